@@ -1,0 +1,1 @@
+"""What is known of a mailbox between runs: cached searches and a local index."""

@@ -1,0 +1,1 @@
+"""The command line `imapipe`; it needs the extra `imapipe[cli]`."""

@@ -1,0 +1,1 @@
+"""Adapters for other frameworks; each needs an extra of its own."""

@@ -1,0 +1,1 @@
+"""Connections: dialing, authentication, the data plane, the bridge to aioimaplib, and the pool."""

@@ -1,0 +1,1 @@
+"""The run: plan, lanes, ledger, acknowledgement, cancellation, report."""

@@ -1,0 +1,1 @@
+"""Places to write messages to: Maildir, mbox, JSON Lines and others."""
