@@ -1,0 +1,110 @@
+"""The loops under `UidSet`: closed ranges of 32-bit numbers, ascending by their starts.
+
+A *run* is an iterator of `(first, last)` with `1 <= first <= last <= MAX_UID`, ascending and disjoint. Results are two
+arrays, starts and ends, in which no two ranges touch. Every function is one pass over what it is given.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator
+from itertools import pairwise, starmap
+from operator import le
+from typing import Final
+
+from imapipe.wire.sequence_set import MAX_UID
+
+Arrays = tuple["array[int]", "array[int]"]
+Run = Iterator[tuple[int, int]]
+
+_NO_RANGE: Final = (MAX_UID + 1, MAX_UID + 1)
+"""Stands after the last range of a run: it begins above every UID, so it is never reached."""
+
+
+def join(ranges: Iterable[tuple[int, int]]) -> Arrays:
+    """Put ranges that ascend by their starts into arrays, joining those that overlap or touch."""
+    starts, ends = array("I"), array("I")
+    highest = -1
+    for start, end in ranges:
+        if start > highest + 1:
+            starts.append(start)
+            ends.append(end)
+            highest = end
+        elif end > highest:
+            ends[-1] = highest = end
+    return starts, ends
+
+
+def by_start(left: Run, right: Run) -> Iterator[tuple[int, int]]:
+    """Merge two runs into one sequence that ascends by the starts, for `join`."""
+    mine, theirs = next(left, _NO_RANGE), next(right, _NO_RANGE)
+    while mine is not theirs:
+        if mine <= theirs:
+            yield mine
+            mine = next(left, _NO_RANGE)
+        else:
+            yield theirs
+            theirs = next(right, _NO_RANGE)
+
+
+def intersect(left: Run, right: Run) -> Arrays:
+    """Keep what both runs cover."""
+    starts, ends = array("I"), array("I")
+    their_start, their_end = next(right, _NO_RANGE)
+    for start, end in left:
+        while their_end < start:
+            their_start, their_end = next(right, _NO_RANGE)
+        while their_start <= end:
+            starts.append(max(start, their_start))
+            ends.append(min(end, their_end))
+            if their_end > end:
+                break
+            their_start, their_end = next(right, _NO_RANGE)
+    return starts, ends
+
+
+def subtract(left: Run, right: Run) -> Arrays:
+    """Keep what the left run covers and the right one does not."""
+    starts, ends = array("I"), array("I")
+    their_start, their_end = next(right, _NO_RANGE)
+    for start, end in left:
+        rest = start
+        while their_end < rest:
+            their_start, their_end = next(right, _NO_RANGE)
+        while their_start <= end:
+            if rest < their_start:
+                starts.append(rest)
+                ends.append(their_start - 1)
+            rest = their_end + 1
+            if their_end >= end:
+                break
+            their_start, their_end = next(right, _NO_RANGE)
+        if rest <= end:
+            starts.append(rest)
+            ends.append(end)
+    return starts, ends
+
+
+def ascends(numbers: array[int]) -> bool:
+    """Tell whether no number is lower than the one before it."""
+    return all(starmap(le, pairwise(numbers)))
+
+
+def sort_numbers(numbers: array[int]) -> array[int]:
+    """Sort by the upper 16 bits first, so that only one part at a time exists as Python integers."""
+    parts: dict[int, array[int]] = {}
+    for number in numbers:
+        part = parts.get(number >> 16)
+        if part is None:
+            part = parts[number >> 16] = array("I")
+        part.append(number)
+    ordered = array("I")
+    for upper in sorted(parts):
+        ordered.extend(sorted(parts.pop(upper)))
+    return ordered
+
+
+def sort_ranges(starts: array[int], ends: array[int]) -> Iterator[tuple[int, int]]:
+    """Sort ranges by their starts, both numbers packed into one: a list of pairs would take three times the memory."""
+    packed = sorted(array("Q", (start << 32 | end for start, end in zip(starts, ends, strict=True))))
+    return ((pair >> 32, pair & MAX_UID) for pair in packed)

@@ -1,0 +1,95 @@
+"""Reading number lists and `sequence-set` (RFC 9051 §9) in bounded memory.
+
+Invariant: beside its result nothing here takes memory in proportion to the length of the text. A SEARCH of a large
+mailbox answers with one line of megabytes.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from typing import Final
+
+MAX_UID: Final = 2**32 - 1
+
+_WINDOW_BYTES: Final = 65_536
+"""Text is taken apart in pieces of this size, so that no list of a million small objects ever exists."""
+
+_EXCERPT_BYTES: Final = 24
+
+
+def parse_numbers(data: bytes | bytearray | memoryview) -> array[int]:
+    """Read the numbers of a SEARCH response (RFC 9051 §7.3.4, `nz-number *(SP nz-number)`) in their order.
+
+    Superfluous spaces are accepted: several servers end the line with one. Beside the result (4 bytes a
+    number) the memory used does not grow with the length of the line.
+
+    Args:
+        data: The numbers only: without `* SEARCH` and without a `(MODSEQ …)` at the end.
+
+    Raises:
+        ValueError: Something that is not a number, or a number outside 1 … 2**32 - 1.
+    """
+    numbers = array("I")
+    for window in _windows(data, b" "):
+        # int() would also take "+1" and "1_000".
+        if window.translate(None, b"0123456789 "):
+            raise ValueError(f"not a list of numbers: {_excerpt(window)}")
+        try:
+            numbers.extend(map(int, window.split()))
+        except (OverflowError, ValueError):
+            raise ValueError(f"a number above {MAX_UID} is not a UID") from None
+    require_positive(numbers)
+    return numbers
+
+
+def parse_sequence_set(data: bytes | bytearray | memoryview, star: int | None) -> Iterator[tuple[int, int]]:
+    """Go through the ranges of a `sequence-set` in the order of the text, unchecked against the limits of a UID."""
+    for window in _windows(data, b","):
+        # int() would also take "+1", " 1" and "1_000".
+        if window.translate(None, b"0123456789:,*"):
+            raise ValueError(f"not a set of UIDs: {_excerpt(window)}")
+        for piece in window.split(b","):
+            first, colon, last = piece.partition(b":")
+            try:
+                start = int(first)
+                yield start, int(last) if colon else start
+            except ValueError:
+                yield _bound(first, star), _bound(last if colon else first, star)
+
+
+def _bound(text: bytes, star: int | None) -> int:
+    """Read one end of a range: `seq-number` of RFC 9051 §9."""
+    if text == b"*":
+        if star is None:
+            raise ValueError("'*' in a set of UIDs has no meaning without the highest UID of the mailbox (star=)")
+        return star
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"not a UID: {_excerpt(text)}") from None
+
+
+def _windows(data: bytes | bytearray | memoryview, separator: bytes) -> Iterator[bytes]:
+    """Cut a long text at separators into pieces of about `_WINDOW_BYTES`; the separators at the cuts are dropped."""
+    position = 0
+    size = len(data)
+    while size - position > _WINDOW_BYTES:
+        window = bytes(data[position : position + _WINDOW_BYTES])
+        cut = window.rfind(separator)
+        if cut < 0:
+            raise ValueError(f"a UID is not a number of {_WINDOW_BYTES} digits: {_excerpt(window)}")
+        yield window[:cut]
+        position += cut + 1
+    yield bytes(data[position:])
+
+
+def require_positive(numbers: array[int]) -> None:
+    """Refuse 0, the one value that fits into the array and is not a UID."""
+    if 0 in numbers:
+        raise ValueError(f"0 is not a UID; a UID is a number from 1 to {MAX_UID}")
+
+
+def _excerpt(data: bytes) -> str:
+    """Show the beginning of a text in an error message."""
+    return repr(data[:_EXCERPT_BYTES].decode("ascii", "replace")) + ("…" if len(data) > _EXCERPT_BYTES else "")
