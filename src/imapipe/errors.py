@@ -1,0 +1,272 @@
+"""The exceptions of imapipe, one tree.
+
+::
+
+    ImapipeError
+    ├ ProtocolError                          the server broke the grammar
+    │  └ ResponseTooLarge                    a line, literal or response past a limit
+    ├ ConnectionFailed (ConnectionError)     no usable connection could be made
+    │  └ ConnectionLost                      one that was made ended too early
+    ├ CommandTimeout (TimeoutError)          no answer in time
+    ├ PoolTimeout (TimeoutError)             no connection was free in time
+    ├ PoolClosed                             the pool is closed or closing
+    ├ CommandError                           the server answered, not with OK
+    │  ├ CommandNo
+    │  ├ CommandBad
+    │  ├ ServerBye
+    │  ├ AuthenticationFailed
+    │  └ Throttled
+    ├ CapabilityMissing                      the server does not offer what is needed
+    ├ UidValidityChanged                     the UIDs of the mailbox mean something else now
+    ├ NotFetched (LookupError)               a field was read that was not asked for
+    ├ Incomplete                             a run ended with messages that failed
+    ├ BatchInterrupted                       a batch ended early; the cause is chained
+    ├ SpoolError (OSError)                   the temporary file of a large body failed
+    ├ InvalidURL (ValueError)
+    ├ InvalidSearch (ValueError)
+    └ CheckpointError
+       ├ CheckpointCorrupt
+       ├ CheckpointVersion
+       ├ CheckpointMismatch
+       └ CheckpointLocked
+
+Every fact is an attribute as well as text, so a program never parses a message. No message holds a
+credential or the content of a mail: excerpts of what a server sent are redacted by whoever makes them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from imapipe.models import Batch, BatchResult, RunReport
+
+
+class ImapipeError(Exception):
+    """The root of everything imapipe raises on purpose."""
+
+
+class ProtocolError(ImapipeError):
+    """The server sent what the grammar of RFC 9051 §9 does not allow.
+
+    Attributes:
+        offset: Byte offset in the response where parsing stopped.
+        excerpt: A short redacted piece of the response: its structure, never mail content.
+    """
+
+    def __init__(self, reason: str, *, offset: int = 0, excerpt: str = "") -> None:
+        self.reason = reason
+        self.offset = offset
+        self.excerpt = excerpt
+        near = f" near {excerpt!r}" if excerpt else ""
+        super().__init__(f"the server broke the IMAP grammar: {reason} (byte {offset}{near})")
+
+
+class ResponseTooLarge(ProtocolError):
+    """A line, a literal or a whole response is larger than the limit set for it."""
+
+    def __init__(self, reason: str, *, size: int, limit: int, offset: int = 0) -> None:
+        self.size = size
+        self.limit = limit
+        super().__init__(f"{reason}: {size} bytes, the limit is {limit}", offset=offset)
+
+
+class ConnectionFailed(ImapipeError, ConnectionError):
+    """A connection could not be made: name, port, TLS or greeting."""
+
+    def __init__(self, reason: str, *, host: str = "", port: int = 0) -> None:
+        self.reason = reason
+        self.host = host
+        self.port = port
+        where = f" to {host}:{port}" if host else ""
+        super().__init__(f"no connection{where}: {reason}")
+
+
+class ConnectionLost(ConnectionFailed):
+    """A connection that worked has ended before its commands did."""
+
+    def __init__(self, reason: str = "the server closed the connection", *, host: str = "", port: int = 0) -> None:
+        super().__init__(reason, host=host, port=port)
+
+
+class CommandTimeout(ImapipeError, TimeoutError):
+    """The server did not answer, or stopped in the middle of an answer, for too long."""
+
+    def __init__(self, command: str, *, timeout_seconds: float) -> None:
+        self.command = command
+        self.timeout_seconds = timeout_seconds
+        super().__init__(f"{command}: nothing came from the server for {timeout_seconds:g} seconds")
+
+
+class PoolTimeout(ImapipeError, TimeoutError):
+    """No connection of the pool became free in time."""
+
+    def __init__(self, *, timeout_seconds: float, max_size: int, reason: str = "") -> None:
+        self.timeout_seconds = timeout_seconds
+        self.max_size = max_size
+        super().__init__(
+            reason
+            or f"no connection became free in {timeout_seconds:g} seconds; all {max_size} are leased "
+            "(release some, or raise max_size)"
+        )
+
+
+class PoolClosed(ImapipeError):
+    """The pool is closed: open another one with `create_pool`."""
+
+    def __init__(self) -> None:
+        super().__init__("the pool is closed; make another one with create_pool()")
+
+
+class CommandError(ImapipeError):
+    """The server answered a command with something other than OK (RFC 9051 §7.1).
+
+    Attributes:
+        command: The name of the command, such as `UID FETCH`; never its arguments.
+        status: `NO`, `BAD` or `BYE`.
+        code: The response code without brackets, such as `UNAVAILABLE`, or "" when there is none.
+        text: The human-readable text of the server.
+    """
+
+    def __init__(self, command: str, status: str, code: str = "", text: str = "") -> None:
+        self.command = command
+        self.status = status
+        self.code = code
+        self.text = text
+        bracketed = f" [{code}]" if code else ""
+        super().__init__(f"{command}: {status}{bracketed} {text}".rstrip())
+
+
+class CommandNo(CommandError):
+    """The command failed: NO."""
+
+    def __init__(self, command: str, code: str = "", text: str = "") -> None:
+        super().__init__(command, "NO", code, text)
+
+
+class CommandBad(CommandError):
+    """The server did not understand the command: BAD."""
+
+    def __init__(self, command: str, code: str = "", text: str = "") -> None:
+        super().__init__(command, "BAD", code, text)
+
+
+class ServerBye(CommandError):
+    """The server said BYE while commands were pending."""
+
+    def __init__(self, command: str, code: str = "", text: str = "") -> None:
+        super().__init__(command, "BYE", code, text)
+
+
+class AuthenticationFailed(CommandError):
+    """The server refused the credentials."""
+
+
+class Throttled(CommandError):
+    """The server asks for less: too many connections, commands or bytes.
+
+    Attributes:
+        retry_after_seconds: The server's own hint, or None.
+    """
+
+    def __init__(
+        self, command: str, status: str, code: str = "", text: str = "", *, retry_after_seconds: float | None = None
+    ) -> None:
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(command, status, code, text)
+
+
+class CapabilityMissing(ImapipeError):
+    """The server does not offer a capability that the request cannot do without."""
+
+    def __init__(self, capability: str, reason: str = "") -> None:
+        self.capability = capability
+        super().__init__(f"the server does not offer {capability}" + (f": {reason}" if reason else ""))
+
+
+class UidValidityChanged(ImapipeError):
+    """UIDVALIDITY is not what it was: the UIDs kept name other messages now (RFC 9051 §2.3.1.1)."""
+
+    def __init__(self, mailbox: str, *, expected: int, found: int) -> None:
+        self.mailbox = mailbox
+        self.expected = expected
+        self.found = found
+        super().__init__(
+            f"UIDVALIDITY of {mailbox!r} changed from {expected} to {found}: kept UIDs mean other messages now; "
+            'start again with on_uidvalidity="restart"'
+        )
+
+
+class NotFetched(ImapipeError, LookupError):
+    """A field of a message was read that was not asked for in `fetch(...)`."""
+
+    def __init__(self, field: str, advice: str = "") -> None:
+        self.field = field
+        super().__init__(f"{field!r} was not fetched" + (f"; {advice}" if advice else ""))
+
+
+class Incomplete(ImapipeError):
+    """A run ended with messages that failed or are unaccounted for."""
+
+    def __init__(self, report: RunReport) -> None:
+        self.report = report
+        super().__init__(
+            f"{report.failed} of {report.planned} messages failed; see report.failures"
+            if report.failed
+            else "the server showed fewer messages than it says the mailbox holds; see report.unaccounted"
+        )
+
+
+class BatchInterrupted(ImapipeError):
+    """A batch ended before every message of it was delivered; `__cause__` says why.
+
+    Attributes:
+        batch: What was asked for.
+        result: What was reached: the outcomes of the messages that were delivered before.
+    """
+
+    def __init__(self, batch: Batch, result: BatchResult) -> None:
+        self.batch = batch
+        self.result = result
+        super().__init__(f"batch {batch.number} was interrupted with {len(result.missing)} messages not delivered")
+
+
+class SpoolError(ImapipeError, OSError):
+    """The temporary file of a large body could not be written or read."""
+
+
+class InvalidURL(ImapipeError, ValueError):
+    """The URL of an account cannot be used as it is."""
+
+
+class InvalidSearch(ImapipeError, ValueError):
+    """A search key, or the text of one, cannot be used as it is."""
+
+
+class CheckpointError(ImapipeError):
+    """The checkpoint cannot be used. Nothing was changed in it.
+
+    Attributes:
+        path: The file, or whatever names the checkpoint in its store.
+    """
+
+    def __init__(self, reason: str, *, path: str = "") -> None:
+        self.reason = reason
+        self.path = path
+        super().__init__(f"checkpoint {path}: {reason}" if path else f"checkpoint: {reason}")
+
+
+class CheckpointCorrupt(CheckpointError):
+    """The file is not a whole checkpoint."""
+
+
+class CheckpointVersion(CheckpointError):
+    """The file was written by another version of the format."""
+
+
+class CheckpointMismatch(CheckpointError):
+    """The checkpoint belongs to another job: another search, fetch or name."""
+
+
+class CheckpointLocked(CheckpointError):
+    """Another process holds the checkpoint."""

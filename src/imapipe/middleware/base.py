@@ -1,0 +1,164 @@
+"""The contract between the pipeline and its middleware.
+
+A middleware wraps the call that fetches one batch and hands its messages to the handler:
+
+    async def __call__(self, batch, call_next):
+        ...                                # before: wait, narrow the batch
+        result = await call_next(batch)    # may be called again, or for parts of the batch
+        ...                                # after: observe
+        return result                      # joined with BatchResult.merge when called several times
+
+Invariants:
+
+- One instance is shared by all workers of a run, which call it at the same time.
+- `start` is called once before the first batch, outermost layer first; `stop` once after the last one,
+  innermost first, also after a failure or a cancellation, and only where `start` had returned.
+- No layer swallows a cancellation.
+- Costs are per batch. What must be known per message is in the ledger, which reports in groups.
+- An instance serves one run at a time; a new run starts it anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol
+
+from imapipe.models.batch import Batch, BatchResult, Failure
+from imapipe.models.event import EventBus
+from imapipe.wire.uid_set import UidSet
+
+Call = Callable[[Batch], Awaitable[BatchResult]]
+
+Settled = Callable[[UidSet, Mapping[int, Failure], UidSet], None]
+"""What a subscriber of the ledger is called with: newly done, newly failed, newly vanished."""
+
+
+class Plan(Protocol):
+    """What a run means to do. Pure: no I/O."""
+
+    @property
+    def planned(self) -> UidSet:
+        """Every UID that this run's search found."""
+
+    @property
+    def remaining(self) -> UidSet:
+        """The UIDs that no batch was made of yet."""
+
+    @property
+    def batch_size(self) -> int:
+        """How many messages the next batch may hold."""
+
+    def skip(self, uids: UidSet) -> UidSet:
+        """Take UIDs out of the plan because an earlier run did them; returns those that were in it."""
+
+
+class Ledger(Protocol):
+    """The outcome of every planned UID, updated per message."""
+
+    @property
+    def done_count(self) -> int:
+        """Messages handled in this run, exact at any time."""
+
+    @property
+    def failed_count(self) -> int:
+        """Messages that failed in this run."""
+
+    @property
+    def vanished_count(self) -> int:
+        """Messages that were gone."""
+
+    @property
+    def skipped_count(self) -> int:
+        """Messages that an earlier run did."""
+
+    def subscribe(self, every: int, settled: Settled) -> Callable[[], None]:
+        """Call `settled` with what is new, at least each time `every` messages were settled, synchronously
+        and before the next message is. The function returned ends the subscription."""
+
+    def flush(self) -> None:
+        """Tell the subscribers now what is new, however little."""
+
+
+class Run(Protocol):
+    """What a middleware may know of the run it serves."""
+
+    @property
+    def account(self) -> str:
+        """`user@host:port`, the key of checkpoints and limits."""
+
+    @property
+    def mailbox(self) -> str: ...
+
+    @property
+    def uidvalidity(self) -> int: ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the job: symbolic search and fetch."""
+
+    @property
+    def plan(self) -> Plan: ...
+
+    @property
+    def ledger(self) -> Ledger: ...
+
+    @property
+    def events(self) -> EventBus: ...
+
+    @property
+    def bytes_received(self) -> int:
+        """Bytes of FETCH responses so far, after decompression."""
+
+    @property
+    def connections(self) -> int:
+        """Lanes that hold a connection now."""
+
+
+class Middleware:
+    """The base of every middleware; passes everything through.
+
+    Attributes:
+        not_inside: Class names of layers that this one must not stand inside of; `use()` checks them.
+    """
+
+    not_inside: Sequence[str] = ()
+
+    async def start(self, run: Run) -> None:
+        """Prepare for a run. May read and write files; raising ends the run before its first batch."""
+
+    async def __call__(self, batch: Batch, call_next: Call) -> BatchResult:
+        """Let a batch through."""
+        return await call_next(batch)
+
+    async def stop(self) -> None:
+        """The run is over. Called under cancellation too: keep it short and synchronous at heart."""
+
+
+def chain(layers: Sequence[Middleware], innermost: Call) -> Call:
+    """Wrap `innermost` in the layers, the first one outermost."""
+    call = innermost
+    for layer in reversed(layers):
+        call = _wrap(layer, call)
+    return call
+
+
+def _wrap(layer: Middleware, call_next: Call) -> Call:
+    async def call(batch: Batch) -> BatchResult:
+        return await layer(batch, call_next)
+
+    return call
+
+
+def check_order(layers: Sequence[Middleware]) -> None:
+    """Refuse an order of layers in which one of them cannot do what it promises.
+
+    Raises:
+        ValueError: A layer stands inside one that its `not_inside` names.
+    """
+    outer: list[str] = []
+    for layer in layers:
+        name = type(layer).__name__
+        for other in layer.not_inside:
+            if other in outer:
+                raise ValueError(f"{name} must stand outside of {other}: name it earlier in use(...)")
+        outer.append(name)

@@ -1,0 +1,100 @@
+"""A batch of UIDs and what became of it.
+
+Both are immutable: a middleware that wants another batch makes one (`narrow`), and results are joined with
+`merge`. Every UID of a batch ends in exactly one of the four sets of its result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from imapipe.wire.uid_set import UidSet
+
+NO_UIDS = UidSet()
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why one message failed.
+
+    Attributes:
+        uid: The UID of the message.
+        reason: A short stable word for counting and for the checkpoint: the name of an exception class,
+            `no-data`, `malformed`, `worker-died` …
+        detail: One sentence for people. It never holds mail content.
+        excerpt: At most 1 KiB of a malformed response as it came, or b"".
+    """
+
+    uid: int
+    reason: str
+    detail: str = ""
+    excerpt: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one call through the middleware asks for.
+
+    Attributes:
+        number: Counts from 1 in the order in which batches are planned in a run.
+        uids: The UIDs to fetch.
+        lane: The lane (and so the connection) that took the batch, from 0.
+        attempt: 1 the first time; a retry raises it.
+        size_bytes: The bytes its messages are known to hold, or None where no size pass was made.
+    """
+
+    number: int
+    uids: UidSet
+    lane: int = 0
+    attempt: int = 1
+    size_bytes: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.uids)
+
+    def narrow(self, uids: UidSet, *, attempt: int | None = None) -> Batch:
+        """The same batch with fewer UIDs; its known size no longer holds and is dropped."""
+        return replace(self, uids=uids, size_bytes=None, attempt=self.attempt if attempt is None else attempt)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """What became of a batch.
+
+    Attributes:
+        batch: The batch that was asked for.
+        done: Messages whose handler returned.
+        vanished: Messages that no longer exist on the server.
+        failed: Messages that will not be tried again in this run, with the reason.
+        missing: Messages never delivered: what a retry asks for again.
+        elapsed_seconds: From sending the command to its tagged reply, without our own pauses.
+        bytes_received: Bytes of the responses, after decompression.
+    """
+
+    batch: Batch
+    done: UidSet = NO_UIDS
+    vanished: UidSet = NO_UIDS
+    failed: Mapping[int, Failure] = field(default_factory=dict)
+    missing: UidSet = NO_UIDS
+    elapsed_seconds: float = 0.0
+    bytes_received: int = 0
+
+    def merge(self, other: BatchResult) -> BatchResult:
+        """Join the result of a later call for some of the same UIDs.
+
+        The UIDs settled by `other` are no longer missing here; times and bytes add up.
+        """
+        failed = {**self.failed, **other.failed}
+        done = self.done | other.done
+        vanished = self.vanished | other.vanished
+        settled = done | vanished | UidSet.from_numbers(failed)
+        return BatchResult(
+            batch=self.batch,
+            done=done,
+            vanished=vanished,
+            failed=failed,
+            missing=(self.missing | other.missing) - settled,
+            elapsed_seconds=self.elapsed_seconds + other.elapsed_seconds,
+            bytes_received=self.bytes_received + other.bytes_received,
+        )

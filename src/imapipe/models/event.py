@@ -1,0 +1,91 @@
+"""Events: what happens outside the messages themselves, for whoever wants to react or to show it.
+
+The pool emits what servers say of connections (`Throttle`, `Refusal`, `Reconnect`), the pipeline and the
+middleware what they do (`BatchEnd`, `Attempt`, `Wait`). An `EventBus` calls its listeners at once, in the
+order in which they came; a listener must be quick and must not raise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from imapipe.models.batch import BatchResult
+
+
+@dataclass(frozen=True, slots=True)
+class Throttle:
+    """The server asked for less. `retry_after_seconds` is its own hint, or None; `source` is the command."""
+
+    source: str
+    text: str
+    retry_after_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A connection or a login was refused because there are too many; `limit` is what the pool uses now."""
+
+    text: str
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reconnect:
+    """A lane replaced its connection; `reason` says why the last one ended."""
+
+    lane: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A batch is asked for again: `attempt` is the number of the try that follows, after `wait_seconds`."""
+
+    batch: int
+    attempt: int
+    wait_seconds: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A layer waited before it let a batch go on: `layer` names it."""
+
+    layer: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class BatchEnd:
+    """A batch went through all layers."""
+
+    result: BatchResult
+
+
+Event = Throttle | Refusal | Reconnect | Attempt | Wait | BatchEnd
+Listener = Callable[[Event], None]
+
+
+class EventBus:
+    """Calls every listener for every event, synchronously."""
+
+    __slots__ = ("_listeners",)
+
+    def __init__(self) -> None:
+        self._listeners: list[Listener] = []
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Add a listener; the function returned removes it again."""
+        self._listeners.append(listener)
+
+        def unsubscribe() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+        return unsubscribe
+
+    def emit(self, event: Event) -> None:
+        """Tell all listeners."""
+        for listener in tuple(self._listeners):
+            listener(event)

@@ -1,0 +1,144 @@
+"""Commands on their way: what was sent, what came back, and who waits for it.
+
+`Command` is any command but FETCH; it collects its untagged responses as they came. `FetchCommand` is a
+UID FETCH that may be one of several in flight and hands over messages as they complete.
+
+A command ends exactly once: `complete` by its tagged reply, or `fail`. `finished` is what its owner awaits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from enum import Enum
+
+from imapipe.models.batch import Failure
+from imapipe.models.message import Message, MessageContext
+from imapipe.wire.fetch import FoundItem
+from imapipe.wire.fetch_request import Shape
+from imapipe.wire.literal import Literal
+from imapipe.wire.response import Tagged
+from imapipe.wire.uid_set import UidSet
+
+Untagged = tuple[bytes, tuple[Literal, ...]]
+
+
+class Company(Enum):
+    """Which commands may be in flight together (RFC 9051 §5.5)."""
+
+    ALONE = "alone"
+    FETCH = "fetch"
+    SEARCH = "search"
+    """A SEARCH whose answer names its tag (ESEARCH, RFC 4731): it may travel among FETCHes."""
+
+
+class Command:
+    """A command that is sent alone, or a search that names its tag.
+
+    Args:
+        name: What errors call it, such as `UID SEARCH`; never arguments.
+        pieces: What is sent, in order; between two pieces the client waits for a continuation request.
+        company: What may be in flight with it.
+    """
+
+    __slots__ = ("company", "finished", "name", "pieces", "quiet_seconds", "started_at", "tag", "untagged")
+
+    def __init__(self, name: str, pieces: Sequence[bytes], *, company: Company = Company.ALONE) -> None:
+        self.name = name
+        self.pieces = list(pieces)
+        self.company = company
+        self.tag = b""
+        self.untagged: list[Untagged] = []
+        self.finished: asyncio.Future[Tagged] = asyncio.get_running_loop().create_future()
+        self.started_at = 0.0
+        self.quiet_seconds: float | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} {self.tag.decode('ascii', 'replace')}>"
+
+    def receive(self, text: bytes, literals: tuple[Literal, ...]) -> None:
+        """An untagged response that belongs to this command."""
+        self.untagged.append((text, literals))
+
+    def next_piece(self, text: bytes) -> bytes | None:
+        """What to send after a continuation request with this text, or None where none was expected."""
+        return self.pieces.pop(0) if self.pieces else None
+
+    def complete(self, tagged: Tagged) -> None:
+        """The tagged reply is there."""
+        if not self.finished.done():
+            self.finished.set_result(tagged)
+
+    def fail(self, error: BaseException) -> None:
+        """There will be no tagged reply."""
+        if not self.finished.done():
+            self.finished.set_exception(error)
+            # Whoever waits gets it; where nobody does any more (cancelled), it is no one's news.
+            self.finished.exception()
+
+
+class FetchCommand(Command):
+    """A UID FETCH.
+
+    Attributes:
+        uids: What was asked for.
+        pending: UIDs without a complete answer so far.
+        ready: Messages complete and not handed over yet.
+        malformed: UIDs whose answer could not be read.
+        bytes_received: Bytes of its answers.
+        paused_seconds: How long reading was paused while it was in flight.
+        first_byte_at: Loop time of its first answer, 0.0 before.
+    """
+
+    __slots__ = (
+        "bytes_received",
+        "context",
+        "deliver",
+        "finished_at",
+        "first_byte_at",
+        "found",
+        "found_bytes",
+        "malformed",
+        "names",
+        "paused_at_start",
+        "paused_seconds",
+        "pending",
+        "ready",
+        "shape",
+        "uids",
+    )
+
+    def __init__(
+        self,
+        pieces: Sequence[bytes],
+        uids: UidSet,
+        context: MessageContext,
+        shape: Shape | None,
+        deliver: Callable[[list[Message]], None],
+    ) -> None:
+        super().__init__("UID FETCH", pieces, company=Company.FETCH)
+        self.uids = uids
+        self.pending = set(uids)
+        self.context = context
+        self.names = frozenset(context.fetch.names)
+        self.shape = shape
+        self.deliver = deliver
+        self.ready: list[Message] = []
+        self.found: dict[int, dict[str, FoundItem]] = {}
+        self.found_bytes: dict[int, int] = {}
+        self.malformed: dict[int, Failure] = {}
+        self.bytes_received = 0
+        self.paused_at_start = 0.0
+        self.paused_seconds = 0.0
+        self.first_byte_at = 0.0
+        self.finished_at = 0.0
+
+    @property
+    def missing(self) -> UidSet:
+        """UIDs that were asked for and not answered whole."""
+        return UidSet.from_numbers(self.pending)
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """From being sent to its tagged reply, without the time in which we did not read."""
+        return max(0.0, self.finished_at - self.started_at - self.paused_seconds)

@@ -1,0 +1,310 @@
+r"""Framing: the byte stream of a server cut into responses, before anything is parsed.
+
+A response is a line, or several lines with literals between them (RFC 9051 §4.3). The framer looks for
+nothing but line ends and, where a line ends in `}`, for a literal marker. So a malformed response never
+shifts what follows it, and mail content is never taken for protocol.
+
+What comes out is the pair every parser of this package takes: the text of the response without its final
+CRLF, with each literal cut out but its marker `{n}\r\n` left in place, and the literals in order. CRLF
+stands in the text only behind a marker.
+
+Invariants:
+
+- Linear: each byte is searched once whatever the chunks are (`_scan` never moves back within a line), and a
+  tail is moved only when the buffer is full and at least half of it is free, or the buffer doubles.
+- A literal at least `DIRECT_BYTES` long gets a buffer of its own that the transport fills directly; above
+  `spool_above` it goes to what `spool` opens, piece by piece, and is never whole in memory.
+- Nothing larger than the limits is ever waited for: the error comes when the size is announced.
+- `frames()` may be left at any response; `rest()` then gives the bytes behind it untouched (STARTTLS, COMPRESS).
+- A status or continuation line ends where its line ends: `{12}` there is text, not a literal (resp-text).
+
+The framer does no I/O; whoever owns it writes into `buffer()` and says how much with `received()`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from imapipe.errors import ResponseTooLarge
+from imapipe.wire.literal import Literal, SpooledLiteral
+
+BUFFER_BYTES = 256 * 1024
+DIRECT_BYTES = 16 * 1024
+
+Frame = tuple[bytes, tuple[Literal, ...], int]
+"""Text, literals, and the bytes the response took on the wire."""
+
+_MARKER = re.compile(rb"\{(\d+)\+?\}\r\n")
+# What begins like this has no literals, whatever its text ends in.
+_TEXT_LINE = re.compile(rb"(?:\* )?(?:OK|NO|BAD|BYE|PREAUTH)[ \r]|\+|[^*+ \r\n]+ (?:OK|NO|BAD)[ \r]", re.IGNORECASE)
+_NO_LITERALS: tuple[Literal, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How large a response may be, in bytes.
+
+    Attributes:
+        line_bytes: One line; a SEARCH answer of ten million UIDs takes about 80 MB.
+        literal_bytes: One literal.
+        response_bytes: All lines and literals of one response that are kept in memory.
+        literals: The number of literals in one response.
+    """
+
+    line_bytes: int = 128 * 1024 * 1024
+    literal_bytes: int = 2 * 1024 * 1024 * 1024
+    response_bytes: int = 256 * 1024 * 1024
+    literals: int = 10_000
+
+
+class SpoolWriter(Protocol):
+    """Where a large literal goes while it arrives."""
+
+    def write(self, data: memoryview) -> None:
+        """Append bytes; `data` is not valid after the call."""
+
+    def finish(self) -> SpooledLiteral:
+        """All bytes are there."""
+
+    def discard(self) -> None:
+        """The rest will not come: free what is held."""
+
+
+class Framer:
+    """Cuts what a server sends into responses.
+
+    Args:
+        limits: Sizes above which `frames` raises `ResponseTooLarge`.
+        spool: Opens the place for a literal of the given size, or None to keep all in memory.
+        spool_above: Literals longer than this many bytes are spooled.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_direct",
+        "_direct_view",
+        "_end",
+        "_filled",
+        "_in_memory",
+        "_limits",
+        "_literals",
+        "_need",
+        "_pieces",
+        "_scan",
+        "_size",
+        "_spool",
+        "_spool_above",
+        "_start",
+        "_view",
+        "_writer",
+        "copied_bytes",
+        "total_bytes",
+    )
+
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        *,
+        spool: Callable[[int], SpoolWriter] | None = None,
+        spool_above: int = 1024 * 1024,
+    ) -> None:
+        self._limits = limits or Limits()
+        self._spool = spool
+        self._spool_above = spool_above
+        self._buffer = bytearray(BUFFER_BYTES)
+        self._view = memoryview(self._buffer)
+        self._start = self._scan = self._end = 0
+        self._pieces: list[bytes] = []
+        self._literals: list[Literal] = []
+        self._size = 0
+        self._in_memory = 0
+        # The literal being received: `_need` bytes are missing, from the buffer or straight into `_direct`.
+        self._need = 0
+        self._direct: bytearray | None = None
+        self._direct_view: memoryview | None = None
+        self._filled = 0
+        self._writer: SpoolWriter | None = None
+        self.total_bytes = 0
+        self.copied_bytes = 0
+
+    @property
+    def partial(self) -> bool:
+        """Whether a response has begun and not ended."""
+        return self._end > self._start or bool(self._pieces)
+
+    def buffer(self) -> memoryview:
+        """Where the next bytes belong; never empty."""
+        if self._direct_view is not None:
+            return self._direct_view[self._filled :]
+        if self._end == len(self._buffer):
+            self._make_room()
+        return self._view[self._end :]
+
+    def received(self, count: int) -> None:
+        """`count` bytes were written to the start of `buffer()`."""
+        self.total_bytes += count
+        if self._direct_view is not None:
+            self._filled += count
+            self._need -= count
+        else:
+            self._end += count
+
+    def feed(self, data: bytes | memoryview) -> Iterator[Frame]:
+        """Take bytes that are already in memory (after inflating, and in tests) and give the responses in them."""
+        view = memoryview(data)
+        while view:
+            room = self.buffer()
+            count = min(len(room), len(view))
+            room[:count] = view[:count]
+            view = view[count:]
+            self.received(count)
+            yield from self.frames()
+
+    def frames(self) -> Iterator[Frame]:
+        """Give each response that is complete.
+
+        Raises:
+            ResponseTooLarge: A size above the limits was announced or reached.
+            OSError: A spooled literal could not be written.
+        """
+        buffer, view = self._buffer, self._view
+        find = buffer.find
+        while True:
+            if self._need or self._direct is not None or self._writer is not None:
+                if not self._continue_literal():
+                    return
+            at = find(b"\r\n", self._scan, self._end)
+            if at < 0:
+                # The last byte may be the CR of the next line end.
+                self._scan = max(self._scan, self._end - 1)
+                if self._end - self._start > self._limits.line_bytes:
+                    self._too_large("a line", self._end - self._start, self._limits.line_bytes)
+                if self._start == self._end:
+                    self._start = self._scan = self._end = 0
+                return
+            start = self._start
+            after = at + 2
+            if at > start and buffer[at - 1] == 0x7D and self._begin_literal(start, after):
+                continue
+            self._start = self._scan = after
+            if not self._pieces:
+                if at > start:
+                    yield bytes(view[start:at]), _NO_LITERALS, after - start
+                continue
+            self._pieces.append(bytes(view[start:at]))
+            text, literals = b"".join(self._pieces), tuple(self._literals)
+            size = self._size + after - start
+            self._pieces.clear()
+            self._literals.clear()
+            self._size = self._in_memory = 0
+            yield text, literals, size
+
+    def rest(self) -> bytes:
+        """Take out the bytes behind the last response that `frames` gave."""
+        rest = bytes(self._view[self._start : self._end])
+        self._start = self._scan = self._end = 0
+        return rest
+
+    def close(self) -> None:
+        """No more bytes will come: free what a half-received literal holds."""
+        if self._writer is not None:
+            self._writer.discard()
+            self._writer = None
+        self._direct = self._direct_view = None
+        self._need = 0
+
+    def _begin_literal(self, start: int, after: int) -> bool:
+        """The line from `start` ends in `}`: if that is a literal marker, prepare to receive the literal."""
+        if not self._pieces and _TEXT_LINE.match(self._buffer, start, after):
+            return False
+        brace = self._buffer.rfind(b"{", start, after)
+        marker = _MARKER.match(self._buffer, brace, after) if brace >= 0 else None
+        if marker is None:
+            return False
+        digits = marker[1]
+        size = int(digits) if len(digits) <= 20 else 10**20
+        if size > self._limits.literal_bytes:
+            self._too_large("a literal", size, self._limits.literal_bytes)
+        if len(self._literals) >= self._limits.literals:
+            self._too_large("the number of literals in a response", len(self._literals) + 1, self._limits.literals)
+        spooled = self._spool is not None and size > self._spool_above
+        self._in_memory += after - start + (0 if spooled else size)
+        if self._in_memory > self._limits.response_bytes:
+            self._too_large("a response", self._in_memory, self._limits.response_bytes)
+        self._pieces.append(bytes(self._view[start:after]))
+        self._size += after - start + size
+        self._start = self._scan = after
+        if size == 0:
+            self._literals.append(b"")
+            return True
+        here = self._end - after
+        if here >= size:
+            self._literals.append(bytes(self._view[after : after + size]))
+            self._start = self._scan = after + size
+            return True
+        self._need = size
+        if spooled and self._spool is not None:
+            self._writer = self._spool(size)
+        elif size >= DIRECT_BYTES:
+            self._direct = bytearray(size)
+            self._direct_view = memoryview(self._direct)
+            self._direct_view[:here] = self._view[after : self._end]
+            self._filled = here
+            self._need -= here
+            self._start = self._scan = self._end = 0
+        return True
+
+    def _continue_literal(self) -> bool:
+        """Take what came of the literal under way; whether it is complete."""
+        if self._direct is not None:
+            if self._need:
+                return False
+            self._literals.append(self._direct)
+            self._direct = self._direct_view = None
+            return True
+        start = self._start
+        here = self._end - start
+        if self._writer is not None:
+            count = min(here, self._need)
+            self._writer.write(self._view[start : start + count])
+            self._need -= count
+            self._start = self._scan = start + count
+            if self._start == self._end:
+                self._start = self._scan = self._end = 0
+            if self._need:
+                return False
+            self._literals.append(self._writer.finish())
+            self._writer = None
+            return True
+        if here < self._need:
+            return False
+        self._literals.append(bytes(self._view[start : start + self._need]))
+        self._start = self._scan = start + self._need
+        self._need = 0
+        return True
+
+    def _make_room(self) -> None:
+        """The buffer is full: move the tail to its start, or into a buffer of another size."""
+        tail = self._end - self._start
+        capacity = len(self._buffer)
+        if tail > capacity // 2:
+            capacity *= 2
+        elif tail <= BUFFER_BYTES // 2:
+            capacity = BUFFER_BYTES
+        self.copied_bytes += tail
+        if capacity == len(self._buffer):
+            self._buffer[:tail] = self._buffer[self._start : self._end]
+        else:
+            grown = bytearray(capacity)
+            grown[:tail] = self._view[self._start : self._end]
+            self._buffer = grown
+            self._view = memoryview(grown)
+        self._scan -= self._start
+        self._start = 0
+        self._end = tail
+
+    def _too_large(self, what: str, size: int, limit: int) -> None:
+        raise ResponseTooLarge(f"{what} is too large", size=size, limit=limit, offset=self.total_bytes)
