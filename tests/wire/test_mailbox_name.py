@@ -1,0 +1,135 @@
+"""Mailbox names: the examples of the standards, round trips, and names that no standard allows."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from imapipe.wire.mailbox_name import decode_mailbox_name, encode_mailbox_name, quote
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n\0")).filter(
+    lambda name: not any("\uf700" <= character <= "\uf7ff" for character in name) and name.upper() != "INBOX"
+)
+
+
+def unquote(quoted: bytes) -> bytes:
+    """Read a quoted string by hand, byte for byte."""
+    assert quoted[:1] == b'"' == quoted[-1:]
+    inner, result, position = quoted[1:-1], bytearray(), 0
+    while position < len(inner):
+        if inner[position] == 0x5C:
+            position += 1
+            assert inner[position] in b'"\\'
+        else:
+            assert inner[position] != 0x22
+        result.append(inner[position])
+        position += 1
+    return bytes(result)
+
+
+@pytest.mark.parametrize(
+    ("name", "raw"),
+    [
+        ("Sent", b"Sent"),
+        # The example of RFC 3501 §5.1.3.
+        ("~peter/mail/台北/日本語", b"~peter/mail/&U,BTFw-/&ZeVnLIqe-"),
+        ("Entwürfe", b"Entw&APw-rfe"),
+        ("R&D", b"R&-D"),
+        ("&", b"&-"),
+        ("&é&", b"&-&AOk-&-"),
+        ("Ärger/Öl", b"&AMQ-rger/&ANY-l"),
+        ("😀", b"&2D3eAA-"),
+        ("a\tb", b"a&AAk-b"),
+        ("", b""),
+    ],
+)
+def test_modified_utf7(name: str, raw: bytes) -> None:
+    assert unquote(encode_mailbox_name(name)) == raw
+    assert decode_mailbox_name(raw) == name
+
+
+def test_quoted_specials() -> None:
+    assert encode_mailbox_name('a "b" \\c') == b'"a \\"b\\" \\\\c"'
+    assert quote("é") == b'"\xc3\xa9"'
+    assert quote(b"\xe9") == b'"\xe9"'
+    assert quote("") == b'""'
+
+
+@pytest.mark.parametrize("name", ["inbox", "INBOX", "InBox"])
+def test_inbox_has_one_name(name: str) -> None:
+    assert encode_mailbox_name(name) == encode_mailbox_name(name, utf8=True) == b'"INBOX"'
+    assert decode_mailbox_name(name.encode()) == "INBOX"
+
+
+@pytest.mark.parametrize("name", ["inboxes", "inbox/a", "ınbox", "Archive/inbox"])
+def test_only_the_whole_name_is_inbox(name: str) -> None:
+    assert decode_mailbox_name(unquote(encode_mailbox_name(name))) == name
+
+
+@given(NAMES, st.booleans())
+def test_names_round_trip(name: str, utf8: bool) -> None:
+    raw = unquote(encode_mailbox_name(name, utf8=utf8))
+    assert decode_mailbox_name(raw, utf8=utf8) == name
+    if utf8:
+        assert raw == name.encode()
+    else:
+        assert all(0x20 <= byte < 0x7F for byte in raw)
+
+
+# Text close to UTF-7 finds more than random bytes do.
+RAW = st.one_of(
+    st.binary(max_size=40),
+    st.text("&-,+/AQkOU9é\x01\x7f", max_size=20).map(str.encode),
+    st.text("&-,+AQkO", max_size=12).map(str.encode),
+)
+
+
+@given(RAW.filter(lambda raw: raw.upper() != b"INBOX"), st.booleans())
+@example(b"Caf\xc3\xa9", False)
+@example(b"Caf\xe9", True)
+@example(b"&AGE-", False)  # a letter that needs no encoding
+@example(b"&AOk-&AOk-", False)  # two shifts that should be one
+@example(b"&AOk", False)  # no end
+@example(b"&AOl-", False)  # bits left over
+@example(b"&2D0-", False)  # half a surrogate pair
+@example(b"&94A-", False)  # one of our own escapes, encoded
+@example("\uf780".encode(), True)
+@example(b"&AA0ACg-", False)  # CR LF, encoded
+def test_whatever_a_server_sends_can_be_sent_back(raw: bytes, utf8: bool) -> None:
+    name = decode_mailbox_name(raw, utf8=utf8)
+    assert json.loads(json.dumps(name)) == name
+    name.encode()  # no surrogates: it can be printed
+    try:
+        quoted = encode_mailbox_name(name, utf8=utf8)
+    except ValueError:
+        assert any(byte in raw for byte in b"\r\n\0")
+    else:
+        assert unquote(quoted) == raw
+
+
+def test_names_outside_the_standard_stay_readable() -> None:
+    assert decode_mailbox_name(b"Caf\xc3\xa9") == "Caf\uf7c3\uf7a9"
+    assert decode_mailbox_name(b"A&B") == "A\uf726B"
+    assert decode_mailbox_name(b"A&B", utf8=True) == "A&B"
+
+
+@pytest.mark.parametrize("utf8", [False, True])
+@pytest.mark.parametrize("name", ["a\rb", "a\nb", "a\0b", "\uf70d", "\uf70a\uf700", "x\r\nA1 LOGOUT"])
+def test_no_command_can_be_smuggled_in(name: str, utf8: bool) -> None:
+    with pytest.raises(ValueError, match="CR, LF and NUL"):
+        encode_mailbox_name(name, utf8=utf8)
+
+
+@pytest.mark.parametrize("utf8", [False, True])
+def test_half_a_surrogate_pair_is_refused(utf8: bool) -> None:
+    with pytest.raises(ValueError, match="surrogate"):
+        encode_mailbox_name("a\ud800", utf8=utf8)
+
+
+@pytest.mark.parametrize("value", ["a\r", "\n", b"\0"])
+def test_quote_refuses_line_ends(value: str | bytes) -> None:
+    with pytest.raises(ValueError, match="remove them"):
+        quote(value)
