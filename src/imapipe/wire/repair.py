@@ -1,0 +1,48 @@
+r"""Quoted strings that a server forgot to escape (QQ, iCloud): where they end, and how they should have been written.
+
+A quote closes a string only if what follows looks like the next value of a list. With that rule
+`("5" disk" NIL)` has a string and a NIL. A backslash is first taken as an escape, as the grammar says, and in a
+second try as a plain character (`"C:\" NIL`). This is guesswork, so it begins only after the strict reading
+failed, and its result is read strictly again.
+
+Invariants:
+    Linear: a quote is looked at once, and what decides about it is the few bytes behind it.
+    A guess never moves a literal: markers stay in place and in order.
+"""
+
+from __future__ import annotations
+
+import re
+
+from imapipe.wire.token import list_end, unquote
+
+# What may follow the closing quote: the end, a list ending and more of the response behind it, the next value.
+_CLOSED = rb'\Z|\)++(?:\Z|\(| [\w("{\\$])| (?:["({]|~\{|NIL[ )]|-?\d++[ )])'
+_ESCAPING = rb'"(?:[^"\\\r]++|\\[^\r]|\r(?!\n)|"(?!' + _CLOSED + rb'))*"(?=' + _CLOSED + rb")"
+_PLAIN = rb'"(?:[^"\r]++|\r(?!\n)|"(?!' + _CLOSED + rb'))*"(?=' + _CLOSED + rb")"
+
+_STRINGS = (re.compile(_ESCAPING), re.compile(_PLAIN))
+_STRUCTURES = (re.compile(_ESCAPING + rb'|[()"]'), re.compile(_PLAIN + rb'|[()"]'))
+_SPECIAL = re.compile(rb'["\\]')
+
+READINGS = (0, 1)
+"""The ways of reading, in the order of trust: a backslash escapes; a backslash is a character."""
+
+
+def loose_list_end(text: bytes, offset: int, reading: int) -> int:
+    """The offset after the list at `offset`, its strings read in the given way.
+
+    Raises:
+        ProtocolError: The list or a string in it does not end.
+    """
+    return list_end(text, offset, _STRUCTURES[reading])
+
+
+def requote(text: bytes, reading: int) -> bytes:
+    """The same values with every quoted string escaped as RFC 9051 §4.3 asks."""
+
+    def write(match: re.Match[bytes]) -> bytes:
+        inner = unquote(match[0]) if reading == 0 else match[0][1:-1]
+        return b'"' + _SPECIAL.sub(rb"\\\g<0>", inner) + b'"'
+
+    return _STRINGS[reading].sub(write, text)

@@ -1,0 +1,126 @@
+"""Dates: the wire forms, and everything that only looks like one."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+from email.utils import format_datetime, parsedate_to_datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imapipe.wire import date
+from imapipe.wire.date import parse_internal_date, parse_message_date
+
+_ZONES = st.integers(-23 * 60, 23 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+# The bounds must be naive: the strategy puts the zone on.
+_FIRST, _LAST = datetime(1971, 1, 1), datetime(2200, 1, 1)  # noqa: DTZ001
+_DATES = st.datetimes(_FIRST, _LAST, timezones=_ZONES).map(lambda moment: moment.replace(microsecond=0))
+
+
+def test_internal_date_of_the_rfc() -> None:
+    expected = datetime(1996, 7, 17, 2, 44, 25, tzinfo=timezone(timedelta(hours=-7)))
+    for value in (b"17-Jul-1996 02:44:25 -0700", b'"17-Jul-1996 02:44:25 -0700"'):
+        found = parse_internal_date(value)
+        assert found == expected
+        assert found is not None
+        assert found.utcoffset() == timedelta(hours=-7)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (b'" 1-Feb-2020 00:00:00 +0000"', datetime(2020, 2, 1, tzinfo=UTC)),
+        (b'"1-Feb-2020 00:00:00 +0000"', datetime(2020, 2, 1, tzinfo=UTC)),
+        (b'"01-feb-2020 00:00:00 +0000"', datetime(2020, 2, 1, tzinfo=UTC)),
+        (b'"01-FEB-2020 00:00:00 -0000"', datetime(2020, 2, 1, tzinfo=UTC)),
+        (b'"01-Feb-2020 00:00:00"', datetime(2020, 2, 1, tzinfo=UTC)),
+        (b'"01-Feb-2020 00:00:00 +9900"', datetime(2020, 2, 1, tzinfo=UTC)),
+        (b'"31-Dec-2016 23:59:60 +0000"', datetime(2016, 12, 31, 23, 59, 59, tzinfo=UTC)),
+    ],
+)
+def test_internal_date_as_servers_vary_it(value: bytes, expected: datetime) -> None:
+    for _ in range(2):  # the second time from the tables
+        assert parse_internal_date(value) == expected
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b'"00-Jan-0000 00:00:00 +0000"',
+        b'"31-Feb-2020 00:00:00 +0000"',
+        b'"01-Foo-2020 00:00:00 +0000"',
+        b'"01-Feb-2020 24:00:00 +0000"',
+        b'"01-Feb-2020 00:61:00 +0000"',
+        b'"01-Feb-2020T00:00:00 +0000"',
+        b'"01-Feb-20"',
+        b'""',
+        b"",
+        b"NIL",
+    ],
+)
+def test_what_is_no_internal_date_is_none(value: bytes) -> None:
+    assert parse_internal_date(value) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (b"Wed, 17 Jul 1996 02:44:25 -0700", datetime(1996, 7, 17, 9, 44, 25, tzinfo=UTC)),
+        (b"Wed, 17 Jul 1996 02:44:25 -0700 (PDT)", datetime(1996, 7, 17, 9, 44, 25, tzinfo=UTC)),
+        (b"17 Jul 1996 02:44 GMT", datetime(1996, 7, 17, 2, 44, tzinfo=UTC)),
+        (b"Wed, 17 Jul 96 02:44:25 EST", datetime(1996, 7, 17, 7, 44, 25, tzinfo=UTC)),
+        (b" Wed, 7 Jul 1999 02:44:25 -0000", datetime(1999, 7, 7, 2, 44, 25, tzinfo=UTC)),
+        (b"Wed, 7 Jul 1999 02:44:25", datetime(1999, 7, 7, 2, 44, 25, tzinfo=UTC)),
+        (b"Wed,  7  Jul  1999  02:44:25  +0200", datetime(1999, 7, 7, 0, 44, 25, tzinfo=UTC)),
+        (b"Wednesday, 07-Jul-99 02:44:25 GMT", datetime(1999, 7, 7, 2, 44, 25, tzinfo=UTC)),
+    ],
+)
+def test_message_dates(value: bytes, expected: datetime) -> None:
+    found = parse_message_date(value)
+    assert found == expected
+    assert found is not None
+    assert found.tzinfo is not None
+
+
+@pytest.mark.parametrize(
+    "value", [b"", b"soon", b"99 Jul 1999 00:00:00 +0000", b"\xff\xfe", b"1" * 100_000, b":" * 200]
+)
+def test_what_is_no_message_date_is_none(value: bytes) -> None:
+    assert parse_message_date(value) is None
+
+
+@given(_DATES)
+def test_message_dates_agree_with_the_standard_library(moment: datetime) -> None:
+    text = format_datetime(moment)
+    found = parse_message_date(text.encode())
+    assert found == parsedate_to_datetime(text) == moment
+    assert found is not None
+    assert found.utcoffset() == moment.utcoffset()
+
+
+@given(_DATES)
+def test_internal_date_round_trip(moment: datetime) -> None:
+    month = date._MONTHS
+    name = next(key for key, number in month.items() if number == moment.month).title().decode()
+    text = f"{moment.day:2d}-{name}-{moment.year:04d} {moment:%H:%M:%S %z}"
+    assert parse_internal_date(text.encode()) == moment
+
+
+@given(
+    st.binary(max_size=60) | st.from_regex(rb'"?[ 0-9]{1,2}-[A-Z][a-z]{2}-[0-9]{4} .{8} [+-][0-9]{4}"?', fullmatch=True)
+)
+def test_dates_never_raise_and_are_aware(value: bytes) -> None:
+    for parse in (parse_internal_date, parse_message_date):
+        found = parse(value)
+        assert found is None or found.utcoffset() is not None
+
+
+def test_the_tables_are_bounded_and_zones_shared() -> None:
+    for year in range(1000, 9999):
+        parse_internal_date(b"01-Jan-%04d 00:00:00 +0130" % year)
+    assert len(date._DAYS) <= date._MAX_DAYS
+    first, second = (parse_internal_date(b"01-Jan-%04d 00:00:00 +0130" % year) for year in (2001, 2002))
+    assert first is not None
+    assert second is not None
+    assert first.tzinfo is second.tzinfo
