@@ -1,0 +1,316 @@
+"""Starting, filling and ending one Dovecot.
+
+Invariants: the server's master process is our child and gets SIGTERM when we die, whatever the way; after `stop`
+neither it nor a process of its own is left, nor a file.
+"""
+
+from __future__ import annotations
+
+import functools
+import imaplib
+import itertools
+import os
+import re
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import psutil
+
+from dovecot_server.certificate import write_certificate
+from dovecot_server.configuration import Settings, choose_accounts, configuration
+from dovecot_server.maildir import Mail, write_mailbox
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+    from typing import Self
+
+HOST = "127.0.0.1"
+PASSWORD = "correct-horse"  # the same for every user; it guards nothing
+UIDVALIDITY = 1_700_000_000
+_START_TIMEOUT_SECONDS = 30.0
+_STOP_TIMEOUT_SECONDS = 10.0
+_PORT_ATTEMPTS = 5
+# The usual PATH of a user of Debian does not hold the folders of the daemons.
+_DAEMON_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/sbin")
+# Where its programs are, as seen from the folder of `dovecot` itself: Debian's place, and that of others.
+_PROGRAM_FOLDERS = ("../lib/dovecot", "../libexec/dovecot")
+
+
+@functools.cache
+def find_dovecot() -> Path | None:
+    """Find Dovecot with its IMAP half; None when it is not installed."""
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), *_DAEMON_FOLDERS])
+    program = shutil.which("dovecot", path=path)
+    if program is None:
+        return None
+    # dovecot-core alone, without dovecot-imapd, serves nothing.
+    if not any(Path(program).parent.joinpath(folder, "imap").exists() for folder in _PROGRAM_FOLDERS):
+        return None
+    return Path(program)
+
+
+class DovecotServer:
+    """One Dovecot on loopback; every user name exists, with the password `password`.
+
+    Attributes:
+        host: Where it listens.
+        port: Port for plain text and STARTTLS; 0 until it is started.
+        tls_port: Port for TLS from the first byte; 0 until it is started.
+        password: The password of every user.
+        directory: Everything it writes is below this folder.
+        version: Its version, such as (2, 3, 19).
+    """
+
+    def __init__(self, *, compress: bool = True, max_connections_per_user: int = 1000, extra: str = "") -> None:
+        """Prepare a server.
+
+        Args:
+            compress: Whether it offers COMPRESS=DEFLATE (Dovecot 2.4 always does).
+            max_connections_per_user: More connections than this of one user are refused at login.
+            extra: More lines for its dovecot.conf, in the dialect of the installed version.
+
+        Raises:
+            FileNotFoundError: Dovecot is not installed; see `find_dovecot`.
+        """
+        program = find_dovecot()
+        if program is None:
+            msg = "Dovecot is not installed; on Debian and Ubuntu: apt install dovecot-imapd"
+            raise FileNotFoundError(msg)
+        self._program = program
+        self._compress = compress
+        self._max_connections_per_user = max_connections_per_user
+        self._extra = extra
+        self._accounts = choose_accounts()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._user_numbers = itertools.count(1)
+        self.host = HOST
+        self.port = 0
+        self.tls_port = 0
+        self.password = PASSWORD
+        self.version = _version(program)
+        self.directory = Path()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start the server and wait until it greets.
+
+        Call it from a thread that lives as long as the server should: the kernel ends Dovecot with that thread.
+
+        Raises:
+            RuntimeError: It did not come up; the text holds the end of its log.
+        """
+        # Not below pytest's own temporary folder: the path of a Unix socket has room for 107 bytes only.
+        self.directory = Path(tempfile.mkdtemp(prefix="dovecot-"))
+        with ExitStack() as undo:
+            undo.callback(self.stop)
+            self._prepare()
+            for attempt in range(1, _PORT_ATTEMPTS + 1):
+                # Between choosing the ports and their use by Dovecot another program may take one.
+                self.port, self.tls_port = _free_ports(2)
+                if self._launch(last=attempt == _PORT_ATTEMPTS):
+                    break
+            undo.pop_all()
+
+    def stop(self) -> None:
+        """End the server and all its processes, and remove its files; harmless when done already."""
+        process, self._process = self._process, None
+        if process is not None:
+            _end(process)
+        if self.directory != Path():
+            shutil.rmtree(self.directory, ignore_errors=True)
+            self.directory = Path()
+        self.port = self.tls_port = 0
+
+    @property
+    def pid(self) -> int:
+        """The process number of the master; 0 when it is not running."""
+        return self._process.pid if self._process is not None else 0
+
+    @property
+    def certificate_file(self) -> Path:
+        """The self-signed certificate, for `localhost` and `127.0.0.1`, as PEM."""
+        return self.directory / "certificate.pem"
+
+    def ssl_context(self) -> ssl.SSLContext:
+        """Make a client's context that trusts this server alone."""
+        return ssl.create_default_context(cafile=str(self.certificate_file))
+
+    def log_text(self) -> str:
+        """Read what the server has logged so far."""
+        names = ("output.log", "dovecot.log")
+        return "".join(path.read_text() for name in names if (path := self.directory / name).exists())
+
+    def url(self, user: str, *, tls: bool = False) -> str:
+        """Give the URL of an account: `imap://` with the plain port, or `imaps://`."""
+        scheme, port = ("imaps", self.tls_port) if tls else ("imap", self.port)
+        return f"{scheme}://{quote(user, safe='')}@{self.host}:{port}"
+
+    def new_user(self, prefix: str = "user") -> str:
+        """Give the name of a user that nobody has used yet, with an empty INBOX."""
+        return f"{prefix}{next(self._user_numbers)}"
+
+    def login(self, user: str) -> imaplib.IMAP4:
+        """Connect with the standard library's client, in plain text, and log in."""
+        client = imaplib.IMAP4(self.host, self.port, timeout=60)
+        try:
+            client.login(user, self.password)
+        except BaseException:
+            client.shutdown()
+            raise
+        return client
+
+    def fill(
+        self, user: str, mailbox: str, mails: Iterable[Mail | bytes], *, uidvalidity: int = UIDVALIDITY
+    ) -> list[int]:
+        """Make a mailbox with messages in it, written straight to disk.
+
+        Args:
+            user: Whose mailbox it is.
+            mailbox: Its name as on the wire (so in modified UTF-7), levels separated by `/`; it must not exist yet,
+                and nobody may have logged in as this user before their INBOX is filled.
+            mails: The messages; each may say its flags, date and UID, and by default the i-th message has UID i.
+            uidvalidity: The UIDVALIDITY of the mailbox.
+
+        Returns:
+            The UIDs, in the order of the messages.
+
+        Raises:
+            FileExistsError: The mailbox exists.
+            ValueError: The name cannot be a Maildir's, or a message cannot be stored as asked.
+        """
+        if "." in mailbox:
+            msg = f"a Maildir's levels are separated by dots, so none can be in a name: {mailbox}"
+            raise ValueError(msg)
+        owner = (self._accounts.mail_uid, self._accounts.mail_gid) if os.geteuid() == 0 else None
+        root = self.directory / "home" / user / "Maildir"
+        root.mkdir(parents=True, exist_ok=True)
+        if owner is not None:
+            os.chown(root.parent, *owner)
+            os.chown(root, *owner)
+        folder = root if mailbox.upper() == "INBOX" else root / f".{mailbox.replace('/', '.')}"
+        return write_mailbox(folder, mails, uidvalidity=uidvalidity, owner=owner)
+
+    def _prepare(self) -> None:
+        """Make the folders and the certificate."""
+        # The processes of other accounts pass through; only the owner may look around.
+        self.directory.chmod(0o711)
+        home = self.directory / "home"
+        home.mkdir()
+        (self.directory / "state").mkdir()
+        if os.geteuid() == 0:
+            os.chown(home, self._accounts.mail_uid, self._accounts.mail_gid)
+        write_certificate(self.certificate_file, self.directory / "key.pem")
+
+    def _launch(self, *, last: bool) -> bool:
+        """Start the process with the ports chosen; False when one of them was taken meanwhile."""
+        settings = Settings(
+            version=self.version,
+            directory=self.directory,
+            port=self.port,
+            tls_port=self.tls_port,
+            password=self.password,
+            accounts=self._accounts,
+            compress=self._compress,
+            max_connections_per_user=self._max_connections_per_user,
+            extra=self._extra,
+        )
+        file = self.directory / "dovecot.conf"
+        file.write_text(configuration(settings))
+        command = [str(self._program), "-F", "-c", str(file)]
+        setpriv = shutil.which("setpriv")
+        if setpriv is not None:
+            # So that Dovecot ends even when we are killed and cannot end it.
+            command = [setpriv, "--pdeathsig", "TERM", *command]
+        with (self.directory / "output.log").open("ab") as output:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            )
+        deadline = time.monotonic() + _START_TIMEOUT_SECONDS
+        while not _greets(self.port):
+            if self._process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.02)
+                continue
+            log = self.log_text()
+            _end(self._process)
+            self._process = None
+            if not last and "Address already in use" in log:
+                return False
+            msg = f"Dovecot did not start:\n{log[-4000:]}"
+            raise RuntimeError(msg)
+        return True
+
+
+def _version(program: Path) -> tuple[int, ...]:
+    text = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+    # "2.3.19.1 (9b53102964)" or "2.4.1-4 (7d8c0e5759)"
+    return tuple(int(number) for number in re.findall(r"\d+", text.split("-", maxsplit=1)[0].split(maxsplit=1)[0])[:3])
+
+
+def _free_ports(count: int) -> list[int]:
+    """Let the system choose ports; all are held until the last one is chosen, so that they differ."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind((HOST, 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def _greets(port: int) -> bool:
+    try:
+        with socket.create_connection((HOST, port), timeout=5) as connection:
+            return connection.recv(4) == b"* OK"
+    except OSError:
+        return False
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the master and every process it has, at once: there is no mail to save.
+
+    Asked politely, Dovecot takes a second, and ten for a process whose client is still connected.
+    """
+    try:
+        family = psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        family = []
+    if process.poll() is None:
+        # It leads the process group that `start_new_session` made; no other process can be in it.
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for each in _running(family, timeout_seconds=_STOP_TIMEOUT_SECONDS):
+        each.kill()
+
+
+def _running(processes: list[psutil.Process], *, timeout_seconds: float) -> list[psutil.Process]:
+    """Wait for processes that are not our children; give those that still run when the time is over."""
+    deadline = time.monotonic() + timeout_seconds
+    while processes := [each for each in processes if _runs(each)]:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.01)
+    return processes
+
+
+def _runs(process: psutil.Process) -> bool:
+    # A zombie has ended; when its entry goes away is up to the init process.
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
