@@ -1,0 +1,195 @@
+"""The report of a run: what became of every planned message, and what it cost.
+
+Invariants:
+
+- Every planned UID is counted once: `planned == done + skipped + vanished + failed + unsettled`. `unsettled` is 0
+  unless the run was ended early.
+- `failures` holds at most `MAX_FAILURE_DETAILS` of the failures; `failed_uids` holds every one.
+- A report of an empty mailbox is complete, and all its numbers are 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Final
+
+import orjson
+
+from imapipe.models.batch import NO_UIDS, Failure
+from imapipe.models.histogram import NOTHING_SEEN, Distribution
+from imapipe.wire.uid_set import UidSet
+
+MAX_FAILURE_DETAILS: Final = 10_000
+_REASONS_SHOWN: Final = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunReport:
+    """What a run did.
+
+    Attributes:
+        account: `user@host:port`.
+        mailbox: The name of the mailbox.
+        uidvalidity: The UIDVALIDITY under which all UIDs here are to be read.
+        planned: Messages that the search of this run found.
+        done: Messages whose handler returned in this run.
+        skipped: Messages that an earlier run did.
+        vanished: Messages that were gone before they could be fetched.
+        failed: Messages that failed.
+        failures: The details of the first 10,000 failures.
+        failed_uids: All UIDs that failed.
+        unaccounted: Messages that the mailbox holds by EXISTS and that a search for all did not find.
+        started_at: When the run began, with its time zone.
+        elapsed_seconds: How long it took.
+        bytes_received: Bytes of FETCH responses, after decompression.
+        wire_bytes: Bytes received on the connections, as they came.
+        batch_seconds: From sending a batch to its reply.
+        batch_sizes: Messages in a batch.
+        retries: Batches that were asked for again.
+        reconnects: Connections that had to be replaced.
+        throttle_waits: Times a batch was held back by a limit, ours or the server's.
+        peak_rss_bytes: The largest resident memory that was sampled.
+        cpu_seconds: Processor time of this process, user and system.
+        loop_lag_seconds: How late the event loop was.
+        system_cpu_percent: The load of all processors, the mean of the samples.
+        system_memory_percent: Memory in use on the machine, the highest sample.
+        done_all_runs: Messages done over all runs of the checkpoint; without one the same as `done`.
+    """
+
+    account: str = ""
+    mailbox: str = ""
+    uidvalidity: int = 0
+    planned: int = 0
+    done: int = 0
+    skipped: int = 0
+    vanished: int = 0
+    failed: int = 0
+    failures: Mapping[int, Failure] = field(default_factory=dict)
+    failed_uids: UidSet = NO_UIDS
+    unaccounted: int = 0
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    elapsed_seconds: float = 0.0
+    bytes_received: int = 0
+    wire_bytes: int = 0
+    batch_seconds: Distribution = NOTHING_SEEN
+    batch_sizes: Distribution = NOTHING_SEEN
+    retries: int = 0
+    reconnects: int = 0
+    throttle_waits: int = 0
+    peak_rss_bytes: int = 0
+    cpu_seconds: float = 0.0
+    loop_lag_seconds: Distribution = NOTHING_SEEN
+    system_cpu_percent: float = 0.0
+    system_memory_percent: float = 0.0
+    done_all_runs: int = 0
+
+    def __post_init__(self) -> None:
+        if self.started_at.tzinfo is None:
+            raise ValueError("started_at needs a time zone")
+        if len(self.failures) > MAX_FAILURE_DETAILS:
+            object.__setattr__(self, "failures", dict(islice(self.failures.items(), MAX_FAILURE_DETAILS)))
+
+    @property
+    def unsettled(self) -> int:
+        """Planned messages without an outcome: the run was ended before it came to them."""
+        return self.planned - self.done - self.skipped - self.vanished - self.failed
+
+    @property
+    def complete(self) -> bool:
+        """Whether every planned message was done or is gone, and the search found all there are."""
+        return not (self.failed or self.unaccounted or self.unsettled)
+
+    @property
+    def messages_per_second(self) -> float:
+        """Messages done in this run by its whole time; 0.0 for a run that took none."""
+        return self.done / self.elapsed_seconds if self.elapsed_seconds > 0 else 0.0
+
+    @property
+    def error_rate(self) -> float:
+        """The share (0 … 1) that failed of all messages this run tried."""
+        tried = self.done + self.vanished + self.failed
+        return self.failed / tried if tried else 0.0
+
+    def to_json(self) -> str:
+        """The report as one JSON object, derived values included.
+
+        `failures` is keyed by UID, `failed_uids` is an IMAP sequence set, `started_at` is ISO 8601.
+        """
+        names = [name for name in self.__slots__ if name not in {"failures", "failed_uids"}]
+        values = {name: getattr(self, name) for name in names}
+        document = {
+            **{name: asdict(value) if isinstance(value, Distribution) else value for name, value in values.items()},
+            "unsettled": self.unsettled,
+            "complete": self.complete,
+            "messages_per_second": self.messages_per_second,
+            "error_rate": self.error_rate,
+            "failed_uids": self.failed_uids.text(),
+            "failures": {str(uid): _failure_fields(failure) for uid, failure in self.failures.items()},
+            "account": _printable(self.account),
+            "mailbox": _printable(self.mailbox),
+        }
+        return orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
+
+    def table(self) -> str:
+        """The report as plain text: a name and a value on each line."""
+        rows = list(self._rows())
+        width = max(len(name) for name, _ in rows)
+        return "\n".join(f"{name:<{width}}  {value}".rstrip() for name, value in rows)
+
+    def _rows(self) -> Iterator[tuple[str, str]]:
+        yield "account", _printable(self.account)
+        yield "mailbox", f"{_printable(self.mailbox)} (UIDVALIDITY {self.uidvalidity})"
+        yield "complete", "yes" if self.complete else "no"
+        for name in ("planned", "done", "skipped", "vanished", "failed"):
+            yield name, f"{getattr(self, name):,}"
+        if self.unsettled:
+            yield "unsettled", f"{self.unsettled:,}"
+        if self.unaccounted:
+            yield "unaccounted", f"{self.unaccounted:,} messages that the server did not show"
+        yield "done in all runs", f"{self.done_all_runs:,}"
+        yield "started", self.started_at.isoformat(timespec="seconds")
+        yield "elapsed", f"{self.elapsed_seconds:,.1f} s"
+        yield "throughput", f"{self.messages_per_second:,.1f} messages/s"
+        yield "error rate", f"{self.error_rate:.2%}"
+        yield "received", f"{self.bytes_received:,} bytes ({self.wire_bytes:,} on the wire)"
+        yield "batch seconds", _spread(self.batch_seconds, ".3f")
+        yield "batch sizes", _spread(self.batch_sizes, ",.0f")
+        yield "retries", f"{self.retries:,}"
+        yield "reconnects", f"{self.reconnects:,}"
+        yield "throttle waits", f"{self.throttle_waits:,}"
+        yield "peak memory", f"{self.peak_rss_bytes / 1_048_576:,.1f} MiB"
+        yield "processor time", f"{self.cpu_seconds:,.2f} s"
+        yield "event loop lag", _spread(self.loop_lag_seconds, ".4f")
+        yield "system load", f"{self.system_cpu_percent:.0f} % CPU, {self.system_memory_percent:.0f} % memory"
+        yield from self._reason_rows()
+
+    def _reason_rows(self) -> Iterator[tuple[str, str]]:
+        """The most frequent reasons of the failures whose details are kept."""
+        counts: dict[str, int] = {}
+        for failure in self.failures.values():
+            counts[failure.reason] = counts.get(failure.reason, 0) + 1
+        ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        for reason, count in ordered[:_REASONS_SHOWN]:
+            yield f"failed: {_printable(reason)}", f"{count:,}"
+
+
+def _failure_fields(failure: Failure) -> dict[str, str]:
+    fields = {"reason": _printable(failure.reason), "detail": _printable(failure.detail)}
+    if failure.excerpt:
+        fields["excerpt"] = failure.excerpt.decode("ascii", "backslashreplace")
+    return fields
+
+
+def _printable(text: str) -> str:
+    """Text that UTF-8 can hold: surrogates from undecodable names are written out."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _spread(seen: Distribution, form: str) -> str:
+    if not seen.count:
+        return "none"
+    values = {"mean": seen.mean, "min": seen.minimum, "max": seen.maximum, "p50": seen.p50, "p95": seen.p95}
+    return ", ".join(f"{name} {value:{form}}" for name, value in values.items())
