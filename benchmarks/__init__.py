@@ -1,0 +1,1 @@
+"""Measurements, each against a Dovecot of its own: `nox -s bench` runs them."""

@@ -1,0 +1,38 @@
+"""How Sphinx builds the documentation; `nox -s docs` runs it with warnings as errors."""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+project = "imapipe"
+author = "The imapipe authors"
+copyright = author
+release = metadata.version("imapipe")
+version = release
+
+# No intersphinx: the build must not need the network.
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.doctest",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+]
+exclude_patterns = ["_build"]
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+add_module_names = False
+napoleon_numpy_docstring = False
+# Attributes sections become field lists: they would otherwise repeat what autodoc finds itself.
+napoleon_use_ivar = True
+
+# Only blocks marked as examples are run, not what merely looks like a prompt.
+doctest_test_doctest_blocks = ""
+
+html_theme = "furo"
+html_title = f"imapipe {release}"
