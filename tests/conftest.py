@@ -11,8 +11,9 @@ from hypothesis import settings
 from dovecot_server import DovecotServer, find_dovecot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
+NO_DOVECOT = "Dovecot is not installed (apt install dovecot-imapd): its tests do not run"
 IN_CI = os.environ.get("CI", "").lower() == "true"
 
 # No deadline: tests assert no wall time. In CI the same examples each time, so that a failure is not luck.
@@ -24,9 +25,17 @@ settings.load_profile("imapipe")
 def dovecot() -> Iterator[DovecotServer]:
     """A Dovecot for the whole session; each test takes a user of its own with `dovecot.new_user()`."""
     if find_dovecot() is None:
-        reason = "Dovecot is not installed (apt install dovecot-imapd): its tests do not run"
         if IN_CI:
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
+            pytest.fail(NO_DOVECOT, pytrace=False)
+        pytest.skip(NO_DOVECOT)
     with DovecotServer() as server:
         yield server
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Give all tests that miss Dovecot the same place, so that the summary shows one line for them."""
+    report = yield
+    if isinstance(report.longrepr, tuple) and report.longrepr[2].endswith(NO_DOVECOT):
+        report.longrepr = (__file__, 1, report.longrepr[2])
+    return report

@@ -90,6 +90,8 @@ def _common(settings: Settings) -> str:
     unchrooted = "".join(f"service {name} {{\n  chroot =\n}}\n" for name in ("anvil", "stats", "imap-urlauth-login"))
     # As root, the processes that read mail run as nobody; the group lets them reach the sockets of the others.
     extra_groups = f"  extra_groups = {accounts.group}\n" if os.geteuid() == 0 else ""
+    # One process takes the logins of all clients.
+    many = "restart_request_count = unlimited" if settings.version >= (2, 4) else "service_count = 0"
     return f"""
 base_dir = {directory}/run
 state_dir = {directory}/state
@@ -118,7 +120,7 @@ service anvil {{
 }}
 service imap-login {{
   chroot =
-  service_count = 0
+  {many}
   inet_listener imap {{
     port = {settings.port}
   }}
