@@ -60,17 +60,30 @@ def parse_internal_date(value: bytes) -> datetime | None:
 
 def parse_message_date(value: bytes) -> datetime | None:
     """Parse the value of a Date header (RFC 5322 §3.3, §4.3), as ENVELOPE carries it. None when it is no date."""
+    # The two usual layouts, `Wed, 17 Jul 1996 02:44:25 -0700` and the same with a day of one digit.
+    at = len(value) - 15
+    if 15 <= at <= 16 and value[at + 3] == 58 == value[at + 6] and value[at] == 32 == value[at + 9] == value[4]:
+        try:
+            year, month, day = _DAYS[value[5:at]]
+            hour, minute, second = (
+                _CLOCK[value[at + 1 : at + 3]],
+                _CLOCK[value[at + 4 : at + 6]],
+                _CLOCK[value[at + 7 : at + 9]],
+            )
+            return datetime(year, month, day, hour, minute, second, 0, _ZONES[value[at + 10 :]])
+        except (KeyError, ValueError):
+            # A day or a zone seen for the first time, or no date at all.
+            pass
     match = _MESSAGE.fullmatch(value)
     if match is None:
         return _message_date_slowly(value)
-    day_text, hour, minute, second, zone = match.groups()
+    day_text, hour_text, minute_text, second_text, zone = match.groups()
     try:
         year, month, day = _DAYS[day_text]
-        return datetime(
-            year, month, day, _CLOCK[hour], _CLOCK[minute], _CLOCK[second] if second else 0, 0, _ZONES[zone]
-        )
+        second = _CLOCK[second_text] if second_text else 0
+        return datetime(year, month, day, _CLOCK[hour_text], _CLOCK[minute_text], second, 0, _ZONES[zone])
     except (KeyError, ValueError):
-        return _moment(day_text, hour, minute, second, zone)
+        return _moment(day_text, hour_text, minute_text, second_text, zone)
 
 
 def _moment(
