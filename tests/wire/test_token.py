@@ -71,7 +71,7 @@ def test_literals_are_taken_in_order_and_left_as_they_are() -> None:
     assert spooled.reads == 0
     cursor.spaces()
     assert cursor.literal() == b"\0\1\2"
-    assert cursor.at_end
+    assert cursor.at_end()
 
 
 def test_a_marker_without_its_literal_is_an_error() -> None:

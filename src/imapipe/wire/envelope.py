@@ -313,7 +313,7 @@ def _parse_carefully(text: bytes, literals: Sequence[Literal], span: ItemSpan) -
             tree = cursor.parse_value()
         except ProtocolError:
             continue
-        if cursor.at_end and isinstance(tree, list) and len(tree) == len(FIELDS):
+        if cursor.at_end() and isinstance(tree, list) and len(tree) == len(FIELDS):
             envelope = _from_tree(tree)
             if envelope is not None:
                 return envelope

@@ -187,7 +187,6 @@ class Cursor:
         """The error for the place the cursor stands at, to be raised."""
         return malformed(reason, self.text, self.pos)
 
-    @property
     def at_end(self) -> bool:
         """Whether nothing but spaces is left; skips them."""
         self.spaces()
