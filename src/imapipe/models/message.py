@@ -31,22 +31,31 @@ from imapipe.wire.body_structure import BodyStructure, parse_body_structure
 from imapipe.wire.date import parse_internal_date, parse_message_date
 from imapipe.wire.envelope import Address, Envelope, parse_envelope
 from imapipe.wire.fetch import (
-    FoundItem,
     parse_body,
+    parse_email_id,
     parse_flags,
-    parse_gmail_labels,
     parse_modseq,
-    parse_object_id,
+    parse_number,
     parse_preview,
-    parse_saved_date,
+    parse_savedate,
     parse_size,
 )
 from imapipe.wire.fetch_request import Fetch, Shape
 from imapipe.wire.literal import Literal, literal_bytes
 from imapipe.wire.token import ItemSpan
 
-_FLAG_SETS: dict[bytes, frozenset[str]] = {}
-_FLAG_SETS_KEPT = 4096
+
+class FoundItem(NamedTuple):
+    """Where one item of a message stands: in which answer, and where in it."""
+
+    text: bytes
+    literals: tuple[Literal, ...]
+    span: ItemSpan
+
+    @property
+    def is_nil(self) -> bool:
+        """Whether the server sent no value."""
+        return self.text[self.span.start : self.span.end].upper() in (b"", b"NIL")
 
 
 class Gmail(NamedTuple):
@@ -143,19 +152,9 @@ class Message:
             return self._flags
         except AttributeError:
             pass
-        match = self._match
-        if match is not None and self._shape is not None and "FLAGS" in self._shape.groups:
-            raw = match[self._shape.groups["FLAGS"]]
-            flags = _FLAG_SETS.get(raw)
-            if flags is None:
-                if len(_FLAG_SETS) >= _FLAG_SETS_KEPT:
-                    _FLAG_SETS.clear()
-                flags = _FLAG_SETS[raw] = frozenset(raw[1:-1].decode("utf-8", "replace").split())
-        else:
-            text, _, span = self._find("FLAGS", "flags")
-            flags = parse_flags(text, span)
-        self._flags = flags
-        return flags
+        text, _, span = self._find("FLAGS", "flags")
+        self._flags: frozenset[str] = parse_flags(text, span)
+        return self._flags
 
     @property
     def size(self) -> int:
@@ -218,19 +217,19 @@ class Message:
     def email_id(self) -> str:
         """Its EMAILID (RFC 8474): the same in every mailbox that holds this very message. Raises NotFetched."""
         text, _, span = self._find("EMAILID", "email_id")
-        return parse_object_id(text, span) or ""
+        return parse_email_id(text, span) or ""
 
     @property
     def thread_id(self) -> str | None:
         """Its THREADID (RFC 8474), or None where the server keeps no threads. Raises NotFetched."""
         text, _, span = self._find("THREADID", "thread_id")
-        return parse_object_id(text, span)
+        return parse_email_id(text, span)
 
     @property
     def saved_date(self) -> datetime | None:
         """When it came into this mailbox (RFC 8514), or None. Raises NotFetched."""
         text, _, span = self._find("SAVEDATE", "saved_date")
-        return parse_saved_date(text, span)
+        return parse_savedate(text, span)
 
     @property
     def preview(self) -> str | None:

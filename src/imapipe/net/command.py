@@ -13,8 +13,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 
 from imapipe.models.batch import Failure
-from imapipe.models.message import Message, MessageContext
-from imapipe.wire.fetch import FoundItem
+from imapipe.models.message import FoundItem, Message, MessageContext
 from imapipe.wire.fetch_request import Shape
 from imapipe.wire.literal import Literal
 from imapipe.wire.response import Tagged
@@ -39,11 +38,34 @@ class Command:
         name: What errors call it, such as `UID SEARCH`; never arguments.
         pieces: What is sent, in order; between two pieces the client waits for a continuation request.
         company: What may be in flight with it.
+        keeps_asking: The server may ask for more after the last piece (AUTHENTICATE, IDLE).
+        mailbox: The mailbox that a SELECT or EXAMINE names.
+        quiet_seconds: How long the server may be silent, where that is not the connection's own limit.
     """
 
-    __slots__ = ("company", "finished", "name", "pieces", "quiet_seconds", "started_at", "tag", "untagged")
+    __slots__ = (
+        "company",
+        "finished",
+        "keeps_asking",
+        "mailbox",
+        "name",
+        "pieces",
+        "quiet_seconds",
+        "started_at",
+        "tag",
+        "untagged",
+    )
 
-    def __init__(self, name: str, pieces: Sequence[bytes], *, company: Company = Company.ALONE) -> None:
+    def __init__(
+        self,
+        name: str,
+        pieces: Sequence[bytes],
+        *,
+        company: Company = Company.ALONE,
+        keeps_asking: bool = False,
+        mailbox: str = "",
+        quiet_seconds: float | None = None,
+    ) -> None:
         self.name = name
         self.pieces = list(pieces)
         self.company = company
@@ -51,7 +73,9 @@ class Command:
         self.untagged: list[Untagged] = []
         self.finished: asyncio.Future[Tagged] = asyncio.get_running_loop().create_future()
         self.started_at = 0.0
-        self.quiet_seconds: float | None = None
+        self.keeps_asking = keeps_asking
+        self.mailbox = mailbox
+        self.quiet_seconds = quiet_seconds
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} {self.tag.decode('ascii', 'replace')}>"

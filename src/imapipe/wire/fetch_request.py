@@ -120,6 +120,11 @@ class Fetch:
         return frozenset(needs)
 
     @property
+    def body_names(self) -> tuple[str, ...]:
+        """The names of the items that are parts of the message itself, for which NIL is no answer."""
+        return tuple(name for name in self.names if name.startswith(("BODY[", "BINARY[")))
+
+    @property
     def has_body(self) -> bool:
         """Whether a part of the message itself is asked for, so that sizes matter."""
         return any(item.startswith(("BODY[", "BODY.", "BINARY")) for item in self.items)

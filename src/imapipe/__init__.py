@@ -1,0 +1,128 @@
+"""imapipe: bulk work on IMAP mailboxes with asyncio.
+
+    async with imapipe.create_pool("imaps://ann@imap.example.org", password=secret) as pool:
+        async for message in pool.mailbox("INBOX").search(q.UNSEEN).fetch("envelope"):
+            print(message.uid, message.envelope.subject)
+
+This module is the only public door, with `imapipe.search` for search keys and `imapipe.testing` for a server to
+test against.
+"""
+
+from __future__ import annotations
+
+from imapipe import search
+from imapipe.client import Mailbox, Pool, create_pool
+from imapipe.errors import (
+    AuthenticationFailed,
+    BatchInterrupted,
+    CapabilityMissing,
+    CheckpointCorrupt,
+    CheckpointError,
+    CheckpointLocked,
+    CheckpointMismatch,
+    CheckpointVersion,
+    CommandBad,
+    CommandError,
+    CommandNo,
+    CommandTimeout,
+    ConnectionFailed,
+    ConnectionLost,
+    ImapipeError,
+    Incomplete,
+    InvalidSearch,
+    InvalidURL,
+    NotFetched,
+    PoolClosed,
+    PoolTimeout,
+    ProtocolError,
+    ResponseTooLarge,
+    ServerBye,
+    SpoolError,
+    Throttled,
+    UidValidityChanged,
+)
+from imapipe.middleware import Checkpoint, Metrics, Middleware, Progress, ProgressSnapshot, RateLimit, Retry
+from imapipe.models.batch import Batch, BatchResult, Failure
+from imapipe.models.mailbox import MailboxEntry, MailboxStatus
+from imapipe.models.message import Gmail, Message
+from imapipe.models.report import RunReport
+from imapipe.net.connection import Connection
+from imapipe.net.pool import PoolStats
+from imapipe.pipeline.batching import AdaptiveBatch, BatchPolicy, FixedBatch
+from imapipe.pipeline.handlers import in_threads
+from imapipe.pipeline.pipeline import JobPlan, Pipeline
+from imapipe.store import CheckpointStore, JsonCheckpointStore
+from imapipe.wire.body_structure import BodyStructure
+from imapipe.wire.envelope import Address, Envelope
+from imapipe.wire.fetch_request import Fetch
+from imapipe.wire.framing import Limits
+from imapipe.wire.search_key import SearchKey
+from imapipe.wire.uid_set import UidSet
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AdaptiveBatch",
+    "Address",
+    "AuthenticationFailed",
+    "Batch",
+    "BatchInterrupted",
+    "BatchPolicy",
+    "BatchResult",
+    "BodyStructure",
+    "CapabilityMissing",
+    "Checkpoint",
+    "CheckpointCorrupt",
+    "CheckpointError",
+    "CheckpointLocked",
+    "CheckpointMismatch",
+    "CheckpointStore",
+    "CheckpointVersion",
+    "CommandBad",
+    "CommandError",
+    "CommandNo",
+    "CommandTimeout",
+    "Connection",
+    "ConnectionFailed",
+    "ConnectionLost",
+    "Envelope",
+    "Failure",
+    "Fetch",
+    "FixedBatch",
+    "Gmail",
+    "ImapipeError",
+    "Incomplete",
+    "InvalidSearch",
+    "InvalidURL",
+    "JobPlan",
+    "JsonCheckpointStore",
+    "Limits",
+    "Mailbox",
+    "MailboxEntry",
+    "MailboxStatus",
+    "Message",
+    "Metrics",
+    "Middleware",
+    "NotFetched",
+    "Pipeline",
+    "Pool",
+    "PoolClosed",
+    "PoolStats",
+    "PoolTimeout",
+    "Progress",
+    "ProgressSnapshot",
+    "ProtocolError",
+    "RateLimit",
+    "ResponseTooLarge",
+    "Retry",
+    "RunReport",
+    "SearchKey",
+    "ServerBye",
+    "SpoolError",
+    "Throttled",
+    "UidSet",
+    "UidValidityChanged",
+    "create_pool",
+    "in_threads",
+    "search",
+]

@@ -1,0 +1,226 @@
+"""The front: `create_pool`, `Pool`, `Mailbox`."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from imapipe.models.event import EventBus
+from imapipe.models.mailbox import MailboxEntry, MailboxStatus
+from imapipe.net.account import parse_url
+from imapipe.net.authentication import Credentials
+from imapipe.net.bridge import IMAP4
+from imapipe.net.connection import STATUS_ITEMS, Connection
+from imapipe.net.dataplane import MAX_HELD_BYTES, MAX_SPOOL_BYTES
+from imapipe.net.dial import Compress, DialOptions, dial
+from imapipe.net.pool import ConnectionPool, PoolStats
+from imapipe.pipeline.pipeline import Pipeline
+from imapipe.pipeline.specification import Specification
+from imapipe.pipeline.stream import Runs
+from imapipe.search import ALL
+from imapipe.wire.framing import Limits
+from imapipe.wire.search_key import SearchKey
+
+ALL_STATUS_ITEMS = (*STATUS_ITEMS, "SIZE", "HIGHESTMODSEQ", "MAILBOXID")
+
+
+class Mailbox:
+    """One mailbox of an account. Making one does no I/O."""
+
+    __slots__ = ("_pool", "name")
+
+    def __init__(self, pool: Pool, name: str) -> None:
+        if not name or any(character in name for character in "\r\n\0"):
+            raise ValueError(f"{name!r} cannot be the name of a mailbox")
+        self._pool = pool
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"<Mailbox {self.name!r}>"
+
+    async def status(self) -> MailboxStatus:
+        """Counts, without opening it (STATUS).
+
+        Raises:
+            CommandNo: There is no such mailbox.
+        """
+        async with self._pool.acquire() as connection:
+            return await connection.status(self.name, ALL_STATUS_ITEMS)
+
+    def search(self, criteria: SearchKey = ALL) -> Pipeline:
+        """Begin a job on the messages that match; see `Pipeline`.
+
+        Args:
+            criteria: Search keys of `imapipe.search`, joined with `&`, `|` and `~`.
+        """
+        if not isinstance(criteria, SearchKey):
+            raise TypeError(f"search() takes keys of imapipe.search such as q.UNSEEN, not {criteria!r}")
+        specification = Specification(self.name, search=criteria)
+        return Pipeline(specification, self._pool.connections, self._pool.account, self._pool.runs)
+
+
+class Pool:
+    """The connections of one account, and what can be done with them. Made by `create_pool`.
+
+    Use it as an async context manager, or call `close`. Connections are made when they are needed.
+
+    Attributes:
+        account: `user@host:port`.
+        connections: The pool proper.
+        runs: Runs that are being iterated.
+    """
+
+    __slots__ = ("account", "connections", "runs")
+
+    def __init__(self, connections: ConnectionPool, account: str) -> None:
+        self.connections = connections
+        self.account = account
+        self.runs = Runs()
+
+    def __repr__(self) -> str:
+        return f"<Pool {self.account} {self.connections.stats}>"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End runs that are still iterated (they save), then log out and close every connection."""
+        try:
+            await self.runs.close()
+        finally:
+            await self.connections.close()
+
+    def acquire(
+        self, mailbox: str | None = None, *, timeout_seconds: float | None = None
+    ) -> AbstractAsyncContextManager[Connection]:
+        """Lease a connection: `async with pool.acquire() as connection: await connection.imap.noop()`.
+
+        Args:
+            mailbox: Prefer a connection that has this mailbox open.
+            timeout_seconds: How long to wait for one.
+
+        Raises:
+            PoolTimeout, PoolClosed, AuthenticationFailed, ConnectionFailed, Throttled: On entering the block.
+
+        Cancellation while waiting leaves nothing behind; in the block, a command that is under way ends the connection.
+        """
+        return self.connections.lease(mailbox, timeout_seconds=timeout_seconds)
+
+    def mailbox(self, name: str) -> Mailbox:
+        """One mailbox by name, such as "INBOX" or "Projekte/Übersicht"."""
+        return Mailbox(self, name)
+
+    async def mailboxes(self, pattern: str = "*") -> list[MailboxEntry]:
+        """All mailboxes that match (LIST), with their counts (STATUS) in one round trip where the server can."""
+        async with self.acquire() as connection:
+            return await connection.list(pattern, status_items=ALL_STATUS_ITEMS)
+
+    def adopt(self, client: IMAP4) -> Connection:
+        """Take over a user's own live aioimaplib client; it stays usable while it is leased.
+
+        Raises:
+            ConnectionFailed: It is not connected.
+            ValueError: It has something in flight.
+        """
+        connection = Connection.adopt(client)
+        self.connections.adopt(connection)
+        return connection
+
+    @property
+    def stats(self) -> PoolStats:
+        """How the pool stands."""
+        return self.connections.stats
+
+    @property
+    def events(self) -> EventBus:
+        """Throttles and refusals of the whole account."""
+        return self.connections.events
+
+
+def create_pool(
+    url: str,
+    *,
+    user: str | None = None,
+    host: str | None = None,
+    password: str | None = None,
+    token: Callable[[], Awaitable[str]] | None = None,
+    max_size: int = 4,
+    ssl_context: ssl.SSLContext | None = None,
+    starttls: bool | None = None,
+    allow_plaintext: bool = False,
+    connect_timeout_seconds: float = 30.0,
+    command_timeout_seconds: float = 60.0,
+    stall_timeout_seconds: float = 30.0,
+    acquire_timeout_seconds: float | None = 60.0,
+    max_age_seconds: float = 3600.0,
+    compress: Compress = "auto",
+    max_held_bytes: int = MAX_HELD_BYTES,
+    spool_above: int = 1024 * 1024,
+    spool_dir: str | Path | None = None,
+    max_spool_bytes: int = MAX_SPOOL_BYTES,
+    limits: Limits | None = None,
+    identify: Mapping[str, str] | None = None,
+) -> Pool:
+    """Make the pool of an account; nothing is sent before the first use.
+
+    Args:
+        url: `imaps://user@host[:993]` for TLS, `imap://user@host[:143]` for STARTTLS where it is offered. User names
+            may hold `@`; a password in a URL is refused.
+        user: Instead of the URL's user.
+        host: Instead of the URL's host.
+        password: The password.
+        token: Instead of it, an async function that gives an access token; called at every connect.
+        max_size: The most connections at a time. Providers allow about 10 to 20.
+        ssl_context: For TLS and STARTTLS; the system's defaults unless given.
+        starttls: True demands STARTTLS, False forbids it; unless given it is used where it is offered, but not on loopback.
+        allow_plaintext: Send the password over a connection that is not encrypted and not loopback.
+        connect_timeout_seconds: For connecting and logging in.
+        command_timeout_seconds: How long the server may be silent after a command.
+        stall_timeout_seconds: How long it may be silent in the middle of an answer.
+        acquire_timeout_seconds: How long `acquire` waits for a connection; None is for ever.
+        max_age_seconds: Connections older than this are replaced; keep it below the life of a token.
+        compress: COMPRESS=DEFLATE: True demands it, False forbids it, "auto" uses it only where bandwidth was measured to
+            be the bottleneck, never on loopback.
+        max_held_bytes: Bytes of messages a connection may hold before it stops reading.
+        spool_above: Bodies longer than this many bytes go to temporary files.
+        spool_dir: Where those are made.
+        max_spool_bytes: Bytes in those files before a connection stops reading.
+        limits: The largest responses taken.
+        identify: Fields to send with ID (RFC 2971) after login.
+
+    Raises:
+        InvalidURL, ValueError: What is wrong, in one sentence.
+    """
+    account = parse_url(url, user=user, host=host)
+    options = DialOptions(
+        account=account,
+        credentials=Credentials(account.user, password, token),
+        ssl_context=ssl_context,
+        starttls=starttls,
+        allow_plaintext=allow_plaintext,
+        connect_timeout_seconds=connect_timeout_seconds,
+        command_timeout_seconds=command_timeout_seconds,
+        stall_timeout_seconds=stall_timeout_seconds,
+        compress=compress,
+        identify=identify,
+        max_held_bytes=max_held_bytes,
+        spool_above=spool_above,
+        spool_dir=str(spool_dir) if spool_dir is not None else None,
+        max_spool_bytes=max_spool_bytes,
+        limits=limits or Limits(),
+        max_age_seconds=max_age_seconds,
+    )
+    options.check()
+    pool = ConnectionPool(
+        lambda: dial(options), max_size=max_size, acquire_timeout_seconds=acquire_timeout_seconds
+    )
+    return Pool(pool, account.key)

@@ -1,0 +1,86 @@
+"""What is known of mailboxes without opening them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxStatus:
+    """The answer to STATUS (RFC 9051 §6.3.11). A number that was not asked for, or not given, is None.
+
+    Attributes:
+        name: The mailbox.
+        messages: How many messages it holds.
+        uidnext: The UID the next message will have.
+        uidvalidity: UIDVALIDITY.
+        unseen: Messages without \\Seen.
+        deleted: Messages with \\Deleted.
+        size: Their total size in bytes (RFC 8438).
+        highest_modseq: HIGHESTMODSEQ (RFC 7162).
+        mailbox_id: MAILBOXID (RFC 8474).
+    """
+
+    name: str
+    messages: int | None = None
+    uidnext: int | None = None
+    uidvalidity: int | None = None
+    unseen: int | None = None
+    deleted: int | None = None
+    size: int | None = None
+    highest_modseq: int | None = None
+    mailbox_id: str | None = None
+
+    @classmethod
+    def from_items(cls, name: str, items: Mapping[str, int | str]) -> MailboxStatus:
+        """Read the items of a STATUS response."""
+
+        def number(key: str) -> int | None:
+            value = items.get(key)
+            return value if isinstance(value, int) else None
+
+        mailbox_id = items.get("MAILBOXID")
+        return cls(
+            name,
+            messages=number("MESSAGES"),
+            uidnext=number("UIDNEXT"),
+            uidvalidity=number("UIDVALIDITY"),
+            unseen=number("UNSEEN"),
+            deleted=number("DELETED"),
+            size=number("SIZE"),
+            highest_modseq=number("HIGHESTMODSEQ"),
+            mailbox_id=str(mailbox_id) if mailbox_id is not None else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxEntry:
+    """One mailbox of a LIST answer (RFC 9051 §7.3.1).
+
+    Attributes:
+        name: Its name, decoded.
+        delimiter: What separates the levels of the name, or None where it is flat.
+        attributes: Such as `\\Noselect`, `\\HasChildren`, `\\Sent`.
+        status: Its STATUS, where that was asked for.
+    """
+
+    name: str
+    delimiter: str | None
+    attributes: frozenset[str]
+    status: MailboxStatus | None = None
+
+    @property
+    def is_selectable(self) -> bool:
+        """Whether it can hold messages."""
+        return not {attribute.lower() for attribute in self.attributes} & {"\\noselect", "\\nonexistent"}
+
+    @property
+    def special_use(self) -> str | None:
+        """Its role (RFC 6154), such as `\\Sent`, or None."""
+        roles = {"\\all", "\\archive", "\\drafts", "\\flagged", "\\junk", "\\sent", "\\trash", "\\important"}
+        return next((a for a in sorted(self.attributes) if a.lower() in roles), None)
+
+    def with_status(self, status: MailboxStatus) -> MailboxEntry:
+        """The same entry with its STATUS."""
+        return replace(self, status=status)

@@ -1,0 +1,126 @@
+"""Logging in: LOGIN, PLAIN, XOAUTH2 and OAUTHBEARER (RFC 9051 §6.2, RFC 4616, RFC 7628).
+
+Which one: with a token OAUTHBEARER where it is offered, else XOAUTH2; with a password AUTHENTICATE PLAIN where
+LOGIN is disabled or the credentials need more than ASCII, else LOGIN. An initial response saves a round trip where
+SASL-IR (RFC 4959) is offered.
+
+Invariants: a secret is in no exception, log or repr. A server that asks on after a refused token (it sends the
+reason as base64 JSON) is answered, or it would wait for ever.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Awaitable, Callable
+
+from imapipe.errors import AuthenticationFailed, CapabilityMissing
+from imapipe.net.command import Command
+from imapipe.net.signals import is_refusal, to_error
+from imapipe.wire.mailbox_name import quote
+from imapipe.wire.response import Tagged
+
+Token = Callable[[], Awaitable[str]]
+Runner = Callable[[Command], Awaitable[Tagged]]
+
+
+class Credentials:
+    """Who logs in, and how.
+
+    Args:
+        user: The user name.
+        password: The password, or None with a token.
+        token: Called at every connect for a fresh access token.
+    """
+
+    __slots__ = ("_password", "_token", "user")
+
+    def __init__(self, user: str, password: str | None, token: Token | None) -> None:
+        if not user:
+            raise ValueError("name the user: in the URL (imaps://ann@imap.example.org) or as user=")
+        if (password is None) == (token is None):
+            raise ValueError("give either password= or token=, and not both")
+        self.user = user
+        self._password = password
+        self._token = token
+
+    def __repr__(self) -> str:
+        return f"<Credentials {self.user!r} with a {'password' if self._token is None else 'token'}>"
+
+    @property
+    def has_token(self) -> bool:
+        """Whether a token callback is used."""
+        return self._token is not None
+
+    async def log_in(self, run: Runner, capabilities: frozenset[str], *, host: str, port: int) -> None:
+        """Log in on a fresh connection.
+
+        Raises:
+            AuthenticationFailed: The server refused the credentials.
+            Throttled: It refused because of too many connections or attempts.
+            CapabilityMissing: It offers no way that fits the credentials.
+        """
+        if self._token is not None:
+            command = await self._token_command(capabilities, host, port)
+        else:
+            command = self._password_command(capabilities)
+        tagged = await run(command)
+        if tagged.status == "OK":
+            return
+        error = to_error(command.name, tagged)
+        if is_refusal(error):
+            raise error
+        raise AuthenticationFailed(command.name, tagged.status, error.code, error.text)
+
+    async def _token_command(self, capabilities: frozenset[str], host: str, port: int) -> Command:
+        assert self._token is not None
+        token = await self._token()
+        if "AUTH=OAUTHBEARER" in capabilities:
+            user = self.user.replace("=", "=3D").replace(",", "=2C")
+            initial = f"n,a={user},\x01host={host}\x01port={port}\x01auth=Bearer {token}\x01\x01"
+            return _sasl("OAUTHBEARER", initial.encode(), capabilities, after_refusal=b"AQ==\r\n")
+        if "AUTH=XOAUTH2" in capabilities:
+            initial = f"user={self.user}\x01auth=Bearer {token}\x01\x01"
+            return _sasl("XOAUTH2", initial.encode(), capabilities, after_refusal=b"\r\n")
+        raise CapabilityMissing("AUTH=OAUTHBEARER or AUTH=XOAUTH2", "a token cannot be used here; log in with a password")
+
+    def _password_command(self, capabilities: frozenset[str]) -> Command:
+        assert self._password is not None
+        plain = "AUTH=PLAIN" in capabilities
+        ascii_only = self.user.isascii() and self._password.isascii()
+        if plain and ("LOGINDISABLED" in capabilities or not ascii_only):
+            initial = b"\0" + self.user.encode() + b"\0" + self._password.encode()
+            return _sasl("PLAIN", initial, capabilities, after_refusal=b"*\r\n")
+        if "LOGINDISABLED" in capabilities:
+            raise CapabilityMissing("LOGIN", "the server forbids passwords on this connection; use imaps:// or STARTTLS")
+        if any(c in self.user + self._password for c in "\r\n\0"):
+            raise ValueError("the user name or the password holds a line end or NUL")
+        if ascii_only:
+            return Command("LOGIN", [b"LOGIN " + quote(self.user) + b" " + quote(self._password) + b"\r\n"])
+        user, password = self.user.encode(), self._password.encode()
+        return Command(
+            "LOGIN",
+            [b"LOGIN {%d}\r\n" % len(user), user + b" {%d}\r\n" % len(password), password + b"\r\n"],
+        )
+
+
+class _Sasl(Command):
+    """AUTHENTICATE: answers every request after the initial response with the same line."""
+
+    __slots__ = ("_after_refusal",)
+
+    def __init__(self, name: str, pieces: list[bytes], after_refusal: bytes) -> None:
+        super().__init__(name, pieces, keeps_asking=True)
+        self._after_refusal = after_refusal
+
+    def next_piece(self, text: bytes) -> bytes | None:
+        return self.pieces.pop(0) if self.pieces else self._after_refusal
+
+
+def _sasl(mechanism: str, initial: bytes, capabilities: frozenset[str], *, after_refusal: bytes) -> Command:
+    encoded = b64encode(initial)
+    start = b"AUTHENTICATE " + mechanism.encode()
+    if "SASL-IR" in capabilities:
+        pieces = [start + b" " + encoded + b"\r\n"]
+    else:
+        pieces = [start + b"\r\n", encoded + b"\r\n"]
+    return _Sasl("AUTHENTICATE", pieces, after_refusal)

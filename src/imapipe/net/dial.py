@@ -1,0 +1,228 @@
+"""From an account to a connection that is logged in: connect, TLS, STARTTLS, log in, compress.
+
+Invariants:
+
+- A password goes over plain text only to loopback, or where the caller allowed it by name.
+- All of it is under one timeout; whatever goes wrong, the socket is closed before the exception leaves.
+- Errors of the operating system and of TLS become `ConnectionFailed` with a sentence that says what to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal as Choice
+
+from imapipe.errors import CapabilityMissing, CommandError, ConnectionFailed, ImapipeError, ProtocolError
+from imapipe.net.account import Account
+from imapipe.net.authentication import Credentials
+from imapipe.net.bridge import BridgedIMAP4
+from imapipe.net.command import Command
+from imapipe.net.connection import Connection
+from imapipe.net.dataplane import MAX_HELD_BYTES, MAX_SPOOL_BYTES, Dataplane
+from imapipe.net.session import Session
+from imapipe.net.signals import is_refusal, status_error
+from imapipe.wire.framing import Limits
+from imapipe.wire.response import parse_greeting
+
+Compress = Choice["auto", True, False]
+
+
+@dataclass(frozen=True, slots=True)
+class DialOptions:
+    """How to connect. Times in seconds, sizes in bytes; `create_pool` documents them."""
+
+    account: Account
+    credentials: Credentials
+    ssl_context: ssl.SSLContext | None = None
+    starttls: bool | None = None
+    allow_plaintext: bool = False
+    connect_timeout_seconds: float = 30.0
+    command_timeout_seconds: float = 60.0
+    stall_timeout_seconds: float = 30.0
+    compress: Compress = "auto"
+    identify: Mapping[str, str] | None = None
+    max_held_bytes: int = MAX_HELD_BYTES
+    spool_above: int = 1024 * 1024
+    spool_dir: str | None = None
+    max_spool_bytes: int = MAX_SPOOL_BYTES
+    limits: Limits = field(default_factory=Limits)
+    max_age_seconds: float = 3600.0
+
+    def check(self) -> None:
+        """Refuse what can be refused before anything is sent. Raises ValueError."""
+        for name in ("connect_timeout_seconds", "command_timeout_seconds", "stall_timeout_seconds", "max_age_seconds"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, not {getattr(self, name)!r}")
+        for name in ("max_held_bytes", "spool_above", "max_spool_bytes"):
+            if getattr(self, name) < 1024:
+                raise ValueError(f"{name} must be at least 1024 bytes, not {getattr(self, name)!r}")
+        if self.compress not in ("auto", True, False):
+            raise ValueError(f'compress must be "auto", True or False, not {self.compress!r}')
+
+
+async def dial(options: DialOptions, *, slow_link: bool = False) -> Connection:
+    """Connect and log in.
+
+    Args:
+        options: How.
+        slow_link: Bandwidth was measured to be the bottleneck, so that `compress="auto"` means on.
+
+    Raises:
+        ConnectionFailed: Name, port, TLS or greeting.
+        AuthenticationFailed: The credentials were refused.
+        Throttled: The server has too many connections of this account.
+        CapabilityMissing: The server cannot do what was asked for.
+    """
+    account = options.account
+    session = Session()
+    plane = Dataplane(
+        owner=session,
+        command_timeout_seconds=options.command_timeout_seconds,
+        stall_timeout_seconds=options.stall_timeout_seconds,
+        max_held_bytes=options.max_held_bytes,
+        spool_above=options.spool_above,
+        spool_dir=options.spool_dir,
+        max_spool_bytes=options.max_spool_bytes,
+        limits=options.limits,
+    )
+
+    async def opening() -> None:
+        await _open_transport(plane, options)
+        _greet(session, await plane.greeting, account)
+
+    imap = BridgedIMAP4(plane, session, opening, options.command_timeout_seconds)
+    try:
+        async with asyncio.timeout(options.connect_timeout_seconds):
+            await imap.opened()
+            connection = Connection(imap, plane, session)
+            await _secure(connection, options)
+            await _log_in(connection, options)
+            if _wants_compression(connection, options, slow_link=slow_link):
+                await plane.compress(Command("COMPRESS", [b"COMPRESS DEFLATE\r\n"]))
+    except BaseException as error:
+        failed = _explain(error, options)
+        plane.abort(failed if isinstance(failed, ImapipeError) else ConnectionFailed("given up"))
+        if failed is error:
+            raise
+        raise failed from error
+    connection.expires_at = connection.opened_at + options.max_age_seconds
+    return connection
+
+
+async def _open_transport(plane: Dataplane, options: DialOptions) -> None:
+    account = options.account
+    context = _context(options) if account.tls else None
+    loop = asyncio.get_running_loop()
+    await loop.create_connection(
+        lambda: plane, account.host, account.port, ssl=context, server_hostname=account.host if context else None
+    )
+
+
+def _context(options: DialOptions) -> ssl.SSLContext:
+    return options.ssl_context or ssl.create_default_context()
+
+
+def _greet(session: Session, text: bytes, account: Account) -> None:
+    try:
+        greeting = parse_greeting(text)
+    except ProtocolError as error:
+        raise ConnectionFailed(
+            "what answers there does not speak IMAP", host=account.host, port=account.port
+        ) from error
+    session.heard(text, ())
+    session.greeted = True
+    if greeting.kind == "BYE":
+        error = status_error("connect", "BYE", greeting.code, greeting.text)
+        if is_refusal(error):
+            raise error
+        raise ConnectionFailed(f"the server refused it: {greeting.text}", host=account.host, port=account.port)
+    session.logged_in = greeting.kind == "PREAUTH"
+
+
+async def _secure(connection: Connection, options: DialOptions) -> None:
+    """STARTTLS where it is offered or demanded; on loopback only where it is demanded."""
+    account = options.account
+    if account.tls or connection.session.logged_in:
+        return
+    await connection.ask_capabilities()
+    offered = connection.offers("STARTTLS")
+    if options.starttls and not offered:
+        raise CapabilityMissing("STARTTLS", "starttls=True demands it; use imaps:// if the server has that")
+    if options.starttls or (offered and options.starttls is None and not account.is_loopback):
+        command = Command("STARTTLS", [b"STARTTLS\r\n"])
+        tagged = await connection.plane.start_tls(command, _context(options), account.host)
+        if tagged.status != "OK":
+            raise ConnectionFailed(f"STARTTLS was refused: {tagged.text}", host=account.host, port=account.port)
+        connection.session.capabilities = frozenset()
+        return
+    if not (account.is_loopback or options.allow_plaintext):
+        raise ConnectionFailed(
+            "the server offers no STARTTLS, and a password must not go over plain text: use imaps://, "
+            "or allow it with allow_plaintext=True",
+            host=account.host,
+            port=account.port,
+        )
+
+
+async def _log_in(connection: Connection, options: DialOptions) -> None:
+    if not connection.session.logged_in:
+        await connection.ask_capabilities()
+        account = options.account
+        await options.credentials.log_in(
+            connection.plane.run, connection.capabilities, host=account.host, port=account.port
+        )
+    await connection.ask_capabilities()
+    if options.identify is not None and connection.offers("ID"):
+        await connection.identify(dict(options.identify))
+
+
+def _wants_compression(connection: Connection, options: DialOptions, *, slow_link: bool) -> bool:
+    if options.compress is True:
+        connection.require(["COMPRESS=DEFLATE"])
+        return True
+    return (
+        options.compress == "auto"
+        and slow_link
+        and not options.account.is_loopback
+        and connection.offers("COMPRESS=DEFLATE")
+    )
+
+
+def _explain(error: BaseException, options: DialOptions) -> BaseException:
+    """Turn what the operating system and TLS say into one sentence; let our own errors pass."""
+    host, port = options.account.host, options.account.port
+    if isinstance(error, ConnectionFailed) and not error.host:
+        return type(error)(error.reason, host=host, port=port)
+    if isinstance(error, CommandError) or (isinstance(error, ImapipeError) and not isinstance(error, TimeoutError)):
+        return error
+    if isinstance(error, TimeoutError):
+        return ConnectionFailed(
+            f"nothing usable in {options.connect_timeout_seconds:g} seconds (connect_timeout_seconds)",
+            host=host,
+            port=port,
+        )
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return ConnectionFailed(
+            f"the TLS certificate was not accepted: {error.verify_message}; check the host name, "
+            "or give an ssl_context that knows the certificate",
+            host=host,
+            port=port,
+        )
+    if isinstance(error, ssl.SSLError):
+        return ConnectionFailed(
+            f"TLS failed ({error.reason or error}); imap:// with STARTTLS may be what this port wants",
+            host=host,
+            port=port,
+        )
+    if isinstance(error, socket.gaierror):
+        return ConnectionFailed("the host name is not known; check its spelling", host=host, port=port)
+    if isinstance(error, OSError):
+        if error.errno == errno.ECONNREFUSED:
+            return ConnectionFailed("the port refused it; check the port, and that the server runs", host=host, port=port)
+        return ConnectionFailed(error.strerror or str(error), host=host, port=port)
+    return error

@@ -1,0 +1,194 @@
+"""The state of one connection as the server tells it: capabilities, login, the selected mailbox.
+
+The data plane calls it for every command sent, every untagged response and every tagged reply, also for those
+of a user's own commands on a leased connection. So nobody else keeps a copy that could differ.
+
+Invariants:
+
+- While SELECT or EXAMINE is under way, what is heard belongs to the new mailbox. When it is refused, no
+  mailbox is selected (RFC 9051 §6.3.2).
+- Capabilities are forgotten after login and STARTTLS unless the reply itself carries them.
+- `unknown_commands` is raised by anything whose effect on this state we do not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from imapipe.errors import ProtocolError
+from imapipe.net.command import Command
+from imapipe.wire.literal import Literal
+from imapipe.wire.response import (
+    Capability,
+    Code,
+    Enabled,
+    Exists,
+    Expunge,
+    Flags,
+    Status,
+    Tagged,
+    Vanished,
+    parse_response,
+)
+
+# Commands that leave the session as it is, or whose effect is followed here.
+_FOLLOWED = frozenset(
+    """APPEND AUTHENTICATE CAPABILITY CHECK CLOSE COMPRESS COPY CREATE DELETE ENABLE EXAMINE EXPUNGE FETCH GETQUOTA
+    GETQUOTAROOT ID IDLE LIST LOGIN LOGOUT LSUB MOVE MYRIGHTS NAMESPACE NOOP RENAME SEARCH SELECT SORT STARTTLS STATUS
+    STORE SUBSCRIBE THREAD UIDBATCHES UNSELECT UNSUBSCRIBE""".split()
+)
+
+
+@dataclass(slots=True)
+class SelectedMailbox:
+    """What the server says of the selected mailbox; kept up to date while it is selected.
+
+    Attributes:
+        name: Its name.
+        read_only: Opened with EXAMINE, or the server says READ-ONLY.
+        exists: The number of messages.
+        uidvalidity: UIDVALIDITY; 0 where the server gave none.
+        uidnext: The UID the next message will have, or None.
+        highest_modseq: HIGHESTMODSEQ (RFC 7162), or None.
+        flags: The flags in use.
+        permanent_flags: The flags that can be changed.
+        expunged: How many messages were expunged since it was selected.
+        mailbox_id: MAILBOXID (RFC 8474), or "".
+    """
+
+    name: str
+    read_only: bool = True
+    exists: int = 0
+    uidvalidity: int = 0
+    uidnext: int | None = None
+    highest_modseq: int | None = None
+    flags: frozenset[str] = frozenset()
+    permanent_flags: frozenset[str] = frozenset()
+    expunged: int = 0
+    mailbox_id: str = ""
+
+
+@dataclass(slots=True)
+class Session:
+    """Follows one connection (`net.dataplane.Owner`).
+
+    Attributes:
+        capabilities: Upper-case names, empty when they have to be asked for again.
+        enabled: What ENABLE switched on.
+        logged_in: Whether the server knows who we are.
+        logged_out: Whether it said goodbye to LOGOUT.
+        selected: The selected mailbox, or None.
+        alerts: Texts of `[ALERT]`, which a person should see (at most 20).
+        unknown_commands: How many commands were sent whose effect is not followed here.
+        server_id: The answer to ID.
+        on_lost: Called when the connection has ended.
+    """
+
+    capabilities: frozenset[str] = frozenset()
+    enabled: frozenset[str] = frozenset()
+    logged_in: bool = False
+    logged_out: bool = False
+    greeted: bool = False
+    selected: SelectedMailbox | None = None
+    alerts: list[str] = field(default_factory=list)
+    unknown_commands: int = 0
+    on_lost: Callable[[BaseException], None] | None = None
+    on_status: Callable[[str, Code | None, str], None] | None = None
+    error: BaseException | None = None
+    _selecting: SelectedMailbox | None = None
+    _capabilities_told: bool = False
+
+    def sending(self, command: Command) -> None:
+        """A command is about to be written."""
+        name = _verb(command.name)
+        if name not in _FOLLOWED:
+            self.unknown_commands += 1
+        if name in ("SELECT", "EXAMINE"):
+            self._selecting = SelectedMailbox(command.mailbox, read_only=name == "EXAMINE")
+        self._capabilities_told = False
+
+    def heard(self, text: bytes, literals: tuple[Literal, ...]) -> None:
+        """An untagged response."""
+        try:
+            response = parse_response(text, literals)
+        except ProtocolError:
+            # It costs nobody a message; the command it belongs to reports it when it reads its answers.
+            return
+        mailbox = self._selecting or self.selected
+        match response:
+            case Status():
+                self._heard_status(response.kind, response.code, response.text)
+            case Capability():
+                self.capabilities = response.names
+                self._capabilities_told = True
+            case Enabled():
+                self.enabled |= response.names
+            case Exists() if mailbox is not None:
+                mailbox.exists = response.count
+            case Expunge() if mailbox is not None:
+                mailbox.exists = max(0, mailbox.exists - 1)
+                mailbox.expunged += 1
+            case Vanished() if mailbox is not None:
+                if not response.earlier:
+                    mailbox.exists = max(0, mailbox.exists - len(response.uids))
+                    mailbox.expunged += len(response.uids)
+            case Flags() if mailbox is not None:
+                mailbox.flags = frozenset(response.flags)
+            case _:
+                return
+
+    def completed(self, command: Command, tagged: Tagged) -> None:
+        """A tagged reply."""
+        name = _verb(command.name)
+        ok = tagged.status == "OK"
+        if ok and name in ("LOGIN", "AUTHENTICATE", "STARTTLS"):
+            self.logged_in = self.logged_in or name != "STARTTLS"
+            if not self._capabilities_told:
+                self.capabilities = frozenset()
+        self._heard_status(tagged.status, tagged.code, tagged.text)
+        if name in ("SELECT", "EXAMINE"):
+            self.selected = self._selecting if ok else None
+            if self.selected is not None and tagged.code is not None and tagged.code.name == "READ-ONLY":
+                self.selected.read_only = True
+            self._selecting = None
+        elif ok and name in ("CLOSE", "UNSELECT"):
+            self.selected = None
+        elif ok and name == "LOGOUT":
+            self.logged_out = True
+            self.selected = None
+
+    def lost(self, error: BaseException) -> None:
+        """The connection has ended."""
+        self.error = error
+        if self.on_lost is not None:
+            self.on_lost(error)
+
+    def _heard_status(self, kind: str, code: Code | None, text: str) -> None:
+        if self.on_status is not None:
+            self.on_status(kind, code, text)
+        if code is None:
+            return
+        mailbox = self._selecting or self.selected
+        if code.name == "CAPABILITY":
+            self.capabilities = code.capabilities or frozenset()
+            self._capabilities_told = True
+        elif code.name == "ALERT":
+            self.alerts.append(text)
+            del self.alerts[:-20]
+        elif mailbox is None:
+            return
+        elif code.name == "UIDVALIDITY":
+            mailbox.uidvalidity = code.uidvalidity or 0
+        elif code.name == "UIDNEXT":
+            mailbox.uidnext = code.uidnext
+        elif code.name == "HIGHESTMODSEQ":
+            mailbox.highest_modseq = code.highest_modseq
+        elif code.name == "PERMANENTFLAGS":
+            mailbox.permanent_flags = code.permanent_flags or frozenset()
+        elif code.name == "MAILBOXID":
+            mailbox.mailbox_id = code.mailbox_id or ""
+
+
+def _verb(name: str) -> str:
+    return name.removeprefix("UID ").partition(" ")[0].upper()

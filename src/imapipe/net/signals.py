@@ -1,0 +1,69 @@
+"""What a refusal means: servers say "too much" in many ways (facts: Gmail, Exchange Online, Yahoo, Dovecot).
+
+A reply is judged by its text first, then by its response code, then by its status, because the largest providers
+put the meaning into the text. Every pattern names the server that sends it.
+"""
+
+from __future__ import annotations
+
+import re
+
+from imapipe.errors import CommandBad, CommandError, CommandNo, Throttled
+from imapipe.wire.response import Code, Tagged
+
+# Exchange Online: "Request is throttled. Suggested Backoff Time: 299961 milliseconds".
+_BACKOFF = re.compile(r"backoff time:\s*(\d{1,9})\s*milliseconds", re.IGNORECASE)
+_THROTTLES = re.compile(
+    r"request is throttled"  # Exchange Online
+    r"|exceeded command or bandwidth limits"  # Gmail
+    r"|\[THROTTLED\]"  # Gmail, in the text of an OK
+    r"|rate limit hit"  # Yahoo
+    r"|too many (?:requests|commands|login attempts)",
+    re.IGNORECASE,
+)
+_REFUSALS = re.compile(
+    r"too many simultaneous connections"  # Gmail
+    r"|maximum number of connections"  # Dovecot
+    r"|too many connections"
+    r"|connection limit exceeded"
+    r"|server unavailable\. 15",  # Exchange Online
+    re.IGNORECASE,
+)
+
+
+def to_error(command: str, tagged: Tagged) -> CommandError:
+    """The exception for a reply that is not OK."""
+    return status_error(command, tagged.status, tagged.code, tagged.text)
+
+
+def status_error(command: str, status: str, code: Code | None, text: str) -> CommandError:
+    """The exception for a status, tagged or not."""
+    code_text = code_words(code)
+    if is_throttle_text(text) or _REFUSALS.search(text) or (code is not None and code.is_throttled):
+        return Throttled(command, status, code_text, text, retry_after_seconds=backoff_seconds(text))
+    if status == "BAD":
+        return CommandBad(command, code_text, text)
+    return CommandNo(command, code_text, text)
+
+
+def code_words(code: Code | None) -> str:
+    """A response code as it stood between its brackets, "" without one."""
+    if code is None:
+        return ""
+    return f"{code.name} {code.arguments.decode('utf-8', 'replace')}".rstrip()
+
+
+def is_throttle_text(text: str) -> bool:
+    """Whether a text, of whatever status, asks for less."""
+    return bool(_THROTTLES.search(text))
+
+
+def is_refusal(error: CommandError) -> bool:
+    """Whether a login was refused because of how many there are, not because of who asks."""
+    return isinstance(error, Throttled) or error.code.split(" ")[0] in ("UNAVAILABLE", "INUSE", "LIMIT")
+
+
+def backoff_seconds(text: str) -> float | None:
+    """The server's own hint, or None."""
+    match = _BACKOFF.search(text)
+    return int(match[1]) / 1000 if match else None

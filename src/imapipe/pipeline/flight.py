@@ -1,0 +1,149 @@
+"""A flight: one UID FETCH and its messages, from the wire to their outcomes.
+
+The data plane delivers messages into the inbox of the run, from there they go to the handlers (or to whoever
+iterates), and each of them is settled exactly once. A flight has landed when its command is over and every
+message of it that was delivered is settled; only then does the batch return through the middleware.
+
+Invariants:
+
+- The bytes of a message are held until it is settled, and released exactly once.
+- A message that is delivered and never settled (the run is cancelled) is not in the ledger: it is not acknowledged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from imapipe.models.batch import Failure
+from imapipe.models.message import Message
+from imapipe.net.connection import Connection
+from imapipe.pipeline.ledger import Ledger
+
+Delivery = tuple["Flight", Message]
+
+
+class Inbox:
+    """Messages that wait for a handler, in the order in which they came.
+
+    Attributes:
+        items: The queue; consumers take from its left side.
+    """
+
+    __slots__ = ("_closed", "_waiters", "items")
+
+    def __init__(self) -> None:
+        self.items: deque[Delivery] = deque()
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._closed = False
+
+    def put(self, flight: Flight, messages: list[Message]) -> None:
+        """Add messages and wake as many consumers as they can keep busy."""
+        self.items.extend([(flight, message) for message in messages])
+        waiters = self._waiters
+        for _ in range(min(len(messages), len(waiters))):
+            waiter = waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def wait(self) -> bool:
+        """Wait until there is something; False when nothing will come any more."""
+        while not self.items:
+            if self._closed:
+                return False
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                if waiter in self._waiters:
+                    self._waiters.remove(waiter)
+                elif self.items and self._waiters:
+                    # The wake-up was ours; pass it on, or a message would wait without a consumer.
+                    self._waiters.popleft().set_result(None)
+                raise
+        return True
+
+    def close(self) -> None:
+        """Nothing will come any more."""
+        self._closed = True
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiters.clear()
+
+
+class Flight:
+    """Counts the messages of one UID FETCH until all of them are settled.
+
+    Attributes:
+        done: UIDs whose handler returned.
+        failed: UIDs whose handler raised.
+        bytes_received: Bytes of the messages delivered.
+    """
+
+    __slots__ = (
+        "_connection",
+        "_gathered",
+        "_inbox",
+        "_landed",
+        "_ledger",
+        "_unsettled",
+        "bytes_received",
+        "done",
+        "failed",
+    )
+
+    def __init__(self, connection: Connection, inbox: Inbox, ledger: Ledger, *, by_batch: bool = False) -> None:
+        self._connection = connection
+        self._inbox = inbox
+        self._ledger = ledger
+        self._gathered: list[Message] | None = [] if by_batch else None
+        self._unsettled = 0
+        self._landed: asyncio.Future[None] | None = None
+        self.done: list[int] = []
+        self.failed: dict[int, Failure] = {}
+        self.bytes_received = 0
+
+    def deliver(self, messages: list[Message]) -> None:
+        """Take messages from the data plane."""
+        self._unsettled += len(messages)
+        if self._gathered is None:
+            self._inbox.put(self, messages)
+            return
+        self._gathered.extend(messages)
+        plane = self._connection.plane
+        if plane.held_bytes >= plane.max_held_bytes // 2:
+            # The consumer takes whole batches; without a cut here reading would stop and never go on.
+            self.hand_over()
+
+    def hand_over(self) -> None:
+        """Give out what was gathered, because the batch is whole or because too much is held."""
+        if self._gathered:
+            gathered, self._gathered = self._gathered, []
+            self._inbox.put(self, gathered)
+
+    def settle(self, message: Message) -> None:
+        """Its handler returned, or its consumer asked for the next one."""
+        self.done.append(message.uid)
+        self._ledger.settle(message.uid)
+        self._release(message)
+
+    def fail(self, message: Message, failure: Failure) -> None:
+        """Its handler raised."""
+        self.failed[message.uid] = failure
+        self._ledger.fail(failure)
+        self._release(message)
+
+    async def landed(self) -> None:
+        """Wait until every message delivered so far is settled."""
+        if self._unsettled:
+            self._landed = asyncio.get_running_loop().create_future()
+            await self._landed
+
+    def _release(self, message: Message) -> None:
+        self.bytes_received += message.wire_size
+        self._connection.plane.release(message.wire_size)
+        self._unsettled -= 1
+        if not self._unsettled and self._landed is not None and not self._landed.done():
+            self._landed.set_result(None)

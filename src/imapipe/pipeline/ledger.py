@@ -1,0 +1,138 @@
+"""The ledger of a run: the outcome of every planned UID.
+
+Updated once per message, so its hot path is an append and a comparison. Recent outcomes are merged into
+interval sets in groups, and subscribers (the checkpoint) hear of a group before the next message is settled.
+
+Invariants:
+
+- A UID gets one outcome; a second one for the same UID is ignored, whichever it is.
+- `settled()` of a subscriber with `every=n` is called with at most `n` UIDs outstanding.
+- `done_count + failed_count + vanished_count + skipped_count` never passes the number of planned UIDs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from imapipe.middleware.base import Settled
+from imapipe.models.batch import Failure
+from imapipe.wire.uid_set import UidSet
+
+GROUP = 4096
+MAX_FAILURE_DETAILS = 10_000
+
+
+class Ledger:
+    """Outcomes by UID.
+
+    Attributes:
+        done: UIDs whose handler returned, as of the last `flush`.
+        vanished: UIDs that were gone.
+        failed: All UIDs that failed.
+        failures: Details of the first 10,000 of them.
+        skipped: UIDs that an earlier run did.
+    """
+
+    __slots__ = (
+        "_every",
+        "_recent",
+        "_recent_failures",
+        "_recent_vanished",
+        "_subscribers",
+        "done",
+        "failed",
+        "failed_count",
+        "failures",
+        "skipped",
+        "vanished",
+    )
+
+    def __init__(self) -> None:
+        self.done = UidSet()
+        self.failed = UidSet()
+        self.vanished = UidSet()
+        self.skipped = UidSet()
+        self.failures: dict[int, Failure] = {}
+        self.failed_count = 0
+        self._recent: list[int] = []
+        self._recent_failures: dict[int, Failure] = {}
+        self._recent_vanished = UidSet()
+        self._every = GROUP
+        self._subscribers: list[tuple[int, Settled]] = []
+
+    @property
+    def done_count(self) -> int:
+        """Messages handled, exact at any time."""
+        return len(self.done) + len(self._recent)
+
+    @property
+    def vanished_count(self) -> int:
+        """Messages that were gone."""
+        return len(self.vanished) + len(self._recent_vanished)
+
+    @property
+    def skipped_count(self) -> int:
+        """Messages that an earlier run did."""
+        return len(self.skipped)
+
+    def subscribe(self, every: int, settled: Settled) -> Callable[[], None]:
+        """See `middleware.base.Ledger.subscribe`."""
+        entry = (every, settled)
+        self._subscribers.append(entry)
+        self._every = min([GROUP, *(e for e, _ in self._subscribers)])
+
+        def unsubscribe() -> None:
+            if entry in self._subscribers:
+                self._subscribers.remove(entry)
+                self._every = min([GROUP, *(e for e, _ in self._subscribers)])
+
+        return unsubscribe
+
+    def skip(self, uids: UidSet) -> None:
+        """An earlier run did these."""
+        self.skipped |= uids
+
+    def settle(self, uid: int) -> None:
+        """The message was handled. The caller settles each UID once."""
+        recent = self._recent
+        recent.append(uid)
+        if len(recent) + len(self._recent_failures) >= self._every:
+            self.flush()
+
+    def fail(self, failure: Failure) -> None:
+        """The message will not be tried again in this run."""
+        uid = failure.uid
+        if uid in self.failed or uid in self._recent_failures:
+            return
+        self.failed_count += 1
+        self._recent_failures[uid] = failure
+        if len(self.failures) < MAX_FAILURE_DETAILS:
+            self.failures[uid] = failure
+        if len(self._recent) + len(self._recent_failures) >= self._every:
+            self.flush()
+
+    def vanish(self, uids: UidSet) -> None:
+        """The messages are gone from the mailbox."""
+        self._recent_vanished |= uids
+        self.flush()
+
+    def outcome_of(self, uids: UidSet) -> UidSet:
+        """Those of `uids` that have an outcome in this run."""
+        self.flush()
+        return uids & (self.done | self.failed | self.vanished)
+
+    def flush(self) -> None:
+        """Merge what is recent and tell the subscribers."""
+        if not (self._recent or self._recent_failures or self._recent_vanished):
+            return
+        done = UidSet.from_numbers(self._recent)
+        failed: Mapping[int, Failure] = self._recent_failures
+        vanished = self._recent_vanished
+        self._recent = []
+        self._recent_failures = {}
+        self._recent_vanished = UidSet()
+        self.done |= done
+        self.failed |= UidSet.from_numbers(failed)
+        self.vanished |= vanished
+        for _, settled in tuple(self._subscribers):
+            settled(done, failed, vanished)

@@ -1,0 +1,214 @@
+"""`Pipeline`: search → batch → fetch → handler, as an immutable value that is run.
+
+Every step returns a new pipeline and does no I/O. Iterating, `run`, `stream`, `batches`, `uids` and `plan` each
+make a new run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+
+from imapipe.middleware.base import Middleware, check_order
+from imapipe.models.message import Message
+from imapipe.models.report import RunReport
+from imapipe.net.pool import ConnectionPool
+from imapipe.pipeline.batching import BatchPolicy, FixedBatch
+from imapipe.pipeline.handlers import Handler, check_handler, handle_messages
+from imapipe.pipeline.run import Run, first_cause
+from imapipe.pipeline.sizes import fetch_sizes
+from imapipe.pipeline.specification import Specification
+from imapipe.pipeline.stream import BatchStream, OnError, Runs, Stream
+from imapipe.wire.fetch_request import Fetch
+from imapipe.wire.search_key import SearchKey
+from imapipe.wire.uid_set import UidSet
+
+DEFAULT_CONCURRENCY = 8
+
+
+@dataclass(frozen=True, slots=True)
+class JobPlan:
+    """What a run would do, without fetching anything of the messages but their sizes.
+
+    Attributes:
+        mailbox: The mailbox.
+        uidvalidity: Its UIDVALIDITY.
+        uids: What the search found.
+        messages: How many.
+        total_bytes: The sum of RFC822.SIZE.
+    """
+
+    mailbox: str
+    uidvalidity: int
+    uids: UidSet
+    messages: int
+    total_bytes: int
+
+
+class Pipeline:
+    """A job on one mailbox, described step by step.
+
+    Made by `Mailbox.search`. All steps may be left out; without `fetch` only UIDs are fetched.
+    """
+
+    __slots__ = ("_account", "_pool", "_runs", "_specification")
+
+    def __init__(self, specification: Specification, pool: ConnectionPool, account: str, runs: Runs) -> None:
+        self._specification = specification
+        self._pool = pool
+        self._account = account
+        self._runs = runs
+
+    def __repr__(self) -> str:
+        return f"<Pipeline {self._specification.mailbox!r} {self._specification.fingerprint}>"
+
+    # -- steps -----------------------------------------------------------------------------------
+
+    def search(self, criteria: SearchKey) -> Pipeline:
+        """Narrow the search: both must match."""
+        return self._with(search=self._specification.search & criteria)
+
+    def batch(self, policy: BatchPolicy | int) -> Pipeline:
+        """Say how large batches are: a policy, or a number for `FixedBatch`. Raises ValueError."""
+        return self._with(policy=FixedBatch(policy) if isinstance(policy, int) else policy)
+
+    def fetch(self, *what: str | Fetch) -> Pipeline:
+        """Say what is wanted of each message: presets, `Fetch` values, or both.
+
+        Raises:
+            ValueError: An unknown preset.
+        """
+        wanted = Fetch()
+        for item in what:
+            wanted |= Fetch(item) if isinstance(item, str) else item
+        return self._with(fetch=wanted)
+
+    def use(self, *layers: Middleware) -> Pipeline:
+        """Add middleware, outermost first, inside of what is there.
+
+        Raises:
+            ValueError: An order in which a layer cannot do what it promises.
+            TypeError: Not a middleware.
+        """
+        for layer in layers:
+            if not isinstance(layer, Middleware):
+                raise TypeError(f"use() takes middleware such as imapipe.Retry(), not {layer!r}")
+        every = (*self._specification.layers, *layers)
+        check_order(every)
+        return self._with(layers=every)
+
+    def limit(self, count: int) -> Pipeline:
+        """At most so many messages; the others are not planned. Raises ValueError."""
+        if count < 0:
+            raise ValueError(f"limit() takes 0 or more, not {count}")
+        return self._with(limit=count)
+
+    def newest_first(self) -> Pipeline:
+        """Highest UIDs first."""
+        return self._with(newest=True)
+
+    def depth(self, count: int) -> Pipeline:
+        """Keep exactly so many FETCHes in flight on each connection, instead of following the round trip."""
+        if not 1 <= count <= 64:
+            raise ValueError(f"depth() takes 1 to 64, not {count}")
+        return self._with(depth=count)
+
+    def only_failed(self, report: RunReport) -> Pipeline:
+        """Only the messages that failed in an earlier run, by its report."""
+        return self._with(uids=report.failed_uids)
+
+    def _with(self, **changes: object) -> Pipeline:
+        specification = replace(self._specification, **changes)  # type: ignore[arg-type]  # checked by the callers
+        return Pipeline(specification, self._pool, self._account, self._runs)
+
+    # -- runs ------------------------------------------------------------------------------------
+
+    async def run(
+        self,
+        handler: Handler,
+        *,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        connections: int | None = None,
+        on_error: OnError = "record",
+        max_failures: int | None = None,
+    ) -> RunReport:
+        """Run the job: every message goes to the handler once.
+
+        Args:
+            handler: `async def handle(message)`; a message is done when it returns, failed when it raises.
+            concurrency: How many handlers work at a time.
+            connections: How many connections to use at most; all of the pool unless said.
+            on_error: "record" puts what a handler raises into the report; "raise" ends the run with it.
+            max_failures: Give up when more messages than this have failed; the rest fails as `not-tried`.
+
+        Returns:
+            The report; it reconciles: planned = done + skipped + vanished + failed.
+
+        Raises:
+            TypeError: A handler that cannot be awaited.
+            AuthenticationFailed, ConnectionFailed, CommandNo, UidValidityChanged, CheckpointError: The run as a
+                whole could not be done. Failures of single messages or batches are in the report instead.
+
+        Cancellation stops the handlers, ends connections with something in flight, saves the checkpoint.
+        """
+        checked = check_handler(handler)
+        if concurrency < 1:
+            raise ValueError(f"concurrency must be 1 or more, not {concurrency}")
+        if on_error not in ("record", "raise"):
+            raise ValueError(f'on_error must be "record" or "raise", not {on_error!r}')
+        run = self._new_run(connections, max_failures)
+        raise_errors = on_error == "raise"
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(run.drive())
+                for _ in range(concurrency):
+                    group.create_task(handle_messages(run, checked, raise_errors=raise_errors))
+        except BaseExceptionGroup as errors:
+            raise (run.failure or first_cause(errors)) from None
+        return run.report()
+
+    def stream(self, *, on_error: OnError = "record", connections: int | None = 1) -> Stream:
+        """Iterate in a block: `async with pipeline.stream() as s: async for message in s: …`, then `s.report`.
+
+        Args:
+            on_error: "record" leaves failures to the report; "raise" raises `Incomplete` at the end.
+            connections: How many connections to use at most.
+        """
+        return Stream(self._new_run(connections, None), self._runs, on_error)
+
+    def __aiter__(self) -> AsyncIterator[Message]:
+        """Iterate over the messages; raises `Incomplete` at the end if a message failed."""
+        return self.stream(on_error="raise")
+
+    def batches(self, *, on_error: OnError = "raise", connections: int | None = 1) -> BatchStream:
+        """Iterate over lists of messages, each acknowledged as a whole when the next is asked for."""
+        return BatchStream(self._new_run(connections, None, by_batch=True), self._runs, on_error)
+
+    async def uids(self) -> UidSet:
+        """The UIDs that the search finds now."""
+        run = self._new_run(1, None)
+        async with self._pool.lease(self._specification.mailbox) as connection:
+            return await run.search(connection)
+
+    async def plan(self) -> JobPlan:
+        """What a run would do: counts and bytes. Only sizes are fetched."""
+        run = self._new_run(1, None)
+        async with self._pool.lease(self._specification.mailbox) as connection:
+            uids = await run.search(connection)
+            sizes = await fetch_sizes(connection, uids)
+            return JobPlan(self._specification.mailbox, run.uidvalidity, uids, len(uids), sum(sizes.values()))
+
+    def _new_run(self, connections: int | None, max_failures: int | None, *, by_batch: bool = False) -> Run:
+        if connections is not None and not 1 <= connections <= self._pool.max_size:
+            raise ValueError(
+                f"connections={connections}: use 1 to {self._pool.max_size}, or raise max_size of the pool"
+            )
+        return Run(
+            self._specification,
+            self._pool,
+            self._account,
+            lanes=connections or self._pool.max_size,
+            max_failures=max_failures,
+            by_batch=by_batch,
+        )
