@@ -39,7 +39,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from imapipe.models import Batch, BatchResult, RunReport
+    from imapipe.models.batch import Batch, BatchResult
+    from imapipe.models.report import RunReport
 
 
 class ImapipeError(Exception):
