@@ -1,0 +1,307 @@
+"""What a checkpoint knows of one mailbox, and the changes that make it grow.
+
+Invariants:
+
+- States and changes are immutable; `apply` returns a new state.
+- Changes and states of one series are numbered by `sequence`, which only rises. A state with sequence *n* contains
+  every change up to *n*, so a change is applied exactly when its number is higher: applying one twice, or one that
+  a saved state already holds, does nothing.
+- A *series* is one unbroken history. A fresh start (another UIDVALIDITY, a deleted checkpoint) begins another one,
+  and changes of the old one never reach it.
+- No UID is in `done` and in `failed`, nor under two reasons in `failed`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from itertools import chain
+from typing import Final, TypeAlias
+
+import orjson
+
+from imapipe.models.batch import NO_UIDS
+from imapipe.wire.uid_set import UidSet
+
+JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
+"""What `extra` may hold."""
+
+FORMAT_VERSION: Final = 1
+"""The version of the layout that `CheckpointState.to_json` writes."""
+
+_SERIES_BYTES: Final = 8
+
+
+def new_series() -> str:
+    """Name a history that no other has had."""
+    return secrets.token_hex(_SERIES_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Sums over all runs of a series.
+
+    Attributes:
+        runs: Runs begun.
+        done: Messages whose handler returned.
+        failed: Messages that failed, counted again each time they were tried.
+        vanished: Messages that were gone.
+        bytes_received: Bytes of FETCH responses, after decompression.
+        elapsed_seconds: Time the runs took.
+    """
+
+    runs: int = 0
+    done: int = 0
+    failed: int = 0
+    vanished: int = 0
+    bytes_received: int = 0
+    elapsed_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointChange:
+    """What became of a group of messages.
+
+    Attributes:
+        series: The history it belongs to.
+        sequence: Its number there.
+        done: Messages now done.
+        failed: Messages now failed, by reason.
+        vanished: Messages found to be gone.
+        bytes_received: Bytes received for them.
+    """
+
+    series: str
+    sequence: int
+    done: UidSet = NO_UIDS
+    failed: Mapping[str, UidSet] = field(default_factory=dict)
+    vanished: UidSet = NO_UIDS
+    bytes_received: int = 0
+
+    def to_json(self) -> bytes:
+        """Write the change as one JSON object, without line ends."""
+        fields: dict[str, JSON] = {"series": self.series, "sequence": self.sequence, "done": self.done.text()}
+        if self.failed:
+            fields["failed"] = _failed_text(self.failed)
+        if self.vanished:
+            fields["vanished"] = self.vanished.text()
+        if self.bytes_received:
+            fields["bytes_received"] = self.bytes_received
+        return orjson.dumps(fields)
+
+    @classmethod
+    def from_json(cls, data: bytes) -> CheckpointChange:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: It is something else.
+        """
+        fields = _mapping(orjson.loads(data))
+        return cls(
+            series=_text(fields, "series"),
+            sequence=_count(fields, "sequence"),
+            done=_uids(fields, "done"),
+            failed=_reasons(fields.get("failed", {})),
+            vanished=_uids(fields, "vanished") if "vanished" in fields else NO_UIDS,
+            bytes_received=_count(fields, "bytes_received") if "bytes_received" in fields else 0,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointState:
+    """Everything kept for one mailbox of one account.
+
+    Attributes:
+        account: `user@host:port`.
+        mailbox: The name of the mailbox.
+        uidvalidity: The UIDVALIDITY under which the UIDs were seen.
+        fingerprint: Names the job: symbolic search and fetch.
+        name: The name that the caller gave to the checkpoint, or "".
+        series: The history this state belongs to.
+        sequence: The number of the last change it contains.
+        done: Messages whose handler returned, in any run.
+        failed: Messages whose last try failed, by reason.
+        counters: Sums over all runs.
+        started_at: When the series began.
+        saved_at: When this state was made.
+        extra: JSON values that other parts keep here between runs.
+    """
+
+    account: str
+    mailbox: str
+    uidvalidity: int
+    fingerprint: str
+    name: str = ""
+    series: str = field(default_factory=new_series)
+    sequence: int = 0
+    done: UidSet = NO_UIDS
+    failed: Mapping[str, UidSet] = field(default_factory=dict)
+    counters: Counters = field(default_factory=Counters)
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    saved_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    extra: Mapping[str, JSON] = field(default_factory=dict)
+
+    @property
+    def version(self) -> int:
+        """The version of the layout."""
+        return FORMAT_VERSION
+
+    @property
+    def failed_uids(self) -> UidSet:
+        """The failed messages of every reason."""
+        return union_all(self.failed.values())
+
+    def apply(self, changes: Iterable[CheckpointChange]) -> CheckpointState:
+        """Return the state after these changes; those of another series, or contained already, do nothing.
+
+        Takes time in proportion to the ranges of the state once, however many changes there are.
+        """
+        news = sorted(
+            (change for change in changes if change.series == self.series and change.sequence > self.sequence),
+            key=lambda change: change.sequence,
+        )
+        if not news:
+            return self
+        newly_failed: dict[str, list[UidSet]] = {}
+        for change in news:
+            for reason, uids in change.failed.items():
+                newly_failed.setdefault(reason, []).append(uids)
+        unsuccessful = [*chain.from_iterable(newly_failed.values()), *(change.vanished for change in news)]
+        if len(news) > 1 and sum(map(len, unsuccessful)) != len(union_all(unsuccessful)):
+            # The same message twice, which no single run reports: the order matters, the last outcome counts.
+            state = self
+            for change in news:
+                state = state.apply([change])
+            return state
+        done = union_all(change.done for change in news)
+        vanished = union_all(change.vanished for change in news)
+        # Done outlives everything: a message that was handled once is handled.
+        settled = self.done | done | vanished
+        failed: dict[str, UidSet] = {}
+        for reason, sets in newly_failed.items():
+            failed[reason] = union_all(sets) - settled
+            settled |= failed[reason]
+        for reason, uids in self.failed.items():
+            failed[reason] = failed.get(reason, NO_UIDS) | (uids - settled)
+        return replace(
+            self,
+            sequence=news[-1].sequence,
+            done=self.done | done,
+            failed={reason: uids for reason, uids in failed.items() if uids},
+            counters=replace(
+                self.counters,
+                done=self.counters.done + sum(len(change.done) for change in news),
+                failed=self.counters.failed + sum(len(uids) for change in news for uids in change.failed.values()),
+                vanished=self.counters.vanished + sum(len(change.vanished) for change in news),
+                bytes_received=self.counters.bytes_received + sum(change.bytes_received for change in news),
+            ),
+        )
+
+    def to_json(self) -> bytes:
+        """Write the state as one JSON object."""
+        return orjson.dumps(
+            {
+                "account": printable(self.account),
+                "mailbox": printable(self.mailbox),
+                "uidvalidity": self.uidvalidity,
+                "fingerprint": printable(self.fingerprint),
+                "name": printable(self.name),
+                "series": self.series,
+                "sequence": self.sequence,
+                "done": self.done.text(),
+                "failed": _failed_text(self.failed),
+                "counters": asdict(self.counters),
+                "started_at": self.started_at.isoformat(),
+                "saved_at": self.saved_at.isoformat(),
+                "extra": dict(self.extra),
+            }
+        )
+
+    @classmethod
+    def from_fields(cls, value: object) -> CheckpointState:
+        """Read what a JSON parser made of `to_json`.
+
+        Raises:
+            ValueError: It is something else.
+        """
+        fields = _mapping(value)
+        done = _uids(fields, "done")
+        failed = _reasons(fields.get("failed"))
+        if sum(map(len, failed.values())) != len(union_all(failed.values()) - done):
+            raise ValueError("a message has two outcomes")
+        return cls(
+            account=_text(fields, "account"),
+            mailbox=_text(fields, "mailbox"),
+            uidvalidity=_count(fields, "uidvalidity"),
+            fingerprint=_text(fields, "fingerprint"),
+            name=_text(fields, "name"),
+            series=_text(fields, "series"),
+            sequence=_count(fields, "sequence"),
+            done=done,
+            failed=failed,
+            counters=_counters(fields.get("counters")),
+            started_at=_time(fields, "started_at"),
+            saved_at=_time(fields, "saved_at"),
+            extra=_mapping(fields.get("extra")),
+        )
+
+
+def union_all(sets: Iterable[UidSet]) -> UidSet:
+    """Join any number of sets in one pass."""
+    return UidSet.from_ranges(chain.from_iterable(uids.ranges() for uids in sets))
+
+
+def printable(text: str) -> str:
+    """Text that JSON can hold: surrogates from undecodable names are written out."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _failed_text(failed: Mapping[str, UidSet]) -> dict[str, JSON]:
+    return {printable(reason): uids.text() for reason, uids in failed.items()}
+
+
+def _mapping(value: object) -> dict[str, JSON]:
+    if not isinstance(value, dict):
+        raise ValueError("an object is missing")
+    return value
+
+
+def _text(fields: Mapping[str, JSON], name: str) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str):
+        raise ValueError(f"{name} is not text")
+    return value
+
+
+def _count(fields: Mapping[str, JSON], name: str) -> int:
+    value = fields.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"{name} is not a count")
+    return value
+
+
+def _uids(fields: Mapping[str, JSON], name: str) -> UidSet:
+    return UidSet.parse(_text(fields, name))
+
+
+def _time(fields: Mapping[str, JSON], name: str) -> datetime:
+    value = datetime.fromisoformat(_text(fields, name))
+    if value.tzinfo is None:
+        raise ValueError(f"{name} has no time zone")
+    return value
+
+
+def _reasons(value: object) -> dict[str, UidSet]:
+    fields = _mapping(value)
+    return {reason: _uids(fields, reason) for reason in fields}
+
+
+def _counters(value: object) -> Counters:
+    fields = _mapping(value)
+    seconds = fields.get("elapsed_seconds")
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or seconds < 0:
+        raise ValueError("elapsed_seconds is not a time")
+    names = ("runs", "done", "failed", "vanished", "bytes_received")
+    return Counters(**{name: _count(fields, name) for name in names}, elapsed_seconds=float(seconds))

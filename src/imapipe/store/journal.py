@@ -1,0 +1,169 @@
+r"""The journal beside a checkpoint: what changed since its last full save, one line for each change.
+
+A line is the CRC-32 of a JSON object in eight hexadecimal digits, a space, the object, and a line end. The object
+names its series and sequence, so a line that a full save contains already is recognised and ignored.
+
+Invariants:
+
+- A change is in the file, by one `write`, when `append` returns: the death of the process does not lose it.
+- Nothing is removed from the file before a full save that contains it is durable; `supersede` is called after that.
+- A line that cannot be read is ignored: only a death or a loss of power in the middle of a write makes one, and its
+  change was never promised. No reading of damaged bytes can claim a message: the CRC guards each line by itself.
+- What this process did not write is cut off at its first `append`, never before; by then it has been superseded.
+
+Every method but `append` is called by one thread at a time; `append` may run beside any of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from imapipe.store.checkpoint_state import CheckpointChange
+from imapipe.store.durable_file import BINARY, remove, sync_folder, temporary, write_all, write_temporary
+
+_log = logging.getLogger(__name__)
+
+
+class Journal:
+    """The journal of one checkpoint file, for one process."""
+
+    __slots__ = ("_fd", "_kept", "_lock", "_name_is_durable", "_path", "_size", "_superseded", "_torn")
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._fd = -1
+        self._size = 0
+        self._kept: list[tuple[CheckpointChange, bytes]] = []
+        self._lock = threading.Lock()
+        self._name_is_durable = False
+        self._superseded = False
+        self._torn = False
+
+    def read(self) -> list[CheckpointChange]:
+        """Read every whole line.
+
+        Raises:
+            OSError: The file is there and cannot be read.
+        """
+        try:
+            data = Path(self._path).read_bytes()
+        except FileNotFoundError:
+            return []
+        changes = []
+        lines = data.split(b"\n")
+        for number, line in enumerate(lines, 1):
+            change = _parse(line)
+            if change is not None:
+                changes.append(change)
+            elif line and number < len(lines):
+                _log.warning("line %d of %s is damaged and ignored", number, self._path)
+        return changes
+
+    def append(self, change: CheckpointChange) -> None:
+        """Add a change.
+
+        Raises:
+            OSError: It is not in the file; what was there before is whole.
+        """
+        line = _line(change)
+        with self._lock:
+            if self._fd < 0:
+                flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC | BINARY
+                self._fd = os.open(self._path, flags, 0o600)
+                self._size = 0
+            if self._torn:
+                # What an append that failed left behind would swallow the beginning of this line.
+                os.ftruncate(self._fd, self._size)
+            self._torn = True
+            write_all(self._fd, line)
+            self._torn = False
+            self._size += len(line)
+            self._kept.append((change, line))
+
+    def sync(self) -> None:
+        """Make the lines survive a loss of power.
+
+        Raises:
+            OSError: They may not.
+        """
+        # Without the lock: an append must not wait for the disk. Nobody else closes the descriptor meanwhile.
+        if (fd := self._fd) >= 0:
+            os.fsync(fd)
+            if not self._name_is_durable:
+                sync_folder(self._path)
+                self._name_is_durable = True
+
+    def supersede(self, series: str, sequence: int) -> None:
+        """Forget what a durable state with this sequence contains, and whatever earlier processes left."""
+        self._keep(lambda change: change.series != series or change.sequence > sequence)
+
+    def forget(self, series: str) -> None:
+        """Forget the lines of a series that is durably gone."""
+        self._keep(lambda change: change.series != series)
+
+    def _keep(self, needed: Callable[[CheckpointChange], bool]) -> None:
+        with self._lock:
+            self._superseded = True
+            self._kept = [(change, line) for change, line in self._kept if needed(change)]
+            if self._fd < 0:
+                return
+            try:
+                self._rewrite(b"".join(line for _, line in self._kept))
+            except OSError:
+                # What is in the file too much is ignored by its sequence; a full disk shows at the next save.
+                _log.debug("the journal %s could not be shortened", self._path, exc_info=True)
+
+    def close(self) -> None:
+        """Close the file; remove it where nothing in it is needed."""
+        with self._lock:
+            fd, self._fd = self._fd, -1
+            if fd >= 0:
+                _close(fd)
+            if self._superseded and not self._kept:
+                remove(self._path)
+
+    def _rewrite(self, data: bytes) -> None:
+        """Let the file hold these lines only."""
+        if not data:
+            os.ftruncate(self._fd, 0)
+        else:
+            fd = write_temporary(self._path, data)
+            try:
+                os.replace(temporary(self._path), self._path)  # noqa: PTH105
+            except OSError:
+                _close(fd)
+                remove(temporary(self._path))
+                raise
+            old, self._fd = self._fd, fd
+            self._name_is_durable = False
+            _close(old)
+        self._size = len(data)
+        self._torn = False
+
+
+def _close(fd: int) -> None:
+    # The descriptor is gone whatever close() says, and no line depends on its answer: sync() asks for that.
+    with suppress(OSError):
+        os.close(fd)
+
+
+def _line(change: CheckpointChange) -> bytes:
+    data = change.to_json()
+    return b"%08x %b\n" % (zlib.crc32(data), data)
+
+
+def _parse(line: bytes) -> CheckpointChange | None:
+    """Read a line without its end, or return None where it is not whole."""
+    digits, _, data = line.partition(b" ")
+    if len(digits) != 8 or digits != b"%08x" % zlib.crc32(data):
+        return None
+    try:
+        return CheckpointChange.from_json(data)
+    except ValueError:
+        return None

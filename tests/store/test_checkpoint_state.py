@@ -1,0 +1,198 @@
+"""States, changes, and how they are added up and written."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imapipe.store.checkpoint_state import JSON, CheckpointChange, CheckpointState, Counters, new_series, union_all
+from imapipe.wire.uid_set import UidSet
+
+UIDS = st.frozensets(st.integers(1, 60), max_size=20).map(UidSet.from_numbers)
+REASONS = st.sampled_from(["ValueError", "malformed", "UNAVAILABLE"])
+JSON_VALUES: st.SearchStrategy[JSON] = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@st.composite
+def changes(draw: st.DrawFn) -> list[CheckpointChange]:
+    """Some changes of one series; a message has one outcome in each."""
+    made = []
+    for sequence in range(1, draw(st.integers(0, 6)) + 1):
+        done, vanished, first, second = (draw(UIDS) for _ in range(4))
+        vanished -= done
+        first = first - done - vanished
+        second = second - done - vanished - first
+        failed = {draw(REASONS): first, "other": second}
+        made.append(
+            CheckpointChange(
+                series="s",
+                sequence=sequence,
+                done=done,
+                failed={reason: uids for reason, uids in failed.items() if uids},
+                vanished=vanished,
+                bytes_received=draw(st.integers(0, 1_000)),
+            )
+        )
+    return made
+
+
+NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+def state(**values: object) -> CheckpointState:
+    made = CheckpointState(
+        account="ann@host:993",
+        mailbox="INBOX",
+        uidvalidity=7,
+        fingerprint="f",
+        series="s",
+        started_at=NOON,
+        saved_at=NOON,
+    )
+    return replace(made, **values)  # type: ignore[arg-type]
+
+
+def model(made: list[CheckpointChange]) -> tuple[set[int], dict[int, str]]:
+    """The same with a Python dictionary, one message at a time."""
+    done: set[int] = set()
+    failed: dict[int, str] = {}
+    for change in made:
+        done |= set(change.done)
+        for reason, uids in change.failed.items():
+            failed.update(dict.fromkeys(uids, reason))
+        for uid in (*change.vanished, *done):
+            failed.pop(uid, None)
+    return done, failed
+
+
+@given(changes())
+def test_apply_is_what_a_dictionary_says(made: list[CheckpointChange]) -> None:
+    after = state().apply(made)
+    done, failed = model(made)
+    assert set(after.done) == done
+    assert {uid: reason for reason, uids in after.failed.items() for uid in uids} == failed
+    assert all(after.failed.values())
+    assert set(after.failed_uids) == set(failed)
+    assert after.sequence == len(made)
+
+
+@given(changes(), st.data())
+def test_apply_is_the_same_in_any_pieces_and_order_and_twice(made: list[CheckpointChange], data: st.DataObject) -> None:
+    at_once = state().apply(made)
+    one_by_one = state()
+    for change in made:
+        one_by_one = one_by_one.apply([change])
+    assert one_by_one == at_once
+    assert state().apply(data.draw(st.permutations(made))) == at_once
+    assert at_once.apply(made) == at_once
+    cut = data.draw(st.integers(0, len(made)))
+    assert state().apply(made[:cut]).apply(made) == at_once
+
+
+def test_apply_counts_and_ignores_what_is_old_or_of_another_series() -> None:
+    before = state(sequence=5, counters=Counters(runs=3, done=10, failed=1, vanished=2, bytes_received=100))
+    news = [
+        CheckpointChange(series="s", sequence=5, done=UidSet.parse("1:100")),
+        CheckpointChange(series="x", sequence=9, done=UidSet.parse("1:100")),
+        CheckpointChange(series="s", sequence=6, done=UidSet.parse("1:3"), bytes_received=50),
+        CheckpointChange(series="s", sequence=8, failed={"E": UidSet.parse("4,5")}, vanished=UidSet.parse("6")),
+    ]
+    after = before.apply(news)
+    assert after.done == UidSet.parse("1:3")
+    assert after.failed == {"E": UidSet.parse("4:5")}
+    assert after.sequence == 8
+    assert after.counters == Counters(runs=3, done=13, failed=3, vanished=3, bytes_received=150)
+
+
+def test_a_failed_message_that_is_done_later_leaves_failed() -> None:
+    before = state(failed={"E": UidSet.parse("1:3"), "F": UidSet.parse("4")})
+    after = before.apply(
+        [CheckpointChange(series="s", sequence=1, done=UidSet.parse("1,4"), failed={"F": UidSet.parse("2")})]
+    )
+    assert after.failed == {"F": UidSet.parse("2"), "E": UidSet.parse("3")}
+
+
+@given(changes(), st.dictionaries(st.text(), JSON_VALUES, max_size=4), st.text(), st.floats(0, 1e9))
+def test_a_state_survives_json(made: list[CheckpointChange], extra: dict[str, JSON], name: str, elapsed: float) -> None:
+    before = state(name=name, extra=extra, counters=Counters(runs=2, elapsed_seconds=elapsed)).apply(made)
+    again = CheckpointState.from_fields(orjson.loads(before.to_json()))
+    assert again == before
+    assert again.to_json() == before.to_json()
+
+
+@given(changes())
+def test_a_change_survives_json_on_one_line(made: list[CheckpointChange]) -> None:
+    for change in made:
+        data = change.to_json()
+        assert b"\n" not in data
+        assert CheckpointChange.from_json(data) == change
+
+
+def test_names_that_utf_8_cannot_hold_are_written_out() -> None:
+    odd = state(mailbox="a\udcff", failed={"E\udc80": UidSet.parse("1")})
+    again = CheckpointState.from_fields(orjson.loads(odd.to_json()))
+    assert again.mailbox == "a\\udcff"
+    assert set(again.failed) == {"E\\udc80"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("account", 5),
+        ("uidvalidity", "7"),
+        ("uidvalidity", -1),
+        ("sequence", True),
+        ("sequence", 1.5),
+        ("done", "5:x"),
+        ("done", "1:0"),
+        ("done", None),
+        ("failed", []),
+        ("failed", {"E": 5}),
+        ("failed", {"E": "3"}),
+        ("failed", {"E": "9", "F": "8:9"}),
+        ("counters", {}),
+        ("counters", None),
+        ("started_at", "yesterday"),
+        ("saved_at", "2026-03-01T12:00:00"),
+        ("extra", "x"),
+    ],
+)
+def test_a_state_that_is_not_one_is_refused(name: str, value: JSON) -> None:
+    fields = orjson.loads(state(done=UidSet.parse("1:5"), failed={}).to_json())
+    assert CheckpointState.from_fields(fields).done == UidSet.parse("1:5")
+    with pytest.raises(ValueError):
+        CheckpointState.from_fields({**fields, name: value})
+    del fields[name]
+    with pytest.raises(ValueError):
+        CheckpointState.from_fields(fields)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"5", b"{}", b'{"series":"s","sequence":1}', b'{"series":1,"sequence":1,"done":""}']
+)
+def test_a_change_that_is_not_one_is_refused(data: bytes) -> None:
+    with pytest.raises(ValueError):
+        CheckpointChange.from_json(data)
+
+
+def test_defaults() -> None:
+    made = CheckpointState(account="a", mailbox="m", uidvalidity=1, fingerprint="f")
+    other = CheckpointState(account="a", mailbox="m", uidvalidity=1, fingerprint="f")
+    assert made.series != other.series
+    assert new_series() != new_series()
+    assert made.version == 1
+    assert (datetime.now(UTC) - made.started_at).total_seconds() >= 0
+    assert union_all([]) == UidSet()

@@ -1,0 +1,526 @@
+"""Nothing is lost and nothing is claimed wrongly, whenever the process dies or the power goes.
+
+A stand-in for `os` stops the world at each call that changes a file, in turn. After each death the folder is read
+again with the real `os`, and what was promised is compared with what is there.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import cast
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from imapipe.errors import CheckpointError
+from imapipe.store import durable_file, journal, json_store
+from imapipe.store.checkpoint_state import CheckpointChange, CheckpointState
+from imapipe.store.json_store import JsonCheckpointStore
+from imapipe.wire.uid_set import UidSet
+
+CHANGING = ("open", "write", "fsync", "ftruncate", "replace", "unlink", "close")
+ACCOUNT, MAILBOX, OTHER = "ann@imap.example.org:993", "INBOX", "Archive"
+
+
+class Crash(BaseException):
+    """The process is dead: nothing it does from here on happens."""
+
+
+class FakeOs:
+    """The real `os`, with a hook before each call that changes files, and a memory of what was synced.
+
+    `crash_at` kills the process at that call: a write happens by half, all else not at all. `fail` may name an error
+    number for a call to fail with; a write that fails has happened by half.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.count = 0
+        self.crash_at = 0
+        self.before: Callable[[str], None] | None = None
+        self.fail: Callable[[str], int | None] | None = None
+        self._dead = False
+        self._hooked = False
+        self._pins: list[int] = []
+        self._content = {entry.inode(): Path(entry.path).read_bytes() for entry in os.scandir(folder)}
+        self._names = self._list()
+
+    def __getattr__(self, name: str) -> object:
+        real = getattr(os, name)
+        if name not in CHANGING:
+            return cast(object, real)
+
+        def call(*args: object, **kwargs: object) -> object:
+            return self._call(name, real, args, kwargs)
+
+        return call
+
+    def _call(
+        self, name: str, real: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> object:
+        if self._dead:
+            raise Crash
+        if self.before is not None and not self._hooked:
+            # What the hook itself does is counted but not hooked again.
+            self._hooked = True
+            try:
+                self.before(name)
+            finally:
+                self._hooked = False
+        self.count += 1
+        if self.count == self.crash_at:
+            self._do_by_half(name, args)
+            self._dead = True
+            raise Crash
+        if self.fail is not None and (code := self.fail(name)) is not None:
+            self._do_by_half(name, args)
+            raise OSError(code, os.strerror(code))
+        result = real(*args, **kwargs)
+        if name == "open":
+            # Held, so that the number of a removed file is not given to another one.
+            self._pins.append(os.dup(cast(int, result)))
+        elif name == "fsync":
+            self._remember(cast(int, args[0]))
+        return result
+
+    def _do_by_half(self, name: str, args: tuple[object, ...]) -> None:
+        if name == "write":
+            data = bytes(cast(bytes, args[1]))
+            os.write(cast(int, args[0]), data[: len(data) // 2])
+        elif name == "close":
+            os.close(cast(int, args[0]))
+
+    def _remember(self, fd: int) -> None:
+        path = Path(f"/proc/self/fd/{fd}")
+        if path.is_dir():
+            self._names = self._list()
+        else:
+            self._content[os.fstat(fd).st_ino] = path.read_bytes()
+
+    def _list(self) -> dict[str, int]:
+        return {entry.name: entry.inode() for entry in os.scandir(self.folder)}
+
+    def lose_power(self, chance: random.Random) -> None:
+        """Put the folder back to what was synced.
+
+        What was not synced may have reached the disk all the same: names by chance, content torn or filled with
+        rubbish. No more than that happens to a name whose own content was synced.
+        """
+        present = {name: (inode, (self.folder / name).read_bytes()) for name, inode in self._list().items()}
+        for name in present:
+            (self.folder / name).unlink()
+        names = dict(self._names)
+        for name, (inode, _) in present.items():
+            if chance.random() < 0.5:
+                names[name] = inode
+        unsynced = dict(present.values())
+        for name, inode in names.items():
+            content = self._content.get(inode, b"")
+            now = unsynced.get(inode, content)
+            if now != content and now.startswith(content):
+                tail = now[len(content) : len(content) + chance.randrange(len(now) - len(content) + 1)]
+                content += tail if chance.random() < 0.5 else bytes(len(tail))
+            (self.folder / name).write_bytes(content)
+
+    def release(self) -> None:
+        for fd in self._pins:
+            os.close(fd)
+
+
+class NoLock:
+    """Dies with its process, as a lock of the system does."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        """It is not there after a death, so it need not be there at all."""
+
+
+@dataclass
+class Promises:
+    """What the store was given, and what it has returned for."""
+
+    issued: set[int] = field(default_factory=set)
+    kept: set[int] = field(default_factory=set)
+    durable: set[int] = field(default_factory=set)
+    next_uid: int = 1
+
+    def group(self, size: int = 3) -> UidSet:
+        """The next messages, with gaps between them."""
+        uids = [self.next_uid + 2 * step for step in range(size)]
+        self.next_uid = uids[-1] + 2
+        return UidSet.from_numbers(uids)
+
+
+class Process:
+    """One life of a program that uses the store as Checkpoint does."""
+
+    def __init__(self, folder: Path, promises: Promises) -> None:
+        self.store = JsonCheckpointStore(folder / "state.json")
+        self.promises = promises
+        self.state = CheckpointState(account="", mailbox="", uidvalidity=0, fingerprint="")
+        self.pending: list[CheckpointChange] = []
+        self.sequence = 0
+
+    def begin(self) -> None:
+        self.store.open()
+        self.state = self.store.load(ACCOUNT, MAILBOX) or CheckpointState(
+            account=ACCOUNT, mailbox=MAILBOX, uidvalidity=1, fingerprint="f"
+        )
+        self.sequence = self.state.sequence
+        self.save()
+
+    def append(self) -> None:
+        uids = self.promises.group()
+        self.sequence += 1
+        change = CheckpointChange(series=self.state.series, sequence=self.sequence, done=uids)
+        self.promises.issued |= set(uids)
+        self.pending.append(change)
+        self.store.append(change)
+        self.promises.kept |= set(uids)
+
+    def snapshot(self) -> CheckpointState:
+        self.sequence += 1
+        return replace(self.state.apply(self.pending), sequence=self.sequence)
+
+    def save(self) -> None:
+        state = self.snapshot()
+        contained = set(state.done)
+        self.store.save(state)
+        self.state = state
+        self.pending = [change for change in self.pending if change.sequence > state.sequence]
+        self.promises.kept |= contained
+        self.promises.durable |= contained
+
+    def sync(self) -> None:
+        contained = set(self.promises.kept)
+        self.store.sync()
+        self.promises.durable |= contained
+
+    def end(self) -> None:
+        self.save()
+        self.store.close()
+
+
+def loop_is_free(process: Process) -> bool:
+    """Whether the loop could append now: a step under the journal's own lock is one it cannot get between."""
+    kept_by = process.store._journal
+    return kept_by is not None and not kept_by._lock.locked()
+
+
+def script(process: Process) -> None:
+    """Everything a run does, some of it twice."""
+    process.begin()
+    for _ in range(2):
+        process.append()
+        process.append()
+        process.sync()
+        process.append()
+        process.save()
+    process.append()
+    process.save()
+    process.append()
+    process.end()
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], FakeOs]]:
+    fakes: list[FakeOs] = []
+    monkeypatch.setattr(json_store, "RunLock", NoLock)
+
+    def install(folder: Path) -> FakeOs:
+        fake = FakeOs(folder)
+        fakes.append(fake)
+        for module in (durable_file, journal, json_store):
+            monkeypatch.setattr(module, "os", fake)
+        return fake
+
+    yield install
+    for fake in fakes:
+        fake.release()
+
+
+def prepared(folder: Path) -> Path:
+    """A folder with a checkpoint in it that holds another mailbox."""
+    folder.mkdir()
+    store = JsonCheckpointStore(folder / "state.json")
+    store.open()
+    store.save(
+        CheckpointState(account=ACCOUNT, mailbox=OTHER, uidvalidity=5, fingerprint="o", done=UidSet.parse("1:9"))
+    )
+    store.close()
+    return folder
+
+
+def use_real_os(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (durable_file, journal, json_store):
+        monkeypatch.setattr(module, "os", os)
+
+
+def found_after(folder: Path, monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """Read the folder as the next process does, and check what must be there whatever happened."""
+    use_real_os(monkeypatch)
+    store = JsonCheckpointStore(folder / "state.json")
+    store.open()
+    other, state = store.load(ACCOUNT, OTHER), store.load(ACCOUNT, MAILBOX)
+    peeked = store.peek(ACCOUNT, MAILBOX)
+    store.close()
+    assert other is not None
+    assert other.done == UidSet.parse("1:9")
+    assert peeked == state
+    return set(state.done) if state else set()
+
+
+@pytest.mark.slow
+def test_every_moment_of_two_lives(
+    tmp_path: Path, installed: Callable[[Path], FakeOs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crashes = 0
+    crash_at = 0
+    while True:
+        crash_at += 1
+        folder = prepared(tmp_path / f"{crash_at}")
+        promises = Promises()
+        died = False
+        for life in range(3):
+            fake = installed(folder)
+            # The second death comes elsewhere than the first; the third life is not disturbed.
+            fake.crash_at = (crash_at, crash_at * 7 % 50 + 1, 0)[life]
+            process = Process(folder, promises)
+            try:
+                script(process)
+            except Crash:
+                died = True
+                crashes += 1
+            found = found_after(folder, monkeypatch)
+            assert promises.kept <= found <= promises.issued
+        if not died or crash_at > 200:
+            break
+    assert crashes > 80
+    assert sorted(path.name for path in folder.iterdir()) == ["state.json"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_moment_of_a_loss_of_power(
+    tmp_path: Path, installed: Callable[[Path], FakeOs], monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    chance = random.Random(seed)
+    crash_at = 0
+    alive = False
+    while not alive:
+        crash_at += 1
+        folder = prepared(tmp_path / f"{crash_at}")
+        promises = Promises()
+        fake = installed(folder)
+        fake.crash_at = crash_at
+        try:
+            script(Process(folder, promises))
+            alive = True
+        except Crash:
+            fake.lose_power(chance)
+        found = found_after(folder, monkeypatch)
+        assert promises.durable <= found <= promises.issued
+    assert crash_at > 40
+
+
+def test_appends_between_any_two_steps_of_a_save_that_may_die(
+    tmp_path: Path, installed: Callable[[Path], FakeOs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop appends while the thread saves; one line before each step, and death at each later one."""
+    crash_at = 0
+    alive = False
+    interleaved = 0
+    while not alive:
+        crash_at += 1
+        folder = prepared(tmp_path / f"{crash_at}")
+        promises = Promises()
+        fake = installed(folder)
+        process = Process(folder, promises)
+        process.begin()
+        process.append()
+        process.append()
+
+        def append_too(_: str, process: Process = process) -> None:
+            nonlocal interleaved
+            if loop_is_free(process):
+                interleaved += 1
+                process.append()
+
+        fake.before = append_too
+        fake.crash_at = fake.count + crash_at
+        try:
+            process.save()
+            process.save()
+            alive = True
+        except Crash:
+            pass
+        assert promises.kept <= found_after(folder, monkeypatch) <= promises.issued
+    assert interleaved > 100
+
+
+def test_a_save_that_comes_late_does_not_undo_a_newer_one(tmp_path: Path) -> None:
+    process = Process(prepared(tmp_path / "x"), Promises())
+    process.begin()
+    process.append()
+    late = process.snapshot()
+    process.append()
+    process.save()
+    process.store.save(late)
+    process.store.close()
+    store = JsonCheckpointStore(tmp_path / "x" / "state.json")
+    store.open()
+    state = store.load(ACCOUNT, MAILBOX)
+    store.close()
+    assert state is not None
+    assert set(state.done) == process.promises.issued
+
+
+def test_every_step_may_fail_and_the_next_save_makes_it_good(
+    tmp_path: Path, installed: Callable[[Path], FakeOs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk or a bad sector at each step in turn: an error of our own, and nothing lost afterwards."""
+    fail_at = 0
+    errors: list[str] = []
+    failed = True
+    while failed:
+        fail_at += 1
+        folder = prepared(tmp_path / f"{fail_at}")
+        promises = Promises()
+        fake = installed(folder)
+        process = Process(folder, promises)
+        failed = False
+
+        def fail(_: str, fake: FakeOs = fake, at: int = fail_at) -> int | None:
+            nonlocal failed
+            failed = failed or fake.count == at
+            return errno.ENOSPC if fake.count == at else None
+
+        def append_too(name: str, process: Process = process) -> None:
+            # Once in each save, so that the journal has to be written anew.
+            if name == "replace" and loop_is_free(process):
+                attempt(process.append)
+
+        def attempt(step: Callable[[], None]) -> None:
+            try:
+                step()
+            except CheckpointError as error:
+                errors.append(str(error))
+                if step == process.begin:  # noqa: B023 - called in this very turn of the loop
+                    process.save()  # noqa: B023
+
+        fake.fail = fail
+        attempt(process.begin)
+        fake.before = append_too
+        steps = [process.append, process.append, process.sync, process.append, process.save, process.append]
+        for step in (*steps, process.save, process.append, process.save, process.append):
+            attempt(step)
+        # A failed save is repeated; what comes after the last one must not be needed.
+        attempt(process.save)
+        # Killed here.
+        found = found_after(folder, monkeypatch)
+        assert promises.kept <= found <= promises.issued
+        in_state = {uid for uid in promises.issued if uid in process.state.done}
+        assert in_state <= found
+    assert len(errors) > 15
+    assert all("No space left" in text for text in errors)
+
+
+STEPS = st.lists(st.sampled_from(["append", "append", "append", "save", "sync"]), max_size=12)
+LIVES = st.lists(st.tuples(STEPS, st.integers(0, 60), st.booleans(), st.booleans()), min_size=1, max_size=4)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(lives=LIVES, seed=st.integers(0, 2**16))
+def test_any_life_and_any_death(
+    tmp_path_factory: pytest.TempPathFactory,
+    installed: Callable[[Path], FakeOs],
+    monkeypatch: pytest.MonkeyPatch,
+    lives: list[tuple[list[str], int, bool, bool]],
+    seed: int,
+) -> None:
+    folder = prepared(tmp_path_factory.mktemp("lives") / "x")
+    chance = random.Random(seed)
+    promises = Promises()
+    for steps, crash_at, power, clean_end in lives:
+        fake = installed(folder)
+        fake.crash_at = crash_at
+        process = Process(folder, promises)
+        try:
+            process.begin()
+            for step in steps:
+                getattr(process, step)()
+            if clean_end:
+                process.end()
+        except Crash:
+            alive = False
+        else:
+            alive = clean_end
+        if power and not alive:
+            fake.lose_power(chance)
+            found = found_after(folder, monkeypatch)
+            assert promises.durable <= found <= promises.issued
+            # What the loss took is not promised any more, and will be done again.
+            promises.kept &= found
+            promises.durable &= found
+        else:
+            assert promises.kept <= found_after(folder, monkeypatch) <= promises.issued
+
+
+def test_a_fresh_series_or_a_removed_file_is_never_mixed_with_the_old_journal(
+    tmp_path: Path, installed: Callable[[Path], FakeOs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed with lines in the journal; then another UIDVALIDITY, or no file at all, at every moment."""
+    for removed in (False, True):
+        crash_at = 0
+        alive = False
+        while not alive:
+            crash_at += 1
+            folder = prepared(tmp_path / f"{removed}{crash_at}")
+            first = Process(folder, Promises())
+            fake = installed(folder)
+            first.begin()
+            first.append()
+            first.append()
+            # Killed here: the journal is left behind.
+            old = set(first.promises.kept)
+            if removed:
+                (folder / "state.json").unlink()
+            fake = installed(folder)
+            second = Process(folder, Promises(next_uid=1_001))
+            fake.crash_at = crash_at
+            try:
+                second.store.open()
+                loaded = second.store.load(ACCOUNT, MAILBOX)
+                assert (loaded is None) is removed
+                second.state = CheckpointState(account=ACCOUNT, mailbox=MAILBOX, uidvalidity=2, fingerprint="f")
+                second.save()
+                second.append()
+                second.end()
+                alive = True
+            except Crash:
+                pass
+            use_real_os(monkeypatch)
+            store = JsonCheckpointStore(folder / "state.json")
+            store.open()
+            state = store.load(ACCOUNT, MAILBOX)
+            store.close()
+            if removed and state is None:
+                assert not second.promises.kept
+                continue
+            assert state is not None
+            if state.uidvalidity == 2:
+                assert second.promises.kept <= set(state.done) <= second.promises.issued
+            else:
+                assert set(state.done) == old
+                assert not second.promises.kept
+        assert crash_at > 5
