@@ -26,7 +26,7 @@ from imapipe.wire.literal import Literal, literal_bytes
 from imapipe.wire.repair import READINGS, requote
 from imapipe.wire.token import MARKER, QUOTED, Cursor, ItemSpan, Value, malformed, unquote
 
-__all__ = ["Address", "Envelope", "parse_envelope"]
+__all__ = ["Address", "Envelope", "envelope_of_tree", "parse_envelope"]
 
 
 # What the lines below make of a tuple of three strings is what Address() makes, without a call into Python.
@@ -313,15 +313,16 @@ def _parse_carefully(text: bytes, literals: Sequence[Literal], span: ItemSpan) -
             tree = cursor.parse_value()
         except ProtocolError:
             continue
-        if cursor.at_end() and isinstance(tree, list) and len(tree) == len(FIELDS):
-            envelope = _from_tree(tree)
-            if envelope is not None:
-                return envelope
+        envelope = envelope_of_tree(tree) if cursor.at_end() and isinstance(tree, list) else None
+        if envelope is not None:
+            return envelope
     raise malformed("an envelope was expected", text, start)
 
 
-def _from_tree(tree: list[Value]) -> Envelope | None:
-    """The envelope of ten values, or None when they are of the wrong kinds."""
+def envelope_of_tree(tree: list[Value]) -> Envelope | None:
+    """The envelope of a list of ten values (as in message/rfc822), or None when they are of the wrong kinds."""
+    if len(tree) != len(FIELDS):
+        return None
     strings: list[bytes] = []
     for number in (0, 1, 8, 9):
         value = tree[number]

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import re
 
-from imapipe.wire.token import list_end, unquote
+from imapipe.wire.token import QUOTED, list_end, unquote
 
 # What may follow the closing quote: the end, a list ending and more of the response behind it, the next value.
-_CLOSED = rb'\Z|\)++(?:\Z|\(| [\w("{\\$])| (?:["({]|~\{|NIL[ )]|-?\d++[ )])'
+_CLOSED = rb'\Z|\)++(?:\Z|\(| [\w("{\\$])| (?:"|\((?:["(){]|NIL[ )])|~?\{\d|NIL[ )]|-?\d++[ )])'
 _ESCAPING = rb'"(?:[^"\\\r]++|\\[^\r]|\r(?!\n)|"(?!' + _CLOSED + rb'))*"(?=' + _CLOSED + rb")"
 _PLAIN = rb'"(?:[^"\r]++|\r(?!\n)|"(?!' + _CLOSED + rb'))*"(?=' + _CLOSED + rb")"
 
@@ -25,8 +25,15 @@ _STRINGS = (re.compile(_ESCAPING), re.compile(_PLAIN))
 _STRUCTURES = (re.compile(_ESCAPING + rb'|[()"]'), re.compile(_PLAIN + rb'|[()"]'))
 _SPECIAL = re.compile(rb'["\\]')
 
+_WELL_QUOTED = re.compile(rb'(?:[^"]*+(?<=[ (])' + QUOTED + rb'(?=[ ()]|\Z))*[^"]*+')
+
 READINGS = (0, 1)
 """The ways of reading, in the order of trust: a backslash escapes; a backslash is a character."""
+
+
+def is_well_quoted(text: bytes) -> bool:
+    """Whether every quoted string of a list stands alone: if not, a quote in one of them was not escaped."""
+    return _WELL_QUOTED.fullmatch(text) is not None
 
 
 def loose_list_end(text: bytes, offset: int, reading: int) -> int:

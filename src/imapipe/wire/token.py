@@ -51,7 +51,8 @@ _MARKER = re.compile(rb"~?" + MARKER)
 _ATOM = re.compile(ATOM)
 _NUMBER = re.compile(rb"\d{1,20}(?!\d)")
 _STRUCTURE = re.compile(QUOTED + rb'|[()"]')
-_TOKEN = re.compile(rb" *(?:(\()|(\))|(" + QUOTED + rb")|~?(" + MARKER + rb")|(" + ATOM + rb"))")
+# The last alternative makes every match begin where the one before it ended.
+_TOKEN = re.compile(rb" *(?:(\()|(\))|(" + QUOTED + rb")|~?(" + MARKER + rb")|(" + ATOM + rb"))|(?s:.)")
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 _LOOSE_NUMBER = re.compile(rb"([+-]?)(\d{1,30})(?:\.\d{1,30})?(?:[eE]\+?\d{1,3})?")
 
@@ -291,32 +292,41 @@ class Cursor:
     def parse_value(self) -> Value:
         """Parse one value of any kind, lists nested up to MAX_DEPTH."""
         stack: list[list[Value]] = []
-        while True:
-            match = _TOKEN.match(self.text, self.pos)
-            if match is None:
-                raise self.error("a value was expected")
+        items: list[Value] | None = None
+        value: Value
+        for match in _TOKEN.finditer(self.text, self.pos):
             kind = match.lastindex
-            value: Value
-            if kind == 1:
+            if kind == 3:
+                raw = match[3]
+                value = unquote(raw) if b"\\" in raw else raw[1:-1]
+            elif kind == 5:
+                value = match[5]
+                if value.upper() == b"NIL":
+                    value = None
+            elif kind == 1:
                 if len(stack) >= MAX_DEPTH:
                     raise self.error("lists are nested too deeply")
-                self.pos = match.end()
-                stack.append([])
+                opened: list[Value] = []
+                if items is not None:
+                    items.append(opened)
+                stack.append(opened)
+                items = opened
                 continue
-            if kind == 2:
-                if not stack:
-                    raise self.error("a value was expected")
+            elif kind == 2 and stack:
                 value = stack.pop()
-            elif kind == 3:
-                value = unquote(match[3])
+                if stack:
+                    items = stack[-1]
+                    continue
+                items = None
             elif kind == 4:
                 if self.literal_index >= len(self.literals):
                     raise self.error("a literal is missing")
                 value = self.literals[self.literal_index]
                 self.literal_index += 1
             else:
-                value = None if match[5].upper() == b"NIL" else match[5]
-            self.pos = match.end()
-            if not stack:
+                break
+            if items is None:
+                self.pos = match.end()
                 return value
-            stack[-1].append(value)
+            items.append(value)
+        raise self.error("a value was expected")
