@@ -140,6 +140,7 @@ class _FetchJob:
         self._items = items
         self._options = RenderOptions(session.server.strings, session.utf8)
         self._renderers = [compile_item(item, self._options) for item in items]
+        self._tells_flags = "FLAGS" in names
         self._shuffled = session.server.fetch_order == "shuffled"
         self._faulty = session.fired.touches_messages
 
@@ -168,6 +169,8 @@ class _FetchJob:
             await self._send_faulty(index, message, renderers)
         else:
             await self._write(self._render(index, message, renderers))
+        if self._tells_flags:
+            session.flags_told(uid)
 
     async def _write(self, data: bytes) -> None:
         self.session.record.messages += 1

@@ -9,7 +9,7 @@ from .arguments import Arguments, BadCommand, IndexRanges, Refused, count_ranges
 from .commands_fetch import limit_ranges
 from .commands_mailbox import find, read_name
 from .fetch_items import write_label
-from .mailbox import Mailbox, StoredMessage
+from .mailbox import Mailbox, StoredMessage, normal_flags
 from .mailboxes import decode_mailbox_name
 from .session import Done, Entry, Session
 
@@ -87,7 +87,7 @@ def _read_labels(arguments: Arguments) -> list[str]:
 def _change(session: Session, box: Mailbox, uid: int, sign: str, item: str, words: list[str]) -> None:
     message = box.writable(uid)
     old: frozenset[str] = message.flags if item == "FLAGS" else frozenset(message.labels)
-    given = frozenset(words)
+    given = normal_flags(words)
     new = old | given if sign == "+" else old - given if sign == "-" else given
     if item == "FLAGS":
         box.set_flags(uid, new, but=session)

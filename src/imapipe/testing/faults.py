@@ -193,7 +193,12 @@ class Inject(Fault):
 
 @dataclass(eq=False)
 class InProgress(Fault):
-    """Send ``* OK [INPROGRESS ("tag" i n)]`` before the work (RFC 9585), ``count`` times, spaced by ``every_seconds``."""
+    """Send ``* OK [INPROGRESS ("tag" i n)]`` before the work (RFC 9585).
+
+    Attributes:
+        count: How many of them.
+        every_seconds: The time after each.
+    """
 
     count: int = 3
     every_seconds: float = 0.0

@@ -21,6 +21,7 @@ CHUNK = 65_536
 """Bytes gathered before they are handed to the transport."""
 
 _INPUT_HIGH = 1 << 20
+_HEAD = 200
 _SHORT_PACE_SECONDS = 0.02
 
 
@@ -29,7 +30,15 @@ class Disconnected(Exception):
 
 
 class LineTooLong(Exception):
-    """The client sent a line above the limit; it was read to its end and dropped."""
+    """The client sent a line above the limit; it was read to its end and dropped.
+
+    Args:
+        head: Its first bytes.
+    """
+
+    def __init__(self, head: bytes) -> None:
+        super().__init__("line too long")
+        self.head = head
 
 
 @dataclass(slots=True)
@@ -65,6 +74,7 @@ class Link(asyncio.Protocol):
         self._on_open: Callable[[Link], None] | None = on_open
         self._transport: asyncio.Transport | None = None
         self._input = bytearray()
+        self._overlong = b""
         self._received = 0
         self._marks: deque[tuple[int, float]] = deque()
         self._arrived_at = self._loop.time()
@@ -162,11 +172,15 @@ class Link(asyncio.Protocol):
         if end < 0:
             if self._ended:
                 raise Disconnected
+            if len(self._input) > limit:
+                self._overlong = self._overlong or bytes(self._input[:_HEAD])
+                self._consume(len(self._input))
             return None
         line = bytes(self._input[:end]).removesuffix(b"\r")
         self._consume(end + 1)
-        if len(line) > limit:
-            raise LineTooLong
+        if self._overlong or len(line) > limit:
+            head, self._overlong = self._overlong or line[:_HEAD], b""
+            raise LineTooLong(head)
         return line
 
     async def read_line(self, limit: int) -> bytes:
@@ -180,8 +194,6 @@ class Link(asyncio.Protocol):
             line = self.next_line(limit)
             if line is not None:
                 return line
-            if len(self._input) > max(limit, _INPUT_HIGH):
-                raise Disconnected
             await self.wait()
 
     async def read_exactly(self, count: int) -> bytes:

@@ -23,6 +23,16 @@ FIRST_DATE = datetime(2024, 1, 1, 8, 0, tzinfo=UTC)
 """INTERNALDATE of the first message when none is given; each next one is an hour later."""
 
 
+_SYSTEM_FLAGS = {
+    flag.lower(): flag for flag in ("\\Answered", "\\Deleted", "\\Draft", "\\Flagged", "\\Recent", "\\Seen")
+}
+
+
+def normal_flags(flags: Iterable[str]) -> frozenset[str]:
+    """Flags with the system flags in their usual spelling."""
+    return frozenset(_SYSTEM_FLAGS.get(flag.lower(), flag) for flag in flags)
+
+
 class Listener(Protocol):
     """Who wants to know of edits: a session that has the mailbox selected."""
 
@@ -206,6 +216,11 @@ class Mailbox:
         message = self.get(uid)
         return message.flags if message is not None else frozenset()
 
+    def internal_date_of(self, uid: int) -> datetime | None:
+        """INTERNALDATE of a message, None when there is none with that UID."""
+        message = self.get(uid)
+        return message.internal_date if message is not None else None
+
     def count_without(self, flag: str) -> int:
         """How many messages lack a flag (STATUS UNSEEN)."""
         return sum(1 for uid in self.uids if flag not in self.flags_of(uid))
@@ -229,7 +244,7 @@ class Mailbox:
         labels: Iterable[str] = (),
     ) -> int:
         """Add a message and return its UID."""
-        uid = self._store(raw, frozenset(flags), internal_date, tuple(labels))
+        uid = self._store(raw, normal_flags(flags), internal_date, tuple(labels))
         self._add_uids([uid])
         return uid
 
@@ -280,7 +295,7 @@ class Mailbox:
             KeyError: There is no message with that UID.
         """
         message = self.writable(uid)
-        wanted = frozenset(flags)
+        wanted = normal_flags(flags)
         if wanted == message.flags:
             return
         message.flags = wanted

@@ -18,7 +18,7 @@ class CommandRecord:
         received_at: Seconds on the server's clock when the last byte of it had come.
         finished_at: Seconds on the server's clock when its tagged reply was written, None before.
         outcome: ``OK``, ``NO``, ``BAD``; ``BYE`` when the server hung up politely instead, ``CUT`` when not
-            politely, ``STALL`` while it hangs; "" while it runs.
+            politely, ``LOST`` when the client left before the end, ``STALL`` while it hangs; "" while it runs.
         reply: Text of the tagged reply after the status, with its response code.
         messages: How many messages the command was answered for (FETCH responses, stored or copied messages,
             search hits).

@@ -113,7 +113,7 @@ class SearchProgram:
         if word in ("KEYWORD", "UNKEYWORD"):
             return self._flag(arguments.flag(), word == "KEYWORD")
         if word in _DATE_KEYS:
-            return self._filter(_date_test(word, read_date(arguments)))
+            return self._date(word, read_date(arguments))
         if word in ("LARGER", "SMALLER"):
             size = arguments.number()
             if word == "LARGER":
@@ -122,8 +122,8 @@ class SearchProgram:
         if word in ("OLDER", "YOUNGER") and self._session.has("WITHIN"):
             limit = datetime.now(UTC) - timedelta(seconds=arguments.number())
             if word == "OLDER":
-                return self._filter(lambda message: message.internal_date <= limit)
-            return self._filter(lambda message: message.internal_date >= limit)
+                return self._arrival(lambda when: when <= limit)
+            return self._arrival(lambda when: when >= limit)
         if word == "MODSEQ" and self._session.has("CONDSTORE"):
             if arguments.peek() == b'"':
                 arguments.string()
@@ -185,9 +185,27 @@ class SearchProgram:
 
         def has(index: int) -> bool:
             flags = box.flags_of(view[index])
-            return flag in flags or any(other.lower() == lowered for other in flags)
+            return flag in flags or (not flag.startswith("\\") and any(other.lower() == lowered for other in flags))
 
         return lambda candidates: _pick(candidates, lambda index: has(index) is present)
+
+    def _date(self, word: str, limit: date) -> Key:
+        # Dates are compared without regard to the time zone (RFC 3501 6.4.4).
+        compare = _date_test(word, limit)
+        if word.startswith("SENT"):
+            return self._filter(lambda message: compare(_sent_on(message)))
+        if word.startswith("SAVED"):
+            return self._filter(lambda message: compare(message.save_date.date()))
+        return self._arrival(lambda when: compare(when.date()))
+
+    def _arrival(self, test: Callable[[datetime], bool]) -> Key:
+        view, box = self._session.view, self._session.selected
+
+        def matches(index: int) -> bool:
+            when = box.internal_date_of(view[index])
+            return when is not None and test(when)
+
+        return lambda candidates: _pick(candidates, matches)
 
     def _filter(self, test: Test) -> Key:
         view, box = self._session.view, self._session.selected
@@ -279,26 +297,20 @@ def read_date(arguments: Arguments) -> date:
         raise BadCommand("No such date") from None
 
 
-def _date_test(word: str, limit: date) -> Test:
-    def day_of(message: StoredMessage) -> date | None:
-        # Dates are compared without regard to the time zone (RFC 3501 6.4.4).
-        if word.startswith("SENT"):
-            value = message.content.root.header(b"date")
-            try:
-                return parsedate_to_datetime(value.decode("latin-1")).date() if value else None
-            except ValueError:
-                return None
-        return (message.save_date if word.startswith("SAVED") else message.internal_date).date()
+def _date_test(word: str, limit: date) -> Callable[[date | None], bool]:
+    if word.endswith("BEFORE"):
+        return lambda day: day is not None and day < limit
+    if word.endswith("SINCE"):
+        return lambda day: day is not None and day >= limit
+    return lambda day: day == limit
 
-    def test(message: StoredMessage) -> bool:
-        day = day_of(message)
-        if day is None:
-            return False
-        if word.endswith("BEFORE"):
-            return day < limit
-        return day >= limit if word.endswith("SINCE") else day == limit
 
-    return test
+def _sent_on(message: StoredMessage) -> date | None:
+    value = message.content.root.header(b"date")
+    try:
+        return parsedate_to_datetime(value.decode("latin-1")).date() if value else None
+    except ValueError:
+        return None
 
 
 def decode_header(value: bytes) -> str:

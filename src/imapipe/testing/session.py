@@ -73,6 +73,7 @@ class Session(MailboxView):
         self.over = False
         self.answered = False
         self.shuffler = random.Random(f"{server.seed} {number}")
+        self._busy = False
         self._commands = commands
         link.on_stall = self._on_stall
 
@@ -88,8 +89,8 @@ class Session(MailboxView):
                 await self._serve_next()
             await self.link.flush()
         except Disconnected:
-            if not self.record.outcome and self.record.name:
-                self.record.outcome = "CUT" if self.link.cut else ""
+            if self._busy and self.record.outcome != "BYE":
+                self.record.outcome = "CUT" if self.link.cut else "LOST"
         finally:
             self.leave_mailbox()
             self.link.close()
@@ -115,35 +116,42 @@ class Session(MailboxView):
         return await self.link.read_line(self.server.max_command_bytes)
 
     async def _serve_next(self) -> None:
-        while (line := self._next_line()) is None:
-            await self.say_bye_if_due()
-            await self.link.wait()
+        line, problem = await self._next_command()
         tag, _, rest = line.partition(b" ")
         if not tag or not rest or not tag.isascii() or set(tag) & set(b'(){%*"\\+'):
-            self.link.write(
-                b"* BAD Invalid tag or missing command\r\n" if line != b"\0" else b"* BAD Line too long\r\n"
-            )
+            self.link.write(b"* BAD Invalid tag or missing command\r\n")
             await self.link.flush()
             return
-        text, literals, problem = await self._read_literals(rest)
+        text, literals = rest, list[bytes]()
+        if problem is None:
+            text, literals, problem = await self._read_literals(rest)
         await self._wait_latency()
         arguments, name = self._split_name(text, literals)
         shown = "***" if name in _SECRET else text[arguments.at :].decode("latin-1").replace("\r\n", "")
         self.record = CommandRecord(self.number, tag.decode("ascii"), name, shown, self.server.clock())
         self.server.commands.add(self.record)
+        self._busy = True
         started = self.link.position
         try:
             await self._answer(arguments, problem)
         finally:
             self.record.bytes_out = self.link.position - started
             self.record.finished_at = self.server.clock()
+        outcome = self.record.outcome
         await self.link.flush()
+        # A stall that was released has left its mark.
+        self.record.outcome = outcome
+        self._busy = False
 
-    def _next_line(self) -> bytes | None:
+    async def _next_command(self) -> tuple[bytes, BadCommand | None]:
+        limit = self.server.max_command_bytes
         try:
-            return self.link.next_line(self.server.max_command_bytes)
-        except LineTooLong:
-            return b"\0"
+            while (line := self.link.next_line(limit)) is None:
+                await self.say_bye_if_due()
+                await self.link.wait()
+        except LineTooLong as error:
+            return error.head, BadCommand("Too long argument", "TOOBIG")
+        return line, None
 
     @staticmethod
     def _split_name(text: bytes, literals: list[bytes]) -> tuple[Arguments, str]:
@@ -181,7 +189,7 @@ class Session(MailboxView):
             try:
                 line = await self.read_line()
             except LineTooLong:
-                problem, line = BadCommand("Too long argument"), b""
+                problem, line = BadCommand("Too long argument", "TOOBIG"), b""
             text += b"\r\n" + line
         return text, literals, problem
 

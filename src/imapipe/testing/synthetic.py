@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from .content import Content, ParsedContent, TemplateContent
 from .mailbox import FIRST_DATE, Mailbox, StoredMessage
@@ -99,6 +99,13 @@ class SyntheticMailbox(Mailbox):
         if message is not None:
             return message.flags
         return _FLAG_CYCLE[uid % 10] if uid in self._range and uid not in self._gone else frozenset()
+
+    def internal_date_of(self, uid: int) -> datetime | None:
+        """INTERNALDATE of a message, without making it."""
+        message = self._messages.get(uid)
+        if message is not None:
+            return message.internal_date
+        return FIRST_DATE + timedelta(minutes=uid) if uid in self._range and uid not in self._gone else None
 
     def count_without(self, flag: str) -> int:
         """How many messages lack a flag; kept for ``\\Seen`` until the next edit."""

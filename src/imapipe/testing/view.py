@@ -147,7 +147,7 @@ class MailboxView:
         index = bisect_left(self.view, uid)
         return index + 1 if index < len(self.view) and self.view[index] == uid else 0
 
-    def own_flags_told(self, uid: int) -> None:
+    def flags_told(self, uid: int) -> None:
         """The client has just been told of this message's flags."""
         self._flagged.pop(uid, None)
 
