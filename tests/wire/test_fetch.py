@@ -242,6 +242,13 @@ def test_a_marker_in_a_string_is_no_literal() -> None:
     assert parse_body(text, (b"b",), scan.items["BODY[]"]) == b"b"
 
 
+def test_a_bare_line_feed_hides_no_literal() -> None:
+    text = b'* 1 FETCH (FLAGS ()\n ENVELOPE (NIL "a\nb" NIL NIL NIL NIL NIL NIL NIL NIL)\nBODY[]\n{1}\r\n\n UID 2\n)'
+    scan = scan_fetch(text, (b"b",))
+    assert (scan.uid, list(scan.items)) == (2, ["FLAGS", "ENVELOPE", "BODY[]", "UID"])
+    assert parse_body(text, (b"b",), scan.items["BODY[]"]) == b"b"
+
+
 def test_eight_bit_and_control_characters_in_strings() -> None:
     text = b'* 1 FETCH (UID 2 BODY[TEXT] "caf\xc3\xa9 \xff \n \r \x01")'
     assert parse_body(text, (), scan_fetch(text).items["BODY[TEXT]"]) == b"caf\xc3\xa9 \xff \n \r \x01"

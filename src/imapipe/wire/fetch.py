@@ -62,10 +62,13 @@ _SECTION_VALUE = QUOTED + rb"|~?" + MARKER + rb"|(?:(?i:NIL)|\d++)(?=[ )])"
 
 _HEAD = re.compile(rb"[\0 ]*(?:\* *)?(\d{1,20}) +(?:(UID)?FETCH) *\(", re.IGNORECASE)
 # The last alternative makes every match begin where the one before it ended.
-_ITEM = re.compile(rb" *" + _NAME + rb" *((?(2)(?:" + _SECTION_VALUE + rb")|(?:" + VALUE + rb")))? *|(?s:.)")
-_ITEM_NAME = re.compile(rb" *" + _NAME + rb" *")
+# A bare LF between items is taken for a space.
+_ITEM = re.compile(
+    rb"[ \n]*" + _NAME + rb"[ \n]*((?(2)(?:" + _SECTION_VALUE + rb")|(?:" + VALUE + rb")))?[ \n]*|(?s:.)"
+)
+_ITEM_NAME = re.compile(rb"[ \n]*" + _NAME + rb"[ \n]*")
 _SECTION_ITEM_VALUE = re.compile(_SECTION_VALUE)
-_TAIL = re.compile(rb" *\) *")
+_TAIL = re.compile(rb"[ \n]*\) *")
 
 _FIELD = re.compile(QUOTED + rb"|" + MARKER + rb'|[^ ()"\r\n]++')
 
