@@ -1,0 +1,43 @@
+"""The Dovecot of the suite: on loopback, its configuration pinned, its mail in the cache folder."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from dovecot_server import DovecotServer
+
+
+def start_server(mail: Path) -> DovecotServer:
+    """Start a server that serves the Maildirs below a folder; the caller ends it.
+
+    Raises:
+        FileNotFoundError: Dovecot is not installed.
+        PermissionError: The account that serves the mail cannot reach the folder.
+    """
+    mail.mkdir(parents=True, exist_ok=True)
+    if os.geteuid() == 0:
+        _check_reachable(mail.resolve())
+    # The last word on a setting counts, and this comes last; 2.4 calls it by another name.
+    if DovecotServer().version < (2, 4):
+        extra = f"mail_location = maildir:{mail.resolve()}/%u"
+    else:
+        extra = f"mail_path = {mail.resolve()}/%{{user}}"
+    server = DovecotServer(extra=extra)
+    server.start()
+    return server
+
+
+def configuration_text(server: DovecotServer) -> str:
+    """The configuration it runs with, its own folder written as DIRECTORY."""
+    text = (server.directory / "dovecot.conf").read_text()
+    return text.replace(str(server.directory), "DIRECTORY").strip()
+
+
+def _check_reachable(mail: Path) -> None:
+    # Started by root, Dovecot reads mail as another user.
+    for folder in (mail, *mail.parents):
+        if not folder.stat().st_mode & stat.S_IXOTH:
+            msg = f"{folder} is closed to other users, and Dovecot will not read mail as root; give another --cache"
+            raise PermissionError(msg)
