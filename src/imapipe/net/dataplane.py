@@ -305,7 +305,10 @@ class Dataplane(asyncio.BufferedProtocol):
                     match = shape.match(text)
                     if match is not None:
                         uid = int(match[shape.uid_group])
-                        if uid in fetch.pending:
+                        if uid not in fetch.pending:
+                            # Dovecot answers pipelined FETCHes in turns when its output is full.
+                            fetch = self._fetch_of(uid) or fetch
+                        if uid in fetch.pending and fetch.shape is shape:
                             fetch.pending.discard(uid)
                             fetch.bytes_received += size
                             self.held_bytes += size
@@ -322,6 +325,13 @@ class Dataplane(asyncio.BufferedProtocol):
         except Exception as error:  # a defect of ours must not leave a connection half read
             self._fail(error)
             raise
+
+    def _fetch_of(self, uid: int) -> FetchCommand | None:
+        """The FETCH in flight that waits for a UID."""
+        for fetch in self._fetches:
+            if uid in fetch.pending:
+                return fetch
+        return None
 
     def _hand_over(self) -> None:
         for fetch in self._fetches:
@@ -378,12 +388,7 @@ class Dataplane(asyncio.BufferedProtocol):
         except ProtocolError as error:
             self._malformed(text, error, size)
             return
-        fetch = None
-        if scan.uid is not None:
-            for candidate in self._fetches:
-                if scan.uid in candidate.pending:
-                    fetch = candidate
-                    break
+        fetch = self._fetch_of(scan.uid) if scan.uid is not None else None
         if fetch is None or scan.uid is None:
             self._owner.heard(text, literals)
             for command in self._flight.values():

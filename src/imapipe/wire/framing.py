@@ -218,10 +218,13 @@ class Framer:
 
     def _begin_literal(self, start: int, after: int) -> bool:
         """The line from `start` ends in `}`: if that is a literal marker, prepare to receive the literal."""
-        if not self._pieces and _TEXT_LINE.match(self._buffer, start, after):
-            return False
-        brace = self._buffer.rfind(b"{", start, after)
-        marker = _MARKER.match(self._buffer, brace, after) if brace >= 0 else None
+        buffer = self._buffer
+        if not self._pieces and not (buffer[start] == 0x2A and 0x30 <= buffer[start + 2] <= 0x39):
+            # Not `* <number> …`, which is data in every case.
+            if _TEXT_LINE.match(buffer, start, after):
+                return False
+        brace = buffer.rfind(b"{", start, after)
+        marker = _MARKER.match(buffer, brace, after) if brace >= 0 else None
         if marker is None:
             return False
         digits = marker[1]
