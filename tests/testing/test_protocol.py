@@ -104,8 +104,7 @@ async def test_select_and_status(connect: Connect) -> None:
 
 @pytest.mark.asyncio
 async def test_mailbox_commands(connect: Connect) -> None:
-    boxes = {"INBOX": 1, "Bin": Mailbox(special_use="\\Trash"), "a/b": 0}
-    async with Server(messages=boxes) as server:
+    async with Server(messages={"INBOX": 1, "Bin": Mailbox(special_use="\\Trash"), "a/b": 0}) as server:
         client = await connect(server.port)
         await client.ok("LOGIN ann secret")
         await client.ok("CREATE New")

@@ -9,11 +9,14 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+import struct
 import zlib
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from .records import Counters
 
@@ -91,8 +94,8 @@ class Link(asyncio.Protocol):
     # Callbacks of asyncio.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # Not asserted: the transports of uvloop are no subclasses.
+        self._transport = cast("asyncio.Transport", transport)
         if self._on_open is not None:
             on_open, self._on_open = self._on_open, None
             on_open(self)
@@ -340,20 +343,33 @@ class Link(asyncio.Protocol):
         if self._transport is None:
             raise Disconnected
         self.tls = True
+        plain = self._transport
         try:
-            transport = await self._loop.start_tls(self._transport, self, context, server_side=True)
-        except OSError as error:
+            transport = await self._loop.start_tls(plain, self, context, server_side=True)
+        except (OSError, asyncio.CancelledError) as error:
             # asyncio tells only the TLS layer of the loss, not this protocol.
-            self.connection_lost(error)
-            raise Disconnected from error
+            plain.abort()
+            self.connection_lost(None)
+            if isinstance(error, OSError):
+                raise Disconnected from error
+            raise
         if transport is None:
             raise Disconnected
         self._transport = transport
 
     def close(self, reset: bool = False) -> None:
-        """End the connection: in order, or with ``reset`` at once."""
+        """End the connection: in order, or with ``reset`` by a TCP reset, as a crashed machine does."""
+        if self._transport is None:
+            return
+        if not reset:
+            self._transport.close()
+            return
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._transport.abort()
+
+    def abort(self) -> None:
+        """End the connection without waiting for a client that does not read."""
         if self._transport is not None:
-            if reset:
-                self._transport.abort()
-            else:
-                self._transport.close()
+            self._transport.abort()

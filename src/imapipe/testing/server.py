@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Literal
 from urllib.parse import quote
@@ -23,7 +23,8 @@ from .session import Entry, Session
 from .structure import StringStyle
 from .throttle import Throttle
 
-Messages = int | Iterable[bytes] | Mapping[str, "int | Iterable[bytes] | Mailbox"] | Mailbox
+# Not Iterable[bytes]: next to it type checkers cannot tell what a dict of mailboxes is.
+Messages = int | Sequence[bytes] | Iterator[bytes] | Mailbox | Mapping[str, "int | Iterable[bytes] | Mailbox"]
 """What a server may be filled with: a number of made messages, raw messages, or mailboxes by name."""
 
 FetchOrder = Literal["asked", "uid_last", "shuffled"]
@@ -248,8 +249,10 @@ class Server:
         await asyncio.gather(*tasks, return_exceptions=True)
         links = list(self._links)
         for link in links:
-            link.close(reset=True)
+            link.abort()
         await asyncio.gather(*(link.closed for link in links))
+        # Transports that were given up during a handshake close their sockets in the next turn of the loop.
+        await asyncio.sleep(0)
         if self._listening is not None:
             await self._listening.wait_closed()
             self._listening = None
