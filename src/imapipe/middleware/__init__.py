@@ -1,1 +1,30 @@
 """Layers around the fetching of a batch: progress, metrics, checkpoint, retry, rate limit."""
+
+from __future__ import annotations
+
+from imapipe.middleware.base import Call, Ledger, Middleware, Plan, Run, chain, check_order
+from imapipe.middleware.checkpoint import Checkpoint
+from imapipe.middleware.metrics import Metrics, MetricsSnapshot
+from imapipe.middleware.progress import Progress, ProgressSnapshot
+from imapipe.middleware.rate_limit import RateLimit
+from imapipe.middleware.retry import Retry
+from imapipe.middleware.transient import Verdict, is_transient
+
+__all__ = [
+    "Call",
+    "Checkpoint",
+    "Ledger",
+    "Metrics",
+    "MetricsSnapshot",
+    "Middleware",
+    "Plan",
+    "Progress",
+    "ProgressSnapshot",
+    "RateLimit",
+    "Retry",
+    "Run",
+    "Verdict",
+    "chain",
+    "check_order",
+    "is_transient",
+]

@@ -1,0 +1,204 @@
+"""Progress: how far a run is, told a few times a second and once at the end.
+
+Invariants:
+
+- Numbers of messages come from the ledger and are exact; speeds are smoothed over a few seconds.
+- What shows the progress cannot hurt the run: when it raises, that is logged once and it is not called again.
+- The last snapshot, and only that, is `final`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from imapipe.middleware.base import Call, Middleware, Run
+from imapipe.models.batch import Batch, BatchResult
+from imapipe.models.event import Event, Wait
+from imapipe.models.ticker import Ticker
+
+_log = logging.getLogger(__name__)
+
+# After so long a change of speed shows by two thirds.
+_SMOOTHING_SECONDS: Final = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressSnapshot:
+    """How far a run is.
+
+    Attributes:
+        planned: Messages that the search found.
+        done: Messages handled in this run.
+        skipped: Messages that an earlier run did.
+        vanished: Messages that were gone.
+        failed: Messages that failed.
+        bytes_received: Bytes of FETCH responses, after decompression.
+        elapsed_seconds: Since the run began.
+        messages_per_second: Messages settled lately, smoothed.
+        bytes_per_second: Bytes received lately, smoothed.
+        eta_seconds: How long the rest will take at this speed, or None while there is no speed.
+        batch_size: How many messages the next batch may hold.
+        connections: Connections in use.
+        waits: How often a batch was held back.
+        final: The run is over.
+    """
+
+    planned: int
+    done: int
+    skipped: int
+    vanished: int
+    failed: int
+    bytes_received: int
+    elapsed_seconds: float
+    messages_per_second: float
+    bytes_per_second: float
+    eta_seconds: float | None
+    batch_size: int
+    connections: int
+    waits: int
+    final: bool = False
+
+    @property
+    def settled(self) -> int:
+        """Messages with an outcome."""
+        return self.done + self.skipped + self.vanished + self.failed
+
+
+Show = Callable[[ProgressSnapshot], Awaitable[None] | None]
+
+
+class Progress(Middleware):
+    """Calls `show` with a snapshot every `every_seconds` and at the end.
+
+    Args:
+        show: A function or a coroutine function. A call begins when the last one has ended.
+        every_seconds: The time between two calls.
+    """
+
+    def __init__(self, show: Show, *, every_seconds: float = 0.2) -> None:
+        if not callable(show):
+            raise TypeError("Progress needs something to call with each snapshot")
+        if every_seconds <= 0:
+            raise ValueError("every_seconds must be above 0")
+        self._show: Show | None = None
+        self._given = show
+        self._every_seconds = every_seconds
+        self._meter: _Meter | None = None
+        self._ticker: Ticker | None = None
+        self._unsubscribe: Callable[[], None] | None = None
+
+    async def start(self, run: Run) -> None:
+        """Begin to tell."""
+        self._show = self._given
+        self._meter = _Meter(run)
+        self._unsubscribe = run.events.subscribe(self._meter.hear)
+        self._ticker = Ticker(self._tick, self._every_seconds, name="imapipe progress")
+        self._ticker.start()
+
+    async def __call__(self, batch: Batch, call_next: Call) -> BatchResult:
+        """Let a batch through."""
+        return await call_next(batch)
+
+    async def stop(self) -> None:
+        """Tell for the last time. Cancelled before that, a coroutine function may not come to its end."""
+        ticker, self._ticker = self._ticker, None
+        meter, self._meter = self._meter, None
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+            self._unsubscribe = None
+        if ticker is None or meter is None:
+            return
+        ticker.cancel()
+        try:
+            await self._tell(meter.snapshot(final=True))
+        finally:
+            await ticker.stop()
+
+    async def _tick(self) -> None:
+        if self._meter is not None:
+            await self._tell(self._meter.snapshot())
+
+    async def _tell(self, snapshot: ProgressSnapshot) -> None:
+        if self._show is None:
+            return
+        try:
+            shown = self._show(snapshot)
+            if inspect.isawaitable(shown):
+                await shown
+        except Exception:  # noqa: BLE001 - anything may go wrong in a display, and none of it is worth a run.
+            _log.exception("showing the progress failed; it is not shown any more")
+            self._show = None
+
+
+class _Meter:
+    """Makes snapshots of a run, with speeds."""
+
+    __slots__ = ("_began", "_bytes_speed", "_last", "_message_speed", "_run", "_waits")
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._began = asyncio.get_running_loop().time()
+        self._last = (self._began, 0, 0)
+        self._message_speed = _Speed()
+        self._bytes_speed = _Speed()
+        self._waits = 0
+
+    def hear(self, event: Event) -> None:
+        """Count the waits."""
+        self._waits += isinstance(event, Wait)
+
+    def snapshot(self, *, final: bool = False) -> ProgressSnapshot:
+        """How far the run is now."""
+        run, ledger = self._run, self._run.ledger
+        now = asyncio.get_running_loop().time()
+        planned, received = len(run.plan.planned), run.bytes_received
+        settled = ledger.done_count + ledger.vanished_count + ledger.failed_count
+        then, settled_then, received_then = self._last
+        if now > then:
+            self._message_speed.add(settled - settled_then, now - then)
+            self._bytes_speed.add(received - received_then, now - then)
+            self._last = (now, settled, received)
+        rest = max(0, planned - ledger.skipped_count - settled)
+        speed = self._message_speed.per_second
+        return ProgressSnapshot(
+            planned=planned,
+            done=ledger.done_count,
+            skipped=ledger.skipped_count,
+            vanished=ledger.vanished_count,
+            failed=ledger.failed_count,
+            bytes_received=received,
+            elapsed_seconds=now - self._began,
+            messages_per_second=speed,
+            bytes_per_second=self._bytes_speed.per_second,
+            eta_seconds=0.0 if not rest else rest / speed if speed > 0 else None,
+            batch_size=run.plan.batch_size,
+            connections=run.connections,
+            waits=self._waits,
+            final=final,
+        )
+
+
+class _Speed:
+    """An exponential mean of a speed that does not depend on how often it is asked."""
+
+    __slots__ = ("_amount", "_seconds")
+
+    def __init__(self) -> None:
+        self._amount = 0.0
+        self._seconds = 0.0
+
+    def add(self, amount: float, seconds: float) -> None:
+        """So much happened in so many seconds."""
+        kept = math.exp(-seconds / _SMOOTHING_SECONDS)
+        self._amount = self._amount * kept + amount
+        self._seconds = self._seconds * kept + seconds
+
+    @property
+    def per_second(self) -> float:
+        return self._amount / self._seconds if self._seconds > 0 else 0.0

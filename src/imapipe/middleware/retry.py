@@ -1,0 +1,246 @@
+"""Retry: asks again for what was never delivered, and finds the message that a server cannot deliver.
+
+Invariants:
+
+- Only UIDs that are missing are asked for again; what was delivered has its outcome, whatever happened after.
+- A try that delivered something is progress and costs nothing. Only fruitless tries in a row are counted.
+- A batch that stays fruitless is halved, and halved again, until single messages are left; one that fails alone is
+  poisoned: it becomes `failed`, and the rest goes on. The pieces are a stack, there is no recursion.
+- The server may be down instead. So halving goes on only as long as the fruitless tries in a row are no more than
+  finding one message can take; after that the batch is given up with everything that is missing.
+- A run has a budget of fruitless tries. When it is spent, every batch has its first try and no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random as random_module
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final
+
+from imapipe.errors import BatchInterrupted
+from imapipe.middleware.base import Call, Middleware, Run
+from imapipe.middleware.transient import Verdict, is_transient, reason
+from imapipe.models.batch import Batch, BatchResult, Failure
+from imapipe.models.event import Attempt
+from imapipe.wire.uid_set import UidSet
+
+if TYPE_CHECKING:
+    from tenacity.wait import wait_base
+
+# What failed once in company gets a second try alone before it is called poisoned.
+_TRIES_ALONE: Final = 2
+# Many batches are told to wait for the same time; they must not all come back in the same moment.
+_HINT_JITTER: Final = 0.1
+
+
+class Retry(Middleware):
+    """Asks again after errors that pass (`middleware.transient` says which).
+
+    Args:
+        attempts: How often to ask in a row without getting anything, the first time included.
+        wait_initial_seconds: How long to wait at most before the second try; doubled for each one after that.
+        wait_max_seconds: The longest wait of our own; a server may ask for more.
+        budget: How many fruitless tries all batches of a run may have together.
+        wait: A wait strategy of tenacity, instead of the two times above.
+        sleep: What waits.
+        random: What gives numbers from 0 up to 1, for the jitter.
+    """
+
+    not_inside = ("RateLimit",)
+
+    def __init__(
+        self,
+        attempts: int = 5,
+        *,
+        wait_initial_seconds: float = 0.5,
+        wait_max_seconds: float = 60.0,
+        budget: int = 1_000,
+        wait: wait_base | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        random: Callable[[], float] = random_module.random,
+    ) -> None:
+        if attempts < 1:
+            raise ValueError("attempts must be at least 1")
+        if not 0 <= wait_initial_seconds <= wait_max_seconds:
+            raise ValueError("0 <= wait_initial_seconds <= wait_max_seconds is needed")
+        if budget < 0:
+            raise ValueError("budget cannot be negative")
+        self.attempts = attempts
+        self.budget = budget
+        self._backoff = _Backoff(wait_initial_seconds, wait_max_seconds, wait, random)
+        self._sleep = sleep
+        self._left = budget
+        self._run: Run | None = None
+
+    @property
+    def budget_left(self) -> int:
+        """Fruitless tries that the run may still have."""
+        return self._left
+
+    async def start(self, run: Run) -> None:
+        """Begin with the whole budget."""
+        self._run = run
+        self._left = self.budget
+
+    async def stop(self) -> None:
+        """Forget the run."""
+        self._run = None
+
+    async def __call__(self, batch: Batch, call_next: Call) -> BatchResult:
+        """Let a batch through, and again where that may help.
+
+        Raises:
+            BatchInterrupted: Given up. Its result has what all tries reached; its cause is the last error.
+        """
+        work = _Work(batch, self.attempts)
+        while work.pieces:
+            asked = work.next_piece()
+            try:
+                result = await call_next(asked)
+            except BatchInterrupted as interrupted:
+                error = interrupted.__cause__ or interrupted
+                verdict = is_transient(error)
+                fruitless = work.interrupted(interrupted.result, verdict, error)
+                if fruitless:
+                    self._left -= 1
+                if work.given_up or self._left < 0:
+                    self._left = max(0, self._left)
+                    raise BatchInterrupted(batch, work.result) from error
+                if work.wait_before_next:
+                    await self._wait(work, verdict, error)
+            else:
+                work.succeeded(result)
+        return work.result
+
+    async def _wait(self, work: _Work, verdict: Verdict, error: BaseException) -> None:
+        seconds = 0.0 if verdict.split_now else self._backoff.seconds(work.tries, verdict.wait_at_least, error)
+        if self._run is not None:
+            # Told before the wait: a lane that backs off gives its lease to others.
+            self._run.events.emit(Attempt(work.batch.number, work.attempt + 1, seconds, reason(error)))
+        if seconds > 0:
+            await self._sleep(seconds)
+
+
+class _Work:
+    """A batch on its way through its tries.
+
+    Attributes:
+        batch: What was asked of Retry.
+        result: What all tries reached together.
+        pieces: What is still to be asked for, the next one last, each with its fruitless tries so far.
+        attempt: The number of the last try.
+        tries: The fruitless tries of the next piece.
+        given_up: No further try is to be made.
+        wait_before_next: Another try follows an error.
+    """
+
+    __slots__ = (
+        "_attempts",
+        "_fruitless",
+        "_halving",
+        "_patience",
+        "_piece",
+        "_piece_tries",
+        "attempt",
+        "batch",
+        "given_up",
+        "pieces",
+        "result",
+        "wait_before_next",
+    )
+
+    def __init__(self, batch: Batch, attempts: int) -> None:
+        self.batch = batch
+        self.result = BatchResult(batch, missing=batch.uids)
+        self.pieces: list[tuple[UidSet, int]] = [(batch.uids, 0)]
+        self.attempt = batch.attempt - 1
+        self.given_up = False
+        self.wait_before_next = False
+        self._attempts = attempts
+        self._fruitless = 0
+        self._halving = False
+        # The way down to one message, its tries alone, and as much again as was granted at first.
+        self._patience = 2 * attempts + len(batch).bit_length() + _TRIES_ALONE
+        self._piece = batch.uids
+        self._piece_tries = 0
+
+    @property
+    def tries(self) -> int:
+        return self.pieces[-1][1] if self.pieces else 0
+
+    def next_piece(self) -> Batch:
+        """Take the next piece, as a batch; the first one is the batch itself, with its known size."""
+        self._piece, self._piece_tries = self.pieces.pop()
+        self.attempt += 1
+        if self.attempt == self.batch.attempt:
+            return self.batch
+        return self.batch.narrow(self._piece, attempt=self.attempt)
+
+    def succeeded(self, result: BatchResult) -> None:
+        """The piece came back whole."""
+        self.result = self.result.merge(result)
+        self._fruitless = 0
+
+    def interrupted(self, result: BatchResult, verdict: Verdict, error: BaseException) -> bool:
+        """The piece was interrupted: plan what comes next; returns whether the try was fruitless."""
+        self.result = self.result.merge(result)
+        missing = self._piece & self.result.missing
+        fruitless = len(missing) == len(self._piece) and not verdict.split_now
+        self._fruitless = self._fruitless + 1 if fruitless else 0
+        tries = self._piece_tries + 1 if fruitless else 0
+        self.given_up = not verdict.transient
+        self.wait_before_next = False
+        if self.given_up or not missing:
+            return fruitless
+        alone = len(missing) == 1
+        if not verdict.split_now and tries < self._tries_granted(alone=alone):
+            self.pieces.append((missing, tries))
+            self.wait_before_next = True
+        elif not verdict.bisect or self._fruitless >= self._patience:
+            self.given_up = True
+        elif alone:
+            self._poisoned(missing, error)
+        else:
+            self._halving = True
+            middle = len(missing) // 2
+            self.pieces += [(missing[middle:], 0), (missing[:middle], 0)]
+            self.wait_before_next = True
+        return fruitless
+
+    def _tries_granted(self, *, alone: bool) -> int:
+        if not self._halving:
+            return self._attempts
+        return min(_TRIES_ALONE, self._attempts) if alone else 1
+
+    def _poisoned(self, uids: UidSet, error: BaseException) -> None:
+        failures = {uid: Failure(uid, reason(error), str(error)) for uid in uids}
+        self.result = self.result.merge(BatchResult(self.batch, failed=failures))
+
+
+class _Backoff:
+    """How long to wait before the next try."""
+
+    __slots__ = ("_jittered", "_random", "_strategy")
+
+    def __init__(self, initial: float, most: float, given: wait_base | None, random: Callable[[], float]) -> None:
+        # Here, not above: `import imapipe` stays quick.
+        from tenacity import wait_exponential  # noqa: PLC0415
+
+        self._strategy: wait_base = given if given is not None else wait_exponential(multiplier=initial, max=most)
+        self._jittered = given is None
+        self._random = random
+
+    def seconds(self, tries: int, wait_at_least: float | None, error: BaseException) -> float:
+        """The wait after so many fruitless tries in a row; never below what the server asked for."""
+        from tenacity import AsyncRetrying, RetryCallState  # noqa: PLC0415
+
+        state = RetryCallState(AsyncRetrying(), None, (), {})
+        state.attempt_number = max(1, tries)
+        state.set_exception((type(error), error, error.__traceback__))
+        seconds = float(self._strategy(state))
+        if self._jittered:
+            seconds *= 0.5 + 0.5 * self._random()
+        if wait_at_least is not None:
+            seconds = max(seconds, wait_at_least * (1.0 + _HINT_JITTER * self._random()))
+        return seconds
