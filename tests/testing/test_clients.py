@@ -166,7 +166,7 @@ async def test_failed_handshake_leaves_nothing(
 
 @pytest.mark.asyncio
 async def test_slow_client_does_not_fill_memory(connect: Connect) -> None:
-    async with Server(messages=SyntheticMailbox(1000, size=50_000)) as server:
+    async with Server(messages=SyntheticMailbox(10_000, size=50_000)) as server:
         client = await connect(server.port)
         await client.login()
         client.send("UID FETCH 1:* (BODY.PEEK[])")
@@ -174,8 +174,8 @@ async def test_slow_client_does_not_fill_memory(connect: Connect) -> None:
         while server.commands[-1].messages != previous:
             previous = server.commands[-1].messages
             await asyncio.sleep(0.05)
-        # What the kernel's buffers take, and no more.
-        assert 0 < previous < 900
+        # What the kernel's and the client's buffers take, and no more.
+        assert 0 < previous < 8000
         assert server.sessions[0].link.pending < 200_000
 
 

@@ -92,10 +92,8 @@ async def starttls(session: Session, arguments: Arguments) -> Done:
         raise BadCommand("STARTTLS is not available")
     record = session.record
     record.outcome, record.reply = "OK", "Begin TLS negotiation now"
-    session.link.write(f"{record.tag} OK {record.reply}\r\n".encode("ascii"))
-    session.link.write(session.injected_after())
-    await session.link.flush()
-    await session.link.start_tls(context)
+    reply = f"{record.tag} OK {record.reply}\r\n".encode("ascii") + session.injected_after()
+    await session.link.start_tls(context, reply)
     session.answered = True
     return Done(record.reply)
 

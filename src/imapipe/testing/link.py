@@ -333,17 +333,23 @@ class Link(asyncio.Protocol):
         """Whether compression is on."""
         return self._deflate is not None
 
-    async def start_tls(self, context: ssl.SSLContext) -> None:
-        """Put TLS under the connection; input that came before the handshake is dropped.
+    async def start_tls(self, context: ssl.SSLContext, reply: bytes) -> None:
+        """Send the reply to STARTTLS and put TLS under the connection.
+
+        Input that came in plain text after the command is dropped. Nothing is read between the reply and the
+        handshake: the client's first TLS record may follow at once and belongs to the TLS layer.
 
         Raises:
             Disconnected: The handshake failed.
         """
-        self._consume(len(self._input))
-        if self._transport is None:
-            raise Disconnected
-        self.tls = True
         plain = self._transport
+        if plain is None:
+            raise Disconnected
+        self._consume(len(self._input))
+        plain.pause_reading()
+        self.write(reply)
+        await self.flush()
+        self.tls = True
         try:
             transport = await self._loop.start_tls(plain, self, context, server_side=True)
         except (OSError, asyncio.CancelledError) as error:
