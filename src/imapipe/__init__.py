@@ -40,6 +40,7 @@ from imapipe.errors import (
     SpoolError,
     Throttled,
     UidValidityChanged,
+    WorkerDied,
 )
 from imapipe.middleware import Checkpoint, Metrics, Middleware, Progress, ProgressSnapshot, RateLimit, Retry
 from imapipe.models.batch import Batch, BatchResult, Failure
@@ -50,6 +51,7 @@ from imapipe.net.connection import Connection
 from imapipe.net.pool import PoolStats
 from imapipe.pipeline.batching import AdaptiveBatch, BatchPolicy, FixedBatch
 from imapipe.pipeline.handlers import in_threads
+from imapipe.pipeline.processes import in_processes
 from imapipe.pipeline.pipeline import JobPlan, Pipeline
 from imapipe.store import CheckpointStore, JsonCheckpointStore
 from imapipe.wire.body_structure import BodyStructure
@@ -122,7 +124,9 @@ __all__ = [
     "Throttled",
     "UidSet",
     "UidValidityChanged",
+    "WorkerDied",
     "create_pool",
+    "in_processes",
     "in_threads",
     "search",
 ]

@@ -21,6 +21,7 @@
     ├ NotFetched (LookupError)               a field was read that was not asked for
     ├ Incomplete                             a run ended with messages that failed
     ├ BatchInterrupted                       a batch ended early; the cause is chained
+    ├ WorkerDied                             a worker process ended without an answer
     ├ SpoolError (OSError)                   the temporary file of a large body failed
     ├ InvalidURL (ValueError)
     ├ InvalidSearch (ValueError)
@@ -230,6 +231,14 @@ class BatchInterrupted(ImapipeError):
         self.batch = batch
         self.result = result
         super().__init__(f"batch {batch.number} was interrupted with {len(result.missing)} messages not delivered")
+
+
+class WorkerDied(ImapipeError):
+    """A worker process ended without an answer: a crash in C code, or the system was out of memory."""
+
+    def __init__(self, exit_code: int | None) -> None:
+        self.exit_code = exit_code
+        super().__init__(f"the worker process ended with exit code {exit_code} while it had the message")
 
 
 class SpoolError(ImapipeError, OSError):

@@ -31,6 +31,7 @@ from imapipe.wire.body_structure import BodyStructure, parse_body_structure
 from imapipe.wire.date import parse_internal_date, parse_message_date
 from imapipe.wire.envelope import Address, Envelope, parse_envelope
 from imapipe.wire.fetch import (
+    scan_fetch,
     parse_body,
     parse_email_id,
     parse_flags,
@@ -131,6 +132,16 @@ class Message:
         message = cls(context, uid, wire_size, None, None, ())
         message._found = found
         return message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle what was fetched, a spooled body as bytes: messages cross to worker processes."""
+        if self._match is None:
+            found = {name: FoundItem(i.text, _in_memory(i.literals), i.span) for name, i in self._found.items()}
+        else:
+            text, literals = self._match.string, _in_memory(self._literals)
+            found = {name: FoundItem(text, literals, span) for name, span in scan_fetch(text, literals).items.items()}
+        context = self._context
+        return _restore, (context.mailbox, context.uidvalidity, context.fetch, self.uid, self.wire_size, found)
 
     def __repr__(self) -> str:
         return f"<Message {self._context.mailbox!r} uid={self.uid}>"
@@ -435,3 +446,13 @@ class Message:
                     break
                 lines.append(line)
             return b"".join(lines)
+
+
+def _in_memory(literals: tuple[Literal, ...]) -> tuple[Literal, ...]:
+    return tuple(item if isinstance(item, bytes | bytearray) else literal_bytes(item) for item in literals)
+
+
+def _restore(
+    mailbox: str, uidvalidity: int, fetch: Fetch, uid: int, wire_size: int, found: dict[str, FoundItem]
+) -> Message:
+    return Message.from_items(MessageContext(mailbox, uidvalidity, fetch), uid, wire_size, found)

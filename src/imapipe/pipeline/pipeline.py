@@ -16,6 +16,7 @@ from imapipe.models.report import RunReport
 from imapipe.net.pool import ConnectionPool
 from imapipe.pipeline.batching import BatchPolicy, FixedBatch
 from imapipe.pipeline.handlers import Handler, check_handler, handle_messages
+from imapipe.pipeline.processes import ProcessHandler
 from imapipe.pipeline.run import Run, first_cause
 from imapipe.pipeline.sizes import fetch_sizes
 from imapipe.pipeline.specification import Specification
@@ -166,6 +167,9 @@ class Pipeline:
                     group.create_task(handle_messages(run, checked, raise_errors=raise_errors))
         except BaseExceptionGroup as errors:
             raise (run.failure or first_cause(errors)) from None
+        finally:
+            if isinstance(checked, ProcessHandler):
+                checked.close()
         return run.report()
 
     def stream(self, *, on_error: OnError = "record", connections: int | None = 1) -> Stream:
