@@ -51,6 +51,7 @@ from imapipe.net.connection import Connection
 from imapipe.net.pool import PoolStats
 from imapipe.pipeline.batching import AdaptiveBatch, BatchPolicy, FixedBatch
 from imapipe.pipeline.handlers import in_threads
+from imapipe.pipeline.priority import PriorityBatch, PriorityClass
 from imapipe.pipeline.processes import in_processes
 from imapipe.pipeline.pipeline import JobPlan, Pipeline
 from imapipe.store import CheckpointStore, JsonCheckpointStore
@@ -111,6 +112,8 @@ __all__ = [
     "PoolClosed",
     "PoolStats",
     "PoolTimeout",
+    "PriorityBatch",
+    "PriorityClass",
     "Progress",
     "ProgressSnapshot",
     "ProtocolError",

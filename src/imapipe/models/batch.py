@@ -42,6 +42,7 @@ class Batch:
         lane: The lane (and so the connection) that took the batch, from 0.
         attempt: 1 the first time; a retry raises it.
         size_bytes: The bytes its messages are known to hold, or None where no size pass was made.
+        tier: Which class of a `PriorityBatch` it belongs to, from 0; 0 without one.
     """
 
     number: int
@@ -49,6 +50,7 @@ class Batch:
     lane: int = 0
     attempt: int = 1
     size_bytes: int | None = None
+    tier: int = 0
 
     def __len__(self) -> int:
         return len(self.uids)

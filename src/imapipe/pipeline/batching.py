@@ -6,10 +6,12 @@ Bounds hold always: a count, and the length of the command that carries the UIDs
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from imapipe.models.batch import BatchResult
+from imapipe.wire.search_key import SearchKey
 
 
 class Sizer(Protocol):
@@ -19,8 +21,31 @@ class Sizer(Protocol):
     def size(self) -> int:
         """How many messages the next batch holds."""
 
+    @property
+    def max_bytes(self) -> int | None:
+        """The most bytes it may hold, or None."""
+
     def observe(self, result: BatchResult) -> None:
         """A batch came back."""
+
+    def of_tier(self, tier: int) -> Sizer:
+        """What decides for a tier of the plan."""
+
+
+class MessageClass(Protocol):
+    """Messages that are done before others (`pipeline.priority.PriorityClass`)."""
+
+    @property
+    def search(self) -> SearchKey:
+        """Which messages."""
+
+    @property
+    def policy(self) -> BatchPolicy:
+        """The sizes of their batches."""
+
+    @property
+    def newest_first(self) -> bool:
+        """Their order."""
 
 
 class BatchPolicy(Protocol):
@@ -30,8 +55,12 @@ class BatchPolicy(Protocol):
         """A fresh state for one lane."""
 
     @property
-    def max_bytes(self) -> int | None:
-        """The most bytes in a batch by RFC822.SIZE, or None; needs a pass over the sizes."""
+    def needs_sizes(self) -> bool:
+        """Whether batches are bounded in bytes, which needs a pass over RFC822.SIZE."""
+
+    @property
+    def classes(self) -> Sequence[MessageClass]:
+        """What is to be done first, in order; empty where all messages are alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +80,29 @@ class FixedBatch:
 
     def sizer(self) -> Sizer:
         """See `BatchPolicy`."""
-        return _Fixed(self.size)
+        return _Fixed(self.size, self.max_bytes)
+
+    @property
+    def needs_sizes(self) -> bool:
+        """See `BatchPolicy`."""
+        return self.max_bytes is not None
+
+    @property
+    def classes(self) -> Sequence[MessageClass]:
+        """See `BatchPolicy`."""
+        return ()
 
 
 @dataclass(slots=True)
 class _Fixed:
     size: int
+    max_bytes: int | None
 
     def observe(self, result: BatchResult) -> None:
         """A fixed size learns nothing."""
+
+    def of_tier(self, tier: int) -> Sizer:
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +149,27 @@ class AdaptiveBatch:
         """See `BatchPolicy`."""
         return _Adaptive(self)
 
+    @property
+    def needs_sizes(self) -> bool:
+        """See `BatchPolicy`."""
+        return self.max_bytes is not None
+
+    @property
+    def classes(self) -> Sequence[MessageClass]:
+        """See `BatchPolicy`."""
+        return ()
+
 
 class _Adaptive:
-    __slots__ = ("_policy", "size")
+    __slots__ = ("_policy", "max_bytes", "size")
 
     def __init__(self, policy: AdaptiveBatch) -> None:
         self._policy = policy
         self.size = policy.start
+        self.max_bytes = policy.max_bytes
+
+    def of_tier(self, tier: int) -> Sizer:
+        return self
 
     def observe(self, result: BatchResult) -> None:
         """Take the time of a batch; one that was cut short by the end of the plan says nothing about larger ones."""

@@ -1,100 +1,179 @@
 """The plan of a run: which UIDs, in which order, in batches of which size. Pure: no I/O.
 
+A plan is a sequence of tiers, each a set of UIDs with an order of its own; a tier is given out whole before the
+next one begins. Most plans have one.
+
 Invariants:
 
 - `planned` never changes; every UID of it is skipped or given out in exactly one batch.
-- A plan holds interval sets, never an object per UID.
+- Tiers are disjoint; a batch never spans two of them.
+- A plan holds interval sets and ranks into them, never an object per UID, and giving out a batch costs what the batch
+  costs, not what the plan does.
 - A batch is given out when a lane asks for it, with the size its policy wants at that moment; the text of its UIDs
   fits into one command.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from imapipe.models.batch import Batch
 from imapipe.pipeline.batching import Sizer
 from imapipe.wire.uid_set import UidSet
 
 
+class Tier:
+    """A set of UIDs that is given out from one of its ends.
+
+    Args:
+        uids: The UIDs.
+        newest_first: Begin with the highest.
+    """
+
+    __slots__ = ("_high", "_low", "_uids", "newest_first")
+
+    def __init__(self, uids: UidSet, *, newest_first: bool = False) -> None:
+        self.newest_first = newest_first
+        self._set(uids)
+
+    def _set(self, uids: UidSet) -> None:
+        self._uids = uids
+        self._low = 0
+        self._high = len(uids)
+
+    def __len__(self) -> int:
+        return self._high - self._low
+
+    @property
+    def remaining(self) -> UidSet:
+        """What was not given out."""
+        return self._uids[self._low : self._high]
+
+    def skip(self, uids: UidSet) -> UidSet:
+        """Take UIDs out; gives those that were still in it."""
+        remaining = self.remaining
+        taken = remaining & uids
+        if taken:
+            self._set(remaining - taken)
+        return taken
+
+    def take(self, count: int, max_text_bytes: int) -> UidSet:
+        """Give out at most `count` UIDs whose text fits; at least one."""
+        if not self.newest_first:
+            end = min(self._high, self._uids.fit(self._low, count, max_text_bytes))
+            head = self._uids[self._low : end]
+            self._low = end
+            return head
+        start = max(self._low, self._high - count)
+        head = self._uids[start : self._high]
+        while len(head) > 1 and len(head.text()) > max_text_bytes:
+            start = self._high - len(head) // 2
+            head = self._uids[start : self._high]
+        self._high = start
+        return head
+
+    def put_back(self, count: int) -> None:
+        """Take back the UIDs that were given out last."""
+        if self.newest_first:
+            self._high += count
+        else:
+            self._low -= count
+
+
 class Plan:
     """What is left to do.
 
     Args:
-        planned: What the search found.
-        newest_first: Give out the highest UIDs first.
+        planned: What the search found, or tiers of it in the order in which they are to be done.
+        newest_first: Give out the highest UIDs first, where `planned` is one set.
         limit: Give out at most so many; the rest is not planned.
         max_command_bytes: How long the text of a batch's UIDs may be.
         sizes: RFC822.SIZE by UID, where byte bounds were asked for.
-        max_bytes: The most bytes in one batch, with `sizes`.
     """
 
-    __slots__ = ("_max_bytes", "_max_command_bytes", "_newest_first", "_number", "_sizes", "batch_size", "planned", "remaining")
+    __slots__ = ("_max_command_bytes", "_number", "_sizes", "_tiers", "batch_size", "planned")
 
     def __init__(
         self,
-        planned: UidSet,
+        planned: UidSet | Sequence[Tier],
         *,
         newest_first: bool = False,
         limit: int | None = None,
         max_command_bytes: int = 8000,
         sizes: Mapping[int, int] | None = None,
-        max_bytes: int | None = None,
     ) -> None:
-        if limit is not None and limit < len(planned):
-            planned = planned[len(planned) - limit :] if newest_first else planned[:limit]
-        self.planned = planned
-        self.remaining = planned
+        tiers = [Tier(planned, newest_first=newest_first)] if isinstance(planned, UidSet) else list(planned)
+        self._tiers = tiers if limit is None else _limited(tiers, limit)
+        self.planned = self.remaining
         self.batch_size = 0
-        self._newest_first = newest_first
         self._max_command_bytes = max_command_bytes
         self._sizes = sizes
-        self._max_bytes = max_bytes
         self._number = 0
+
+    @property
+    def remaining(self) -> UidSet:
+        """The UIDs that no batch was made of yet."""
+        remaining = UidSet()
+        for tier in self._tiers:
+            remaining |= tier.remaining
+        return remaining
+
+    @property
+    def remaining_count(self) -> int:
+        """How many they are."""
+        return sum(len(tier) for tier in self._tiers)
 
     def skip(self, uids: UidSet) -> UidSet:
         """Take UIDs out; gives those that were still in the plan."""
-        taken = self.remaining & uids
-        self.remaining -= taken
+        taken = UidSet()
+        for tier in self._tiers:
+            taken |= tier.skip(uids)
         return taken
 
     def next_batch(self, sizer: Sizer, lane: int) -> Batch | None:
         """Give out the next batch, or None when nothing is left."""
-        remaining = self.remaining
-        if not remaining:
-            return None
-        size = self.batch_size = sizer.size
-        if self._newest_first:
-            total = len(remaining)
-            head = remaining[max(0, total - size) :]
-            while len(head) > 1 and len(head.text()) > self._max_command_bytes:
-                head = head[len(head) - len(head) // 2 :]
-        else:
-            head, _ = remaining.take_within(size, self._max_command_bytes)
+        for number, tier in enumerate(self._tiers):
+            if tier:
+                return self._cut(tier, number, sizer.of_tier(number), lane)
+        return None
+
+    def _cut(self, tier: Tier, number: int, sizer: Sizer, lane: int) -> Batch:
+        self.batch_size = sizer.size
+        uids = tier.take(sizer.size, self._max_command_bytes)
         known: int | None = None
-        if self._sizes is not None and self._max_bytes is not None:
-            head, known = self._cut_by_bytes(head, self._sizes, self._max_bytes)
-        self.remaining = self._without(remaining, head)
+        if self._sizes is not None and sizer.max_bytes is not None:
+            count, known = _count_within(uids, self._sizes, sizer.max_bytes, newest_first=tier.newest_first)
+            tier.put_back(len(uids) - count)
+            uids = uids[len(uids) - count :] if tier.newest_first else uids[:count]
         self._number += 1
-        return Batch(self._number, head, lane=lane, size_bytes=known)
+        return Batch(self._number, uids, lane=lane, size_bytes=known, tier=number)
 
     def take_rest(self) -> UidSet:
         """Take all that is left, because the run gives up."""
-        rest, self.remaining = self.remaining, UidSet()
+        rest = self.remaining
+        self._tiers.clear()
         return rest
 
-    def _without(self, remaining: UidSet, head: UidSet) -> UidSet:
-        """Cut from an end of the set, which is cheaper than a difference."""
-        count = len(head)
-        return remaining[: len(remaining) - count] if self._newest_first else remaining[count:]
 
-    def _cut_by_bytes(self, head: UidSet, sizes: Mapping[int, int], max_bytes: int) -> tuple[UidSet, int]:
-        total = 0
-        count = 0
-        for uid in reversed(tuple(head)) if self._newest_first else head:
-            size = sizes.get(uid, 0)
-            if count and total + size > max_bytes:
-                break
-            total += size
-            count += 1
-        return (head[len(head) - count :] if self._newest_first else head[:count]), total
+def _limited(tiers: Sequence[Tier], limit: int) -> list[Tier]:
+    limited: list[Tier] = []
+    for tier in tiers:
+        count = min(limit, len(tier))
+        uids = tier.remaining
+        uids = uids[len(uids) - count :] if tier.newest_first else uids[:count]
+        limited.append(Tier(uids, newest_first=tier.newest_first))
+        limit -= count
+    return limited
+
+
+def _count_within(uids: UidSet, sizes: Mapping[int, int], max_bytes: int, *, newest_first: bool) -> tuple[int, int]:
+    """How many messages from the front fit into so many bytes, at least one, and the bytes they hold."""
+    total = 0
+    count = 0
+    for uid in reversed(tuple(uids)) if newest_first else uids:
+        size = sizes.get(uid, 0)
+        if count and total + size > max_bytes:
+            break
+        total += size
+        count += 1
+    return count, total

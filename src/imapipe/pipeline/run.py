@@ -46,9 +46,12 @@ from imapipe.pipeline.batching import BatchPolicy, Sizer
 from imapipe.pipeline.flight import Inbox
 from imapipe.pipeline.lane import Lane
 from imapipe.pipeline.ledger import Ledger
-from imapipe.pipeline.plan import Plan
+from imapipe.pipeline.plan import Plan, Tier
 from imapipe.pipeline.sizes import fetch_sizes
 from imapipe.pipeline.specification import Specification
+from imapipe.search import ALL
+from imapipe.wire.search_key import SearchKey
+from imapipe.wire.search_program import SearchProgram
 from imapipe.wire.uid_set import UidSet
 
 # So many batches in a row without a connection, and the run gives up instead of asking on and on.
@@ -189,11 +192,7 @@ class Run:
         specification = self._specification
         if specification.uids is not None:
             return specification.uids
-        program = specification.search.program(
-            today=self.today,
-            literal_plus=connection.offers("LITERAL+"),
-            utf8="UTF8=ACCEPT" in connection.session.enabled,
-        )
+        program = self._program(connection, specification.search)
         fresh = selected.expunged
         exists = selected.exists
         answer = await connection.uid_search(program)
@@ -201,17 +200,39 @@ class Run:
             self._unaccounted = max(0, exists - len(answer.uids))
         return answer.uids
 
+    def _program(self, connection: Connection, key: SearchKey) -> SearchProgram:
+        return key.program(
+            today=self.today,
+            literal_plus=connection.offers("LITERAL+"),
+            utf8="UTF8=ACCEPT" in connection.session.enabled,
+        )
+
     async def _prepare(self, connection: Connection) -> None:
         specification = self._specification
         connection.require(self.fetch.needs)
         planned = await self.search(connection)
-        max_bytes = self._policy.max_bytes
-        sizes = await fetch_sizes(connection, planned) if max_bytes is not None else None
-        self.plan = Plan(planned, newest_first=specification.newest, sizes=sizes, max_bytes=max_bytes)
+        sizes = await fetch_sizes(connection, planned) if self._policy.needs_sizes else None
+        if self._policy.classes:
+            self.plan = Plan(await self._tiers(connection, planned), sizes=sizes)
+        else:
+            self.plan = Plan(planned, newest_first=specification.newest, sizes=sizes)
         for layer in self._layers:
             await layer.start(self)
             self._started.append(layer)
         self.ledger.skip(self.plan.planned - self.plan.remaining)
+
+    async def _tiers(self, connection: Connection, planned: UidSet) -> list[Tier]:
+        """The classes of the batch policy: a search each, disjoint by taking out what came before."""
+        tiers: list[Tier] = []
+        rest = planned
+        for entry in self._policy.classes:
+            uids = rest
+            if entry.search != ALL:
+                connection.require(entry.search.needs)
+                uids = rest & (await connection.uid_search(self._program(connection, entry.search))).uids
+            rest -= uids
+            tiers.append(Tier(uids, newest_first=entry.newest_first))
+        return tiers
 
     async def _work(self, connection: Connection) -> None:
         first = Lane(self, 0, connection)
@@ -228,7 +249,7 @@ class Run:
 
     def _useful_lanes(self) -> int:
         batch = max(1, self.new_sizer().size)
-        return max(1, min(self._lane_count, -(-len(self.plan.remaining) // batch)))
+        return max(1, min(self._lane_count, -(-self.plan.remaining_count // batch)))
 
     def new_sizer(self) -> Sizer:
         """The state of the batch policy for one lane."""
@@ -237,13 +258,13 @@ class Run:
     @property
     def has_batches(self) -> bool:
         """Whether there is more to take."""
-        return not self.stopping and bool(self.plan.remaining)
+        return not self.stopping and self.plan.remaining_count > 0
 
     @property
     def is_nearly_given_out(self) -> bool:
         """Whether each of the other lanes would get no more than one batch."""
         others = len(self._lanes) - 1
-        return others > 0 and len(self.plan.remaining) <= others * max(1, self.plan.batch_size)
+        return others > 0 and self.plan.remaining_count <= others * max(1, self.plan.batch_size)
 
     def next_batch(self, sizer: Sizer, lane: int) -> Batch | None:
         """The next batch for a lane, or None."""
@@ -341,7 +362,9 @@ class Run:
         """What became of the run."""
         ledger = self.ledger
         usage = self._sampler.usage()
-        done_before = next((n for n in (getattr(x, "done_all_runs", None) for x in self._layers) if n is not None), None)
+        done_before = next(
+            (n for n in (getattr(x, "done_all_runs", None) for x in self._layers) if n is not None), None
+        )
         return RunReport(
             account=self.account,
             mailbox=self.mailbox,
