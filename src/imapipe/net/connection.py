@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from imapipe.errors import CapabilityMissing, ConnectionLost, ImapipeError, ProtocolError
 from imapipe.models.mailbox import MailboxEntry, MailboxStatus
@@ -24,10 +24,10 @@ from imapipe.net.session import SelectedMailbox, Session
 from imapipe.net.signals import to_error
 from imapipe.wire.fetch_request import Fetch, Shape, compile_shape
 from imapipe.wire.mailbox_name import decode_mailbox_name, encode_mailbox_name
-from imapipe.wire.response import Esearch, Id, ListItem, Namespace, Response, Search, Tagged, parse_response
+from imapipe.wire.response import Esearch, Id, ListItem, Namespace, Response, Search, Tagged, UidBatches, parse_response
 from imapipe.wire.response import MailboxStatus as StatusResponse
 from imapipe.wire.search_program import SearchProgram
-from imapipe.wire.uid_set import UidSet
+from imapipe.wire.uid_set import MAX_UID, UidSet
 
 STATUS_ITEMS = ("MESSAGES", "UIDNEXT", "UIDVALIDITY", "UNSEEN")
 # Servers are free to refuse longer lines; 8,000 octets pass nearly everywhere (RFC 7162 §4).
@@ -283,9 +283,30 @@ class Connection:
             if not rest:
                 return SearchAnswer(found, modseq, limited)
 
-    async def _search_once(self, program: SearchProgram, within: UidSet | None) -> SearchAnswer:
-        extended = self.offers("ESEARCH") or self.offers("IMAP4REV2")
-        start = b"UID SEARCH RETURN (ALL COUNT)" if extended else b"UID SEARCH"
+    async def uid_search_page(self, program: SearchProgram, count: int, *, above: int) -> SearchAnswer:
+        """The first `count` UIDs above `above` that match: UID SEARCH RETURN (PARTIAL …), RFC 9394.
+
+        Paging goes by the last UID seen: the offsets of PARTIAL drift when messages come and go.
+        """
+        self.require(["PARTIAL"])
+        above_only = UidSet.from_ranges([(above + 1, MAX_UID)]) if above else None
+        answer = await self._search_once(program, above_only, b"PARTIAL 1:%d" % count)
+        # `n:*` and its like give the last message even where its UID is lower (RFC 9051 §9, seq-range).
+        return replace(answer, uids=answer.uids - UidSet.from_ranges([(1, above)])) if above else answer
+
+    async def uid_batches(self, size: int) -> list[tuple[int, int]]:
+        """Ranges of UIDs that hold `size` messages each, lowest first: UIDBATCHES (RFC 10022)."""
+        self.require(["UIDBATCHES"])
+        command = Command("UIDBATCHES", [b"UIDBATCHES %d\r\n" % size])
+        await self.execute(command)
+        ranges = [found for r in self._responses(command) if isinstance(r, UidBatches) for found in r.ranges]
+        return sorted((min(pair), max(pair)) for pair in ranges)
+
+    async def _search_once(
+        self, program: SearchProgram, within: UidSet | None, returns: bytes = b"ALL COUNT"
+    ) -> SearchAnswer:
+        extended = self.offers("ESEARCH") or self.offers("IMAP4REV2") or not returns.startswith(b"ALL")
+        start = b"UID SEARCH RETURN (" + returns + b")" if extended else b"UID SEARCH"
         first, *others = program.chunks()
         narrowed = b"UID " + within.text().encode() + b" " if within is not None else b""
         if narrowed and program.charset is not None:
@@ -302,8 +323,9 @@ class Connection:
                 # Some servers answer one command with several lines.
                 uids |= response.uids
                 modseq = response.modseq if response.modseq is not None else modseq
-            elif isinstance(response, Esearch) and response.all is not None:
-                uids |= response.all
+            elif isinstance(response, Esearch):
+                uids |= response.all or UidSet()
+                uids |= response.partial.uids if response.partial is not None else UidSet()
                 modseq = response.modseq if response.modseq is not None else modseq
         limit = tagged.code.message_limit if tagged.code is not None else None
         return SearchAnswer(uids, modseq, limit.uid if limit is not None else None)

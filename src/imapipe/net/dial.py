@@ -46,6 +46,7 @@ class DialOptions:
     stall_timeout_seconds: float = 30.0
     compress: Compress = "auto"
     identify: Mapping[str, str] | None = None
+    uidonly: bool | None = None
     max_held_bytes: int = MAX_HELD_BYTES
     spool_above: int = 1024 * 1024
     spool_dir: str | None = None
@@ -179,6 +180,10 @@ async def _log_in(connection: Connection, options: DialOptions) -> None:
     await connection.ask_capabilities()
     if options.identify is not None and connection.offers("ID"):
         await connection.identify(dict(options.identify))
+    if options.uidonly or (options.uidonly is None and connection.offers("UIDONLY")):
+        # Without it Yahoo shows no more than 10,000 messages of a mailbox.
+        connection.require(["UIDONLY"])
+        await connection.enable("UIDONLY")
 
 
 def _wants_compression(connection: Connection, options: DialOptions, *, slow_link: bool) -> bool:

@@ -43,6 +43,7 @@ from imapipe.net.connection import Connection
 from imapipe.net.pool import ConnectionPool
 from imapipe.net.session import SelectedMailbox
 from imapipe.pipeline.batching import BatchPolicy, Sizer
+from imapipe.pipeline.find import find_uids
 from imapipe.pipeline.flight import Inbox
 from imapipe.pipeline.lane import Lane
 from imapipe.pipeline.ledger import Ledger
@@ -195,10 +196,10 @@ class Run:
         program = self._program(connection, specification.search)
         fresh = selected.expunged
         exists = selected.exists
-        answer = await connection.uid_search(program)
+        uids = await find_uids(connection, program, exists)
         if specification.searches_all and selected.expunged == fresh:
-            self._unaccounted = max(0, exists - len(answer.uids))
-        return answer.uids
+            self._unaccounted = max(0, exists - len(uids))
+        return uids
 
     def _program(self, connection: Connection, key: SearchKey) -> SearchProgram:
         return key.program(
@@ -229,7 +230,7 @@ class Run:
             uids = rest
             if entry.search != ALL:
                 connection.require(entry.search.needs)
-                uids = rest & (await connection.uid_search(self._program(connection, entry.search))).uids
+                uids = rest & await find_uids(connection, self._program(connection, entry.search), len(planned))
             rest -= uids
             tiers.append(Tier(uids, newest_first=entry.newest_first))
         return tiers
