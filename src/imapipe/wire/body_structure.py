@@ -114,8 +114,8 @@ def parse_body_structure(text: bytes, literals: Sequence[Literal], span: ItemSpa
     raw = text[start:end]
     doubtful: BodyStructure | None = None
     for reading in (None, *READINGS):
-        cursor = Cursor(raw if reading is None else requote(raw, reading), 0, literals, index)
         try:
+            cursor = Cursor(raw if reading is None else requote(raw, reading), 0, literals, index)
             tree = cursor.parse_value()
         except ProtocolError:
             continue

@@ -308,8 +308,8 @@ def _parse_carefully(text: bytes, literals: Sequence[Literal], span: ItemSpan) -
     start, end, index = span
     raw = text[start:end]
     for reading in (None, *READINGS):
-        cursor = Cursor(raw if reading is None else requote(raw, reading), 0, literals, index)
         try:
+            cursor = Cursor(raw if reading is None else requote(raw, reading), 0, literals, index)
             tree = cursor.parse_value()
         except ProtocolError:
             continue

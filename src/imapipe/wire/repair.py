@@ -14,14 +14,15 @@ from __future__ import annotations
 
 import re
 
-from imapipe.wire.token import QUOTED, list_end, unquote
+from imapipe.wire.token import QUOTED, list_end, malformed, unquote
 
 # What may follow the closing quote: the end, a list ending and more of the response behind it, the next value.
 _CLOSED = rb'\Z|\)++(?:\Z|\(| [\w("{\\$])| (?:"|\((?:["(){]|NIL[ )])|~?\{\d|NIL[ )]|-?\d++[ )])'
 _ESCAPING = rb'"(?:[^"\\\r]++|\\[^\r]|\r(?!\n)|"(?!' + _CLOSED + rb'))*"(?=' + _CLOSED + rb")"
 _PLAIN = rb'"(?:[^"\r]++|\r(?!\n)|"(?!' + _CLOSED + rb'))*"(?=' + _CLOSED + rb")"
 
-_STRINGS = (re.compile(_ESCAPING), re.compile(_PLAIN))
+# A quote that begins no string ends the reading: to look for its end again from the next quote would be quadratic.
+_STRINGS = (re.compile(_ESCAPING + rb'|"'), re.compile(_PLAIN + rb'|"'))
 _STRUCTURES = (re.compile(_ESCAPING + rb'|[()"]'), re.compile(_PLAIN + rb'|[()"]'))
 _SPECIAL = re.compile(rb'["\\]')
 
@@ -46,9 +47,15 @@ def loose_list_end(text: bytes, offset: int, reading: int) -> int:
 
 
 def requote(text: bytes, reading: int) -> bytes:
-    """The same values with every quoted string escaped as RFC 9051 §4.3 asks."""
+    """The same values with every quoted string escaped as RFC 9051 §4.3 asks.
+
+    Raises:
+        ProtocolError: A string does not end.
+    """
 
     def write(match: re.Match[bytes]) -> bytes:
+        if len(match[0]) == 1:
+            raise malformed("a quoted string does not end", text, match.start())
         inner = unquote(match[0]) if reading == 0 else match[0][1:-1]
         return b'"' + _SPECIAL.sub(rb"\\\g<0>", inner) + b'"'
 
