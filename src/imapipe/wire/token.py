@@ -59,7 +59,7 @@ _LOOSE_NUMBER = re.compile(rb"([+-]?)(\d{1,30})(?:\.\d{1,30})?(?:[eE]\+?\d{1,3})
 LONG_VALUE = 65_536
 """From this many bytes on, lists are counted token by token: an expression that can go back needs memory per token."""
 
-_LARGEST = 2**63 - 1
+_LARGEST = 2**64 - 1
 _SHOWN_WORDS = frozenset(
     b"NIL OK NO BAD BYE PREAUTH FETCH UIDFETCH UID FLAGS INTERNALDATE RFC822 SIZE ENVELOPE BODY BODYSTRUCTURE HEADER "
     b"TEXT MIME FIELDS BINARY MODSEQ LIST LSUB STATUS SEARCH ESEARCH TAG EXISTS EXPUNGE RECENT VANISHED EARLIER "
@@ -108,7 +108,7 @@ def unquote(quoted: bytes) -> bytes:
 
 
 def loose_number(text: bytes) -> int | None:
-    """A number as servers send it, within 0 … 2^63-1; None when it is none.
+    """A number as servers send it, within 0 … 2^64-1; None when it is none.
 
     `9.3736e+06` (mail.ru) is 9373600; a negative one (Zoho's MODSEQ -1) is 0.
     """
