@@ -135,11 +135,8 @@ class Message:
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle what was fetched, a spooled body as bytes: messages cross to worker processes."""
-        if self._match is None:
-            found = {name: FoundItem(i.text, _in_memory(i.literals), i.span) for name, i in self._found.items()}
-        else:
-            text, literals = self._match.string, _in_memory(self._literals)
-            found = {name: FoundItem(text, literals, span) for name, span in scan_fetch(text, literals).items.items()}
+        self._scan_again()
+        found = {name: FoundItem(i.text, _in_memory(i.literals), i.span) for name, i in self._found.items()}
         context = self._context
         return _restore, (context.mailbox, context.uidvalidity, context.fetch, self.uid, self.wire_size, found)
 
@@ -199,13 +196,14 @@ class Message:
             return self._envelope
         except AttributeError:
             pass
-        match = self._match
-        if match is not None and self._shape is not None and "ENVELOPE" in self._shape.groups:
-            start = match.start(self._shape.groups["ENVELOPE"])
-            text, literals, span = match.string, self._literals, ItemSpan(start, len(match.string) - 1, 0)
-        else:
-            text, literals, span = self._find("ENVELOPE", "envelope")
-        self._envelope: Envelope = parse_envelope(text, literals, span)
+        try:
+            self._envelope: Envelope = parse_envelope(*self._find("ENVELOPE", "envelope"))
+        except ProtocolError:
+            if self._match is None:
+                raise
+            # A shape ends where its last item begins; this server put something behind it.
+            self._scan_again()
+            self._envelope = parse_envelope(*self._find("ENVELOPE", "envelope"))
         return self._envelope
 
     @property
@@ -215,7 +213,13 @@ class Message:
             return self._structure
         except AttributeError:
             pass
-        self._structure: BodyStructure = parse_body_structure(*self._find("BODYSTRUCTURE", "structure"))
+        try:
+            self._structure: BodyStructure = parse_body_structure(*self._find("BODYSTRUCTURE", "structure"))
+        except ProtocolError:
+            if self._match is None:
+                raise
+            self._scan_again()
+            self._structure = parse_body_structure(*self._find("BODYSTRUCTURE", "structure"))
         return self._structure
 
     @property
@@ -408,8 +412,18 @@ class Message:
             return None
         start, end = match.span(shape.groups[name])
         if name == shape.open_item:
-            end = len(match.string) - 1
+            return FoundItem(
+                match.string, self._literals, ItemSpan(start, len(match.string) - 1, len(shape.literal_items))
+            )
         return FoundItem(match.string, self._literals, ItemSpan(start, end, 0))
+
+    def _scan_again(self) -> None:
+        """Locate the items one by one instead of by shape."""
+        if self._match is not None:
+            text, literals = self._match.string, self._literals
+            self._found = {n: FoundItem(text, literals, s) for n, s in scan_fetch(text, literals).items.items()}
+            self._match = None
+            self._shape = None
 
     def _literal(self, name: str) -> Literal | None:
         shape = self._shape
