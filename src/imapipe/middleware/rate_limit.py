@@ -9,6 +9,8 @@ Built on the leaky bucket of aiolimiter, and around what it does not promise (al
   timer that comes late would lose.
 - A large amount starves behind small ones. So there is one queue before all buckets, first come, first served.
 - An amount above the size of a bucket is refused. So amounts are cut into equal parts.
+- A bucket forgets what flowed in while it was empty. So a large batch is credited what flowed in while the one
+  before it was at work, or while this one waited at another bucket: nothing is slept on top of the work.
 - A bucket belongs to one event loop. So each loop has its own.
 
 Invariants:
@@ -138,7 +140,17 @@ class _Ticket:
 class _Gate:
     """The limits of one event loop, and the queue before them."""
 
-    __slots__ = ("_commands", "_known", "_messages", "_owed", "_queue", "_transfer", "_worth")
+    __slots__ = (
+        "_at_work",
+        "_commands",
+        "_idle_since",
+        "_known",
+        "_messages",
+        "_owed",
+        "_queue",
+        "_transfer",
+        "_worth",
+    )
 
     def __init__(self, *, commands: _Bucket | None, messages: _Bucket | None, transfer: _Bucket | None) -> None:
         self._commands = commands
@@ -150,10 +162,16 @@ class _Gate:
         self._worth: float | None = None
         self._known = asyncio.Event()
         self._known.set()
+        self._at_work = 0
+        self._idle_since = -math.inf
 
     async def enter(self, batch: Batch) -> _Ticket:
         """Wait for the batch's turn and pay for it."""
         async with self._queue:
+            now = asyncio.get_running_loop().time()
+            buckets = [bucket for bucket in (self._transfer, self._messages, self._commands) if bucket is not None]
+            for bucket in buckets:
+                bucket.turn(now, idle_since=now if self._at_work else self._idle_since)
             ticket = await self._pay_bytes(batch)
             try:
                 if self._messages is not None:
@@ -161,12 +179,21 @@ class _Gate:
                 if self._commands is not None:
                     await self._commands.take(1)
             except BaseException:
-                self.leave(ticket, None)
+                self._settle(ticket, None)
                 raise
+            for bucket in buckets:
+                bucket.passed()
+            self._at_work += 1
             return ticket
 
     def leave(self, ticket: _Ticket, received: int | None) -> None:
-        """The batch is through: settle what it paid too little or too much. Without `received` it never was sent."""
+        """The batch has come back, or has not been sent at all: then `received` is None."""
+        self._at_work -= 1
+        self._idle_since = asyncio.get_running_loop().time()
+        self._settle(ticket, received)
+
+    def _settle(self, ticket: _Ticket, received: int | None) -> None:
+        """Owe what the batch paid too little, or have what it paid too much."""
         self._owed += (received or 0) - ticket.paid
         if ticket.alone:
             self._known.set()
@@ -175,24 +202,26 @@ class _Gate:
             self._worth = worth if self._worth is None else (1 - _NEWEST) * self._worth + _NEWEST * worth
 
     async def _pay_bytes(self, batch: Batch) -> _Ticket:
-        if self._transfer is None:
+        bucket = self._transfer
+        if bucket is None:
             return _Ticket(len(batch), 0.0, alone=False)
         # One that went alone may be cancelled or empty: the next one then finds that nothing is known still.
         await self._known.wait()
         alone = batch.size_bytes is None and self._worth is None
+        credit = bucket.credit(self._owed + self._price(batch))
         paid = 0.0
         try:
-            while (due := self._owed + self._price(batch) - paid) > 0:
-                part = min(due, self._transfer.part)
-                await self._transfer.take(part)
+            # Asked anew after each part: batches that come back meanwhile change what is owed, and the price.
+            while (due := self._owed + self._price(batch) - credit - paid) > 0:
+                part = min(due, bucket.part)
+                await bucket.pay(part)
                 paid += part
         except BaseException:
             # What was paid of a debt stays paid; what was paid in advance is no credit for a burst later on.
             self._owed = max(self._owed - paid, min(self._owed, 0.0))
             raise
-        # What is over, and what is owed by others, is with the gate again; this batch has paid its price.
         price = self._price(batch)
-        self._owed += price - paid
+        self._owed += price - credit - paid
         if alone:
             self._known.clear()
         return _Ticket(len(batch), price, alone=alone)
@@ -204,23 +233,49 @@ class _Gate:
 
 
 class _Bucket:
-    """One leaky bucket.
+    """One leaky bucket, for whoever has the turn.
 
     Attributes:
-        part: What is asked for at once at most.
+        part: What is paid at once at most.
     """
 
-    __slots__ = ("_limiter", "part")
+    __slots__ = ("_counted_from", "_limiter", "_rate", "_size", "part")
 
-    def __init__(self, limiter: AsyncLimiter, part: float) -> None:
+    def __init__(self, limiter: AsyncLimiter, *, size: float, rate: float) -> None:
         self._limiter = limiter
-        self.part = part
+        self._size = size
+        self._rate = rate
+        self._counted_from: float | None = None
+        self.part = max(1.0, size / 2)
+
+    def turn(self, now: float, *, idle_since: float) -> None:
+        """The next batch has its turn; the time in which nobody wanted anything does not count."""
+        self._counted_from = now if self._counted_from is None else self._counted_from + max(0.0, now - idle_since)
+
+    def passed(self) -> None:
+        """The batch that had the turn is let through."""
+        self._counted_from = asyncio.get_running_loop().time()
+
+    def credit(self, amount: float) -> float:
+        """How much of an amount flowed in since the last batch passed, beyond what the bucket could hold.
+
+        No more than the part of the amount that does not fit into the bucket, so that small batches gain nothing.
+        """
+        if self._counted_from is None or amount <= self._size:
+            return 0.0
+        flowed = (asyncio.get_running_loop().time() - self._counted_from) * self._rate - self._size
+        return min(max(0.0, flowed), amount - self._size)
 
     async def take(self, amount: float) -> None:
-        """Wait until there is room for the amount, in equal parts."""
-        parts = max(1, math.ceil(amount / self.part))
+        """Pay an amount in equal parts, less what is credited."""
+        amount -= self.credit(amount)
+        parts = math.ceil(amount / self.part)
         for _ in range(parts):
-            await self._limiter.acquire(amount / parts)
+            await self.pay(amount / parts)
+
+    async def pay(self, part: float) -> None:
+        """Wait until the bucket has room for a part."""
+        await self._limiter.acquire(part)
 
 
 def _bucket(rate: float | None, burst: float | None) -> _Bucket | None:
@@ -233,4 +288,4 @@ def _bucket(rate: float | None, burst: float | None) -> _Bucket | None:
     if burst is not None:
         # What flows in during a second comes on top of what is in the bucket.
         size = min(burst, max(size, burst - rate))
-    return _Bucket(AsyncLimiter(size, size / rate), max(1.0, size / 2))
+    return _Bucket(AsyncLimiter(size, size / rate), size=size, rate=rate)

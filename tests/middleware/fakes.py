@@ -1,0 +1,153 @@
+"""The least that the contract of `middleware.base` asks for, and an event loop whose time is made up."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from imapipe.errors import BatchInterrupted
+from imapipe.middleware.base import Settled
+from imapipe.models.batch import NO_UIDS, Batch, BatchResult, Failure
+from imapipe.models.event import Event, EventBus
+from imapipe.wire.uid_set import UidSet
+
+T = TypeVar("T")
+
+
+def uids(text: str) -> UidSet:
+    return UidSet.parse(text)
+
+
+@dataclass
+class FakePlan:
+    planned: UidSet = NO_UIDS
+    remaining: UidSet = NO_UIDS
+    batch_size: int = 100
+
+    def skip(self, uids: UidSet) -> UidSet:
+        skipped = self.remaining & uids
+        self.remaining -= skipped
+        return skipped
+
+
+@dataclass
+class FakeLedger:
+    """Tells its subscriber in groups, as the real one does."""
+
+    done_count: int = 0
+    failed_count: int = 0
+    vanished_count: int = 0
+    skipped_count: int = 0
+    subscribers: list[tuple[int, Settled]] = field(default_factory=list)
+    _done: list[int] = field(default_factory=list)
+    _failed: dict[int, Failure] = field(default_factory=dict)
+    _vanished: UidSet = NO_UIDS
+
+    def subscribe(self, every: int, settled: Settled) -> Callable[[], None]:
+        entry = (every, settled)
+        self.subscribers.append(entry)
+        return lambda: self.subscribers.remove(entry)
+
+    def settle(self, *uids: int) -> None:
+        for uid in uids:
+            self.done_count += 1
+            self._done.append(uid)
+            self._tell_if_due()
+
+    def fail(self, *failures: Failure) -> None:
+        for failure in failures:
+            self.failed_count += 1
+            self._failed[failure.uid] = failure
+            self._tell_if_due()
+
+    def vanish(self, uids: UidSet) -> None:
+        self.vanished_count += len(uids)
+        self._vanished |= uids
+        self.flush()
+
+    def _tell_if_due(self) -> None:
+        if len(self._done) + len(self._failed) >= min([1 << 30, *(every for every, _ in self.subscribers)]):
+            self.flush()
+
+    def flush(self) -> None:
+        if not (self._done or self._failed or self._vanished):
+            return
+        done, failed, vanished = UidSet.from_numbers(self._done), self._failed, self._vanished
+        self._done, self._failed, self._vanished = [], {}, NO_UIDS
+        for _, settled in tuple(self.subscribers):
+            settled(done, failed, vanished)
+
+
+class FakeRun:
+    """A run that is told what happens."""
+
+    def __init__(
+        self, planned: str | UidSet = "1:1000", *, uidvalidity: int = 42, fingerprint: str = "ALL full"
+    ) -> None:
+        self.account = "ann@imap.example.org:993"
+        self.mailbox = "INBOX"
+        self.uidvalidity = uidvalidity
+        self.fingerprint = fingerprint
+        found = uids(planned) if isinstance(planned, str) else planned
+        self.plan = FakePlan(found, found)
+        self.ledger = FakeLedger()
+        self.events = EventBus()
+        self.bytes_received = 0
+        self.connections = 4
+        self.heard: list[Event] = []
+        self.events.subscribe(self.heard.append)
+
+
+def done(batch: Batch, *, bytes_received: int = 0, elapsed_seconds: float = 0.0) -> BatchResult:
+    """Everything was delivered."""
+    return BatchResult(batch, done=batch.uids, bytes_received=bytes_received, elapsed_seconds=elapsed_seconds)
+
+
+def interrupted(
+    batch: Batch, error: BaseException, done: UidSet = NO_UIDS, failed: Mapping[int, Failure] | None = None
+) -> BatchInterrupted:
+    """The batch ended after `done`, because of `error`."""
+    failures = failed or {}
+    missing = batch.uids - done - UidSet.from_numbers(failures)
+    caught = BatchInterrupted(batch, BatchResult(batch, done=done, failed=failures, missing=missing))
+    caught.__cause__ = error
+    return caught
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    """Where the loop would wait for a timer, time jumps."""
+
+    loop: FakeTimeLoop
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        events = super().select(None if timeout is None else 0)
+        if not events and timeout:
+            self.loop.now += timeout + self.loop.lateness
+        return events
+
+
+class FakeTimeLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock moves only when nothing is left to do; timers come `lateness` seconds late.
+
+    A little time passes with each reading, as it does in the world.
+    """
+
+    def __init__(self, *, lateness: float = 0.0) -> None:
+        selector = _JumpingSelector()
+        selector.loop = self
+        self.now = 1_000.0
+        self.lateness = lateness
+        super().__init__(selector)
+
+    def time(self) -> float:
+        self.now += 1e-9
+        return self.now
+
+
+def run_in_fake_time(coroutine: Coroutine[object, object, T], *, lateness: float = 0.0) -> T:
+    """Run a coroutine in a loop whose waits take no time."""
+    with asyncio.Runner(loop_factory=lambda: FakeTimeLoop(lateness=lateness)) as runner:
+        return runner.run(coroutine)
