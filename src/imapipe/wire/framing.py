@@ -11,7 +11,8 @@ stands in the text only behind a marker.
 Invariants:
 
 - Linear: each byte is searched once whatever the chunks are (`_scan` never moves back within a line), and a
-  tail is moved only when the buffer is full and at least half of it is free, or the buffer doubles.
+  tail is moved only when the buffer is full and at least half of it is free, or the buffer doubles. A buffer that
+  grew for one long line goes back to its size when that line is done.
 - A literal at least `DIRECT_BYTES` long gets a buffer of its own that the transport fills directly; above
   `spool_above` it goes to what `spool` opens, piece by piece, and is never whole in memory.
 - Nothing larger than the limits is ever waited for: the error comes when the size is announced.
@@ -38,8 +39,11 @@ Frame = tuple[bytes, tuple[Literal, ...], int]
 """Text, literals, and the bytes the response took on the wire."""
 
 _MARKER = re.compile(rb"\{(\d+)\+?\}\r\n")
-# What begins like this has no literals, whatever its text ends in.
-_TEXT_LINE = re.compile(rb"(?:\* )?(?:OK|NO|BAD|BYE|PREAUTH)[ \r]|\+|[^*+ \r\n]+ (?:OK|NO|BAD)[ \r]", re.IGNORECASE)
+# What begins like this has no literals, whatever its text ends in: `resp-cond-state` and its kin, `continue-req`,
+# `response-tagged`; with the NULs in front and the missing spaces that are met.
+_TEXT_LINE = re.compile(
+    rb"[\0 ]*(?:\* *)?(?:OK|NO|BAD|BYE|PREAUTH)[ \r\[]|[\0 ]*\+|[^*+ \r\n]+ +(?:OK|NO|BAD)[ \r\[]", re.IGNORECASE
+)
 _NO_LITERALS: tuple[Literal, ...] = ()
 
 
@@ -88,6 +92,7 @@ class Framer:
         "_direct_view",
         "_end",
         "_filled",
+        "_in_literal",
         "_in_memory",
         "_limits",
         "_literals",
@@ -121,7 +126,8 @@ class Framer:
         self._literals: list[Literal] = []
         self._size = 0
         self._in_memory = 0
-        # The literal being received: `_need` bytes are missing, from the buffer or straight into `_direct`.
+        # The literal being received: `_need` bytes of it are to come, out of the buffer or straight into `_direct`.
+        self._in_literal = False
         self._need = 0
         self._direct: bytearray | None = None
         self._direct_view: memoryview | None = None
@@ -153,7 +159,10 @@ class Framer:
             self._end += count
 
     def feed(self, data: bytes | memoryview) -> Iterator[Frame]:
-        """Take bytes that are already in memory (after inflating, and in tests) and give the responses in them."""
+        """Take bytes that are already in memory (after inflating, and in tests) and give the responses in them.
+
+        Unlike `frames` it must be run to its end, or the rest of `data` is lost.
+        """
         view = memoryview(data)
         while view:
             room = self.buffer()
@@ -170,27 +179,21 @@ class Framer:
             ResponseTooLarge: A size above the limits was announced or reached.
             OSError: A spooled literal could not be written.
         """
-        buffer, view = self._buffer, self._view
+        buffer, view, pieces = self._buffer, self._view, self._pieces
         find = buffer.find
         while True:
-            if self._need or self._direct is not None or self._writer is not None:
-                if not self._continue_literal():
-                    return
-            at = find(b"\r\n", self._scan, self._end)
-            if at < 0:
-                # The last byte may be the CR of the next line end.
-                self._scan = max(self._scan, self._end - 1)
-                if self._end - self._start > self._limits.line_bytes:
-                    self._too_large("a line", self._end - self._start, self._limits.line_bytes)
-                if self._start == self._end:
-                    self._start = self._scan = self._end = 0
+            if self._in_literal and not self._continue_literal():
                 return
             start = self._start
+            at = find(b"\r\n", self._scan, self._end)
+            if at < 0:
+                self._await_line_end(start)
+                return
             after = at + 2
             if at > start and buffer[at - 1] == 0x7D and self._begin_literal(start, after):
                 continue
             self._start = self._scan = after
-            if not self._pieces:
+            if not pieces:
                 if at > start:
                     yield bytes(view[start:at]), _NO_LITERALS, after - start
                 continue
@@ -209,12 +212,29 @@ class Framer:
         return rest
 
     def close(self) -> None:
-        """No more bytes will come: free what a half-received literal holds."""
+        """No more bytes will come: free what a half-received response holds."""
         if self._writer is not None:
             self._writer.discard()
             self._writer = None
         self._direct = self._direct_view = None
+        self._in_literal = False
         self._need = 0
+        self._pieces.clear()
+        self._literals.clear()
+        self._start = self._scan = self._end = 0
+
+    def _await_line_end(self, start: int) -> None:
+        """No line ends in what is here: see that the search goes on where it stopped."""
+        length = self._end - start
+        if length > self._limits.line_bytes:
+            self._too_large("a line", length, self._limits.line_bytes)
+        if length:
+            # The last byte may be the CR of the next line end.
+            self._scan = max(self._scan, self._end - 1)
+            return
+        self._start = self._scan = self._end = 0
+        if len(self._buffer) > BUFFER_BYTES:
+            self._replace_buffer(bytearray(BUFFER_BYTES))
 
     def _begin_literal(self, start: int, after: int) -> bool:
         """The line from `start` ends in `}`: if that is a literal marker, prepare to receive the literal."""
@@ -244,11 +264,12 @@ class Framer:
             self._literals.append(b"")
             return True
         here = self._end - after
-        if here >= size:
+        if here >= size and not spooled:
             self._literals.append(bytes(self._view[after : after + size]))
             self._start = self._scan = after + size
             return True
         self._need = size
+        self._in_literal = True
         if spooled and self._spool is not None:
             self._writer = self._spool(size)
         elif size >= DIRECT_BYTES:
@@ -267,6 +288,7 @@ class Framer:
                 return False
             self._literals.append(self._direct)
             self._direct = self._direct_view = None
+            self._in_literal = False
             return True
         start = self._start
         here = self._end - start
@@ -281,12 +303,14 @@ class Framer:
                 return False
             self._literals.append(self._writer.finish())
             self._writer = None
+            self._in_literal = False
             return True
         if here < self._need:
             return False
         self._literals.append(bytes(self._view[start : start + self._need]))
         self._start = self._scan = start + self._need
         self._need = 0
+        self._in_literal = False
         return True
 
     def _make_room(self) -> None:
@@ -301,13 +325,16 @@ class Framer:
         if capacity == len(self._buffer):
             self._buffer[:tail] = self._buffer[self._start : self._end]
         else:
-            grown = bytearray(capacity)
-            grown[:tail] = self._view[self._start : self._end]
-            self._buffer = grown
-            self._view = memoryview(grown)
+            other = bytearray(capacity)
+            other[:tail] = self._view[self._start : self._end]
+            self._replace_buffer(other)
         self._scan -= self._start
         self._start = 0
         self._end = tail
+
+    def _replace_buffer(self, buffer: bytearray) -> None:
+        self._buffer = buffer
+        self._view = memoryview(buffer)
 
     def _too_large(self, what: str, size: int, limit: int) -> None:
         raise ResponseTooLarge(f"{what} is too large", size=size, limit=limit, offset=self.total_bytes)
