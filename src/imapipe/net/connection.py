@@ -14,12 +14,13 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from imapipe.errors import CapabilityMissing, ConnectionLost, ImapipeError, ProtocolError
+from imapipe.errors import CapabilityMissing, CommandNo, ConnectionLost, ImapipeError, ProtocolError
 from imapipe.models.mailbox import MailboxEntry, MailboxStatus
 from imapipe.models.message import Message, MessageContext
 from imapipe.net.bridge import IMAP4, adopt_client
 from imapipe.net.command import Command, Company, FetchCommand
 from imapipe.net.dataplane import Dataplane
+from imapipe.net.search_set import pack
 from imapipe.net.session import SelectedMailbox, Session
 from imapipe.net.signals import to_error
 from imapipe.wire.fetch_request import Fetch, Shape, compile_shape
@@ -32,6 +33,9 @@ from imapipe.wire.uid_set import MAX_UID, UidSet
 STATUS_ITEMS = ("MESSAGES", "UIDNEXT", "UIDVALIDITY", "UNSEEN")
 # Servers are free to refuse longer lines; 8,000 octets pass nearly everywhere (RFC 7162 §4).
 MAX_COMMAND_BYTES = 8000
+# Of a command with a long search program this much is for the set of UIDs all the same.
+_MIN_SET_BYTES = 1000
+_SEARCH_WORDS_BYTES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,20 +156,29 @@ class Connection:
         if not self.session.capabilities:
             await self.execute(Command("CAPABILITY", [b"CAPABILITY\r\n"]))
 
-    async def examine(self, mailbox: str) -> SelectedMailbox:
-        """Open a mailbox for reading (EXAMINE)."""
-        return await self._select("EXAMINE", mailbox)
+    async def examine(self, mailbox: str, *, condstore: bool = False) -> SelectedMailbox:
+        """Open a mailbox for reading (EXAMINE).
 
-    async def select(self, mailbox: str) -> SelectedMailbox:
-        """Open a mailbox for reading and writing (SELECT)."""
-        return await self._select("SELECT", mailbox)
+        Args:
+            mailbox: Its name.
+            condstore: Have HIGHESTMODSEQ told, where CONDSTORE is offered (RFC 7162 §3.1.8). Dovecot keeps none
+                before somebody asks.
+        """
+        return await self._select("EXAMINE", mailbox, condstore)
 
-    async def _select(self, verb: str, mailbox: str) -> SelectedMailbox:
-        name = encode_mailbox_name(mailbox, utf8=self._utf8)
-        await self.execute(Command(verb, [verb.encode() + b" " + name + b"\r\n"], mailbox=mailbox))
+    async def select(self, mailbox: str, *, condstore: bool = False) -> SelectedMailbox:
+        """Open a mailbox for reading and writing (SELECT); arguments as in `examine`."""
+        return await self._select("SELECT", mailbox, condstore)
+
+    async def _select(self, verb: str, mailbox: str, condstore: bool) -> SelectedMailbox:
+        line = verb.encode() + b" " + encode_mailbox_name(mailbox, utf8=self._utf8)
+        if condstore and self.offers("CONDSTORE"):
+            line += b" (CONDSTORE)"
+        await self.execute(Command(verb, [line + b"\r\n"], mailbox=mailbox))
         selected = self.session.selected
         if selected is None:
             raise ProtocolError(f"{verb} was answered OK without a mailbox")
+        selected.condstore = condstore
         return selected
 
     async def unselect(self) -> None:
@@ -261,27 +274,51 @@ class Connection:
         }.get(item)
         return needed is None or any(self.offers(capability) for capability in needed)
 
-    async def uid_search(self, program: SearchProgram, *, within: UidSet | None = None) -> SearchAnswer:
+    async def uid_search(
+        self, program: SearchProgram, *, within: UidSet | None = None, save: bool = False
+    ) -> SearchAnswer:
         """UID SEARCH in the selected mailbox, by ESEARCH where it is offered (RFC 4731).
 
         Args:
             program: The keys.
-            within: Look only at these UIDs; long sets are asked for in several commands.
+            within: Look only at these UIDs. Where the server has them saved it is told `$` (RFC 5182), else they are
+                sent, a long set in several commands.
+            save: Have the result saved for a search within it, where SEARCHRES is offered.
+
+        Raises:
+            CommandNo, CommandBad, Throttled: The server refused the search.
         """
+        selected = self.session.selected
+        if within is None or not within or (selected is not None and selected.saved == within):
+            parts = [within]
+        else:
+            words = sum(map(len, program.chunks())) + _SEARCH_WORDS_BYTES
+            parts = [*pack(within, max(_MIN_SET_BYTES, MAX_COMMAND_BYTES - words))]
         found = UidSet()
         modseq: int | None = None
         limited: int | None = None
-        rest = within
-        while True:
-            part: UidSet | None = None
-            if rest is not None:
-                part, rest = rest.take_within(len(rest), MAX_COMMAND_BYTES - 1000)
-            answer = await self._search_once(program, part)
+        for part in parts:
+            answer = await self._search_and_save(program, part, save=save and len(parts) == 1)
             found |= answer.uids
             modseq = max((m for m in (modseq, answer.modseq) if m is not None), default=None)
             limited = answer.limited_below if answer.limited_below is not None else limited
-            if not rest:
-                return SearchAnswer(found, modseq, limited)
+        return SearchAnswer(found if within is None else found & within, modseq, limited)
+
+    async def _search_and_save(self, program: SearchProgram, within: UidSet | None, *, save: bool) -> SearchAnswer:
+        if within is not None and not within:
+            return SearchAnswer(within)
+        if not (save and self.offers("ESEARCH") and self.offers("SEARCHRES")):
+            return await self._search_once(program, within)
+        selected = self.session.selected
+        try:
+            answer = await self._search_once(program, within, b"SAVE ALL COUNT")
+        except CommandNo as error:
+            if not error.code.startswith("NOTSAVED"):
+                raise
+            return await self._search_once(program, within)
+        if selected is not None:
+            selected.saved = answer.uids
+        return answer
 
     async def uid_search_page(self, program: SearchProgram, count: int, *, above: int) -> SearchAnswer:
         """The first `count` UIDs above `above` that match: UID SEARCH RETURN (PARTIAL …), RFC 9394.
@@ -308,7 +345,7 @@ class Connection:
         extended = self.offers("ESEARCH") or self.offers("IMAP4REV2") or not returns.startswith(b"ALL")
         start = b"UID SEARCH RETURN (" + returns + b")" if extended else b"UID SEARCH"
         first, *others = program.chunks()
-        narrowed = b"UID " + within.text().encode() + b" " if within is not None else b""
+        narrowed = self._narrowing(within) if within is not None else b""
         if narrowed and program.charset is not None:
             charset, _, first = first.removeprefix(b"CHARSET ").partition(b" ")
             narrowed = b"CHARSET " + charset + b" " + narrowed
@@ -329,6 +366,12 @@ class Connection:
                 modseq = response.modseq if response.modseq is not None else modseq
         limit = tagged.code.message_limit if tagged.code is not None else None
         return SearchAnswer(uids, modseq, limit.uid if limit is not None else None)
+
+    def _narrowing(self, within: UidSet) -> bytes:
+        selected = self.session.selected
+        if selected is not None and selected.saved == within:
+            return b"$ "
+        return b"UID " + within.text().encode() + b" "
 
     def uid_fetch(self, uids: UidSet, fetch: Fetch, deliver: Callable[[list[Message]], None]) -> FetchCommand:
         """Send a UID FETCH, without waiting; others may be in flight, for other UIDs.

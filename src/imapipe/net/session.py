@@ -31,6 +31,7 @@ from imapipe.wire.response import (
     Vanished,
     parse_response,
 )
+from imapipe.wire.uid_set import UidSet
 
 # Commands that leave the session as it is, or whose effect is followed here.
 _FOLLOWED = frozenset(
@@ -38,6 +39,9 @@ _FOLLOWED = frozenset(
     GETQUOTAROOT ID IDLE LIST LOGIN LOGOUT LSUB MOVE MYRIGHTS NAMESPACE NOOP RENAME SEARCH SELECT SORT STARTTLS STATUS
     STORE SUBSCRIBE THREAD UIDBATCHES UNSELECT UNSUBSCRIBE""".split()
 )
+
+# Commands that take RETURN (SAVE).
+_SAVERS = frozenset(("SEARCH", "SORT", "THREAD"))
 
 
 @dataclass(slots=True)
@@ -55,6 +59,8 @@ class SelectedMailbox:
         permanent_flags: The flags that can be changed.
         expunged: How many messages were expunged since it was selected.
         mailbox_id: MAILBOXID (RFC 8474), or "".
+        condstore: HIGHESTMODSEQ was asked for when it was opened.
+        saved: What `$` stands for (RFC 5182), where that is known; some of it may be expunged.
     """
 
     name: str
@@ -67,6 +73,8 @@ class SelectedMailbox:
     permanent_flags: frozenset[str] = frozenset()
     expunged: int = 0
     mailbox_id: str = ""
+    condstore: bool = False
+    saved: UidSet | None = None
 
 
 @dataclass(slots=True)
@@ -106,6 +114,9 @@ class Session:
             self.unknown_commands += 1
         if name in ("SELECT", "EXAMINE"):
             self._selecting = SelectedMailbox(command.mailbox, read_only=name == "EXAMINE")
+        elif self.selected is not None and name in _SAVERS and any(b"SAVE" in p.upper() for p in command.pieces):
+            # Even when it is refused, `$` is not what it was (RFC 5182 §2.1).
+            self.selected.saved = None
         self._capabilities_told = False
 
     def heard(self, text: bytes, literals: tuple[Literal, ...]) -> None:
