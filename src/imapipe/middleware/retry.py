@@ -160,8 +160,9 @@ class _Work:
         self._attempts = attempts
         self._fruitless = 0
         self._halving = False
-        # The way down to one message, its tries alone, and as much again as was granted at first.
-        self._patience = 2 * attempts + len(batch).bit_length() + _TRIES_ALONE
+        # What was granted at first, and the way down to one message and its tries alone, all that twice: the
+        # neighbours of a poisoned message may be poisoned too.
+        self._patience = 2 * (attempts + len(batch).bit_length() + _TRIES_ALONE)
         self._piece = batch.uids
         self._piece_tries = 0
 
