@@ -128,7 +128,10 @@ class Session(MailboxView):
         await self._wait_latency()
         arguments, name = self._split_name(text, literals)
         shown = "***" if name in _SECRET else text[arguments.at :].decode("latin-1").replace("\r\n", "")
-        self.record = CommandRecord(self.number, tag.decode("ascii"), name, shown, self.server.clock())
+        # Pipelined commands and those that wait out the latency came before their turn.
+        waited = asyncio.get_running_loop().time() - self.link.arrived_at
+        received_at = self.server.clock() - waited
+        self.record = CommandRecord(self.number, tag.decode("ascii"), name, shown, received_at)
         self.server.commands.add(self.record)
         self._busy = True
         started = self.link.position
