@@ -1,0 +1,81 @@
+"""What surrounds every command: signals, errors, exit statuses."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Coroutine
+
+from imapipe.cli.errors import Status, explain
+from imapipe.cli.output import write_note
+
+
+class _Terminated(Exception):
+    """SIGTERM came."""
+
+
+def execute(
+    work: Coroutine[object, object, Status], *, debug: bool, mailbox: str = "", interrupted: str = "interrupted"
+) -> int:
+    """Run a command; turn whatever ends it into one sentence and a status."""
+    _quiet_logs(debug=debug)
+    try:
+        return asyncio.run(_until_terminated(work))
+    except KeyboardInterrupt:
+        write_note(interrupted)
+        return Status.INTERRUPTED
+    except _Terminated:
+        write_note(interrupted)
+        return Status.TERMINATED
+    except BrokenPipeError:
+        forget_stdout()
+        return Status.FAILED
+    except Exception as error:  # noqa: BLE001 - whatever it is, it becomes a sentence and a status.
+        if debug:
+            traceback.print_exc()
+        sentence, status = explain(error, mailbox=mailbox)
+        write_note(sentence)
+        return status
+
+
+async def _until_terminated(work: Coroutine[object, object, Status]) -> Status:
+    """Let SIGTERM do what Ctrl-C does: cancel, so that the checkpoint is saved."""
+    task = asyncio.current_task()
+    assert task is not None
+    came = False
+
+    def terminate() -> None:
+        nonlocal came
+        came = True
+        task.cancel()
+
+    # Where the loop has no signals (Windows) the process ends as it always did.
+    with contextlib.suppress(NotImplementedError):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if came:
+            raise _Terminated from None
+        raise
+
+
+def _quiet_logs(*, debug: bool) -> None:
+    """Errors are told in one sentence; logs are for `--debug`."""
+    if debug:
+        logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
+        logging.getLogger("imapipe").setLevel(logging.DEBUG)
+    else:
+        logging.getLogger().addHandler(logging.NullHandler())
+
+
+def forget_stdout() -> None:
+    """Whoever read has gone: let the interpreter flush into nothing when it ends."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)

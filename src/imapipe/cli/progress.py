@@ -1,0 +1,173 @@
+"""Progress for people, on standard error: a live bar on a terminal, a line from time to time elsewhere.
+
+Invariant: nothing here can end a run. A standard error that cannot be written to is not written to any more.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Final, Protocol, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
+
+import imapipe
+from imapipe.cli.errors import printable
+
+_LINE_EVERY_SECONDS: Final = 5.0
+_LABEL_CHARACTERS: Final = 24
+_UNITS: Final = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+
+
+class Display(Protocol):
+    """Shows snapshots of a run while its block lasts."""
+
+    def __enter__(self) -> Self:
+        """Begin to show that something is going on."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Leave the last state to be seen."""
+
+    def show(self, snapshot: imapipe.ProgressSnapshot) -> None:
+        """Show how far the run is."""
+
+
+def choose_display(label: str, *, quiet: bool = False) -> Display:
+    """The display that fits standard error.
+
+    Args:
+        label: What is going on, such as the name of the mailbox.
+        quiet: Show nothing at all.
+    """
+    if quiet or sys.stderr is None:
+        return _Nothing()
+    if sys.stderr.isatty():
+        return Bar(label, Console(stderr=True))
+    return _Lines(label)
+
+
+def speed_text(bytes_per_second: float) -> str:
+    """Bytes per second for people, powers of 1000: `4.1 MB/s`."""
+    for factor, unit in _UNITS:
+        if bytes_per_second >= factor:
+            return f"{bytes_per_second / factor:.1f} {unit}/s"
+    return f"{bytes_per_second:.0f} B/s"
+
+
+def time_text(seconds: float | None) -> str:
+    """A time for people: `1:02:03`, `2:03`, or `-:--` where it is not known."""
+    if seconds is None:
+        return "-:--"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class _Nothing:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        return
+
+    def show(self, snapshot: imapipe.ProgressSnapshot) -> None:
+        """Show nothing."""
+
+
+class Bar:
+    """A live bar; what does not fit into the width of the terminal is cut, the bar first."""
+
+    def __init__(self, label: str, console: Console) -> None:
+        self._progress = Progress(
+            SpinnerColumn(finished_text=" "),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[numbers]}", markup=False),
+            console=console,
+            expand=True,
+        )
+        self._label = printable(label)[:_LABEL_CHARACTERS]
+        self._task = TaskID(0)
+
+    def __enter__(self) -> Self:
+        self._task = self._progress.add_task(self._label, total=None, numbers="connecting and searching")
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the bar shows that nothing is left."""
+        return self._progress.finished
+
+    def show(self, snapshot: imapipe.ProgressSnapshot) -> None:
+        """Move the bar."""
+        numbers = [
+            f"{snapshot.settled:,}/{snapshot.planned:,}",
+            f"{snapshot.messages_per_second:,.0f} msg/s",
+            speed_text(snapshot.bytes_per_second),
+            time_text(snapshot.elapsed_seconds if snapshot.final else snapshot.eta_seconds),
+        ]
+        if not snapshot.final:
+            numbers.append(f"{snapshot.connections} conn")
+        if snapshot.waits:
+            numbers.append(_count(snapshot.waits, "wait"))
+        if snapshot.failed:
+            numbers.append(f"{snapshot.failed:,} failed")
+        # A bar of nothing is full, not empty.
+        self._progress.update(
+            self._task,
+            total=max(1, snapshot.planned),
+            completed=snapshot.settled if snapshot.planned else 1,
+            numbers=" ".join(numbers),
+        )
+
+
+class _Lines:
+    """A line every few seconds, for logs; a run that is over before says nothing."""
+
+    def __init__(self, label: str) -> None:
+        self._label = printable(label)
+        self._next = time.monotonic() + _LINE_EVERY_SECONDS
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        return
+
+    def show(self, snapshot: imapipe.ProgressSnapshot) -> None:
+        """Write a line where the last one is old enough."""
+        now = time.monotonic()
+        if now < self._next or snapshot.final:
+            return
+        self._next = now + _LINE_EVERY_SECONDS
+        parts = [
+            f"{snapshot.settled:,} of {snapshot.planned:,} messages",
+            f"{snapshot.messages_per_second:,.0f}/s",
+            speed_text(snapshot.bytes_per_second),
+            f"{time_text(snapshot.eta_seconds)} left",
+            _count(snapshot.connections, "connection"),
+            _count(snapshot.waits, "wait"),
+        ]
+        try:
+            sys.stderr.write(f"{self._label}: {', '.join(parts)}\n")
+            sys.stderr.flush()
+        except OSError:
+            self._next = float("inf")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,52 @@
+"""`imapipe folders` lists what there is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from imapipe.testing import Mailbox
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Call, Serve
+
+
+def test_people_get_a_table_with_counts(serve: Serve, call: Call) -> None:
+    server = serve({"Work/Übersicht": 3, "INBOX": 2, "Sent": 1})
+    outcome = call("folders", server.url)
+    assert outcome.status == 0
+    assert not outcome.err
+    heading, *rows = outcome.out.splitlines()
+    assert heading.split() == ["mailbox", "messages", "unseen", "MB", "use"]
+    counts = {row.split()[0]: row.split()[1] for row in rows if len(row.split()) > 2}
+    assert counts["INBOX"] == "2"
+    assert counts["Work/Übersicht"] == "3"
+    assert rows[0].startswith("INBOX")
+
+
+def test_machines_get_one_document(serve: Serve, call: Call) -> None:
+    server = serve({"INBOX": 2, "Archive": 0})
+    document = call("folders", server.url, "--json").document
+    assert document["account"] == f"ann@127.0.0.1:{server.port}"
+    inbox = next(entry for entry in document["mailboxes"] if entry["name"] == "INBOX")
+    assert (inbox["messages"], inbox["uidnext"], inbox["selectable"]) == (2, 3, True)
+    assert inbox["size"] == server.mailboxes["INBOX"].total_size
+
+
+def test_a_pattern_chooses(serve: Serve, call: Call) -> None:
+    server = serve({"a": 0, "a/b": 0, "c": 0})
+    document = call("folders", server.url, "--pattern", "a%", "--json").document
+    assert [entry["name"] for entry in document["mailboxes"]] == ["a"]
+
+
+def test_long_names_are_whole_in_a_file_and_cannot_write_to_a_terminal(serve: Serve, call: Call) -> None:
+    name = "long " * 60 + "[red]end"
+    server = serve({name: Mailbox(), "bell\x07": Mailbox()})
+    out = call("folders", server.url).out
+    assert name in out
+    assert "bell\\x07" in out
+
+
+def test_a_refused_login_has_its_status(serve: Serve, call: Call) -> None:
+    outcome = call("folders", serve().url, password="guess")
+    assert outcome.status == 4
+    assert "the server refused the login" in outcome.sentence

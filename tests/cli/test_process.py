@@ -1,0 +1,141 @@
+"""What only a process of its own can show: signals, pipes, terminals, a missing extra."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from imapipe.testing import SyntheticMailbox
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Serve, Start
+
+PATIENCE_SECONDS = 30.0
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until something is so; a test that waits in vain fails."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_scan_has_saved_and_goes_on(
+    serve: Serve, process: Start, tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    server = serve(SyntheticMailbox(2000, size=300))
+    state = tmp_path / "state.json"
+    command = ("scan", server.url, "INBOX", "--checkpoint", state, "--json")
+    scan = process(*command, "--rate", "1000")
+    wait_for(lambda: server.counters.messages_fetched >= 500)
+    scan.send_signal(number)
+    out, err = scan.communicate(timeout=PATIENCE_SECONDS)
+    assert scan.returncode == status
+    assert not out
+    assert err == f"imapipe: interrupted; what is done is in {state}, and the same command goes on there\n"
+    assert not list(tmp_path.glob("*.lock"))
+    rest = process(*command)
+    out, _ = rest.communicate(timeout=PATIENCE_SECONDS)
+    report = json.loads(out)
+    assert rest.returncode == 0
+    assert report["skipped"] > 0
+    assert report["skipped"] + report["done"] == report["done_all_runs"] == 2000
+
+
+def test_whoever_reads_may_go_away(serve: Serve, process: Start) -> None:
+    reading, writing = os.pipe()
+    scan = process("scan", serve(3).url, "INBOX", "--json", stdout=writing)
+    os.close(writing)
+    os.close(reading)
+    _, err = scan.communicate(timeout=PATIENCE_SECONDS)
+    assert (scan.returncode, err) == (1, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_is_one_sentence(serve: Serve, process: Start) -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:  # noqa: PTH123
+        scan = process("scan", serve(3).url, "INBOX", stdout=full)
+        _, err = scan.communicate(timeout=PATIENCE_SECONDS)
+    assert (scan.returncode, err) == (1, "imapipe: No space left on device\n")
+
+
+@pytest.mark.parametrize("missing", ["typer", "rich"])
+def test_a_missing_extra_is_one_sentence(missing: str) -> None:
+    program = f"import sys; sys.modules[{missing!r}] = None; from imapipe.cli import main; sys.exit(main(['demo']))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert not done.stdout
+    assert done.stderr == (
+        f"imapipe: the command line needs {missing}, not installed here; "
+        "install them with: pip install 'imapipe[cli]'\n"
+    )
+
+
+def at_terminal(start: Start, *arguments: object, env: Mapping[str, str], answer: str = "") -> tuple[int, str, str]:
+    """Run with a terminal for standard input and standard error; gives status, standard output, what it showed."""
+    ours, theirs = pty.openpty()
+    one = start(*arguments, stdin=theirs, stderr=theirs, env=env, start_new_session=True)
+    os.close(theirs)
+    shown = b""
+    asked = False
+    try:
+        while one.poll() is None or select.select([ours], [], [], 0)[0]:
+            if not select.select([ours], [], [], 0.05)[0]:
+                continue
+            try:
+                shown += os.read(ours, 65536)
+            except OSError:
+                # Linux says so when the other side has been closed.
+                break
+            if answer and not asked and b"Password of" in shown:
+                asked = True
+                os.write(ours, answer.encode() + b"\n")
+        out, _ = one.communicate(timeout=PATIENCE_SECONDS)
+    finally:
+        os.close(ours)
+    return one.returncode, out, shown.decode()
+
+
+def test_a_terminal_shows_a_bar_and_standard_output_holds_the_report_alone(serve: Serve, process: Start) -> None:
+    server = serve(SyntheticMailbox(300))
+    environment = {**os.environ, "IMAPIPE_PASSWORD": "secret", "TERM": "xterm-256color", "COLUMNS": "120"}
+    status, out, shown = at_terminal(process, "scan", server.url, "INBOX", "--rate", "600", "--json", env=environment)
+    assert status == 0
+    assert json.loads(out)["done"] == 300
+    assert "msg/s" in shown
+    assert "300/300" in shown
+    # The cursor is hidden while the bar lives, and shown at the end.
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
+
+
+def test_a_terminal_is_asked_for_the_password(serve: Serve, process: Start) -> None:
+    server = serve(3)
+    environment = {name: value for name, value in os.environ.items() if name != "IMAPIPE_PASSWORD"}
+    status, out, shown = at_terminal(
+        process, "scan", server.url, "INBOX", "--json", "--quiet", answer="secret", env=environment
+    )
+    assert status == 0
+    assert json.loads(out)["done"] == 3
+    assert f"Password of ann@127.0.0.1:{server.port}: " in shown
+    assert "secret" not in shown
+
+
+def test_the_script_says_its_version_and_helps(process: Start) -> None:
+    for arguments, words in ((["--version"], "imapipe 0."), (["--help"], "demo"), (["scan", "-h"], "--checkpoint")):
+        one = process(*arguments)
+        out, err = one.communicate(timeout=PATIENCE_SECONDS)
+        assert (one.returncode, err) == (0, "")
+        assert words in out
