@@ -120,6 +120,16 @@ async def test_esearch_returns(connect: Connect) -> None:
 
 
 @pytest.mark.asyncio
+async def test_an_empty_mailbox_has_no_all(connect: Connect) -> None:
+    """RFC 4731: MIN, MAX and ALL are left out when nothing was found."""
+    async with Server() as server:
+        client = await connect(server.port)
+        await client.login()
+        assert await client.ok("UID SEARCH RETURN (MIN MAX ALL COUNT) ALL") == [b'ESEARCH (TAG "t3") UID COUNT 0']
+        assert await client.ok("UID SEARCH ALL") == [b"SEARCH"]
+
+
+@pytest.mark.asyncio
 async def test_saved_result(connect: Connect) -> None:
     async with Server(messages=_mailbox()) as server:
         client = await connect(server.port)

@@ -28,7 +28,7 @@ async def search(session: Session, arguments: Arguments) -> Done:
         if options is not None and "SAVE" in options:
             session.saved = array("I")
         raise
-    found = key([(0, len(session.view))])
+    found = key([(0, len(session.view))] if len(session.view) else [])
     for cap in session.fired.of(SearchCap):
         found = slice_ranges(found, 0, cap.count)
     found, code = limit_ranges(session, found)
