@@ -179,31 +179,51 @@ class Framer:
             ResponseTooLarge: A size above the limits was announced or reached.
             OSError: A spooled literal could not be written.
         """
-        buffer, view, pieces = self._buffer, self._view, self._pieces
-        find = buffer.find
+        marker_at = _MARKER.match
+        pieces, literals, limits = self._pieces, self._literals, self._limits
+        whole_literal = self._spool_above if self._spool is not None else limits.literal_bytes
         while True:
             if self._in_literal and not self._continue_literal():
                 return
-            start = self._start
-            at = find(b"\r\n", self._scan, self._end)
-            if at < 0:
-                self._await_line_end(start)
+            base, end = self._start, self._end
+            if self._buffer.find(b"\r\n", self._scan, end) < 0:
+                self._await_line_end(base)
                 return
-            after = at + 2
-            if at > start and buffer[at - 1] == 0x7D and self._begin_literal(start, after):
-                continue
-            self._start = self._scan = after
-            if not pieces:
-                if at > start:
-                    yield bytes(view[start:at]), _NO_LITERALS, after - start
-                continue
-            self._pieces.append(bytes(view[start:at]))
-            text, literals = b"".join(self._pieces), tuple(self._literals)
-            size = self._size + after - start
-            self._pieces.clear()
-            self._literals.clear()
-            self._size = self._in_memory = 0
-            yield text, literals, size
+            # Slices of bytes cost half of what those of a view of the buffer do, and there are several a response.
+            chunk = bytes(self._view[base:end])
+            length = end - base
+            start = 0
+            while (at := chunk.find(b"\r\n", start)) >= 0:
+                after = at + 2
+                if at > start and chunk[at - 1] == 0x7D:
+                    marker = marker_at(chunk, chunk.rfind(b"{", start, at))
+                    if marker is not None and (pieces or not _is_text_line(chunk, start, after)):
+                        # A literal of 18 digits or more is never here, and is judged by `_begin_literal`.
+                        stop = after + int(marker[1][:18])
+                        if stop > length or stop - after > whole_literal or len(literals) >= limits.literals:
+                            self._begin_literal(chunk[start:after], marker[1], base + after)
+                            break
+                        pieces.append(chunk[start:after])
+                        literals.append(chunk[after:stop])
+                        self._size += stop - start
+                        start = stop
+                        self._start = self._scan = base + stop
+                        continue
+                self._start = self._scan = base + after
+                if pieces:
+                    pieces.append(chunk[start:at])
+                    text, found, size = b"".join(pieces), tuple(literals), self._size + after - start
+                    pieces.clear()
+                    literals.clear()
+                    self._size = self._in_memory = 0
+                    start = after
+                    yield text, found, size
+                else:
+                    line = chunk[start:at]
+                    size = after - start
+                    start = after
+                    if line:
+                        yield line, _NO_LITERALS, size
 
     def rest(self) -> bytes:
         """Take out the bytes behind the last response that `frames` gave."""
@@ -236,50 +256,39 @@ class Framer:
         if len(self._buffer) > BUFFER_BYTES:
             self._replace_buffer(bytearray(BUFFER_BYTES))
 
-    def _begin_literal(self, start: int, after: int) -> bool:
-        """The line from `start` ends in `}`: if that is a literal marker, prepare to receive the literal."""
-        buffer = self._buffer
-        if not self._pieces and not (buffer[start] == 0x2A and 0x30 <= buffer[start + 2] <= 0x39):
-            # Not `* <number> …`, which is data in every case.
-            if _TEXT_LINE.match(buffer, start, after):
-                return False
-        brace = buffer.rfind(b"{", start, after)
-        marker = _MARKER.match(buffer, brace, after) if brace >= 0 else None
-        if marker is None:
-            return False
-        digits = marker[1]
+    def _begin_literal(self, line: bytes, digits: bytes, after: int) -> None:
+        """Prepare to receive a literal that is not whole in the buffer, or that belongs elsewhere.
+
+        Args:
+            line: The line that announces it, with its CRLF.
+            digits: Its size as announced.
+            after: Where in the buffer its first byte is, or will be.
+        """
         size = int(digits) if len(digits) <= 20 else 10**20
         if size > self._limits.literal_bytes:
             self._too_large("a literal", size, self._limits.literal_bytes)
         if len(self._literals) >= self._limits.literals:
             self._too_large("the number of literals in a response", len(self._literals) + 1, self._limits.literals)
         spooled = self._spool is not None and size > self._spool_above
-        self._in_memory += after - start + (0 if spooled else size)
+        self._pieces.append(line)
+        self._size += len(line) + size
+        self._in_memory = sum(map(len, self._pieces)) + (0 if spooled else size)
+        self._in_memory += sum(len(literal) for literal in self._literals if isinstance(literal, bytes | bytearray))
         if self._in_memory > self._limits.response_bytes:
             self._too_large("a response", self._in_memory, self._limits.response_bytes)
-        self._pieces.append(bytes(self._view[start:after]))
-        self._size += after - start + size
         self._start = self._scan = after
-        if size == 0:
-            self._literals.append(b"")
-            return True
-        here = self._end - after
-        if here >= size and not spooled:
-            self._literals.append(bytes(self._view[after : after + size]))
-            self._start = self._scan = after + size
-            return True
         self._need = size
         self._in_literal = True
+        here = self._end - after
         if spooled and self._spool is not None:
             self._writer = self._spool(size)
-        elif size >= DIRECT_BYTES:
+        elif size >= DIRECT_BYTES and here < size:
             self._direct = bytearray(size)
             self._direct_view = memoryview(self._direct)
             self._direct_view[:here] = self._view[after : self._end]
             self._filled = here
             self._need -= here
             self._start = self._scan = self._end = 0
-        return True
 
     def _continue_literal(self) -> bool:
         """Take what came of the literal under way; whether it is complete."""
@@ -338,3 +347,10 @@ class Framer:
 
     def _too_large(self, what: str, size: int, limit: int) -> None:
         raise ResponseTooLarge(f"{what} is too large", size=size, limit=limit, offset=self.total_bytes)
+
+
+def _is_text_line(chunk: bytes, start: int, end: int) -> bool:
+    """Whether a line that ends in a marker is a status or a continuation; `* <number> …` never is."""
+    if chunk[start] == 0x2A and 0x30 <= chunk[start + 2] <= 0x39:
+        return False
+    return _TEXT_LINE.match(chunk, start, end) is not None
