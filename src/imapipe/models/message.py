@@ -31,18 +31,17 @@ from imapipe.wire.body_structure import BodyStructure, parse_body_structure
 from imapipe.wire.date import parse_internal_date, parse_message_date
 from imapipe.wire.envelope import Address, Envelope, parse_envelope
 from imapipe.wire.fetch import (
-    scan_fetch,
+    flags_of,
     parse_body,
     parse_email_id,
-    parse_flags,
     parse_modseq,
-    parse_number,
     parse_preview,
     parse_savedate,
     parse_size,
+    scan_fetch,
 )
 from imapipe.wire.fetch_request import Fetch, Shape
-from imapipe.wire.literal import Literal, literal_bytes
+from imapipe.wire.literal import Literal, literal_bytes, spooled_bytes
 from imapipe.wire.token import ItemSpan
 
 
@@ -96,7 +95,6 @@ class Message:
         "_context",
         "_email",
         "_envelope",
-        "_flags",
         "_found",
         "_headers",
         "_internal_date",
@@ -144,6 +142,15 @@ class Message:
         return f"<Message {self._context.mailbox!r} uid={self.uid}>"
 
     @property
+    def spooled_size(self) -> int:
+        """How many bytes of `wire_size` sit in temporary files instead of memory."""
+        if self._match is not None:
+            return spooled_bytes(self._literals) if self._literals else 0
+        # Several items may come from one answer.
+        answers = {id(item.literals): item.literals for item in self._found.values()}
+        return sum(map(spooled_bytes, answers.values()))
+
+    @property
     def mailbox(self) -> str:
         """The name of its mailbox."""
         return self._context.mailbox
@@ -156,20 +163,19 @@ class Message:
     @property
     def flags(self) -> frozenset[str]:
         r"""Its flags, such as `\Seen`. Raises NotFetched."""
-        try:
-            return self._flags
-        except AttributeError:
-            pass
-        text, _, span = self._find("FLAGS", "flags")
-        self._flags: frozenset[str] = parse_flags(text, span)
-        return self._flags
+        raw = self._group("FLAGS")
+        if raw is None:
+            text, _, span = self._find("FLAGS", "flags")
+            raw = text[span.start : span.end]
+        # Equal sets are one object there, so nothing needs to be kept here.
+        return flags_of(raw)
 
     @property
     def size(self) -> int:
         """RFC822.SIZE in bytes: what the server says, which need not be what `body` holds. Raises NotFetched."""
-        match = self._match
-        if match is not None and self._shape is not None and "RFC822.SIZE" in self._shape.groups:
-            return int(match[self._shape.groups["RFC822.SIZE"]])
+        raw = self._group("RFC822.SIZE")
+        if raw is not None:
+            return int(raw)
         text, _, span = self._find("RFC822.SIZE", "size")
         return parse_size(text, span)
 
@@ -180,13 +186,11 @@ class Message:
             return self._internal_date
         except AttributeError:
             pass
-        match = self._match
-        if match is not None and self._shape is not None and "INTERNALDATE" in self._shape.groups:
-            date = parse_internal_date(match[self._shape.groups["INTERNALDATE"]])
-        else:
+        raw = self._group("INTERNALDATE")
+        if raw is None:
             text, _, span = self._find("INTERNALDATE", "internal_date")
-            date = parse_internal_date(text[span.start : span.end])
-        self._internal_date: datetime | None = date
+            raw = text[span.start : span.end]
+        self._internal_date: datetime | None = parse_internal_date(raw)
         return date
 
     @property
@@ -396,6 +400,16 @@ class Message:
     def _present(self) -> Mapping[str, object]:
         shape = self._shape
         return dict.fromkeys((*shape.groups, *shape.literal_items)) if shape is not None else {}
+
+    def _group(self, name: str) -> bytes | None:
+        """The value of an item that the shape has as a group, without a search for it; else None."""
+        match = self._match
+        if match is None:
+            return None
+        try:
+            return match[self._shape.groups[name]]  # type: ignore[union-attr]  # a match comes with its shape
+        except KeyError:
+            return None
 
     def _find(self, name: str, field: str) -> FoundItem:
         if self._match is None:

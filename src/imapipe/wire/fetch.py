@@ -38,6 +38,7 @@ from imapipe.wire.token import (
 __all__ = [
     "FetchScan",
     "ItemSpan",
+    "flags_of",
     "parse_body",
     "parse_email_id",
     "parse_flags",
@@ -222,12 +223,16 @@ def _canonical_name(raw: bytes, literals: Sequence[Literal], index: int) -> str:
 
 def parse_flags(text: bytes, span: ItemSpan) -> frozenset[str]:
     """FLAGS: the system flags in their usual spelling, keywords as the server spells them."""
-    raw = text[span[0] : span[1]]
+    return flags_of(text[span[0] : span[1]])
+
+
+def flags_of(raw: bytes) -> frozenset[str]:
+    """The flags of a parenthesised list, given with its parentheses."""
     known = _FLAG_SETS.get(raw)
     if known is not None:
         return known
     flags: set[str] = set()
-    for flag in Cursor(text, span[0]).atoms() if raw else ():
+    for flag in Cursor(raw).atoms() if raw else ():
         decoded = flag.decode("utf-8", "replace")
         flags.add(_SYSTEM_FLAGS.get(decoded.lower(), decoded))
     if len(_FLAG_SETS) >= _MAX_FLAG_SETS:
