@@ -34,6 +34,7 @@ from imapipe.wire.fetch import (
     flags_of,
     parse_body,
     parse_email_id,
+    parse_gmail_labels,
     parse_modseq,
     parse_preview,
     parse_savedate,
@@ -191,7 +192,7 @@ class Message:
             text, _, span = self._find("INTERNALDATE", "internal_date")
             raw = text[span.start : span.end]
         self._internal_date: datetime | None = parse_internal_date(raw)
-        return date
+        return self._internal_date
 
     @property
     def envelope(self) -> Envelope:
