@@ -106,7 +106,7 @@ class Progress(Middleware):
         return await call_next(batch)
 
     async def stop(self) -> None:
-        """Tell for the last time. Cancelled before that, a coroutine function may not come to its end."""
+        """Tell for the last time, also when cancelled; a coroutine function may then not come to its end."""
         ticker, self._ticker = self._ticker, None
         meter, self._meter = self._meter, None
         if self._unsubscribe is not None:
@@ -114,11 +114,11 @@ class Progress(Middleware):
             self._unsubscribe = None
         if ticker is None or meter is None:
             return
-        ticker.cancel()
         try:
-            await self._tell(meter.snapshot(final=True))
-        finally:
+            # First, so that a call under way has ended before the last one begins.
             await ticker.stop()
+        finally:
+            await self._tell(meter.snapshot(final=True))
 
     async def _tick(self) -> None:
         if self._meter is not None:

@@ -1,0 +1,116 @@
+"""The contract itself: order, passing through, and the layers together."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+
+import pytest
+from tests.middleware.fakes import FakeRun, done, interrupted, run_in_fake_time, uids
+
+from imapipe.errors import ConnectionLost
+from imapipe.middleware import Checkpoint, Metrics, Middleware, Progress, RateLimit, Retry, chain, check_order
+from imapipe.middleware.base import Call
+from imapipe.middleware.progress import ProgressSnapshot
+from imapipe.models.batch import Batch, BatchResult
+from imapipe.models.event import Attempt, Wait
+from imapipe.models.resources import Reading, Sampler
+
+
+class Marking(Middleware):
+    def __init__(self, name: str, marks: list[str]) -> None:
+        self.name = name
+        self.marks = marks
+
+    async def __call__(self, batch: Batch, call_next: Call) -> BatchResult:
+        self.marks.append(f"{self.name} in")
+        try:
+            return await call_next(batch)
+        finally:
+            self.marks.append(f"{self.name} out")
+
+
+async def succeed(batch: Batch) -> BatchResult:
+    return done(batch)
+
+
+@pytest.mark.asyncio
+async def test_the_first_layer_is_the_outermost() -> None:
+    marks: list[str] = []
+    call = chain([Marking("a", marks), Middleware(), Marking("b", marks)], succeed)
+    result = await call(Batch(1, uids("1:3")))
+    assert result.done == uids("1:3")
+    assert marks == ["a in", "b in", "b out", "a out"]
+    assert (await chain([], succeed)(Batch(1, uids("1")))).done == uids("1")
+
+
+def test_orders_that_cannot_keep_their_promise_are_refused() -> None:
+    checkpoint, retry, limit = Checkpoint("x.json"), Retry(), RateLimit(commands_per_second=1)
+    progress, metrics = Progress(print), Metrics()
+    check_order([progress, metrics, checkpoint, retry, limit])
+    check_order([limit])
+    check_order([])
+    with pytest.raises(ValueError, match="Checkpoint must stand outside of Retry"):
+        check_order([progress, retry, checkpoint])
+    with pytest.raises(ValueError, match="Retry must stand outside of RateLimit"):
+        check_order([limit, progress, retry])
+
+
+def test_all_layers_together() -> None:
+    """One connection dies, one message is poisoned, every attempt pays, everything is told and kept."""
+    shown: list[ProgressSnapshot] = []
+
+    async def scenario(path: str) -> tuple[FakeRun, BatchResult, list[str], Metrics]:
+        run = FakeRun("1:16")
+        metrics = Metrics(sampler=Sampler(3_600, probe=lambda: Reading(1, 1.0, 1.0, 1.0)))
+        layers = (
+            Progress(shown.append),
+            metrics,
+            Checkpoint(path, save_every_seconds=3_600),
+            Retry(attempts=2),
+            RateLimit(commands_per_second=1),
+        )
+        check_order(layers)
+        asked: list[str] = []
+
+        async def innermost(batch: Batch) -> BatchResult:
+            asked.append(batch.uids.text())
+            if len(asked) == 1:
+                run.ledger.settle(*range(1, 9))
+                raise interrupted(batch, ConnectionLost(), done=uids("1:8"))
+            if 12 in batch.uids:
+                raise interrupted(batch, ConnectionLost())
+            run.ledger.settle(*batch.uids)
+            return done(batch)
+
+        for layer in layers:
+            await layer.start(run)
+        result = await chain(layers, innermost)(Batch(1, run.plan.remaining))
+        run.ledger.fail(*result.failed.values())
+        for layer in reversed(layers):
+            await layer.stop()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        return run, result, asked, metrics
+
+    with tempfile.TemporaryDirectory() as folder:
+        run, result, asked, metrics = run_in_fake_time(scenario(f"{folder}/state.json"))
+        state = Checkpoint(f"{folder}/state.json").peek(run.account, run.mailbox)
+    assert asked == ["1:16", "9:16", "9:16", "9:12", "9:10", "11:12", "11", "12", "12", "13:16"]
+    assert result.done == uids("1:11,13:16")
+    assert set(result.failed) == {12}
+    assert not result.missing
+    assert state is not None
+    assert state.done == uids("1:11,13:16")
+    assert state.failed == {"ConnectionLost": uids("12")}
+    attempts = [event for event in run.heard if isinstance(event, Attempt)]
+    waits = [event for event in run.heard if isinstance(event, Wait)]
+    # A second for each of the ten commands but the first, some of it spent in the backoff of Retry.
+    assert len(attempts) == 6
+    assert len(waits) == 9
+    assert sum(event.wait_seconds for event in attempts) + sum(event.seconds for event in waits) == pytest.approx(
+        9, 0.01
+    )
+    seen = metrics.snapshot()
+    assert (seen.batches, seen.retries, seen.throttle_waits) == (1, 6, 9)
+    assert shown[-1].final
+    assert (shown[-1].done, shown[-1].failed, shown[-1].waits) == (15, 1, 9)
