@@ -25,6 +25,7 @@
     ├ SpoolError (OSError)                   the temporary file of a large body failed
     ├ InvalidURL (ValueError)
     ├ InvalidSearch (ValueError)
+    ├ MessageIndexError                      the file of a local index cannot be used
     └ CheckpointError
        ├ CheckpointCorrupt
        ├ CheckpointVersion
@@ -251,6 +252,20 @@ class InvalidURL(ImapipeError, ValueError):
 
 class InvalidSearch(ImapipeError, ValueError):
     """A search key, or the text of one, cannot be used as it is."""
+
+
+class MessageIndexError(ImapipeError):
+    """The file of a local index cannot be used.
+
+    Attributes:
+        reason: What is wrong with it.
+        path: The file.
+    """
+
+    def __init__(self, reason: str, *, path: str = "") -> None:
+        self.reason = reason
+        self.path = path
+        super().__init__(f"index {path}: {reason}" if path else f"index: {reason}")
 
 
 class CheckpointError(ImapipeError):

@@ -1,0 +1,168 @@
+"""One message as the local index knows it, and the words by which it is found.
+
+Invariant: the words of an entry and the words of a query are made by the same function, `to_words`.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from imapipe.models.message import Message
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LIMITS: Final = (1024, 10 * 1024, 100 * 1024, 1024 * 1024)
+
+# Scripts that are written without spaces: each character becomes a word, and a word of a query a phrase of them.
+_UNSPACED: Final = re.compile(
+    "([\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff])"
+)
+
+
+class SizeClass(StrEnum):
+    """How large a message is, by RFC822.SIZE."""
+
+    TINY = "tiny"
+    """Less than 1 KiB."""
+    SMALL = "small"
+    """Less than 10 KiB."""
+    MEDIUM = "medium"
+    """Less than 100 KiB."""
+    LARGE = "large"
+    """Less than 1 MiB."""
+    HUGE = "huge"
+    """1 MiB and more."""
+
+    @classmethod
+    def of(cls, size: int) -> SizeClass:
+        """The class of a size in bytes."""
+        return _CLASSES[sum(size >= limit for limit in _LIMITS)]
+
+    @property
+    def rank(self) -> int:
+        """0 for tiny to 4 for huge: how it is stored."""
+        return _CLASSES.index(self)
+
+
+_CLASSES: Final = tuple(SizeClass)
+
+
+class IndexEntry(NamedTuple):
+    """A message in the local index.
+
+    Attributes:
+        account: `user@host:port`.
+        mailbox: The name of the mailbox.
+        uidvalidity: Its UIDVALIDITY.
+        uid: The UID.
+        sender: The address of the sender in lower case, "" where there is none.
+        sender_name: The name beside it.
+        subject: The decoded subject.
+        date: The Date header, or the arrival where that says nothing (aware, UTC); None without either.
+        internal_date: The arrival (aware, UTC), or None.
+        size: RFC822.SIZE in bytes.
+        size_class: The class of that.
+        flags: The flags when it was indexed.
+        message_id: The Message-ID header with its brackets, "" where there is none.
+    """
+
+    account: str
+    mailbox: str
+    uidvalidity: int
+    uid: int
+    sender: str
+    sender_name: str
+    subject: str
+    date: datetime | None
+    internal_date: datetime | None
+    size: int
+    size_class: SizeClass
+    flags: frozenset[str]
+    message_id: str
+
+
+COLUMNS: Final = "uid, sender, sender_name, subject, date, internal_date, size, size_class, flags, message_id"
+"""The columns of the table of messages, in the order of `Row`."""
+
+Row = tuple[int, str, str, str, int | None, int | None, int, int, str, str]
+
+
+def to_row(message: Message) -> Row:
+    """What is kept of a message that was fetched with its envelope.
+
+    Raises:
+        ProtocolError: Its envelope cannot be read.
+    """
+    sender = message.sender
+    size = message.size
+    return (
+        message.uid,
+        to_key(sender.email) if sender is not None else "",
+        _storable(sender.name) if sender is not None else "",
+        _storable(message.subject),
+        to_seconds(message.date),
+        to_seconds(message.internal_date),
+        size,
+        SizeClass.of(size).rank,
+        _storable(" ".join(sorted(message.flags))),
+        _storable(message.envelope.message_id),
+    )
+
+
+def to_entry(account: str, mailbox: str, uidvalidity: int, row: Row) -> IndexEntry:
+    """What is told of a message."""
+    uid, sender, sender_name, subject, date, internal_date, size, size_class, flags, message_id = row
+    return IndexEntry(
+        account,
+        mailbox,
+        uidvalidity,
+        uid,
+        sender,
+        sender_name,
+        subject,
+        to_moment(date),
+        to_moment(internal_date),
+        size,
+        _CLASSES[size_class],
+        frozenset(flags.split()),
+        message_id,
+    )
+
+
+def to_key(address: str) -> str:
+    """An address as it is compared."""
+    return _storable(address).strip().lower()
+
+
+def to_words(text: str) -> str:
+    """Text for the full-text search: wide and narrow forms made equal, characters of unspaced scripts apart."""
+    # SQLite takes NUL for the end of an expression.
+    text = text.replace("\0", " ")
+    if text.isascii():
+        return text
+    return _UNSPACED.sub(r" \1 ", unicodedata.normalize("NFKC", text))
+
+
+def to_rows(messages: Iterable[Message]) -> list[Row]:
+    """The rows of several messages; raises as `to_row` does."""
+    return [to_row(message) for message in messages]
+
+
+def to_seconds(moment: datetime | None) -> int | None:
+    """Whole seconds since 1970, UTC."""
+    return (moment - _EPOCH) // timedelta(seconds=1) if moment is not None else None
+
+
+def to_moment(seconds: int | None) -> datetime | None:
+    """The moment so many seconds after 1970 began."""
+    # Not fromtimestamp(): it knows no dates before 1970 on some systems.
+    return _EPOCH + timedelta(seconds=seconds) if seconds is not None else None
+
+
+def _storable(text: str) -> str:
+    """Text without halves of surrogate pairs, which no database takes."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,246 @@
+"""The file of the local index: an SQLite database. Blocking; `catalog.index` calls it in a thread, one call at a time.
+
+Invariants:
+
+- A message is named by mailbox and UID; the row of its mailbox holds the UIDVALIDITY of all of them.
+- The words of a message (`words.rowid = messages.id`) come and go with it, in the same transaction.
+- Everything that writes is one transaction that can be done again: after `kill -9` the file holds whole batches, and
+  the next update adds what is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, Self
+
+from imapipe.catalog.index_entry import COLUMNS, IndexEntry, Row, to_entry, to_words
+from imapipe.catalog.index_query import IndexQuery
+from imapipe.errors import MessageIndexError, UidValidityChanged
+from imapipe.wire.uid_set import UidSet
+
+VERSION: Final = 1
+APPLICATION_ID: Final = 0x1A91E
+_BUSY_SECONDS: Final = 30.0
+_ANALYSED_ROWS: Final = 1_000
+
+_SCHEMA: Final = f"""
+CREATE TABLE mailboxes (
+    id INTEGER PRIMARY KEY,
+    account TEXT NOT NULL,
+    name TEXT NOT NULL,
+    uidvalidity INTEGER NOT NULL,
+    UNIQUE (account, name)
+);
+CREATE TABLE messages (
+    id INTEGER PRIMARY KEY,
+    mailbox INTEGER NOT NULL REFERENCES mailboxes (id),
+    uid INTEGER NOT NULL,
+    sender TEXT NOT NULL,
+    sender_name TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    date INTEGER,
+    internal_date INTEGER,
+    size INTEGER NOT NULL,
+    size_class INTEGER NOT NULL,
+    flags TEXT NOT NULL,
+    message_id TEXT NOT NULL,
+    UNIQUE (mailbox, uid)
+);
+CREATE INDEX messages_by_sender ON messages (sender, date);
+CREATE INDEX messages_by_date ON messages (date);
+CREATE INDEX messages_by_size_class ON messages (size_class, date);
+CREATE VIRTUAL TABLE words USING fts5 (subject, sender, tokenize = 'unicode61 remove_diacritics 2');
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {VERSION};
+"""
+_ADD_MESSAGE: Final = f"INSERT INTO messages (id, mailbox, {COLUMNS}) VALUES ({', '.join('?' * 12)})"
+_ADD_WORDS: Final = "INSERT INTO words (rowid, subject, sender) VALUES (?, ?, ?)"
+_IN_RANGE: Final = "FROM messages WHERE mailbox = ? AND uid BETWEEN ? AND ?"
+
+
+class IndexFile:
+    """An open index.
+
+    Args:
+        path: The file; made, readable for its owner only, where there is none.
+        must_exist: Refuse to make one.
+
+    Raises:
+        MessageIndexError: There is none, or it is something else.
+    """
+
+    __slots__ = ("_database", "path")
+
+    def __init__(self, path: Path, *, must_exist: bool = False) -> None:
+        self.path = path
+        if must_exist and not path.is_file():
+            raise MessageIndexError("there is no such file; make one with MessageIndex.update", path=str(path))
+        with self._explained():
+            # Subjects and senders are nobody else's business.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            self._database = sqlite3.connect(
+                path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=32
+            )
+        try:
+            with self._explained():
+                self._prepare()
+        except BaseException:
+            self._database.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close it; what was written is in the file."""
+        with self._explained():
+            self._database.close()
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def open_mailbox(self, account: str, name: str, uidvalidity: int) -> tuple[int, UidSet, bool]:
+        """Find or add a mailbox; what is known under another UIDVALIDITY means nothing now and is removed.
+
+        Returns:
+            Its number in this file, the UIDs that are known, and whether others were removed.
+        """
+        with self._transaction() as database:
+            found = database.execute(
+                "SELECT id, uidvalidity FROM mailboxes WHERE account = ? AND name = ?", (account, name)
+            ).fetchone()
+            if found is None:
+                values = (account, name, uidvalidity)
+                added = database.execute("INSERT INTO mailboxes (account, name, uidvalidity) VALUES (?, ?, ?)", values)
+                return int(added.lastrowid or 0), UidSet(), False
+            number = int(found[0])
+            if found[1] != uidvalidity:
+                _remove(database, number, 1, 2**32 - 1)
+                database.execute("UPDATE mailboxes SET uidvalidity = ? WHERE id = ?", (uidvalidity, number))
+                return number, UidSet(), True
+            rows = database.execute("SELECT uid FROM messages WHERE mailbox = ? ORDER BY uid", (number,))
+            return number, UidSet.from_numbers(row[0] for row in rows), False
+
+    def add(self, number: int, uidvalidity: int, rows: list[Row]) -> int:
+        """Add messages of a mailbox in one transaction; those that are there already stay as they are.
+
+        Returns:
+            How many were added.
+
+        Raises:
+            UidValidityChanged: Somebody else has begun to index the mailbox under another one.
+        """
+        with self._transaction() as database:
+            name, found = database.execute("SELECT name, uidvalidity FROM mailboxes WHERE id = ?", (number,)).fetchone()
+            if found != uidvalidity:
+                raise UidValidityChanged(name, expected=uidvalidity, found=found)
+            uids = [row[0] for row in rows]
+            known = (
+                {row[0] for row in database.execute(f"SELECT uid {_IN_RANGE}", (number, min(uids), max(uids)))}
+                if uids
+                else set()
+            )
+            (last,) = database.execute("SELECT coalesce(max(id), 0) FROM messages").fetchone()
+            fresh = list(enumerate((row for row in rows if row[0] not in known), last + 1))
+            database.executemany(_ADD_MESSAGE, [(key, number, *row) for key, row in fresh])
+            database.executemany(
+                _ADD_WORDS, [(key, to_words(row[3]), to_words(f"{row[2]} {row[1]}")) for key, row in fresh]
+            )
+            return len(fresh)
+
+    def remove(self, number: int, uids: UidSet) -> None:
+        """Remove messages of a mailbox in one transaction."""
+        with self._transaction() as database:
+            for first, last in uids.ranges():
+                _remove(database, number, first, last)
+
+    def analyse(self) -> None:
+        """Let the database learn which of its indexes tell most apart."""
+        with self._explained():
+            self._database.execute(f"PRAGMA analysis_limit = {_ANALYSED_ROWS}")
+            self._database.execute("ANALYZE")
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def count(self, number: int) -> int:
+        """How many messages of a mailbox are known."""
+        with self._explained():
+            return int(
+                self._database.execute("SELECT count(*) FROM messages WHERE mailbox = ?", (number,)).fetchone()[0]
+            )
+
+    def find(self, query: IndexQuery) -> list[IndexEntry]:
+        """What a query finds, newest first."""
+        sql, parameters = query.to_sql()
+        with self._explained():
+            return [to_entry(row[0], row[1], row[2], row[3:]) for row in self._database.execute(sql, parameters)]
+
+    def explain(self, query: IndexQuery) -> list[str]:
+        """How the database answers a query: the lines of its plan."""
+        sql, parameters = query.to_sql()
+        with self._explained():
+            return [row[3] for row in self._database.execute(f"EXPLAIN QUERY PLAN {sql}", parameters)]
+
+    # -- the file --------------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        database = self._database
+        (application,) = database.execute("PRAGMA application_id").fetchone()
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if tables and application != APPLICATION_ID:
+            raise MessageIndexError("it is a database of another program; name another file", path=str(self.path))
+        if tables and version != VERSION:
+            raise MessageIndexError(
+                f"it has version {version}, and this imapipe writes {VERSION}; delete it and index again",
+                path=str(self.path),
+            )
+        # Readers and a writer do not wait for each other. A power loss may cost the last batches, never the file.
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = NORMAL")
+        if not tables:
+            self._make_tables()
+
+    def _make_tables(self) -> None:
+        with self._transaction() as database:
+            # Another process may have been quicker.
+            if not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                for statement in _SCHEMA.split(";\n"):
+                    database.execute(statement)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        database = self._database
+        with self._explained():
+            database.execute("BEGIN IMMEDIATE")
+            try:
+                yield database
+            except BaseException:
+                database.execute("ROLLBACK")
+                raise
+            database.execute("COMMIT")
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            reason = str(error)
+            if "no such module: fts5" in reason:
+                reason = "the SQLite of this Python has no full-text search (FTS5); use a Python whose SQLite has it"
+            elif "file is not a database" in reason:
+                reason = "it is no database; name another file"
+            raise MessageIndexError(reason, path=str(self.path)) from error
+        except OSError as error:
+            raise MessageIndexError(error.strerror or str(error), path=str(self.path)) from error
+
+
+def _remove(database: sqlite3.Connection, number: int, first: int, last: int) -> None:
+    database.execute(f"DELETE FROM words WHERE rowid IN (SELECT id {_IN_RANGE})", (number, first, last))
+    database.execute(f"DELETE {_IN_RANGE}", (number, first, last))
