@@ -15,8 +15,8 @@ from imapipe.net.account import parse_url
 from imapipe.net.authentication import Credentials
 from imapipe.net.bridge import IMAP4
 from imapipe.net.connection import STATUS_ITEMS, Connection
-from imapipe.net.dataplane import MAX_HELD_BYTES, MAX_SPOOL_BYTES
 from imapipe.net.dial import Compress, DialOptions, dial
+from imapipe.net.options import MAX_HELD_BYTES, MAX_SPOOL_BYTES
 from imapipe.net.pool import ConnectionPool, PoolStats
 from imapipe.pipeline.pipeline import Pipeline
 from imapipe.pipeline.specification import Specification
@@ -37,7 +37,8 @@ class Mailbox:
         if not name or any(character in name for character in "\r\n\0"):
             raise ValueError(f"{name!r} cannot be the name of a mailbox")
         self._pool = pool
-        self.name = name
+        # The one name without regard to case (RFC 9051 §5.1); a checkpoint must not know two of it.
+        self.name = "INBOX" if name.upper() == "INBOX" else name
 
     def __repr__(self) -> str:
         return f"<Mailbox {self.name!r}>"
@@ -182,15 +183,16 @@ def create_pool(
         token: Instead of it, an async function that gives an access token; called at every connect.
         max_size: The most connections at a time. Providers allow about 10 to 20.
         ssl_context: For TLS and STARTTLS; the system's defaults unless given.
-        starttls: True demands STARTTLS, False forbids it; unless given it is used where it is offered, but not on loopback.
+        starttls: True demands STARTTLS, False forbids it; unless given it is used where it is offered, except on
+            loopback.
         allow_plaintext: Send the password over a connection that is not encrypted and not loopback.
         connect_timeout_seconds: For connecting and logging in.
         command_timeout_seconds: How long the server may be silent after a command.
         stall_timeout_seconds: How long it may be silent in the middle of an answer.
         acquire_timeout_seconds: How long `acquire` waits for a connection; None is for ever.
         max_age_seconds: Connections older than this are replaced; keep it below the life of a token.
-        compress: COMPRESS=DEFLATE: True demands it, False forbids it, "auto" uses it only where bandwidth was measured to
-            be the bottleneck, never on loopback.
+        compress: COMPRESS=DEFLATE: True demands it, False forbids it, "auto" uses it only where bandwidth was measured
+            to be the bottleneck, never on loopback.
         max_held_bytes: Bytes of messages a connection may hold before it stops reading.
         spool_above: Bodies longer than this many bytes go to temporary files.
         spool_dir: Where those are made.
@@ -225,7 +227,5 @@ def create_pool(
         max_age_seconds=max_age_seconds,
     )
     options.check()
-    pool = ConnectionPool(
-        lambda: dial(options), max_size=max_size, acquire_timeout_seconds=acquire_timeout_seconds
-    )
+    pool = ConnectionPool(lambda: dial(options), max_size=max_size, acquire_timeout_seconds=acquire_timeout_seconds)
     return Pool(pool, account.key)

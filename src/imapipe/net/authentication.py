@@ -81,7 +81,9 @@ class Credentials:
         if "AUTH=XOAUTH2" in capabilities:
             initial = f"user={self.user}\x01auth=Bearer {token}\x01\x01"
             return _sasl("XOAUTH2", initial.encode(), capabilities, after_refusal=b"\r\n")
-        raise CapabilityMissing("AUTH=OAUTHBEARER or AUTH=XOAUTH2", "a token cannot be used here; log in with a password")
+        raise CapabilityMissing(
+            "AUTH=OAUTHBEARER or AUTH=XOAUTH2", "a token cannot be used here; log in with a password"
+        )
 
     def _password_command(self, capabilities: frozenset[str]) -> Command:
         assert self._password is not None
@@ -91,7 +93,9 @@ class Credentials:
             initial = b"\0" + self.user.encode() + b"\0" + self._password.encode()
             return _sasl("PLAIN", initial, capabilities, after_refusal=b"*\r\n")
         if "LOGINDISABLED" in capabilities:
-            raise CapabilityMissing("LOGIN", "the server forbids passwords on this connection; use imaps:// or STARTTLS")
+            raise CapabilityMissing(
+                "LOGIN", "the server forbids passwords on this connection; use imaps:// or STARTTLS"
+            )
         if any(c in self.user + self._password for c in "\r\n\0"):
             raise ValueError("the user name or the password holds a line end or NUL")
         if ascii_only:

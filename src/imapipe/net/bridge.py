@@ -5,143 +5,74 @@ of aioimaplib with its receive path and its scheduling taken out, because every 
 our data plane. What users know stays: methods, `Response` objects with result and lines, IDLE with its
 queue, exceptions.
 
-Private names relied on (a contract test checks them): `IMAP4.create_client`, `IMAP4._client_task`, `Command._timer`,
-`Command._timeout`, `Command._set_timer` being cancelled by `Command.close`, `IMAP4ClientProtocol._idle_event`.
+Names relied on, private or not written down anywhere (`tests/net/test_bridge_contract.py` checks them):
+
+- `IMAP4`: `create_client(host, port, loop, conn_lost_cb, ssl_context)`, called by its constructor; `_client_task`,
+  awaited by `wait_hello_from_server`; `_idle_waiter`, the timer of `idle_start`; `protocol`.
+- `IMAP4ClientProtocol`: `execute`, `send`, `idle_done`, `search`, `capability`, `state_condition`, `literal_data`,
+  `pending_sync_command`, `pending_async_commands`, `incomplete_line`, `idle_queue`, `_idle_event`, `conn_lost_cb`,
+  `tagpre`, `tagnum`; `append` sets `literal_data` and calls `execute` with no wait between.
+- `Command`: `name`, `tag`, `args`, `prefix`, `untagged_resp_name`, `_timer`, `_timeout`, `append_to_resp`, `close`, `flush`,
+  `response`; the table `Commands` with `valid_states` and `exec`.
 
 Invariants:
 
 - One command at a time besides FETCHes of ours: the data plane queues, so the tables of aioimaplib stay empty but
   for IDLE, which `has_pending_idle` looks for.
 - The state (`state`, `capabilities`) is read from the session that the data plane feeds; assignments of
-  aioimaplib's own methods to `state` agree with it and are not kept.
-- A command that times out or is cancelled ends the connection.
+  aioimaplib's own methods to them agree with it and are not kept.
+- A command that times out or is cancelled ends the connection, unless it was not sent yet.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
 
 import aioimaplib
 from aioimaplib import aioimaplib as private
 
-from imapipe.errors import ConnectionFailed, ImapipeError
-from imapipe.net.command import Command
+from imapipe.errors import CommandTimeout, ConnectionFailed
+from imapipe.net.bridged_command import Bridged, BridgedIdle, BridgedSasl, write_command
 from imapipe.net.dataplane import Dataplane
-from imapipe.net.session import Session
-from imapipe.net.signals import code_words
-from imapipe.wire.literal import Literal, literal_bytes
-from imapipe.wire.mailbox_name import decode_mailbox_name, encode_mailbox_name, quote
-from imapipe.wire.response import Tagged
+from imapipe.net.session import SelectedMailbox, Session
 
 IMAP4 = aioimaplib.IMAP4
 Open = Callable[[], Awaitable[None]]
 
-# What may stand unquoted (RFC 9051 §9, astring without what needs thought).
-_SAFE = re.compile(r"[A-Za-z0-9!#$&'+,\-./:;<=>?@^_`|~\[\]]+\Z")
-_MESSAGE_DATA = re.compile(rb"\d+ (?:FETCH|EXPUNGE)\b", re.IGNORECASE)
-# Which arguments are mailbox names.
-_MAILBOXES: dict[str, slice] = {
-    "SELECT": slice(0, 1),
-    "EXAMINE": slice(0, 1),
-    "CREATE": slice(0, 1),
-    "DELETE": slice(0, 1),
-    "RENAME": slice(0, 2),
-    "STATUS": slice(0, 1),
-    "APPEND": slice(0, 1),
-    "SUBSCRIBE": slice(0, 1),
-    "UNSUBSCRIBE": slice(0, 1),
-    "COPY": slice(1, 2),
-    "MOVE": slice(1, 2),
-}
-_ALONE = frozenset(name for name, cmd in private.Commands.items() if cmd.exec is private.Exec.is_sync)
+# They get every untagged response; the others those under their own name.
+_TAKE_ALL = frozenset(name for name, command in private.Commands.items() if command.exec is private.Exec.is_sync)
+# What follows them is no IMAP: only the data plane can send them.
+_NOT_THEIRS = ("COMPRESS", "STARTTLS")
 
 
-class _Bridged(Command):
-    """A command of aioimaplib on our data plane."""
+class BridgeProtocol(private.IMAP4ClientProtocol):  # type: ignore[misc]  # it ships no types
+    """Stands in for aioimaplib's protocol object, without its receive path.
 
-    __slots__ = ("_collect_names", "theirs")
+    Args:
+        plane: The data plane.
+        session: What it feeds.
+        lost_callback: Called when the connection has ended, with the exception.
+    """
 
-    def __init__(self, theirs: private.Command, pieces: list[bytes], mailbox: str) -> None:
-        is_idle = theirs.name == "IDLE"
-        name = f"{theirs.prefix or ''}{theirs.name}"
-        quiet = 3600.0 if is_idle else None
-        super().__init__(
-            name,
-            pieces,
-            keeps_asking=is_idle or theirs.name == "AUTHENTICATE",
-            mailbox=mailbox,
-            quiet_seconds=quiet,
-        )
-        self.tag = theirs.tag.encode()
-        self.theirs = theirs
-        self._collect_names = theirs.name not in _ALONE
+    literal_data: bytes | None
 
-    def receive(self, text: bytes, literals: tuple[Literal, ...]) -> None:
-        """Give the lines as aioimaplib does: the asterisk cut off, and for most commands the name as well."""
-        line = text[2:] if text[:2] == b"* " else text
-        if self._collect_names and not _MESSAGE_DATA.match(line):
-            name, _, rest = line.partition(b" ")
-            if name.upper().decode("ascii", "replace") == self.theirs.untagged_resp_name:
-                line = rest
-            elif self.theirs.name != "NOOP":
-                return
-        for position, piece in enumerate(line.split(b"}\r\n") if literals else [line]):
-            last = position == len(literals)
-            self.theirs.append_to_resp(piece if last else piece + b"}")
-            if not last:
-                self.theirs.append_to_resp(bytearray(literal_bytes(literals[position])))  # type: ignore[arg-type]
-        if self.theirs.name == "IDLE":
-            self.theirs.flush()
-
-    def complete(self, tagged: Tagged) -> None:
-        code = f"[{code_words(tagged.code)}] " if tagged.code is not None else ""
-        self.theirs.close(f"{code}{tagged.text}".encode("utf-8", "surrogateescape"), tagged.status)
-        super().complete(tagged)
-
-    def fail(self, error: BaseException) -> None:
-        self.theirs._timer.cancel()
-        super().fail(error)
-
-
-class _BridgedSasl(_Bridged):
-    """AUTHENTICATE: a request after the initial response is a refusal's reason; the answer is an empty line."""
-
-    __slots__ = ()
-
-    def next_piece(self, text: bytes) -> bytes | None:
-        return b"\r\n"
-
-
-class _BridgedIdle(_Bridged):
-    """IDLE: the request says that it has begun."""
-
-    __slots__ = ("_begun",)
-
-    def __init__(self, theirs: private.Command, pieces: list[bytes], begun: asyncio.Event) -> None:
-        super().__init__(theirs, pieces, "")
-        self._begun = begun
-
-    def next_piece(self, text: bytes) -> bytes | None:
-        self._begun.set()
-        return None
-
-
-class BridgeProtocol(private.IMAP4ClientProtocol):
-    """aioimaplib's protocol object without its receive path."""
-
-    def __init__(self, plane: Dataplane, session: Session) -> None:
+    def __init__(
+        self,
+        plane: Dataplane,
+        session: Session,
+        lost_callback: Callable[[Exception | None], None] | None = None,
+    ) -> None:
         self._plane = plane
         self._session = session
-        self._capabilities: set[str] = set()
-        super().__init__(asyncio.get_running_loop())
+        self._idle: BridgedIdle | None = None
+        super().__init__(asyncio.get_running_loop(), lost_callback)
+        session.lost_listeners.append(self._lost)
 
     @property
     def state(self) -> str:
-        """aioimaplib's name for where the connection is."""
+        """Where the connection is, in aioimaplib's words."""
         session = self._session
         if session.error is not None or session.logged_out:
             return str(private.LOGOUT)
@@ -162,10 +93,19 @@ class BridgeProtocol(private.IMAP4ClientProtocol):
 
     @capabilities.setter
     def capabilities(self, value: set[str]) -> None:
-        """As for `state`; brackets that aioimaplib leaves in must not get in."""
+        """As for `state`; the brackets that aioimaplib leaves in must not get in."""
 
     @property
-    def transport(self) -> asyncio.Transport | None:  # type: ignore[override]  # theirs is a plain attribute
+    def imap_version(self) -> str | None:
+        """`IMAP4REV1`, or None before the capabilities are known."""
+        return next((name for name in private.AllowedVersions if name in self._session.capabilities), None)
+
+    @imap_version.setter
+    def imap_version(self, value: str | None) -> None:
+        """As for `state`."""
+
+    @property
+    def transport(self) -> asyncio.Transport | None:
         """The transport of the connection."""
         return self._plane.transport
 
@@ -178,57 +118,50 @@ class BridgeProtocol(private.IMAP4ClientProtocol):
 
         Raises:
             aioimaplib.Abort: The command is not legal in this state.
-            aioimaplib.CommandTimeout: Its timeout passed; the connection is ended.
+            aioimaplib.CommandTimeout: The server was silent for its timeout; the connection is ended.
             ConnectionLost, ServerBye, ProtocolError: The connection ended.
         """
         literal, self.literal_data = self.literal_data, None
-        known = private.Commands.get(command.name)
-        if known is not None and self.state not in known.valid_states:
-            command._timer.cancel()
-            raise private.Abort(f"command {command.name} illegal in state {self.state}")
         # One timer for each connection is enough; theirs is armed again for every line.
         command._timer.cancel()
         timeout, command._timeout = command._timeout, None
-        bridged = self._bridge(command, literal)
-        if command.name == "IDLE":
-            self.pending_sync_command = command
+        self._check_legal(command)
+        bridged = self._bridge(command, literal, timeout)
+        if isinstance(bridged, BridgedIdle):
+            self.pending_sync_command, self._idle = command, bridged
         try:
-            async with asyncio.timeout(timeout):
-                await self._plane.run(bridged)
-        except TimeoutError as error:
-            if isinstance(error, ImapipeError):
-                raise
+            await self._plane.run(bridged)
+        except CommandTimeout as error:
             raise private.CommandTimeout(command) from error
         finally:
-            if command.name == "IDLE":
-                self.pending_sync_command = None
+            if bridged is self._idle:
+                self.pending_sync_command = self._idle = None
                 self._idle_event.clear()
         if self._session.logged_out and self.transport is not None:
             self.transport.close()
         return command.response
 
-    def _bridge(self, command: private.Command, literal: bytes | None) -> _Bridged:
-        arguments = ["" if argument is None else str(argument) for argument in command.args]
-        mailbox = ""
-        if command.name in _MAILBOXES:
-            where = _MAILBOXES[command.name]
-            arguments[where] = [_mailbox_argument(name) for name in arguments[where]]
-            if command.name in ("SELECT", "EXAMINE") and arguments:
-                mailbox = decode_mailbox_name(_unquote(arguments[0].encode()))
-        elif command.name == "LOGIN" and arguments and not _SAFE.match(arguments[0]):
-            arguments[0] = quote(arguments[0]).decode()
-        line = " ".join([f"{command.prefix or ''}{command.name}", *arguments]).encode() + b"\r\n"
-        if command.name == "APPEND" and literal is not None:
-            return _Bridged(command, [line, literal + b"\r\n"], mailbox)
-        if command.name == "IDLE":
-            return _BridgedIdle(command, [line], self._idle_event)
-        if command.name == "AUTHENTICATE":
-            return _BridgedSasl(command, [line], "")
-        return _Bridged(command, [line], mailbox)
+    def _check_legal(self, command: private.Command) -> None:
+        if command.name in _NOT_THEIRS:
+            raise private.Abort(f"{command.name} cannot be sent by hand: create_pool() has compress= and starttls=")
+        known = private.Commands.get(command.name)
+        # A connection that has ended has more to say than that the command is illegal now.
+        if known is not None and self._session.error is None and self.state not in known.valid_states:
+            raise private.Abort(f"command {command.name} illegal in state {self.state}")
 
-    async def search(
-        self, *criteria: str, charset: str | None = "utf-8", by_uid: bool = False
-    ) -> private.Response:
+    def _bridge(self, command: private.Command, literal: bytes | None, timeout: float | None) -> Bridged:
+        if command.name != "APPEND":
+            literal = None
+        pieces, mailbox = write_command(command, literal, utf8="UTF8=ACCEPT" in self._session.enabled)
+        if command.name == "IDLE":
+            return BridgedIdle(
+                command, pieces, begun=self._idle_event, wake=self._wake_listeners, quiet_seconds=timeout
+            )
+        if command.name == "AUTHENTICATE":
+            return BridgedSasl(command, pieces, quiet_seconds=timeout, keeps_asking=True)
+        return Bridged(command, pieces, mailbox=mailbox, takes_all=command.name in _TAKE_ALL, quiet_seconds=timeout)
+
+    async def search(self, *criteria: str, charset: str | None = "utf-8", by_uid: bool = False) -> private.Response:
         """SEARCH; CHARSET is sent only where something in it is not ASCII (Exchange rejects it otherwise)."""
         needed = charset is not None and not all(str(criterion).isascii() for criterion in criteria)
         return await super().search(*criteria, charset=charset if needed else None, by_uid=by_uid)
@@ -242,26 +175,45 @@ class BridgeProtocol(private.IMAP4ClientProtocol):
         async with self.state_condition:
             self.state_condition.notify_all()
 
+    def idle_done(self) -> None:
+        """End IDLE; does nothing where none is open."""
+        if self._idle is not None:
+            self._idle.end(self._plane.write)
+
     def send(self, line: str, scrub: str | None = None) -> None:
-        """Write a line outside of any command (DONE)."""
+        """Write a line by hand; nobody knows what it does, so the connection goes back to no pool."""
+        self._session.unknown_commands += 1
         self._plane.write(line.encode() + b"\r\n")
 
+    def _wake_listeners(self) -> None:
+        """Nothing will be pushed any more: whoever waits for it must look at `has_pending_idle` again."""
+        self.idle_queue.put_nowait(private.STOP_WAIT_SERVER_PUSH)
 
-class BridgedIMAP4(aioimaplib.IMAP4):
-    """aioimaplib's client over our data plane.
+    def _lost(self, error: BaseException) -> None:
+        if self.conn_lost_cb is not None:
+            # Not from here: what a user's callback raises must not keep others from hearing of it.
+            self.loop.call_soon(self.conn_lost_cb, error if isinstance(error, Exception) else None)
+
+
+class BridgedIMAP4(aioimaplib.IMAP4):  # type: ignore[misc]  # it ships no types
+    """A client of aioimaplib over our data plane.
 
     Args:
         plane: The data plane, not connected yet.
         session: What it feeds.
         opening: Connects and reads the greeting; raises what went wrong.
+        host: Where it connects to.
+        port: And at which port.
         timeout_seconds: For each of aioimaplib's own methods.
     """
 
-    def __init__(self, plane: Dataplane, session: Session, opening: Open, timeout_seconds: float) -> None:
+    def __init__(
+        self, plane: Dataplane, session: Session, opening: Open, *, host: str, port: int, timeout_seconds: float
+    ) -> None:
         self._plane = plane
         self._session = session
         self._opening = opening
-        super().__init__(timeout=timeout_seconds)
+        super().__init__(host, port, timeout=timeout_seconds)
 
     def create_client(
         self,
@@ -272,7 +224,7 @@ class BridgedIMAP4(aioimaplib.IMAP4):
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         """Start to connect, as theirs does."""
-        bridge = BridgeProtocol(self._plane, self._session)
+        bridge = BridgeProtocol(self._plane, self._session, conn_lost_cb)
         self.protocol = bridge
 
         async def connect() -> None:
@@ -282,15 +234,11 @@ class BridgedIMAP4(aioimaplib.IMAP4):
         self._client_task = asyncio.get_running_loop().create_task(connect())
 
     async def opened(self) -> None:
-        """Wait until the connection stands and the greeting was read."""
-        try:
-            await self._client_task
-        except asyncio.CancelledError:
-            self._client_task.cancel()
-            raise
+        """Wait until the connection stands and the greeting was read. Cancelling it ends the attempt."""
+        await self._client_task
 
 
-def adopt_client(client: aioimaplib.IMAP4, make_plane: Callable[[Session], Dataplane]) -> tuple[Dataplane, Session]:
+def adopt_client(client: IMAP4, make_plane: Callable[[Session], Dataplane]) -> tuple[Dataplane, Session]:
     """Put our data plane under a user's own live client, which stays usable.
 
     Args:
@@ -306,30 +254,33 @@ def adopt_client(client: aioimaplib.IMAP4, make_plane: Callable[[Session], Datap
         raise ValueError("this client runs on imapipe already")
     if old is None or old.transport is None or old.transport.is_closing():
         raise ConnectionFailed("the client to adopt is not connected: call wait_hello_from_server() first")
+    if old.state not in (private.NONAUTH, private.AUTH, private.SELECTED):
+        raise ConnectionFailed(f"the client to adopt is in state {old.state}: call wait_hello_from_server() first")
     if old.pending_sync_command is not None or old.pending_async_commands or old.incomplete_line:
         raise ValueError("the client to adopt has a command in flight: wait for it (or end IDLE) first")
     session = Session(
+        # aioimaplib leaves the brackets of a response code in.
         capabilities=frozenset(name.strip("[]").upper() for name in old.capabilities),
         logged_in=old.state in (private.AUTH, private.SELECTED),
         greeted=True,
     )
+    if old.state == private.SELECTED:
+        # Which one, nobody noted: it is as good as none, but for the user's own commands.
+        session.selected = SelectedMailbox("", read_only=False)
     plane = make_plane(session)
-    bridge = BridgeProtocol(plane, session)
+    bridge = BridgeProtocol(plane, session, old.conn_lost_cb)
     bridge.tagpre, bridge.tagnum = old.tagpre, old.tagnum
     bridge.idle_queue = old.idle_queue
-    transport = cast(asyncio.Transport, old.transport)
-    transport.set_protocol(plane)
-    plane.adopt(transport)
-    cast(Any, client).protocol = bridge
+    old.transport.set_protocol(plane)
+    plane.adopt(old.transport)
+    client.protocol = bridge
     return plane, session
 
 
-def _mailbox_argument(name: str) -> str:
-    """A mailbox name as aioimaplib's users give it: quoted and encoded unless it is that already."""
-    if _SAFE.match(name) or (len(name) > 1 and name[0] == name[-1] == '"'):
-        return name
-    return encode_mailbox_name(name).decode()
-
-
-def _unquote(name: bytes) -> bytes:
-    return re.sub(rb"\\(.)", rb"\1", name[1:-1]) if name[:1] == b'"' else name
+def tidy_client(client: IMAP4) -> None:
+    """Leave nothing of one holder's IDLE to the next: no push in the queue, no timer."""
+    if client._idle_waiter is not None:
+        client._idle_waiter.cancel()
+        client._idle_waiter = None
+    while not client.protocol.idle_queue.empty():
+        client.protocol.idle_queue.get_nowait()

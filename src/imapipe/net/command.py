@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from enum import Enum
+from typing import Protocol
 
 from imapipe.models.batch import Failure
 from imapipe.models.message import FoundItem, Message, MessageContext
@@ -31,6 +32,22 @@ class Company(Enum):
     """A SEARCH whose answer names its tag (ESEARCH, RFC 4731): it may travel among FETCHes."""
 
 
+class Owner(Protocol):
+    """Who keeps the state of a connection (`net.session.Session`)."""
+
+    def sending(self, command: Command) -> None:
+        """A command is about to be written."""
+
+    def heard(self, text: bytes, literals: tuple[Literal, ...]) -> None:
+        """An untagged response came that is no answer to a FETCH in flight."""
+
+    def completed(self, command: Command, tagged: Tagged) -> None:
+        """A tagged reply came; the command's owner has not seen it yet."""
+
+    def lost(self, error: BaseException) -> None:
+        """The connection has ended; called once."""
+
+
 class Command:
     """A command that is sent alone, or a search that names its tag.
 
@@ -41,6 +58,12 @@ class Command:
         keeps_asking: The server may ask for more after the last piece (AUTHENTICATE, IDLE).
         mailbox: The mailbox that a SELECT or EXAMINE names.
         quiet_seconds: How long the server may be silent, where that is not the connection's own limit.
+
+    Attributes:
+        finished: Its tagged reply, or the error that ended the connection.
+        untagged: The untagged responses that came for it, in order.
+        reply: The line of its tagged reply, b"" before.
+        started_at: Loop time at which it was written.
     """
 
     __slots__ = (
@@ -51,6 +74,7 @@ class Command:
         "name",
         "pieces",
         "quiet_seconds",
+        "reply",
         "started_at",
         "tag",
         "untagged",
@@ -72,6 +96,7 @@ class Command:
         self.tag = b""
         self.untagged: list[Untagged] = []
         self.finished: asyncio.Future[Tagged] = asyncio.get_running_loop().create_future()
+        self.reply = b""
         self.started_at = 0.0
         self.keeps_asking = keeps_asking
         self.mailbox = mailbox
@@ -109,9 +134,12 @@ class FetchCommand(Command):
         pending: UIDs without a complete answer so far.
         ready: Messages complete and not handed over yet.
         malformed: UIDs whose answer could not be read.
+        found: By UID, the items of messages of which not all has come.
+        found_bytes: The bytes of those answers, and how many of them are in temporary files.
         bytes_received: Bytes of its answers.
         paused_seconds: How long reading was paused while it was in flight.
         first_byte_at: Loop time of its first answer, 0.0 before.
+        finished_at: Loop time of its tagged reply, or of the end of the connection.
     """
 
     __slots__ = (
@@ -149,7 +177,7 @@ class FetchCommand(Command):
         self.deliver = deliver
         self.ready: list[Message] = []
         self.found: dict[int, dict[str, FoundItem]] = {}
-        self.found_bytes: dict[int, int] = {}
+        self.found_bytes: dict[int, tuple[int, int]] = {}
         self.malformed: dict[int, Failure] = {}
         self.bytes_received = 0
         self.paused_at_start = 0.0

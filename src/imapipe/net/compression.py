@@ -7,7 +7,6 @@ before anybody could pause: what was not inflated stays compressed and is taken 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
 
 from imapipe.errors import ProtocolError
 
@@ -29,27 +28,26 @@ class Deflate:
         self._deflater = zlib.compressobj(zlib.Z_DEFAULT_COMPRESSION, zlib.DEFLATED, -zlib.MAX_WBITS)
         self._rest = b""
 
-    @property
-    def has_more(self) -> bool:
-        """Whether compressed bytes are waiting for another `inflate`."""
-        return bool(self._rest)
-
-    def deflate(self, data: bytes) -> bytes:
-        """Compress a command so that the server can read all of it now."""
+    def deflate(self, data: bytes | memoryview) -> bytes:
+        """Compress so that the server can read all of it now."""
         return self._deflater.compress(data) + self._deflater.flush(zlib.Z_SYNC_FLUSH)
 
-    def inflate(self, data: bytes | memoryview) -> Iterator[bytes]:
-        """Give what `data`, behind what was left before, holds; the caller may stop at any step.
+    def push(self, data: bytes | memoryview) -> None:
+        """Take compressed bytes; `data` is not needed after the call."""
+        self._rest = self._rest + data if self._rest else bytes(data)
+
+    def pull(self) -> bytes:
+        """The next `STEP_BYTES` or less of what was pushed, inflated; b"" when there is no more.
 
         Raises:
-            ProtocolError: The stream is not DEFLATE.
+            ProtocolError: The stream is not DEFLATE, or it has ended and more came.
         """
-        self._rest = self._rest + data if self._rest else bytes(data)
-        while self._rest:
-            try:
-                inflated = self._inflater.decompress(self._rest, STEP_BYTES)
-            except zlib.error as error:
-                raise ProtocolError("the compressed stream cannot be inflated") from error
-            self._rest = self._inflater.unconsumed_tail
-            if inflated:
-                yield inflated
+        if self._inflater.eof and self._rest:
+            raise ProtocolError("bytes came behind the end of the compressed stream")
+        try:
+            # Asked even when nothing is left to push: the inflater may hold output that did not fit into a step.
+            inflated = self._inflater.decompress(self._rest, STEP_BYTES)
+        except zlib.error as error:
+            raise ProtocolError("the compressed stream cannot be inflated") from error
+        self._rest = self._inflater.unused_data or self._inflater.unconsumed_tail
+        return inflated

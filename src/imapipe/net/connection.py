@@ -21,6 +21,7 @@ from imapipe.net.bridge import IMAP4, adopt_client
 from imapipe.net.command import Command, Company, FetchCommand
 from imapipe.net.dataplane import Dataplane
 from imapipe.net.search_set import pack
+from imapipe.net.options import PlaneOptions
 from imapipe.net.session import SelectedMailbox, Session
 from imapipe.net.signals import to_error
 from imapipe.wire.fetch_request import Fetch, Shape, compile_shape
@@ -85,20 +86,20 @@ class Connection:
         self._shapes: dict[Fetch, Shape | None] = {}
 
     @classmethod
-    def adopt(cls, client: IMAP4, **plane_options: float) -> Connection:
+    def adopt(cls, client: IMAP4, options: PlaneOptions | None = None) -> Connection:
         """Take over a user's own idle aioimaplib client, which stays usable.
 
         Raises:
             ConnectionFailed: It is not connected.
             ValueError: It has something in flight.
         """
-        plane, session = adopt_client(client, lambda owner: Dataplane(owner=owner, **plane_options))  # type: ignore[arg-type]
+        plane, session = adopt_client(client, lambda owner: Dataplane(owner, options))
         return cls(client, plane, session)
 
     @property
     def is_open(self) -> bool:
         """Whether the connection can be used."""
-        return self.plane.error is None and not self.session.logged_out
+        return self.plane.is_usable and not self.session.logged_out
 
     @property
     def is_clean(self) -> bool:
@@ -240,9 +241,7 @@ class Connection:
             if isinstance(response, ListItem):
                 name = decode_mailbox_name(response.name, utf8=self._utf8)
                 delimiter = response.delimiter
-                entries[response.name] = MailboxEntry(
-                    name, delimiter, frozenset(response.attributes), None
-                )
+                entries[response.name] = MailboxEntry(name, delimiter, frozenset(response.attributes), None)
             elif isinstance(response, StatusResponse) and response.name in entries:
                 entries[response.name] = entries[response.name].with_status(
                     MailboxStatus.from_items(entries[response.name].name, response.values)
@@ -403,9 +402,9 @@ class Connection:
         self._shapes[command.context.fetch] = command.shape
         self.used_at = command.finished_at
 
-    def release(self, count: int) -> None:
-        """`count` bytes of delivered messages are held no more."""
-        self.plane.release(count)
+    def release(self, count: int, spooled: int = 0) -> None:
+        """`count` bytes of delivered messages are held no more, `spooled` of them in temporary files."""
+        self.plane.release(count, spooled)
 
     async def logout(self, timeout_seconds: float = 5.0) -> None:
         """Say LOGOUT, wait a moment for the answer, close the transport. Never raises for a connection that is gone."""
@@ -440,4 +439,3 @@ class Connection:
 def _pattern(pattern: str, *, utf8: bool) -> bytes:
     """A LIST pattern: wildcards stay, the rest is encoded as in a name."""
     return b'"INBOX"' if pattern.upper() == "INBOX" else encode_mailbox_name(pattern, utf8=utf8)
-

@@ -1,62 +1,46 @@
 """The data plane: one connection's bytes, from the transport to messages, on its own.
 
-It knows neither aioimaplib nor the pool. Commands come in through `submit`; what goes out are tagged
-replies, untagged responses and, for FETCH, messages.
+It knows neither aioimaplib nor the pool. Commands come in through `submit`; what goes out are tagged replies,
+untagged responses and, for FETCH, messages. `Outbox` says what is sent when, `Arrivals` whose an answer is,
+`Watchdog` when the server has been silent for too long.
 
 Invariants:
 
 - `buffer_updated` is the whole receive path. It runs a loop over framed responses and never recurses, never
   blocks and never raises into the event loop: whatever goes wrong ends the connection and fails what waits.
-- A FETCH response goes to the command in flight that asked for its UID and has not got it yet, whatever the
-  order. A message is handed over once every item asked for is there; items that come apart are joined by UID.
-  A FETCH without UID, or for a UID that nobody waits for, is unsolicited and never counts as an answer.
-- Reading pauses when the bytes received and not released pass `max_held_bytes`, and goes on below half of it.
-- One timer for each connection. It does not count while reading is paused by us.
-- Commands are sent in the order of `submit`. FETCHes, and searches that name their tag, travel together;
-  everything else travels alone (RFC 9051 §5.5). No command is sent while another waits for a continuation.
-- A connection that fails fails at once: the transport is aborted in the same call, every command gets the error.
+- Reading pauses when more is held than may be, and goes on below half of that. Compressed bytes that came before the
+  pause stay compressed.
+- A connection that fails fails at once: the transport is aborted in the same call, messages that are whole are
+  handed over, every command gets the error.
+- After BYE nothing is sent any more; what is in flight may still be answered, for a moment.
+- Behind the OK of STARTTLS nothing is read as IMAP before the handshake; behind that of COMPRESS all is compressed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
-from collections import deque
 from collections.abc import Iterable
-from typing import Protocol, cast
+from typing import cast
 
-from imapipe.errors import CommandTimeout, ConnectionLost, ImapipeError, ProtocolError, ServerBye, SpoolError
-from imapipe.models.batch import Failure
-from imapipe.models.message import FoundItem, Message
-from imapipe.net.command import Command, Company, FetchCommand
+from imapipe.errors import CommandTimeout, ConnectionLost, ProtocolError, ServerBye, SpoolError
+from imapipe.net.arrivals import Arrivals
+from imapipe.net.command import Command, FetchCommand, Owner
 from imapipe.net.compression import Deflate
-from imapipe.net.signals import code_words
-from imapipe.net.spool import SpoolBudget, SpoolFile
-from imapipe.wire.fetch import scan_fetch
-from imapipe.wire.fetch_request import compile_shape
-from imapipe.wire.framing import Frame, Framer, Limits
+from imapipe.net.outbox import Outbox
+from imapipe.net.options import PlaneOptions
+from imapipe.net.signals import as_error_of, code_words
+from imapipe.net.spool import SpoolFile
+from imapipe.net.watchdog import Watchdog
+from imapipe.wire.framing import Frame, Framer
 from imapipe.wire.literal import Literal
-from imapipe.wire.response import Continuation, Status, Tagged, parse_response
+from imapipe.wire.response import Status, Tagged, parse_response
 
-EXCERPT_BYTES = 1024
-MAX_HELD_BYTES = 8 * 1024 * 1024
-MAX_SPOOL_BYTES = 1024 * 1024 * 1024
+# How long a server that said BYE may take to answer what is in flight, and to close.
+BYE_SECONDS = 5.0
 
-
-class Owner(Protocol):
-    """Who keeps the state of the connection (`net.session.Session`)."""
-
-    def sending(self, command: Command) -> None:
-        """A command is about to be written."""
-
-    def heard(self, text: bytes, literals: tuple[Literal, ...]) -> None:
-        """An untagged response came that is no answer to a FETCH in flight."""
-
-    def completed(self, command: Command, tagged: Tagged) -> None:
-        """A tagged reply came; the command's owner has not seen it yet."""
-
-    def lost(self, error: BaseException) -> None:
-        """The connection has ended; called once."""
+_BYE = re.compile(rb"\* *BYE(?: |\Z|\[)", re.IGNORECASE)
 
 
 class Dataplane(asyncio.BufferedProtocol):
@@ -64,66 +48,36 @@ class Dataplane(asyncio.BufferedProtocol):
 
     Args:
         owner: Tracks the state of the connection: hears of everything but the answers to FETCHes in flight.
-        command_timeout_seconds: How long the server may be silent while a command waits.
-        stall_timeout_seconds: How long it may be silent in the middle of an answer.
-        max_held_bytes: Bytes received and not released above which reading pauses.
-        spool_above: Literals longer than this go to temporary files.
-        spool_dir: Where those are made; None is the system's folder for them.
-        max_spool_bytes: Bytes in temporary files above which reading pauses.
-        limits: The largest responses taken.
+        options: What it may take.
 
     Attributes:
         bytes_received: Bytes after decompression.
         wire_bytes: Bytes on the wire, received.
-        held_bytes: Bytes handed over and not released.
-        max_held_seen: The most `held_bytes` has been.
+        greeting: The first response.
+        arrivals: What came for the FETCHes in flight, and how much of it is held.
     """
 
-    def __init__(
-        self,
-        *,
-        owner: Owner,
-        command_timeout_seconds: float = 60.0,
-        stall_timeout_seconds: float = 30.0,
-        max_held_bytes: int = MAX_HELD_BYTES,
-        spool_above: int = 1024 * 1024,
-        spool_dir: str | None = None,
-        max_spool_bytes: int = MAX_SPOOL_BYTES,
-        limits: Limits | None = None,
-    ) -> None:
+    def __init__(self, owner: Owner, options: PlaneOptions | None = None) -> None:
+        options = options or PlaneOptions()
         self._loop = asyncio.get_running_loop()
         self._owner = owner
-        self.command_timeout_seconds = command_timeout_seconds
-        self.stall_timeout_seconds = stall_timeout_seconds
-        self.max_held_bytes = max_held_bytes
-        self._budget = SpoolBudget(max_spool_bytes)
-        self._budget.freed = self._resume_if_possible
-        self._spool_dir = spool_dir
-        self._framer = Framer(limits, spool=self._open_spool, spool_above=spool_above)
+        self._options = options
+        self._framer = Framer(options.limits, spool=self._open_spool, spool_above=options.spool_above)
+        self.arrivals = Arrivals(options.max_held_bytes, options.max_spool_bytes, options.limits.response_bytes)
+        self._outbox = Outbox(self._starting)
+        shortest = min(options.command_timeout_seconds, options.stall_timeout_seconds, BYE_SECONDS)
+        self._watchdog = Watchdog(self._loop, self._patience, shortest, self._timed_out)
         self._transport: asyncio.Transport | None = None
         self._deflate: Deflate | None = None
-        self._waiting: deque[Command] = deque()
-        self._flight: dict[bytes, Command] = {}
-        self._fetches: list[FetchCommand] = []
-        self._asks: Command | None = None
-        self._detaching = False
+        self._switch: Command | None = None
+        self._before_handshake = False
         self._paused = False
-        self._paused_since = 0.0
-        self._paused_total = 0.0
-        self._last_heard = 0.0
-        self._timer: asyncio.TimerHandle | None = None
         self._error: BaseException | None = None
         self._bye: Status | None = None
         self._tag_number = 0
-        self._tag_prefix = b"P"
-        self._write_paused = False
         self.bytes_received = 0
         self.wire_bytes = 0
-        self.held_bytes = 0
-        self.max_held_seen = 0
         self.greeting: asyncio.Future[bytes] = self._loop.create_future()
-
-    # -- what the owner calls --------------------------------------------------------------------
 
     @property
     def error(self) -> BaseException | None:
@@ -131,9 +85,14 @@ class Dataplane(asyncio.BufferedProtocol):
         return self._error
 
     @property
+    def is_usable(self) -> bool:
+        """Whether commands can be sent: it has not ended, and the server did not say BYE."""
+        return self._error is None and self._bye is None
+
+    @property
     def is_busy(self) -> bool:
         """Whether a command is in flight or waiting to be sent."""
-        return bool(self._flight or self._waiting)
+        return not self._outbox.is_empty
 
     @property
     def is_compressed(self) -> bool:
@@ -141,14 +100,14 @@ class Dataplane(asyncio.BufferedProtocol):
         return self._deflate is not None
 
     @property
-    def transport(self) -> asyncio.Transport | None:
-        """The transport, once there is one."""
-        return self._transport
-
-    @property
     def is_reading_paused(self) -> bool:
         """Whether we do not read for the moment, because too much is held."""
         return self._paused
+
+    @property
+    def transport(self) -> asyncio.Transport | None:
+        """The transport, once there is one."""
+        return self._transport
 
     def submit(self, command: Command) -> None:
         """Send a command as soon as it may be; its `finished` tells the rest.
@@ -157,17 +116,20 @@ class Dataplane(asyncio.BufferedProtocol):
             ConnectionLost: The connection has ended already (or the error that ended it).
         """
         if self._error is not None:
-            raise self._error
+            raise as_error_of(command.name, self._error)
+        if self._bye is not None:
+            raise self._farewell(command.name)
         if not command.tag:
             self._tag_number += 1
-            command.tag = self._tag_prefix + str(self._tag_number).encode()
-        self._waiting.append(command)
-        self._send_waiting()
+            command.tag = b"P%d" % self._tag_number
+        self._outbox.submit(command)
+        self._watchdog.watch()
 
     async def run(self, command: Command) -> Tagged:
         """Submit a command and wait for its tagged reply, whatever that says.
 
-        A wait that is cancelled ends the connection: nobody would know which bytes are whose.
+        Cancelled while the command is under way it ends the connection: nobody would know which bytes are whose. A
+        command that was not sent yet is taken back, which harms nobody.
 
         Raises:
             ConnectionLost, CommandTimeout, ProtocolError, ServerBye: The connection ended first.
@@ -176,7 +138,8 @@ class Dataplane(asyncio.BufferedProtocol):
         try:
             return await command.finished
         except asyncio.CancelledError:
-            self.abort(ConnectionLost(f"{command.name} was cancelled"))
+            if not self._outbox.withdraw(command) and command.tag in self._outbox.flight:
+                self.abort(ConnectionLost(f"{command.name} was cancelled"))
             raise
 
     def abort(self, error: BaseException) -> None:
@@ -185,29 +148,22 @@ class Dataplane(asyncio.BufferedProtocol):
 
     def write(self, data: bytes) -> None:
         """Send bytes outside of any command (DONE after IDLE)."""
-        self._write(data)
+        if self._error is None:
+            self._outbox.write(data)
 
-    def release(self, count: int) -> None:
-        """`count` bytes of messages handed over are held no more."""
-        self.held_bytes -= count
-        if self._paused:
-            self._resume_if_possible()
+    def release(self, count: int, spooled: int = 0) -> None:
+        """`count` bytes of messages handed over are held no more, `spooled` of them in temporary files."""
+        arrivals = self.arrivals
+        arrivals.held_bytes -= count - spooled
+        if spooled:
+            arrivals.spooled_bytes -= spooled
+        if self._paused and not arrivals.is_half_full:
+            self._resume()
 
     async def compress(self, command: Command) -> Tagged:
         """Send COMPRESS DEFLATE; after OK both directions are compressed (RFC 4978)."""
-        self._detaching = True
-        try:
-            tagged = await self.run(command)
-        finally:
-            self._detaching = False
-        if tagged.status == "OK" and self._error is None:
-            self._deflate = Deflate()
-            rest = self._framer.rest()
-            if rest:
-                self._inflate(rest)
-        if self._transport is not None and self._error is None:
-            self._transport.resume_reading()
-        return tagged
+        self._switch = command
+        return await self.run(command)
 
     async def start_tls(self, command: Command, context: ssl.SSLContext, server_hostname: str) -> Tagged:
         """Send STARTTLS; after OK the connection is encrypted (RFC 9051 §6.2.1).
@@ -215,30 +171,38 @@ class Dataplane(asyncio.BufferedProtocol):
         Raises:
             ProtocolError: Bytes stood behind the OK: somebody in the middle put them there, and the
                 connection is ended.
-            ssl.SSLError, OSError: The handshake failed.
+            ssl.SSLError, OSError: The handshake failed; the connection is ended.
         """
-        self._detaching = True
-        try:
-            tagged = await self.run(command)
-        finally:
-            self._detaching = False
-        if tagged.status != "OK" or self._transport is None:
-            if self._transport is not None:
-                self._transport.resume_reading()
+        self._switch = command
+        tagged = await self.run(command)
+        if not self._before_handshake or self._transport is None:
             return tagged
         if self._framer.rest():
             error = ProtocolError("bytes came before the TLS handshake (a STARTTLS injection)")
             self._fail(error)
             raise error
-        upgraded = await self._loop.start_tls(self._transport, self, context, server_hostname=server_hostname)
-        self._transport = cast(asyncio.Transport, upgraded)
+        try:
+            upgraded = await self._loop.start_tls(self._transport, self, context, server_hostname=server_hostname)
+        except BaseException:
+            self._fail(ConnectionLost("the TLS handshake failed"))
+            raise
+        if self._error is not None:
+            raise as_error_of(command.name, self._error)
+        if upgraded is None:
+            # Lost in the moment in which the handshake ended.
+            self._fail(ConnectionLost("it ended during the TLS handshake"))
+            raise ConnectionLost
+        self._transport = upgraded
+        self._outbox.connect(self._transport)
+        self._before_handshake = False
+        self._outbox.proceed(go_on=True)
         return tagged
-
-    # -- what the transport calls ----------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._last_heard = self._loop.time()
+        self._outbox.connect(self._transport)
+        if self._error is not None:
+            self._transport.abort()
 
     def adopt(self, transport: asyncio.Transport) -> None:
         """Take over a transport whose greeting was read by somebody else."""
@@ -246,18 +210,17 @@ class Dataplane(asyncio.BufferedProtocol):
         self.greeting.set_result(b"")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._error is None:
-            if self._bye is not None:
-                self._fail(ServerBye("connection", code_words(self._bye.code), self._bye.text))
-            else:
-                self._fail(ConnectionLost(str(exc) if exc else "the server closed the connection"))
+        reason = str(exc) if exc else "the server closed the connection"
+        self._fail(ConnectionLost(reason) if self._bye is None else self._farewell("connection"))
 
     def pause_writing(self) -> None:
-        self._write_paused = True
+        self._outbox.pause()
 
     def resume_writing(self) -> None:
-        self._write_paused = False
-        self._send_waiting()
+        # The server takes what we send: that is a sign of life, too.
+        self._watchdog.hear()
+        if self._error is None:
+            self._outbox.resume()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         if self._deflate is not None:
@@ -267,344 +230,189 @@ class Dataplane(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         if self._error is not None:
             return
-        self._last_heard = self._loop.time()
+        self._watchdog.hear()
         self.wire_bytes += nbytes
         if self._deflate is not None:
             self._inflate(self._deflate.buffer[:nbytes])
             return
         self.bytes_received += nbytes
         self._framer.received(nbytes)
+        if self._before_handshake:
+            return
         self._take(self._framer.frames())
+        if self.is_compressed:
+            # The OK to COMPRESS was in it; what stood behind that is compressed already.
+            self._inflate(self._framer.rest())
 
     def eof_received(self) -> bool:
         return False
 
-    # -- receiving -------------------------------------------------------------------------------
-
-    def _inflate(self, data: bytes | memoryview) -> None:
-        """Inflate what came, in bounded steps, and never past a pause."""
+    def _inflate(self, data: bytes | memoryview = b"") -> None:
+        """Inflate what came and what was left, in bounded steps, and never past a pause."""
         deflate = self._deflate
         if deflate is None:
             return
+        deflate.push(data)
         try:
-            for inflated in deflate.inflate(data):
+            while not self._paused and self._error is None:
+                inflated = deflate.pull()
+                if not inflated:
+                    return
                 self.bytes_received += len(inflated)
                 self._take(self._framer.feed(inflated))
-                if self._error is not None or self._paused:
-                    return
         except ProtocolError as error:
             self._fail(error)
 
     def _take(self, frames: Iterable[Frame]) -> None:
-        """Route every response; the loop in which nearly all time is spent."""
+        arrivals = self.arrivals
         try:
-            fetch = self._fetches[0] if self._fetches else None
-            shape = fetch.shape if fetch is not None else None
-            for text, literals, size in frames:
-                if fetch is not None and shape is not None:
-                    match = shape.match(text)
-                    if match is not None:
-                        uid = int(match[shape.uid_group])
-                        if uid not in fetch.pending:
-                            # Dovecot answers pipelined FETCHes in turns when its output is full.
-                            fetch = self._fetch_of(uid) or fetch
-                        if uid in fetch.pending and fetch.shape is shape:
-                            fetch.pending.discard(uid)
-                            fetch.bytes_received += size
-                            self.held_bytes += size
-                            fetch.ready.append(Message(fetch.context, uid, size, match, shape, literals))
-                            continue
-                self._route(text, literals, size)
-                if self._error is not None or (self._detaching and not self._flight):
-                    break
-                fetch = self._fetches[0] if self._fetches else None
-                shape = fetch.shape if fetch is not None else None
-            self._hand_over()
+            arrivals.take(frames, self._route)
+            arrivals.hand_over(self._watchdog.heard_at)
         except (ProtocolError, SpoolError) as error:
             self._fail(error)
-        except Exception as error:  # a defect of ours must not leave a connection half read
+        except Exception as error:  # noqa: BLE001 - told to the event loop, and to everybody who waits
+            self._report(error)
             self._fail(error)
-            raise
-
-    def _fetch_of(self, uid: int) -> FetchCommand | None:
-        """The FETCH in flight that waits for a UID."""
-        for fetch in self._fetches:
-            if uid in fetch.pending:
-                return fetch
-        return None
-
-    def _hand_over(self) -> None:
-        for fetch in self._fetches:
-            if fetch.ready:
-                self._deliver(fetch)
-        held = self.held_bytes
-        if held > self.max_held_seen:
-            self.max_held_seen = held
-        if not self._paused and (held > self.max_held_bytes or self._budget.held_bytes > self._budget.limit_bytes):
+        if arrivals.is_full and not self._paused and self._error is None:
             self._pause()
 
-    def _deliver(self, fetch: FetchCommand) -> None:
-        if not fetch.first_byte_at:
-            fetch.first_byte_at = self._last_heard
-        ready, fetch.ready = fetch.ready, []
-        fetch.deliver(ready)
-
-    def _route(self, text: bytes, literals: tuple[Literal, ...], size: int) -> None:
-        """Everything that is not an answer in the expected shape."""
+    def _route(self, text: bytes, literals: tuple[Literal, ...], size: int, spooled: int) -> bool:
+        """Everything that is not an answer in the expected shape; whether to go on."""
         if not self.greeting.done():
             self.greeting.set_result(text)
-            return
-        head = text[:1]
-        if head == b"+":
-            self._continue(text)
-            return
-        if _is_fetch(text):
-            self._route_fetch(text, literals, size)
-            return
-        if head != b"*" and text.partition(b" ")[0] in self._flight:
-            self._complete(text)
-            return
+            return True
+        if text[0] == 0:
+            # NULs in front of a response are met in the wild.
+            text = text.lstrip(b"\0")
+        if text[:1] == b"+":
+            self._outbox.ask(text)
+        elif text[:1] != b"*" and (command := self._outbox.flight.get(text.partition(b" ")[0])) is not None:
+            return self._complete(command, text)
+        elif not (self.arrivals.commands and self.arrivals.answer(text, literals, size, spooled)):
+            self._untagged(text, literals)
+        return self._error is None
+
+    def _untagged(self, text: bytes, literals: tuple[Literal, ...]) -> None:
         self._owner.heard(text, literals)
-        owner = self._owner_of(text)
-        if owner is not None:
-            owner.receive(text, literals)
-        if text[:6].upper() == b"* BYE ":
+        listener = self._outbox.listener(text)
+        if listener is not None:
+            listener.receive(text, literals)
+        if _BYE.match(text):
             status = parse_response(text)
             if isinstance(status, Status):
                 self._bye = status
+                self._outbox.hold()
+                self._watchdog.rush()
+                if not self._outbox.flight:
+                    self._fail(self._farewell("connection"))
 
-    def _owner_of(self, text: bytes) -> Command | None:
-        """The command an untagged response belongs to: the one in flight alone, or the search it names."""
-        for tag, command in self._flight.items():
-            if command.company is Company.ALONE:
-                return command
-            if command.company is Company.SEARCH and b'(TAG "' + tag + b'")' in text[:80].upper():
-                return command
-        return None
-
-    def _route_fetch(self, text: bytes, literals: tuple[Literal, ...], size: int) -> None:
-        try:
-            scan = scan_fetch(text, literals)
-        except ProtocolError as error:
-            self._malformed(text, error, size)
-            return
-        fetch = self._fetch_of(scan.uid) if scan.uid is not None else None
-        if fetch is None or scan.uid is None:
-            self._owner.heard(text, literals)
-            for command in self._flight.values():
-                if command.company is Company.ALONE:
-                    command.receive(text, literals)
-            return
-        uid = scan.uid
-        found = fetch.found.setdefault(uid, {})
-        for name, span in scan.items.items():
-            found[name] = FoundItem(text, literals, span)
-        fetch.bytes_received += size
-        fetch.found_bytes[uid] = fetch.found_bytes.get(uid, 0) + size
-        self.held_bytes += size
-        if not fetch.names <= found.keys():
-            return
-        total = fetch.found_bytes.pop(uid)
-        del fetch.found[uid]
-        fetch.pending.discard(uid)
-        for name in fetch.context.fetch.body_names:
-            if found[name].is_nil:
-                fetch.malformed[uid] = Failure(uid, "no-body", f"the server sent NIL for {name}")
-                self.held_bytes -= total
-                return
-        fetch.ready.append(Message.from_items(fetch.context, uid, total, found))
-        if fetch.names <= scan.items.keys():
-            uidfetch = "UID" not in scan.items
-            fetch.shape = compile_shape(tuple(scan.items), uidfetch=uidfetch) or fetch.shape
-
-    def _malformed(self, text: bytes, error: ProtocolError, size: int) -> None:
-        """An answer that cannot be read costs its message, where the UID can still be seen, and nothing else."""
-        uid = _visible_uid(text)
-        for fetch in self._fetches:
-            if uid in fetch.pending:
-                fetch.pending.discard(uid)
-                fetch.bytes_received += size
-                self.held_bytes -= fetch.found_bytes.pop(uid, 0)
-                fetch.found.pop(uid, None)
-                fetch.malformed[uid] = Failure(uid, "malformed", str(error), text[:EXCERPT_BYTES])
-                return
-
-    def _complete(self, text: bytes) -> None:
+    def _complete(self, command: Command, text: bytes) -> bool:
+        """A tagged reply; whether what follows it is of the same kind."""
         tagged = parse_response(text)
         if not isinstance(tagged, Tagged):
             raise ProtocolError("a tagged reply was expected")
-        command = self._flight.pop(tagged.tag.encode("ascii", "replace"), None)
-        if command is None:
-            return
-        if command is self._asks:
-            self._asks = None
+        self._outbox.finish(command)
         if isinstance(command, FetchCommand):
-            command.finished_at = self._last_heard
-            command.paused_seconds = self._paused_total - command.paused_at_start
-            if command.ready:
-                self._deliver(command)
-            self._fetches.remove(command)
-            self.held_bytes -= sum(command.found_bytes.values())
-            command.found.clear()
+            self.arrivals.finish(command, self._watchdog.heard_at, self._watchdog.paused_seconds)
+        command.reply = text
         self._owner.completed(command, tagged)
+        switched = command is self._switch and tagged.status == "OK"
+        if command is self._switch:
+            self._switch = None
+        if switched:
+            self._begin_switch(command)
         command.complete(tagged)
-        if self._detaching and not self._flight and self._transport is not None:
-            # What follows the OK is of another kind (TLS, DEFLATE): it must stay where it is.
-            self._transport.pause_reading()
+        self._outbox.proceed()
+        if self._bye is not None and not self._outbox.flight and command.name != "LOGOUT":
+            self._fail(self._farewell("connection"))
+        return self._error is None and not switched
+
+    def _begin_switch(self, command: Command) -> None:
+        if command.name == "STARTTLS":
+            self._before_handshake = True
+            self._outbox.hold()
+            if self._transport is not None:
+                self._transport.pause_reading()
         else:
-            self._send_waiting()
+            self._deflate = self._outbox.deflate = Deflate()
 
-    def _continue(self, text: bytes) -> None:
-        if self._asks is None:
-            return
-        parsed = parse_response(text)
-        line = parsed.text if isinstance(parsed, Continuation) else ""
-        piece = self._asks.next_piece(line.encode("utf-8", "surrogateescape"))
-        if piece is not None:
-            self._write(piece)
-        if not self._asks.pieces and not self._asks.keeps_asking:
-            self._asks = None
-            self._send_waiting()
+    def _open_spool(self, size: int) -> SpoolFile:
+        self.arrivals.spooling(size)
+        return SpoolFile(size, self._options.spool_dir)
 
-    # -- sending ---------------------------------------------------------------------------------
-
-    def _send_waiting(self) -> None:
-        while self._waiting and self._asks is None and not self._write_paused and self._error is None:
-            command = self._waiting[0]
-            if command.company is Company.ALONE:
-                if self._flight:
-                    return
-            elif any(other.company is Company.ALONE for other in self._flight.values()):
-                return
-            self._waiting.popleft()
-            self._send(command)
-
-    def _send(self, command: Command) -> None:
+    def _starting(self, command: Command) -> None:
+        """A command is about to be written."""
         now = self._loop.time()
-        if not self._flight:
-            self._last_heard = now
+        if len(self._outbox.flight) == 1:
+            # The silence before it was nobody's fault.
+            self._watchdog.heard_at = now
         command.started_at = now
-        self._owner.sending(command)
-        self._flight[command.tag] = command
         if isinstance(command, FetchCommand):
-            self._fetches.append(command)
-            command.paused_at_start = self._paused_total
-        first = command.pieces.pop(0)
-        if command.pieces or command.keeps_asking:
-            self._asks = command
-        self._write(command.tag + b" " + first)
-        self._watch()
+            command.paused_at_start = self._watchdog.paused_seconds
+            self.arrivals.commands.append(command)
+        self._owner.sending(command)
 
-    def _write(self, data: bytes) -> None:
-        if self._transport is None or self._error is not None:
-            return
-        self._transport.write(self._deflate.deflate(data) if self._deflate is not None else data)
+    def _patience(self) -> float | None:
+        if self._outbox.is_empty:
+            return None
+        if self._bye is not None:
+            return min(BYE_SECONDS, self._options.stall_timeout_seconds)
+        if self._framer.partial or self.arrivals.has_begun:
+            return self._options.stall_timeout_seconds
+        own = [c.quiet_seconds for c in self._outbox.flight.values() if c.quiet_seconds is not None]
+        return max(own) if own else self._options.command_timeout_seconds
 
-    # -- time, pauses and the end ----------------------------------------------------------------
+    def _timed_out(self, patience: float) -> None:
+        name = next((command.name for command in self._outbox.flight.values()), "connection")
+        self._fail(CommandTimeout(name, timeout_seconds=patience) if self._bye is None else self._farewell(name))
 
-    def _watch(self) -> None:
-        if self._timer is None and self._error is None and not self._paused and self._flight:
-            self._timer = self._loop.call_later(self._patience(), self._check_time)
-
-    def _patience(self) -> float:
-        if self._framer.partial or any(fetch.first_byte_at for fetch in self._fetches):
-            return self.stall_timeout_seconds
-        quiet = [c.quiet_seconds for c in self._flight.values() if c.quiet_seconds is not None]
-        return max(quiet) if quiet else self.command_timeout_seconds
-
-    def _check_time(self) -> None:
-        self._timer = None
-        if self._error is not None or self._paused or not self._flight:
-            return
-        patience = self._patience()
-        silent = self._loop.time() - self._last_heard
-        if silent >= patience:
-            command = next(iter(self._flight.values()))
-            self._fail(CommandTimeout(command.name, timeout_seconds=patience))
-            return
-        self._timer = self._loop.call_later(patience - silent, self._check_time)
+    def _farewell(self, name: str) -> ServerBye:
+        """What the server's BYE means for a command."""
+        assert self._bye is not None
+        return ServerBye(name, code_words(self._bye.code), self._bye.text)
 
     def _pause(self) -> None:
         self._paused = True
-        self._paused_since = self._loop.time()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._watchdog.pause()
         if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
 
-    def _resume_if_possible(self) -> None:
-        if (
-            not self._paused
-            or self._error is not None
-            or self.held_bytes > self.max_held_bytes // 2
-            or self._budget.held_bytes > self._budget.limit_bytes // 2
-        ):
+    def _resume(self) -> None:
+        if self._error is not None:
             return
         self._paused = False
-        self._last_heard = self._loop.time()
-        self._paused_total += self._last_heard - self._paused_since
-        if self._deflate is not None and self._deflate.has_more:
+        self._watchdog.resume()
+        if self._deflate is not None:
             # Called from a release, maybe deep in a handler: what is left to inflate waits its turn.
-            self._loop.call_soon(self._inflate, b"")
+            self._loop.call_soon(self._inflate)
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
-        self._watch()
 
     def _fail(self, error: BaseException) -> None:
         if self._error is not None:
             return
         self._error = error
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._watchdog.stop()
         if self._transport is not None:
             self._transport.abort()
         self._framer.close()
-        now = self._loop.time()
-        commands = [*self._flight.values(), *self._waiting]
-        self._flight.clear()
-        self._waiting.clear()
-        for fetch in self._fetches:
-            fetch.finished_at = now
-            fetch.paused_seconds = self._paused_total - fetch.paused_at_start
-            if fetch.ready:
-                self._deliver(fetch)
-            fetch.found.clear()
-        self._fetches.clear()
-        self._asks = None
+        now, paused = self._loop.time(), self._watchdog.paused_seconds
+        commands = self._outbox.drain()
+        try:
+            for fetch in tuple(self.arrivals.commands):
+                self.arrivals.finish(fetch, now, paused)
+        except Exception as defect:  # noqa: BLE001 - told to the event loop; the commands must hear of the end
+            self._report(defect)
         for command in commands:
-            command.fail(_for_command(error, command))
+            command.fail(as_error_of(command.name, error))
         if not self.greeting.done():
             self.greeting.set_exception(error)
+            # Where nobody waits for it any more, it is no one's news.
             self.greeting.exception()
         self._owner.lost(error)
 
-    def _open_spool(self, size: int) -> SpoolFile:
-        return SpoolFile(size, self._spool_dir, self._budget)
-
-
-def _for_command(error: BaseException, command: Command) -> BaseException:
-    """The error as this command's owner should see it."""
-    if isinstance(error, ServerBye):
-        return ServerBye(command.name, error.code, error.text)
-    if isinstance(error, ImapipeError):
-        return error
-    lost = ConnectionLost(f"the connection was ended by {type(error).__name__}")
-    lost.__cause__ = error
-    return lost
-
-
-def _is_fetch(text: bytes) -> bool:
-    words = text[:64].split(b" ", 3)
-    return len(words) > 3 and words[2].upper() in (b"FETCH", b"UIDFETCH") and words[1].isdigit()
-
-
-def _visible_uid(text: bytes) -> int:
-    """The UID of an answer that cannot be parsed, if it stands at its beginning; 0 otherwise."""
-    words = text[:128].replace(b"(", b" ").split()
-    if len(words) > 2 and words[2].upper() == b"UIDFETCH" and words[1].isdigit():
-        return int(words[1])
-    if len(words) > 4 and words[3].upper() == b"UID" and words[4].strip(b")").isdigit():
-        return int(words[4].strip(b")"))
-    return 0
+    def _report(self, error: Exception) -> None:
+        """A defect in our own code, or in what it calls with messages."""
+        self._loop.call_exception_handler(
+            {"message": "imapipe: what takes the messages of a connection failed", "exception": error, "protocol": self}
+        )

@@ -23,7 +23,8 @@ from imapipe.net.authentication import Credentials
 from imapipe.net.bridge import BridgedIMAP4
 from imapipe.net.command import Command
 from imapipe.net.connection import Connection
-from imapipe.net.dataplane import MAX_HELD_BYTES, MAX_SPOOL_BYTES, Dataplane
+from imapipe.net.dataplane import Dataplane
+from imapipe.net.options import MAX_HELD_BYTES, MAX_SPOOL_BYTES, SPOOL_ABOVE, PlaneOptions
 from imapipe.net.session import Session
 from imapipe.net.signals import is_refusal, status_error
 from imapipe.wire.framing import Limits
@@ -48,11 +49,24 @@ class DialOptions:
     identify: Mapping[str, str] | None = None
     uidonly: bool | None = None
     max_held_bytes: int = MAX_HELD_BYTES
-    spool_above: int = 1024 * 1024
+    spool_above: int = SPOOL_ABOVE
     spool_dir: str | None = None
     max_spool_bytes: int = MAX_SPOOL_BYTES
     limits: Limits = field(default_factory=Limits)
     max_age_seconds: float = 3600.0
+
+    @property
+    def plane(self) -> PlaneOptions:
+        """What each connection may take."""
+        return PlaneOptions(
+            command_timeout_seconds=self.command_timeout_seconds,
+            stall_timeout_seconds=self.stall_timeout_seconds,
+            max_held_bytes=self.max_held_bytes,
+            spool_above=self.spool_above,
+            spool_dir=self.spool_dir,
+            max_spool_bytes=self.max_spool_bytes,
+            limits=self.limits,
+        )
 
     def check(self) -> None:
         """Refuse what can be refused before anything is sent. Raises ValueError."""
@@ -81,22 +95,20 @@ async def dial(options: DialOptions, *, slow_link: bool = False) -> Connection:
     """
     account = options.account
     session = Session()
-    plane = Dataplane(
-        owner=session,
-        command_timeout_seconds=options.command_timeout_seconds,
-        stall_timeout_seconds=options.stall_timeout_seconds,
-        max_held_bytes=options.max_held_bytes,
-        spool_above=options.spool_above,
-        spool_dir=options.spool_dir,
-        max_spool_bytes=options.max_spool_bytes,
-        limits=options.limits,
-    )
+    plane = Dataplane(session, options.plane)
 
     async def opening() -> None:
         await _open_transport(plane, options)
         _greet(session, await plane.greeting, account)
 
-    imap = BridgedIMAP4(plane, session, opening, options.command_timeout_seconds)
+    imap = BridgedIMAP4(
+        plane,
+        session,
+        opening,
+        host=account.host,
+        port=account.port,
+        timeout_seconds=options.command_timeout_seconds,
+    )
     try:
         async with asyncio.timeout(options.connect_timeout_seconds):
             await imap.opened()
@@ -228,6 +240,8 @@ def _explain(error: BaseException, options: DialOptions) -> BaseException:
         return ConnectionFailed("the host name is not known; check its spelling", host=host, port=port)
     if isinstance(error, OSError):
         if error.errno == errno.ECONNREFUSED:
-            return ConnectionFailed("the port refused it; check the port, and that the server runs", host=host, port=port)
+            return ConnectionFailed(
+                "the port refused it; check the port, and that the server runs", host=host, port=port
+            )
         return ConnectionFailed(error.strerror or str(error), host=host, port=port)
     return error

@@ -155,7 +155,9 @@ class ConnectionPool:
         return self._closed
 
     @asynccontextmanager
-    async def lease(self, mailbox: str | None = None, *, timeout_seconds: float | None = None) -> AsyncIterator[Connection]:
+    async def lease(
+        self, mailbox: str | None = None, *, timeout_seconds: float | None = None
+    ) -> AsyncIterator[Connection]:
         """`take` and `give_back` around a block."""
         connection = await self.take(mailbox, timeout_seconds=timeout_seconds)
         try:
@@ -391,7 +393,7 @@ class ConnectionPool:
             if is_throttle_text(text) or throttled:
                 self.events.emit(Throttle(kind, text))
 
-        connection.session.on_lost = lost
+        connection.session.lost_listeners.append(lost)
         connection.session.on_status = status
 
     def _discard(self, connection: Connection) -> None:

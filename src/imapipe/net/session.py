@@ -5,14 +5,15 @@ of a user's own commands on a leased connection. So nobody else keeps a copy tha
 
 Invariants:
 
-- While SELECT or EXAMINE is under way, what is heard belongs to the new mailbox. When it is refused, no
-  mailbox is selected (RFC 9051 §6.3.2).
-- Capabilities are forgotten after login and STARTTLS unless the reply itself carries them.
+- While SELECT or EXAMINE is under way, what is heard belongs to the new mailbox, unless `[CLOSED]` says that it was
+  about the old one. When it is refused, no mailbox is selected (RFC 9051 §6.3.2).
+- Capabilities are forgotten after login unless the server tells them with it, and always after STARTTLS.
 - `unknown_commands` is raised by anything whose effect on this state we do not know.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -38,6 +39,12 @@ _FOLLOWED = frozenset(
     """APPEND AUTHENTICATE CAPABILITY CHECK CLOSE COMPRESS COPY CREATE DELETE ENABLE EXAMINE EXPUNGE FETCH GETQUOTA
     GETQUOTAROOT ID IDLE LIST LOGIN LOGOUT LSUB MOVE MYRIGHTS NAMESPACE NOOP RENAME SEARCH SELECT SORT STARTTLS STATUS
     STORE SUBSCRIBE THREAD UIDBATCHES UNSELECT UNSUBSCRIBE""".split()
+)
+
+# A SEARCH answer of megabytes, or the FETCH data of a user's own command, is not for us.
+_ABOUT_STATE = re.compile(
+    rb"[\0 ]*(?:\* *)?(?:OK|NO|BAD|BYE|PREAUTH|\[|CAPABILITY|ENABLED|FLAGS|VANISHED|\d+ +(?:EXISTS|EXPUNGE))",
+    re.IGNORECASE,
 )
 
 # Commands that take RETURN (SAVE).
@@ -89,8 +96,10 @@ class Session:
         selected: The selected mailbox, or None.
         alerts: Texts of `[ALERT]`, which a person should see (at most 20).
         unknown_commands: How many commands were sent whose effect is not followed here.
-        server_id: The answer to ID.
-        on_lost: Called when the connection has ended.
+        greeted: Whether the greeting was read.
+        error: Why the connection ended, or None while it lives.
+        lost_listeners: Called when the connection has ended.
+        on_status: Called for every status, tagged or not, with its kind, code and text.
     """
 
     capabilities: frozenset[str] = frozenset()
@@ -101,7 +110,7 @@ class Session:
     selected: SelectedMailbox | None = None
     alerts: list[str] = field(default_factory=list)
     unknown_commands: int = 0
-    on_lost: Callable[[BaseException], None] | None = None
+    lost_listeners: list[Callable[[BaseException], None]] = field(default_factory=list)
     on_status: Callable[[str, Code | None, str], None] | None = None
     error: BaseException | None = None
     _selecting: SelectedMailbox | None = None
@@ -120,7 +129,9 @@ class Session:
         self._capabilities_told = False
 
     def heard(self, text: bytes, literals: tuple[Literal, ...]) -> None:
-        """An untagged response."""
+        """An untagged response; those that say nothing of the state are not even parsed."""
+        if not _ABOUT_STATE.match(text):
+            return
         try:
             response = parse_response(text, literals)
         except ProtocolError:
@@ -153,15 +164,16 @@ class Session:
         """A tagged reply."""
         name = _verb(command.name)
         ok = tagged.status == "OK"
-        if ok and name in ("LOGIN", "AUTHENTICATE", "STARTTLS"):
-            self.logged_in = self.logged_in or name != "STARTTLS"
+        if ok and name == "STARTTLS":
+            # What was said before the handshake could be anybody's (RFC 9051 §6.2.1).
+            self.capabilities = frozenset()
+        elif ok and name in ("LOGIN", "AUTHENTICATE"):
+            self.logged_in = True
             if not self._capabilities_told:
                 self.capabilities = frozenset()
         self._heard_status(tagged.status, tagged.code, tagged.text)
         if name in ("SELECT", "EXAMINE"):
             self.selected = self._selecting if ok else None
-            if self.selected is not None and tagged.code is not None and tagged.code.name == "READ-ONLY":
-                self.selected.read_only = True
             self._selecting = None
         elif ok and name in ("CLOSE", "UNSELECT"):
             self.selected = None
@@ -172,8 +184,8 @@ class Session:
     def lost(self, error: BaseException) -> None:
         """The connection has ended."""
         self.error = error
-        if self.on_lost is not None:
-            self.on_lost(error)
+        for listener in self.lost_listeners:
+            listener(error)
 
     def _heard_status(self, kind: str, code: Code | None, text: str) -> None:
         if self.on_status is not None:
@@ -189,6 +201,11 @@ class Session:
             del self.alerts[:-20]
         elif mailbox is None:
             return
+        elif code.name == "CLOSED" and self._selecting is not None:
+            # What came before it was about the mailbox that was left (RFC 9051 §7.1).
+            self._selecting = SelectedMailbox(mailbox.name, read_only=mailbox.read_only)
+        elif code.name == "READ-ONLY":
+            mailbox.read_only = True
         elif code.name == "UIDVALIDITY":
             mailbox.uidvalidity = code.uidvalidity or 0
         elif code.name == "UIDNEXT":

@@ -8,7 +8,15 @@ from __future__ import annotations
 
 import re
 
-from imapipe.errors import CommandBad, CommandError, CommandNo, Throttled
+from imapipe.errors import (
+    CommandBad,
+    CommandError,
+    CommandNo,
+    ConnectionLost,
+    ImapipeError,
+    ServerBye,
+    Throttled,
+)
 from imapipe.wire.response import Code, Tagged
 
 # Exchange Online: "Request is throttled. Suggested Backoff Time: 299961 milliseconds".
@@ -44,6 +52,17 @@ def status_error(command: str, status: str, code: Code | None, text: str) -> Com
     if status == "BAD":
         return CommandBad(command, code_text, text)
     return CommandNo(command, code_text, text)
+
+
+def as_error_of(command: str, error: BaseException) -> BaseException:
+    """What ended a connection, as the owner of one of its commands should see it."""
+    if isinstance(error, ServerBye):
+        return ServerBye(command, error.code, error.text)
+    if isinstance(error, ImapipeError):
+        return error
+    lost = ConnectionLost(f"the connection was ended by {type(error).__name__}")
+    lost.__cause__ = error
+    return lost
 
 
 def code_words(code: Code | None) -> str:

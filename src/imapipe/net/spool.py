@@ -1,10 +1,8 @@
 """Large literals in anonymous temporary files.
 
-A file has no name (it is unlinked when made), so nothing is left behind whatever happens to the process. It is
-closed when the last holder of its `SpooledFile` goes away. Reads use `pread`, so any number of readers
-share one descriptor without sharing a position.
-
-`SpoolBudget` counts the bytes on disk of one connection; the data plane stops reading above its limit.
+A file has no name (or one that is gone as soon as it is made), so nothing is left behind whatever happens to
+the process. It is closed when the last holder of its `SpooledFile` goes away, in whichever thread that is. Any
+number of readers share one file without sharing a position.
 """
 
 from __future__ import annotations
@@ -12,75 +10,78 @@ from __future__ import annotations
 import io
 import os
 import tempfile
-from collections.abc import Callable
-from typing import BinaryIO, cast
+import threading
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from imapipe.errors import SpoolError
 
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
-class SpoolBudget:
-    """The bytes that spooled literals of one connection hold on disk.
-
-    Attributes:
-        held_bytes: What they hold now.
-        limit_bytes: Above it reading pauses.
-        freed: Called after bytes were given back, or None.
-    """
-
-    __slots__ = ("freed", "held_bytes", "limit_bytes")
-
-    def __init__(self, limit_bytes: int) -> None:
-        self.limit_bytes = limit_bytes
-        self.held_bytes = 0
-        self.freed: Callable[[], None] | None = None
-
-    def give_back(self, count: int) -> None:
-        """A spooled literal is gone."""
-        self.held_bytes -= count
-        if self.freed is not None:
-            self.freed()
+READ_BYTES = 256 * 1024
 
 
-class _Descriptor:
-    """Owns a file descriptor and its share of the budget; closes both when the last holder is gone."""
+class _Store:
+    """Owns a temporary file; closes it when the last holder is gone."""
 
-    __slots__ = ("budget", "number", "size")
+    __slots__ = ("_file", "_lock", "size")
 
-    def __init__(self, number: int, size: int, budget: SpoolBudget) -> None:
-        self.number = number
+    def __init__(self, size: int, folder: str | None) -> None:
         self.size = size
-        self.budget = budget
-        budget.held_bytes += size
+        self._lock = threading.Lock()
+        self._file = tempfile.TemporaryFile(buffering=0, prefix="imapipe-", dir=folder)
 
     def __del__(self) -> None:
-        os.close(self.number)
-        self.budget.give_back(self.size)
+        # Missing where the file could not be made.
+        if hasattr(self, "_file"):
+            self._file.close()
+
+    def write(self, data: memoryview) -> int:
+        return self._file.write(data)
+
+    def read(self, count: int, position: int) -> bytes:
+        if hasattr(os, "pread"):
+            return os.pread(self._file.fileno(), count, position)
+        with self._lock:
+            self._file.seek(position)
+            return self._file.read(count)
+
+    def read_into(self, view: memoryview, position: int) -> int:
+        if hasattr(os, "preadv"):
+            return os.preadv(self._file.fileno(), [view], position)
+        with self._lock:
+            self._file.seek(position)
+            return self._file.readinto(view)
 
 
 class SpooledFile:
     """A finished literal on disk (`wire.literal.SpooledLiteral`)."""
 
-    __slots__ = ("_descriptor",)
+    __slots__ = ("_store",)
 
-    def __init__(self, descriptor: _Descriptor) -> None:
-        self._descriptor = descriptor
+    def __init__(self, store: _Store) -> None:
+        self._store = store
 
     def __len__(self) -> int:
-        return self._descriptor.size
+        return self._store.size
 
     def open(self) -> BinaryIO:
         """A new buffered reader at the first byte; it keeps the file alive."""
-        return cast(BinaryIO, io.BufferedReader(_Reader(self._descriptor), 256 * 1024))
+        return cast(BinaryIO, io.BufferedReader(_Reader(self._store), READ_BYTES))
 
     def read(self) -> bytes:
-        """All bytes, in memory."""
-        descriptor = self._descriptor
+        """All bytes, in memory.
+
+        Raises:
+            SpoolError: The file cannot be read, or is short.
+        """
+        store = self._store
         try:
-            data = os.pread(descriptor.number, descriptor.size, 0)
-            while len(data) < descriptor.size:
-                more = os.pread(descriptor.number, descriptor.size - len(data), len(data))
+            data = store.read(store.size, 0)
+            while len(data) < store.size:
+                more = store.read(store.size - len(data), len(data))
                 if not more:
-                    raise SpoolError(f"the temporary file of a body is short: {len(data)} of {descriptor.size} bytes")
+                    raise SpoolError(f"the temporary file of a body is short: {len(data)} of {store.size} bytes")
                 data += more
         except OSError as error:
             if isinstance(error, SpoolError):
@@ -92,8 +93,8 @@ class SpooledFile:
 class _Reader(io.RawIOBase):
     """One reader of a spooled file, with a position of its own."""
 
-    def __init__(self, descriptor: _Descriptor) -> None:
-        self._descriptor = descriptor
+    def __init__(self, store: _Store) -> None:
+        self._store = store
         self._position = 0
 
     def readable(self) -> bool:
@@ -103,42 +104,51 @@ class _Reader(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._descriptor.size}[whence]
-        self._position = max(0, base + offset)
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._store.size}[whence]
+        if base + offset < 0:
+            raise ValueError("a position before the first byte")
+        self._position = base + offset
         return self._position
 
     def tell(self) -> int:
         return self._position
 
-    def readinto(self, buffer: object) -> int:
-        view = memoryview(buffer)  # type: ignore[arg-type]  # the buffer protocol has no type before 3.12
-        count = os.preadv(self._descriptor.number, [view], self._position)
+    def readinto(self, buffer: Buffer) -> int:
+        count = self._store.read_into(memoryview(buffer).cast("B"), self._position)
         self._position += count
         return count
 
 
 class SpoolFile:
-    """A literal on its way to disk (`wire.framing.SpoolWriter`)."""
+    """A literal on its way to disk (`wire.framing.SpoolWriter`).
 
-    __slots__ = ("_descriptor",)
+    Args:
+        size: How many bytes are to come.
+        folder: Where the file is made; None is the system's folder for temporary files.
 
-    def __init__(self, size: int, folder: str | None, budget: SpoolBudget) -> None:
+    Raises:
+        SpoolError: No file can be made there.
+    """
+
+    __slots__ = ("_store",)
+
+    def __init__(self, size: int, folder: str | None) -> None:
         try:
-            if hasattr(os, "O_TMPFILE"):
-                number = _open_unnamed(folder or tempfile.gettempdir())
-            else:
-                number = _open_unlinked(folder)
+            self._store: _Store | None = _Store(size, folder)
         except OSError as error:
             where = folder or tempfile.gettempdir()
             raise SpoolError(f"no temporary file for a large body in {where}: {error.strerror}") from error
-        self._descriptor: _Descriptor | None = _Descriptor(number, size, budget)
 
     def write(self, data: memoryview) -> None:
-        """Append; raises SpoolError where the disk is full."""
-        assert self._descriptor is not None
+        """Append bytes.
+
+        Raises:
+            SpoolError: The disk is full, or fails.
+        """
+        assert self._store is not None
         try:
             while data:
-                data = data[os.write(self._descriptor.number, data) :]
+                data = data[self._store.write(data) :]
         except OSError as error:
             raise SpoolError(
                 f"a large body could not be written to a temporary file: {error.strerror}; "
@@ -147,27 +157,11 @@ class SpoolFile:
 
     def finish(self) -> SpooledFile:
         """All bytes are there."""
-        assert self._descriptor is not None
-        finished = SpooledFile(self._descriptor)
-        self._descriptor = None
+        assert self._store is not None
+        finished = SpooledFile(self._store)
+        self._store = None
         return finished
 
     def discard(self) -> None:
         """The rest will not come."""
-        self._descriptor = None
-
-
-def _open_unnamed(folder: str) -> int:
-    try:
-        return os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        # Some file systems (and old overlay mounts) know no O_TMPFILE and say so in different ways.
-        if error.errno is None or not os.path.isdir(folder):  # noqa: PTH112
-            raise
-        return _open_unlinked(folder)
-
-
-def _open_unlinked(folder: str | None) -> int:
-    number, path = tempfile.mkstemp(prefix="imapipe-", dir=folder)
-    os.unlink(path)  # noqa: PTH108
-    return number
+        self._store = None

@@ -112,8 +112,7 @@ class Flight:
             self._inbox.put(self, messages)
             return
         self._gathered.extend(messages)
-        plane = self._connection.plane
-        if plane.held_bytes >= plane.max_held_bytes // 2:
+        if self._connection.plane.arrivals.is_half_full:
             # The consumer takes whole batches; without a cut here reading would stop and never go on.
             self.hand_over()
 
@@ -143,7 +142,7 @@ class Flight:
 
     def _release(self, message: Message) -> None:
         self.bytes_received += message.wire_size
-        self._connection.plane.release(message.wire_size)
+        self._connection.plane.release(message.wire_size, message.spooled_size)
         self._unsettled -= 1
         if not self._unsettled and self._landed is not None and not self._landed.done():
             self._landed.set_result(None)

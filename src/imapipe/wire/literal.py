@@ -7,6 +7,7 @@ sit in a temporary file.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import BinaryIO, Protocol, TypeAlias
 
 
@@ -36,3 +37,12 @@ def literal_bytes(literal: Literal) -> bytes:
     if isinstance(literal, bytearray):
         return bytes(literal)
     return literal.read()
+
+
+def spooled_bytes(literals: Sequence[Literal]) -> int:
+    """How many bytes of these literals are kept outside memory."""
+    count = 0
+    for literal in literals:
+        if type(literal) is not bytes and type(literal) is not bytearray:
+            count += len(literal)
+    return count

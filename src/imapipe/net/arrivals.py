@@ -1,0 +1,245 @@
+"""What arrives for the FETCHes in flight: whose it is, when a message is whole, how much is held.
+
+Invariants:
+
+- An answer goes to the command in flight that asked for its UID and has not got it yet, whatever the order. A message
+  is handed over once every item asked for is there; items that come apart are joined by UID. An answer without UID,
+  or for a UID that nobody waits for, is unsolicited and never counts.
+- Held is what was handed over and not released, in memory and in temporary files apart. Nothing else is: only what
+  can be released may stop the reading, or it would never go on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
+
+from imapipe.errors import ProtocolError, ResponseTooLarge
+from imapipe.models.batch import Failure
+from imapipe.models.message import FoundItem, Message
+from imapipe.net.command import FetchCommand
+from imapipe.wire.fetch import scan_fetch
+from imapipe.wire.fetch_request import Shape, compile_shape
+from imapipe.wire.framing import Frame
+from imapipe.wire.literal import Literal
+
+EXCERPT_BYTES = 1024
+
+Route: TypeAlias = Callable[[bytes, tuple[Literal, ...], int, int], bool]
+"""What to do with a response that has not the expected shape: text, literals, its bytes, those of them that were
+spooled. False stops the taking."""
+
+_NOTHING = re.compile(rb"(?!)")
+_FETCH = re.compile(rb"[\0 ]*(?:\* *)?\d+ +(?:UID)?FETCH *\(", re.IGNORECASE)
+_VISIBLE_UID = re.compile(
+    rb"[\0 ]*(?:\* *)?(?:(\d{1,10}) +UIDFETCH *\(|\d+ +FETCH *\([^\"\r\n]{0,100}?\bUID +(\d{1,10})\b)", re.IGNORECASE
+)
+
+
+class Arrivals:
+    """The receiving half of the FETCHes in flight.
+
+    Args:
+        max_held_bytes: Bytes in memory above which it is full.
+        max_spool_bytes: Bytes in temporary files above which it is full.
+        max_partial_bytes: Bytes of messages that are not whole yet, above which the server is not believed.
+
+    Attributes:
+        commands: The FETCHes in flight, in the order of sending.
+        held_bytes: Bytes handed over and not released, in memory.
+        spooled_bytes: The same in temporary files.
+        max_held_seen: The most `held_bytes` has been.
+    """
+
+    __slots__ = (
+        "_frame_spooled",
+        "_max_partial_bytes",
+        "_partial_bytes",
+        "commands",
+        "held_bytes",
+        "max_held_bytes",
+        "max_held_seen",
+        "max_spool_bytes",
+        "spooled_bytes",
+    )
+
+    def __init__(self, max_held_bytes: int, max_spool_bytes: int, max_partial_bytes: int) -> None:
+        self.max_held_bytes = max_held_bytes
+        self.max_spool_bytes = max_spool_bytes
+        self._max_partial_bytes = max_partial_bytes
+        self._partial_bytes = 0
+        self._frame_spooled = 0
+        self.commands: list[FetchCommand] = []
+        self.held_bytes = 0
+        self.spooled_bytes = 0
+        self.max_held_seen = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether more is held than may be."""
+        return self.held_bytes > self.max_held_bytes or self.spooled_bytes > self.max_spool_bytes
+
+    @property
+    def is_half_full(self) -> bool:
+        """Whether more than half of what may be is held, in memory or in files."""
+        return self.held_bytes > self.max_held_bytes // 2 or self.spooled_bytes > self.max_spool_bytes // 2
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the answer to a FETCH in flight has begun."""
+        return any(command.first_byte_at for command in self.commands)
+
+    def spooling(self, size: int) -> None:
+        """A literal of the response under way goes to a temporary file."""
+        self._frame_spooled += size
+
+    def take(self, frames: Iterable[Frame], route: Route) -> None:
+        """Take the answers among the responses, give the others to `route`: the loop that takes nearly all the time.
+
+        Raises:
+            ProtocolError, SpoolError: What `frames` or `route` raise.
+        """
+        fetch: FetchCommand | None = None
+        shape: Shape | None = None
+        match_shape, uid_group = _NOTHING.match, 0
+        pending: set[int] = set()
+        ready: list[Message] = []
+        stale = True
+        held = received = 0
+        try:
+            for text, literals, size in frames:
+                if stale:
+                    stale = False
+                    fetch = self.commands[0] if self.commands else None
+                    shape = fetch.shape if fetch is not None else None
+                    if fetch is not None and shape is not None:
+                        match_shape, uid_group, pending, ready = (
+                            shape.match,
+                            shape.uid_group,
+                            fetch.pending,
+                            fetch.ready,
+                        )
+                if fetch is not None and shape is not None:
+                    match = match_shape(text)
+                    if match is not None:
+                        uid = int(match[uid_group])
+                        if uid not in pending:
+                            # Dovecot answers pipelined FETCHes in turns when its output is full.
+                            other = self.waiting_for(uid)
+                            if other is not None and other.shape is shape:
+                                fetch.bytes_received += received
+                                received = 0
+                                fetch, pending, ready = other, other.pending, other.ready
+                        if uid in pending:
+                            pending.remove(uid)
+                            received += size
+                            held += size
+                            if literals and self._frame_spooled:
+                                held -= self._frame_spooled
+                                self.spooled_bytes += self._frame_spooled
+                                self._frame_spooled = 0
+                            ready.append(Message(fetch.context, uid, size, match, shape, literals))
+                            continue
+                    fetch.bytes_received += received
+                    received = 0
+                stale = True
+                spooled, self._frame_spooled = self._frame_spooled, 0
+                if not route(text, literals, size, spooled):
+                    return
+        finally:
+            if fetch is not None:
+                fetch.bytes_received += received
+            self.held_bytes += held
+
+    def answer(self, text: bytes, literals: tuple[Literal, ...], size: int, spooled: int) -> bool:
+        """Take a response of another shape; False when it is no answer to a FETCH in flight.
+
+        Raises:
+            ResponseTooLarge: Too much of messages that do not become whole.
+        """
+        if not _FETCH.match(text):
+            return False
+        try:
+            scan = scan_fetch(text, literals)
+        except ProtocolError as error:
+            return self._malformed(text, error, size)
+        fetch = self.waiting_for(scan.uid) if scan.uid is not None else None
+        if fetch is None or scan.uid is None:
+            return False
+        uid = scan.uid
+        found = fetch.found.setdefault(uid, {})
+        for name, span in scan.items.items():
+            found[name] = FoundItem(text, literals, span)
+        fetch.bytes_received += size
+        bytes_before, spooled_before = fetch.found_bytes.get(uid, (0, 0))
+        size_of_all, spooled_of_all = size + bytes_before, spooled + spooled_before
+        if not fetch.names <= found.keys():
+            fetch.found_bytes[uid] = size_of_all, spooled_of_all
+            self._partial_bytes += size
+            if self._partial_bytes > self._max_partial_bytes:
+                raise ResponseTooLarge(
+                    "messages that are not whole", size=self._partial_bytes, limit=self._max_partial_bytes
+                )
+            return True
+        self._forget_partial(fetch, uid)
+        fetch.pending.discard(uid)
+        for name in fetch.context.fetch.body_names:
+            if found[name].is_nil:
+                fetch.malformed[uid] = Failure(uid, "no-body", f"the server sent NIL for {name}")
+                return True
+        self.held_bytes += size_of_all - spooled_of_all
+        self.spooled_bytes += spooled_of_all
+        fetch.ready.append(Message.from_items(fetch.context, uid, size_of_all, found))
+        if fetch.names <= scan.items.keys():
+            # The server's own order of the items: what follows is recognised at once.
+            fetch.shape = compile_shape(tuple(scan.items), uidfetch="UID" not in scan.items) or fetch.shape
+        return True
+
+    def waiting_for(self, uid: int) -> FetchCommand | None:
+        """The FETCH in flight that waits for a UID."""
+        for command in self.commands:
+            if uid in command.pending:
+                return command
+        return None
+
+    def hand_over(self, now: float) -> None:
+        """Give the messages that are whole to those who asked for them."""
+        if self.held_bytes > self.max_held_seen:
+            self.max_held_seen = self.held_bytes
+        for command in self.commands:
+            if command.ready:
+                self._deliver(command, now)
+
+    def finish(self, command: FetchCommand, now: float, paused_seconds: float) -> None:
+        """A FETCH is over: hand over what is whole, forget what is not."""
+        command.finished_at = now
+        command.paused_seconds = paused_seconds - command.paused_at_start
+        self.commands.remove(command)
+        for uid in tuple(command.found):
+            self._forget_partial(command, uid)
+        if command.ready:
+            self._deliver(command, now)
+
+    def _deliver(self, command: FetchCommand, now: float) -> None:
+        if not command.first_byte_at:
+            command.first_byte_at = now
+        ready, command.ready = command.ready, []
+        command.deliver(ready)
+
+    def _forget_partial(self, command: FetchCommand, uid: int) -> None:
+        command.found.pop(uid, None)
+        self._partial_bytes -= command.found_bytes.pop(uid, (0, 0))[0]
+
+    def _malformed(self, text: bytes, error: ProtocolError, size: int) -> bool:
+        """An answer that cannot be read costs its message, where the UID can still be seen, and nothing else."""
+        match = _VISIBLE_UID.match(text)
+        uid = int(match[1] or match[2]) if match is not None else 0
+        command = self.waiting_for(uid)
+        if command is None:
+            return False
+        command.pending.discard(uid)
+        command.bytes_received += size
+        self._forget_partial(command, uid)
+        command.malformed[uid] = Failure(uid, "malformed", str(error), text[:EXCERPT_BYTES])
+        return True

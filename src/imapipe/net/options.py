@@ -1,0 +1,34 @@
+"""What a connection may take: time, memory, disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from imapipe.wire.framing import Limits
+
+MAX_HELD_BYTES = 8 * 1024 * 1024
+MAX_SPOOL_BYTES = 1024 * 1024 * 1024
+SPOOL_ABOVE = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneOptions:
+    """The bounds of one connection.
+
+    Attributes:
+        command_timeout_seconds: How long the server may be silent while a command waits.
+        stall_timeout_seconds: How long it may be silent in the middle of an answer.
+        max_held_bytes: Bytes received and not released above which reading pauses.
+        spool_above: Literals longer than this many bytes go to temporary files.
+        spool_dir: Where those are made; None is the system's folder for them.
+        max_spool_bytes: Bytes in temporary files, handed over and not released, above which reading pauses.
+        limits: The largest responses taken.
+    """
+
+    command_timeout_seconds: float = 60.0
+    stall_timeout_seconds: float = 30.0
+    max_held_bytes: int = MAX_HELD_BYTES
+    spool_above: int = SPOOL_ABOVE
+    spool_dir: str | None = None
+    max_spool_bytes: int = MAX_SPOOL_BYTES
+    limits: Limits = field(default_factory=Limits)

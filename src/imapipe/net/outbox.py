@@ -1,0 +1,175 @@
+"""What a connection sends, and when: the commands that wait, those in flight, and the bytes on their way out.
+
+Invariants:
+
+- Commands go out in the order of `submit`. FETCHes, and searches that name their tag, travel together; everything
+  else travels alone (RFC 9051 §5.5).
+- Nothing is sent while a command waits for a continuation request, nor while bytes before it are still unsent.
+- At most `WRITE_BYTES` at a time are given to the transport, and none while it asks for a pause: a literal of any size
+  takes no second copy of it in memory.
+- A command is either waiting, or in flight, or over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import deque
+from collections.abc import Callable
+
+from imapipe.net.command import Command, Company
+from imapipe.net.compression import Deflate
+from imapipe.wire.response import Continuation, parse_response
+
+WRITE_BYTES = 64 * 1024
+
+_SEARCH_ANSWER = re.compile(rb"\* *E?SEARCH(?: *\( *TAG +\"?([^\" )]+))?", re.IGNORECASE)
+
+
+class Outbox:
+    """The sending half of a connection.
+
+    Args:
+        starting: Told of each command just before it is written.
+
+    Attributes:
+        flight: Commands that were sent and are not over, by tag, in the order of sending.
+        deflate: Compresses what is sent, once that is agreed.
+    """
+
+    __slots__ = (
+        "_asks",
+        "_held",
+        "_starting",
+        "_transport",
+        "_unsent",
+        "_waiting",
+        "_writable",
+        "deflate",
+        "flight",
+    )
+
+    def __init__(self, starting: Callable[[Command], None]) -> None:
+        self._starting = starting
+        self._transport: asyncio.Transport | None = None
+        self._waiting: deque[Command] = deque()
+        self._asks: Command | None = None
+        self._unsent: deque[memoryview] = deque()
+        self._writable = True
+        self._held = False
+        self.flight: dict[bytes, Command] = {}
+        self.deflate: Deflate | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no command waits or is in flight."""
+        return not self.flight and not self._waiting
+
+    def connect(self, transport: asyncio.Transport) -> None:
+        """Write to this transport from now on."""
+        self._transport = transport
+
+    def submit(self, command: Command) -> None:
+        """Send a command as soon as it may be."""
+        self._waiting.append(command)
+        self.proceed()
+
+    def withdraw(self, command: Command) -> bool:
+        """Take back a command; False when it was sent already, or is over."""
+        if command not in self._waiting:
+            return False
+        self._waiting.remove(command)
+        return True
+
+    def hold(self) -> None:
+        """Send no further command until `proceed(go_on=True)`."""
+        self._held = True
+
+    def proceed(self, *, go_on: bool = False) -> None:
+        """Send what may be sent now."""
+        self._held = self._held and not go_on
+        while self._waiting and self._asks is None and not self._unsent and not self._held and self._writable:
+            alone = self._waiting[0].company is Company.ALONE
+            if self.flight and (alone or any(c.company is Company.ALONE for c in self.flight.values())):
+                return
+            self._send(self._waiting.popleft())
+
+    def ask(self, text: bytes) -> None:
+        """The server asks for more (production `continue-req`)."""
+        command = self._asks
+        if command is None:
+            return
+        response = parse_response(text)
+        asked = response.text if isinstance(response, Continuation) else ""
+        piece = command.next_piece(asked.encode("utf-8", "surrogateescape"))
+        if not command.pieces and not command.keeps_asking:
+            self._asks = None
+        if piece is not None:
+            self.write(piece)
+        self.proceed()
+
+    def finish(self, command: Command) -> None:
+        """A command got its tagged reply, maybe while more of it was still to be asked for."""
+        del self.flight[command.tag]
+        if command is self._asks:
+            self._asks = None
+
+    def listener(self, text: bytes) -> Command | None:
+        """The command that an untagged response belongs to: the one in flight alone, or a search that it answers."""
+        searches: list[Command] = []
+        for command in self.flight.values():
+            if command.company is Company.ALONE:
+                return command
+            if command.company is Company.SEARCH:
+                searches.append(command)
+        match = _SEARCH_ANSWER.match(text) if searches else None
+        if match is None:
+            return None
+        if match[1] is None:
+            # An answer without the tag that RFC 4731 asks for, or a plain SEARCH: whose turn it is.
+            return searches[0]
+        return next((command for command in searches if command.tag == match[1].upper()), None)
+
+    def drain(self) -> list[Command]:
+        """The connection has ended: every command that is not over."""
+        commands = [*self.flight.values(), *self._waiting]
+        self.flight.clear()
+        self._waiting.clear()
+        self._unsent.clear()
+        self._asks = None
+        return commands
+
+    # -- bytes -----------------------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        """Send bytes, behind those that are still unsent."""
+        self._unsent.append(memoryview(data))
+        self._flush()
+
+    def pause(self) -> None:
+        """The transport holds enough."""
+        self._writable = False
+
+    def resume(self) -> None:
+        """The transport takes more."""
+        self._writable = True
+        self._flush()
+        self.proceed()
+
+    def _flush(self) -> None:
+        while self._unsent and self._writable and self._transport is not None:
+            data = self._unsent[0]
+            piece, rest = data[:WRITE_BYTES], data[WRITE_BYTES:]
+            if rest:
+                self._unsent[0] = rest
+            else:
+                self._unsent.popleft()
+            self._transport.write(piece if self.deflate is None else self.deflate.deflate(piece))
+
+    def _send(self, command: Command) -> None:
+        self.flight[command.tag] = command
+        self._starting(command)
+        first = command.pieces.pop(0)
+        if command.pieces or command.keeps_asking:
+            self._asks = command
+        self.write(command.tag + b" " + first)

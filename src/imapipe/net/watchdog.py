@@ -1,0 +1,111 @@
+"""The inactivity timer of a connection: how long the server has been silent while somebody waits for it.
+
+Invariants:
+
+- There is at most one timer, and none is touched when bytes arrive: hearing is one assignment to `heard_at`.
+- The time in which we do not read on purpose counts neither as silence nor as the server's work.
+- How long is too long may change while the timer runs; a shorter patience is noticed within the shortest one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+
+class Watchdog:
+    """Calls `expired` when nothing was heard for as long as `patience` says.
+
+    Args:
+        loop: The event loop.
+        patience: Seconds of silence allowed now, or None when nobody waits.
+        shortest_seconds: The shortest patience there can be.
+        expired: Called with the patience that ran out.
+
+    Attributes:
+        heard_at: Loop time of the last sign of life.
+    """
+
+    __slots__ = (
+        "_expired",
+        "_loop",
+        "_patience",
+        "_paused_at",
+        "_paused_before",
+        "_shortest",
+        "_timer",
+        "heard_at",
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        patience: Callable[[], float | None],
+        shortest_seconds: float,
+        expired: Callable[[float], None],
+    ) -> None:
+        self._loop = loop
+        self._patience = patience
+        self._shortest = shortest_seconds
+        self._expired = expired
+        self._timer: asyncio.TimerHandle | None = None
+        self._paused_at: float | None = None
+        self._paused_before = 0.0
+        self.heard_at = loop.time()
+
+    @property
+    def paused_seconds(self) -> float:
+        """For how long it was paused in all, a pause that lasts included."""
+        if self._paused_at is None:
+            return self._paused_before
+        return self._paused_before + self._loop.time() - self._paused_at
+
+    def hear(self) -> None:
+        """There was a sign of life."""
+        self.heard_at = self._loop.time()
+
+    def watch(self) -> None:
+        """Somebody waits: see that the timer runs."""
+        if self._timer is None and self._paused_at is None:
+            self._check()
+
+    def rush(self) -> None:
+        """The patience is shorter than it was: look at it now."""
+        self._cancel()
+        self.watch()
+
+    def pause(self) -> None:
+        """We do not listen for a while."""
+        if self._paused_at is None:
+            self._paused_at = self._loop.time()
+            self._cancel()
+
+    def resume(self) -> None:
+        """We listen again; silence counts from now."""
+        if self._paused_at is not None:
+            self.hear()
+            self._paused_before += self.heard_at - self._paused_at
+            self._paused_at = None
+            self.watch()
+
+    def stop(self) -> None:
+        """It is over; the pause that may last ends here."""
+        self._cancel()
+        self._paused_before = self.paused_seconds
+        self._paused_at = None
+
+    def _cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _check(self) -> None:
+        self._timer = None
+        patience = self._patience()
+        if patience is None:
+            return
+        left = patience - (self._loop.time() - self.heard_at)
+        if left <= 0:
+            self._expired(patience)
+        else:
+            self._timer = self._loop.call_later(min(left, self._shortest), self._check)
