@@ -11,6 +11,7 @@ ITEMS: Final = {
     "fields": "(UID FLAGS INTERNALDATE RFC822.SIZE ENVELOPE)",
     "headers": "(UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[HEADER])",
     "bodies": "(UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[])",
+    "large": "(UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[])",
     "flags": "(UID FLAGS)",
 }
 """Work → the FETCH items that it needs; "search" is the one work that fetches nothing."""

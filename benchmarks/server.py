@@ -9,8 +9,8 @@ from pathlib import Path
 from dovecot_server import DovecotServer
 
 
-def start_server(mail: Path) -> DovecotServer:
-    """Start a server that serves the Maildirs below a folder; the caller ends it.
+def new_server(mail: Path) -> DovecotServer:
+    """Prepare a server that serves the Maildirs below a folder; it runs while it is entered.
 
     Raises:
         FileNotFoundError: Dovecot is not installed.
@@ -24,9 +24,7 @@ def start_server(mail: Path) -> DovecotServer:
         extra = f"mail_location = maildir:{mail.resolve()}/%u"
     else:
         extra = f"mail_path = {mail.resolve()}/%{{user}}"
-    server = DovecotServer(extra=extra)
-    server.start()
-    return server
+    return DovecotServer(extra=extra)
 
 
 def configuration_text(server: DovecotServer) -> str:

@@ -11,7 +11,7 @@ import sys
 from typing import Protocol, cast
 
 from benchmarks.job import Job, Outcome
-from benchmarks.measure import Meter
+from benchmarks.meter import Meter
 from benchmarks.tally import Tally
 
 

@@ -15,7 +15,7 @@ from collections import deque
 from typing import Final
 
 from benchmarks.job import Job, batches
-from benchmarks.measure import Meter
+from benchmarks.meter import Meter
 from benchmarks.tally import Tally
 
 VERSION: Final = sys.version.split(maxsplit=1)[0]

@@ -8,7 +8,7 @@ from email.header import decode_header, make_header
 from typing import Any, Final
 
 from benchmarks.job import Job
-from benchmarks.measure import Meter
+from benchmarks.meter import Meter
 from benchmarks.tally import Person, Tally
 
 imapclient: Any = importlib.import_module("imapclient")

@@ -1,0 +1,218 @@
+"""The goals, and what was measured against them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from benchmarks.results import EntryResult, Results, RowResult
+from benchmarks.statistic import Spread, spread
+from benchmarks.sweeps import RATES
+
+_MEBIBYTE: Final = 2**20
+_ROUND_TRIPS_ALLOWED: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One goal and what became of it.
+
+    Attributes:
+        row: Which row it is about.
+        goal: The goal in words.
+        measured: What was measured, in words.
+        met: Whether it is met; None when it could not be measured.
+    """
+
+    row: str
+    goal: str
+    measured: str
+    met: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Goal:
+    row: str
+    text: str
+    measure: Callable[[RowResult, Results], tuple[str, bool | None]]
+
+
+def verdicts(results: Results) -> Iterator[Verdict]:
+    """Judge every goal whose row was measured."""
+    for goal in _goals():
+        row = results.rows.get(goal.row)
+        if row is not None:
+            measured, met = goal.measure(row, results)
+            yield Verdict(goal.row, goal.text, measured, met)
+
+
+def _goals() -> Iterator[_Goal]:
+    yield _ceiling("metadata", 1.3)
+    yield _faster("metadata", "IMAPClient", 9)
+    for peer in ("imap_tools", "imapflow", "aioimaplib"):
+        yield _faster("metadata", peer, 5)
+    yield _ceiling("fields", 3.5)
+    yield _faster("fields", "IMAPClient", 4)
+    yield _ceiling("headers", 1.2)
+    for peer in ("IMAPClient", "imap_tools", "aioimaplib", "imapflow"):
+        yield _faster("headers", peer, 4)
+    yield _ceiling("bodies", 1.25)
+    yield _faster("bodies", "IMAPClient", 5)
+    yield _Goal("bodies", "faster than all", _fastest)
+    yield _memory("bodies", 40)
+    yield _ceiling("large", 1.8)
+    yield _memory("large", 24)
+    yield _Goal("large", "least memory of all", _leanest)
+    yield _Goal("rtt-100", f"≤ 1.15 x (ceiling + {_ROUND_TRIPS_ALLOWED} round trips)", _near_ceiling)
+    for peer in ("IMAPClient", "imaplib", "imap_tools", "aioimaplib"):
+        yield _faster("rtt-100", peer, 10)
+    yield _at_least("connections", "4 connections", "1 connection", 3.8)
+    yield from _growth()
+    yield _Goal("import", "≤ 150 ms over a bare interpreter", _import)
+    yield _at_least("processes", "2 workers", "1 worker", 1.4)
+    for kind, rate in RATES:
+        yield _Goal(f"rate-{kind}", f"within 5 % of {rate:,} a second", _rate)
+
+
+def _ceiling(row: str, most: float) -> _Goal:
+    def judge(result: RowResult, _: Results) -> tuple[str, bool | None]:
+        ours = result.entry("imapipe")
+        if ours is None:
+            return _problem(result, "imapipe")
+        return f"{_times(ours.ratio_spread)}", ours.ratio_spread.median <= most
+
+    return _Goal(row, f"≤ {most:g} x the ceiling", judge)
+
+
+def _faster(row: str, peer: str, least: float) -> _Goal:
+    def judge(result: RowResult, _: Results) -> tuple[str, bool | None]:
+        times = result.times(peer, "imapipe")
+        if times is None:
+            return _problem(result, "imapipe", peer)
+        return _times(times), times.median >= least
+
+    return _Goal(row, f"≥ {least:g} x as fast as {peer}", judge)
+
+
+def _at_least(row: str, label: str, base: str, least: float) -> _Goal:
+    def judge(result: RowResult, _: Results) -> tuple[str, bool | None]:
+        times = result.times(base, label)
+        if times is None:
+            return _problem(result, label, base)
+        return _times(times), times.median >= least
+
+    return _Goal(row, f"{label}: ≥ {least:g} x as fast as {base}", judge)
+
+
+def _memory(row: str, mebibytes: int) -> _Goal:
+    def judge(result: RowResult, _: Results) -> tuple[str, bool | None]:
+        ours = result.entry("imapipe")
+        if ours is None:
+            return _problem(result, "imapipe")
+        return f"idle + {ours.growth_bytes / _MEBIBYTE:.1f} MiB", ours.growth_bytes <= mebibytes * _MEBIBYTE
+
+    return _Goal(row, f"peak memory ≤ idle + {mebibytes} MiB", judge)
+
+
+def _fastest(result: RowResult, _: Results) -> tuple[str, bool | None]:
+    rivals = {entry.label: result.times(entry.label, "imapipe") for entry in _peers(result)}
+    times = {label: each for label, each in rivals.items() if each is not None}
+    if not times:
+        return _problem(result, "imapipe")
+    label = min(times, key=lambda each: times[each].median)
+    return f"next is {label}: {_times(times[label])}", times[label].median >= 1
+
+
+def _leanest(result: RowResult, _: Results) -> tuple[str, bool | None]:
+    ours = result.entry("imapipe")
+    rivals = _peers(result)
+    if ours is None or not rivals:
+        return _problem(result, "imapipe")
+    # What the work adds to the process: the interpreters themselves differ by more.
+    least = min(rivals, key=lambda entry: entry.growth_bytes)
+    text = f"+{ours.growth_bytes / _MEBIBYTE:.1f} MiB; next is {least.label}: +{least.growth_bytes / _MEBIBYTE:.1f} MiB"
+    return text, ours.growth_bytes <= least.growth_bytes
+
+
+def _peers(result: RowResult) -> list[EntryResult]:
+    return [entry for entry in result.entries if entry.measured and entry.label not in {"ceiling", "imapipe"}]
+
+
+def _near_ceiling(result: RowResult, _: Results) -> tuple[str, bool | None]:
+    ours = result.entry("imapipe")
+    if ours is None:
+        return _problem(result, "imapipe")
+    allowance = _ROUND_TRIPS_ALLOWED * result.round_trip_ms / 1000
+    # The run of the ceiling that stood beside each of ours.
+    ceilings = [wall / ratio for wall, ratio in zip(ours.wall, ours.ratios, strict=True)]
+    times = spread([wall / (ceiling + allowance) for wall, ceiling in zip(ours.wall, ceilings, strict=True)])
+    return _times(times), times.median <= 1.15
+
+
+def _growth() -> Iterator[_Goal]:
+    """The goals about the largest mailbox that was measured, against that of ten thousand messages."""
+
+    def pair(result: RowResult, results: Results) -> tuple[EntryResult, EntryResult, RowResult, RowResult] | None:
+        sizes = [row for name, row in results.rows.items() if name.startswith("size-") and row.entry("imapipe")]
+        largest = max(sizes, key=lambda row: row.messages, default=None)
+        small = result.entry("imapipe")
+        large = largest.entry("imapipe") if largest is not None else None
+        if small is None or large is None or largest is None or largest is result:
+            return None
+        return small, large, result, largest
+
+    def judge_time(result: RowResult, results: Results) -> tuple[str, bool | None]:
+        found = pair(result, results)
+        if found is None:
+            return "no larger mailbox was measured", None
+        small, large, of_small, of_large = found
+        each = [entry.wall_spread.median / row.messages for entry, row in ((small, of_small), (large, of_large))]
+        text = (
+            f"{each[1] / each[0]:.2f} x ({each[0] * 1e6:.1f} → {each[1] * 1e6:.1f} µs, {of_large.messages:,} messages)"
+        )
+        return text, each[1] <= 1.1 * each[0]
+
+    def judge_memory(result: RowResult, results: Results) -> tuple[str, bool | None]:
+        found = pair(result, results)
+        if found is None:
+            return "no larger mailbox was measured", None
+        small, large, _, of_large = found
+        more = spread(large.peak_rss).median - spread(small.peak_rss).median
+        return f"{more / _MEBIBYTE:+.1f} MiB ({of_large.messages:,} messages)", more <= 16 * _MEBIBYTE
+
+    yield _Goal("size-10000", "growth to the largest: time per message ≤ 1.1 x", judge_time)
+    yield _Goal("size-10000", "growth to the largest: peak memory ≤ +16 MiB", judge_memory)
+
+
+def _import(result: RowResult, _: Results) -> tuple[str, bool | None]:
+    ours, bare = result.entry("import imapipe"), result.entry("python")
+    if ours is None or bare is None:
+        return _problem(result, "import imapipe", "python")
+    walls = dict(zip(bare.rounds, bare.wall, strict=True))
+    more = spread([wall - walls[number] for number, wall in zip(ours.rounds, ours.wall, strict=True)])
+    return f"{more.median * 1e3:.0f} ms ({more.low * 1e3:.0f} … {more.high * 1e3:.0f})", more.median <= 0.150
+
+
+def _rate(result: RowResult, _: Results) -> tuple[str, bool | None]:
+    parts, met = [], True
+    for entry in result.entries:
+        if not entry.measured:
+            return _problem(result, entry.label)
+        share = entry.notes["rate"] / entry.notes["asked"]
+        parts.append(f"{entry.label}: {share:.1%}")
+        met = met and abs(share - 1) <= 0.05
+    return ", ".join(parts), met
+
+
+def _times(times: Spread) -> str:
+    return f"{times.median:.2f} x ({times.low:.2f} … {times.high:.2f})"
+
+
+def _problem(result: RowResult, *labels: str) -> tuple[str, bool | None]:
+    """Why a goal could not be judged; it counts as missed when that is our own doing."""
+    for entry in result.entries:
+        if entry.label in labels and not entry.measured:
+            ours = entry.subject.startswith(("imapipe", "import", "processes", "rate"))
+            return f"{entry.label}: {entry.problem or 'not measured'}", False if ours else None
+    return "not measured", None

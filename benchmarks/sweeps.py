@@ -1,0 +1,213 @@
+"""Sweeps: one thing is changed step by step, the rest stays."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from benchmarks.mailboxes import Mailbox
+from benchmarks.row import CEILING, IMAPIPE, Entry, Link, Row
+from benchmarks.works import AIOIMAPLIB, IMAP_TOOLS, IMAPCLIENT, IMAPFLOW, IMAPLIB
+
+TEN_MEGABIT: Final = 1_250_000
+"""Bytes per second."""
+
+RATES: Final = (("messages", 1_500), ("commands", 15), ("bytes", 500_000))
+DEPENDENCIES: Final = "aioimaplib, anyio, aiolimiter, orjson"
+
+
+def sweeps(*, quick: bool) -> list[Row]:
+    """The rows of all sweeps; `quick` ones are those that a goal needs, and smaller."""
+    rows = [*_round_trips(quick=quick), _connections(quick=quick), *_sizes(quick=quick), _imports()]
+    if not quick:
+        rows += [_connections_unlimited(), _depths(), _batches(), _compress(), _compress_fast(), *_loops(), _layers()]
+    return [*rows, _processes(quick=quick), *_rates(quick=quick)]
+
+
+def _ours(label: str, *, batch: int = 500, connections: int = 1, **options: str) -> Entry:
+    return Entry(label, IMAPIPE.subject, batch, connections, options)
+
+
+def _round_trips(*, quick: bool) -> list[Row]:
+    mailbox = Mailbox("short", 5_000 if quick else 20_000)
+    peers = (IMAPCLIENT,) if quick else (IMAPCLIENT, IMAPLIB, IMAP_TOOLS, AIOIMAPLIB, IMAPFLOW)
+    return [
+        Row(
+            name=f"rtt-{round_trip}",
+            title=f"headers, {mailbox.count:,} messages, round trip of {round_trip} ms",
+            work="headers",
+            mailbox=mailbox,
+            entries=(CEILING, IMAPIPE, *peers),
+            link=Link(round_trip),
+            paired=True,
+            x=round_trip,
+        )
+        for round_trip in ((100,) if quick else (0, 20, 100))
+    ]
+
+
+def _connections(*, quick: bool) -> Row:
+    mailbox = Mailbox("mixed", 300 if quick else 600)
+    counts = (1, 4) if quick else (1, 2, 3, 4, 6, 8)
+    return Row(
+        name="connections",
+        title=f"full bodies, {mailbox.count:,} messages, 2 MB/s on each connection",
+        work="bodies",
+        mailbox=mailbox,
+        entries=tuple(_ours(_connections_label(count), connections=count) for count in counts),
+        link=Link(0, 2_000_000),
+    )
+
+
+def _connections_unlimited() -> Row:
+    mailbox = Mailbox("mixed", 4_000)
+    entries = (_ours(_connections_label(count), connections=count) for count in (1, 2, 4, 8))
+    return Row(
+        name="connections-unlimited",
+        title=f"full bodies, {mailbox.count:,} messages, no limit but two processors",
+        work="bodies",
+        mailbox=mailbox,
+        entries=(CEILING, *entries),
+    )
+
+
+def _connections_label(count: int) -> str:
+    return f"{count} connection{'s' * (count > 1)}"
+
+
+def _sizes(*, quick: bool) -> list[Row]:
+    return [
+        Row(
+            name=f"size-{count}",
+            title=f"flags only, {count:,} tiny messages",
+            work="flags",
+            mailbox=Mailbox("tiny", count),
+            entries=(CEILING, IMAPIPE),
+            paired=True,
+            x=count,
+        )
+        for count in ((10_000, 200_000) if quick else (1_000, 10_000, 100_000, 1_000_000))
+    ]
+
+
+def _imports() -> Row:
+    return Row(
+        name="import",
+        title="starting an interpreter, with and without imports",
+        work="",
+        mailbox=None,
+        entries=tuple(
+            Entry(label, "import_subject", options={"modules": modules})
+            for label, modules in (("python", ""), ("import imapipe", "imapipe"), ("its dependencies", DEPENDENCIES))
+        ),
+    )
+
+
+def _depths() -> Row:
+    mailbox = Mailbox("short", 20_000)
+    fixed = (_ours(f"depth {depth}", batch=250, batches="fixed", depth=str(depth)) for depth in (1, 2, 4, 8, 16, 32))
+    return Row(
+        name="depth",
+        title="headers in batches of 250, 20,000 messages, round trip of 20 ms",
+        work="headers",
+        mailbox=mailbox,
+        entries=(CEILING, IMAPIPE, *fixed),
+        link=Link(20),
+    )
+
+
+def _batches() -> Row:
+    sizes = (20, 50, 100, 200, 500, 1000, 2000, 5000)
+    fixed = (_ours(f"by {size:,}", batch=size, batches="fixed") for size in sizes)
+    return Row(
+        name="batch",
+        title="ENVELOPE, 20,000 messages, batches of one size",
+        work="metadata",
+        mailbox=Mailbox("short", 20_000),
+        entries=(CEILING, IMAPIPE, *fixed),
+    )
+
+
+def _compress() -> Row:
+    entries = (_ours(f"COMPRESS {setting}", compress=setting) for setting in ("off", "auto", "on"))
+    return Row(
+        name="compress",
+        title="headers, 5,000 messages, 10 Mbit/s, round trip of 20 ms",
+        work="headers",
+        mailbox=Mailbox("short", 5_000),
+        entries=(CEILING, *entries),
+        link=Link(20, TEN_MEGABIT),
+    )
+
+
+def _compress_fast() -> Row:
+    entries = (_ours(f"COMPRESS {setting}", compress=setting) for setting in ("off", "on"))
+    return Row(
+        name="compress-fast",
+        title="headers, 20,000 messages, loopback",
+        work="headers",
+        mailbox=Mailbox("short", 20_000),
+        entries=(CEILING, *entries),
+    )
+
+
+def _loops() -> list[Row]:
+    works = (("metadata", Mailbox("short", 20_000)), ("bodies", Mailbox("mixed", 4_000)))
+    return [
+        Row(
+            name=f"loop-{work}",
+            title=f"{work}, {mailbox.count:,} messages, two event loops",
+            work=work,
+            mailbox=mailbox,
+            entries=(_ours("asyncio"), _ours("uvloop", loop="uvloop")),
+        )
+        for work, mailbox in works
+    ]
+
+
+def _layers() -> Row:
+    names = ("Progress", "Metrics", "Checkpoint", "Retry", "RateLimit")
+    alone = (_ours(name, layers=name) for name in names)
+    return Row(
+        name="middleware",
+        title="ENVELOPE, 20,000 messages, with middleware",
+        work="metadata",
+        mailbox=Mailbox("short", 20_000),
+        entries=(_ours("none"), *alone, _ours("all five", layers=",".join(names))),
+    )
+
+
+def _processes(*, quick: bool) -> Row:
+    return Row(
+        name="processes",
+        title="a handler that computes, in worker processes",
+        work="bodies",
+        mailbox=Mailbox("mixed", 300 if quick else 600),
+        entries=tuple(
+            Entry(f"{count} worker{'s' * (count > 1)}", "processes_subject", options={"workers": str(count)})
+            for count in (1, 2)
+        ),
+    )
+
+
+def _rates(*, quick: bool) -> list[Row]:
+    seconds = "4" if quick else "10"
+    return [
+        Row(
+            name=f"rate-{kind}",
+            title=f"RateLimit of {rate:,} {kind} per second over {seconds} s",
+            work="",
+            mailbox=Mailbox("short", 20_000),
+            entries=tuple(
+                Entry(
+                    _connections_label(connections),
+                    "rate_subject",
+                    100,
+                    connections,
+                    {"kind": kind, "rate": str(rate), "seconds": seconds},
+                )
+                for connections in (1, 4)
+            ),
+            rounds=1,
+        )
+        for kind, rate in RATES
+    ]

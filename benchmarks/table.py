@@ -1,0 +1,85 @@
+"""Results as Markdown tables, for the terminal and for the documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from benchmarks.calibration import Calibration
+from benchmarks.goals import Verdict
+from benchmarks.results import EntryResult, RowResult
+
+_MEBIBYTE: Final = 2**20
+_NOTHING: Final = "–"
+
+
+def row_table(row: RowResult) -> str:
+    """The table of one row: an entry on each line, those without figures at the end, with the reason."""
+    with_ceiling = row.entries[0].label == "ceiling"
+    per_message = row.messages > 0
+    head = ["", "seconds", "lowest … highest"]
+    head += ["messages/s", "MB/s", "CPU s per 10,000"] if per_message else ["CPU s"]
+    head += ["peak MiB", "over idle", "of the ceiling" if with_ceiling else f"x {row.entries[0].label}"]
+    head += ["x imapipe"] if row.entry("imapipe") else []
+    head += ["runs"]
+    measured = [entry for entry in row.entries if entry.measured]
+    lines = markdown(head, [_cells(row, entry, with_ceiling=with_ceiling) for entry in measured])
+    missing = [f"\n{_name(entry)}: {entry.problem or 'not measured'}." for entry in row.entries if not entry.measured]
+    return lines + "\n" * bool(missing) + "".join(missing)
+
+
+def _cells(row: RowResult, entry: EntryResult, *, with_ceiling: bool) -> list[str]:
+    wall, ratio = entry.wall_spread, entry.ratio_spread if entry.ratios else None
+    cpu = sorted(entry.cpu)[len(entry.cpu) // 2]
+    peak = sorted(entry.peak_rss)[len(entry.peak_rss) // 2]
+    cells = [_name(entry), f"{wall.median:.3f}", f"{wall.low:.3f} … {wall.high:.3f}"]
+    if row.messages:
+        megabytes = f"{row.received / wall.median / 1e6:.1f}" if row.received else _NOTHING
+        cells += [f"{row.messages / wall.median:,.0f}", megabytes, f"{cpu / row.messages * 10_000:.3f}"]
+    else:
+        cells += [f"{cpu:.3f}"]
+    cells += [f"{peak / _MEBIBYTE:.0f}", f"{entry.growth_bytes / _MEBIBYTE:+.0f}" if min(entry.idle_rss) else _NOTHING]
+    if ratio is None:
+        cells += ["100 %" if with_ceiling else "1"]
+    else:
+        cells += [f"{100 / ratio.median:.0f} %" if with_ceiling else f"{ratio.median:.2f}"]
+    if row.entry("imapipe"):
+        times = row.times(entry.label, "imapipe")
+        # Of a paired row's reference there are many runs in a round, none of them beside that of imapipe alone.
+        shown = times is not None and entry.label != row.entries[0].label
+        cells += [f"{times.median:.2f}" if times is not None and shown else _NOTHING]
+    return [*cells, str(len(entry.wall))]
+
+
+def _name(entry: EntryResult) -> str:
+    version = entry.version if entry.subject.endswith("_peer") or entry.subject == "imapflow" else ""
+    return f"{entry.label} {version}".rstrip()
+
+
+def calibration_text(found: Calibration) -> str:
+    return (
+        f"proxy, {found.link}: measured {found.round_trip_ms:.1f} ms, at worst {found.worst_round_trip_ms:.1f} ms, "
+        f"{found.megabytes_per_second:,.2f} MB/s"
+    )
+
+
+def verdict_table(verdicts: Iterable[Verdict]) -> str:
+    """Goals beside what was measured."""
+    words = {True: "met", False: "MISSED", None: "not measured"}
+    rows = [(each.row, each.goal, each.measured, words[each.met]) for each in verdicts]
+    return markdown(("row", "goal", "measured: median (lowest … highest)", "verdict"), rows, numbers=False)
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: bool = True) -> str:
+    """A Markdown table with its columns lined up: the first one to the left, the others to the right if numbers."""
+    body = [list(row) for row in rows]
+    widths = [max(len(cell) for cell in column) for column in zip(head, *body, strict=True)]
+    rights = [numbers and column > 0 for column in range(len(head))]
+    rule = "|".join("-" * (width + 1) + ("-:"[right]) for width, right in zip(widths, rights, strict=True))
+    return "\n".join([_line(head, widths, rights), f"|{rule}|", *(_line(row, widths, rights) for row in body)])
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], rights: Sequence[bool]) -> str:
+    columns = zip(cells, widths, rights, strict=True)
+    padded = (cell.rjust(width) if right else cell.ljust(width) for cell, width, right in columns)
+    return f"| {' | '.join(padded)} |"

@@ -1,0 +1,66 @@
+"""The works that everybody does: imapipe between the ceiling and its peers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from benchmarks.mailboxes import Mailbox
+from benchmarks.row import CEILING, IMAPIPE, Entry, Row
+
+IMAPCLIENT = Entry("IMAPClient", "imapclient_peer")
+IMAP_TOOLS = Entry("imap_tools", "imap_tools_peer")
+IMAPLIB = Entry("imaplib", "imaplib_peer")
+IMAPFLOW = Entry("imapflow", "imapflow", batch=0)
+AIOIMAPLIB = Entry("aioimaplib", "aioimaplib_peer")
+# Its parser's cost grows with the square of the batch; this is its best.
+AIOIMAPLIB_BEST = Entry("aioimaplib, by 50", "aioimaplib_peer", batch=50)
+SAGE = Entry("Python Sage IMAP", "sage_peer")
+MBSYNC = Entry("mbsync", "mbsync_peer", batch=0)
+
+_READERS = (IMAPCLIENT, IMAP_TOOLS, IMAPLIB, AIOIMAPLIB, AIOIMAPLIB_BEST, IMAPFLOW)
+_QUICK = (IMAPCLIENT.label, IMAPLIB.label)
+
+
+def works(*, quick: bool) -> list[Row]:
+    """The rows of the works; `quick` ones are smaller, with fewer peers."""
+    short = Mailbox("short", 5_000 if quick else 20_000)
+    mixed = Mailbox("mixed", 800 if quick else 4_000)
+    large = Mailbox("large", 20 if quick else 40)
+    tiny = Mailbox("tiny", 40_000 if quick else 200_000)
+    peers = {
+        "metadata": _READERS,
+        "fields": (IMAPCLIENT, IMAP_TOOLS, IMAPFLOW),
+        "headers": (*_READERS, SAGE),
+        "bodies": (*_READERS, SAGE, MBSYNC),
+        "large": _by(10, (IMAPCLIENT, IMAP_TOOLS, IMAPLIB, AIOIMAPLIB, IMAPFLOW, MBSYNC)),
+        "flags": (IMAPCLIENT, IMAPLIB, AIOIMAPLIB, IMAPFLOW),
+        "search": (IMAPCLIENT, IMAP_TOOLS, IMAPLIB, AIOIMAPLIB, IMAPFLOW, SAGE),
+    }
+    if quick:
+        peers = {work: tuple(peer for peer in each if peer.label in _QUICK) for work, each in peers.items()}
+    return [
+        _work("metadata", "ENVELOPE; the handler reads uid, flags, size", short, peers),
+        _work("fields", "ENVELOPE; the handler reads every field", short, peers),
+        _work("headers", "headers", short, peers),
+        _work("bodies", "full bodies of 2 to 50 KB", mixed, peers),
+        _work("large", "large bodies of 1.9 MB", large, peers),
+        _work("flags", "flags only, tiny messages", tiny, peers),
+        _work("search", "UID SEARCH UNSEEN", tiny, peers, searches=10),
+    ]
+
+
+def _work(name: str, title: str, mailbox: Mailbox, peers: Mapping[str, tuple[Entry, ...]], searches: int = 1) -> Row:
+    return Row(
+        name=name,
+        title=f"{title}, {mailbox.count:,} messages",
+        work=name,
+        mailbox=mailbox,
+        entries=(CEILING, IMAPIPE, *peers[name]),
+        paired=True,
+        searches=searches,
+    )
+
+
+def _by(batch: int, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    """The same entries with smaller batches: what is best where a batch is held in memory."""
+    return tuple(Entry(entry.label, entry.subject, batch if entry.batch else 0) for entry in entries)
