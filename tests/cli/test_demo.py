@@ -102,7 +102,7 @@ def test_a_process_that_fails_by_itself_proves_nothing(
     broken.write_text("#!/bin/sh\necho 'no module named cheese' >&2\nexit 7\n")
     broken.chmod(0o700)
     monkeypatch.setattr("sys.executable", str(broken))
-    outcome = call("demo", "--messages", 500, "--json")
+    outcome = call("demo", "--messages", 1000, "--json")
     assert outcome.status == 1
     assert not outcome.out
     assert outcome.sentence == "the 1st process ended with status 7, which nobody asked for: no module named cheese"

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from imapipe.testing import SyntheticMailbox
@@ -139,3 +140,14 @@ def test_the_script_says_its_version_and_helps(process: Start) -> None:
         out, err = one.communicate(timeout=PATIENCE_SECONDS)
         assert (one.returncode, err) == (0, "")
         assert words in out
+
+
+def test_an_interrupted_demo_leaves_nothing(process: Start, tmp_path: Path) -> None:
+    demo = process("demo", "--rate", "500", env={**os.environ, "TMPDIR": str(tmp_path)})
+    wait_for(lambda: any(log.stat().st_size for log in tmp_path.glob("imapipe-demo-*/*.log")))
+    (child,) = psutil.Process(demo.pid).children()
+    demo.send_signal(signal.SIGINT)
+    _, err = demo.communicate(timeout=PATIENCE_SECONDS)
+    assert (demo.returncode, err) == (130, "imapipe: interrupted\n")
+    assert not child.is_running()
+    assert not list(tmp_path.iterdir())

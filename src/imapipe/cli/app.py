@@ -238,7 +238,7 @@ def _folders(
 
 @app.command("demo")
 def _demo(
-    messages: Annotated[int, typer.Option(min=500, max=1_000_000, help="How many messages the mailbox holds.")] = 5000,
+    messages: Annotated[int, typer.Option(min=1000, max=100_000, help="How many messages the mailbox holds.")] = 5000,
     rate: Annotated[
         float, typer.Option(min=0, help="Messages a second, so that there is something to watch; 0: no limit.")
     ] = 1000.0,

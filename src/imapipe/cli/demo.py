@@ -11,11 +11,13 @@ and it is held against them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import random
 import signal
 import sys
+import threading
 import time
 from asyncio.subprocess import PIPE, Process
 from dataclasses import asdict, dataclass
@@ -24,6 +26,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 import orjson
+import psutil
 
 import imapipe
 from imapipe.cli.demo_job import ALLOWED_REPEATS, CONCURRENCY, LOG_LINE_BYTES, SAVE_EVERY_MESSAGES, Order
@@ -34,7 +37,7 @@ from imapipe.cli.progress import Display, choose_display
 from imapipe.testing import Server, make_messages
 
 _KILL_BETWEEN: Final = (0.4, 0.6)
-_LOOK_EVERY_SECONDS: Final = 0.005
+_LOOK_EVERY_SECONDS: Final = 0.001
 _MAX_LINE_BYTES: Final = 16 * 1024 * 1024
 # Where there are no signals (Windows), a process that is killed ends with 1.
 _KILLED: Final = -signal.SIGKILL if hasattr(signal, "SIGKILL") else 1
@@ -239,27 +242,37 @@ class _Stage:
                 # Ctrl-C at the terminal is for us; we end it.
                 start_new_session=True,
             )
-        killer = asyncio.create_task(_kill_when(process, log, kill_at)) if kill_at is not None else None
+        over = threading.Event()
+        killer = asyncio.create_task(asyncio.to_thread(_kill_when, process.pid, log, kill_at or sys.maxsize, over))
         try:
             with choose_display(f"{name} process", quiet=self._options.quiet) as display:
                 news = await _follow(process, display)
             status = await process.wait()
         finally:
-            if killer is not None:
-                killer.cancel()
+            over.set()
             if process.returncode is None:
                 process.kill()
                 await process.wait()
+            await killer
+        if kill_at is not None and status == 0:
+            raise DemoFailed("the job was over before it could be killed; give it more --messages, or a lower --rate")
         if status != (0 if kill_at is None else _KILLED):
             raise DemoFailed(_why(name, status, complaints))
         return Child(status, _read_log(log), *_reported(news))
 
 
-async def _kill_when(process: Process, log: Path, count: int) -> None:
-    """Kill the process as soon as its log has so many lines; SIGKILL cannot be caught."""
-    while _count_lines(log) < count:  # noqa: ASYNC110 - another process writes it, and sends no events.
-        await asyncio.sleep(_LOOK_EVERY_SECONDS)
-    process.kill()
+def _kill_when(pid: int, log: Path, count: int, over: threading.Event) -> None:
+    """Kill the process as soon as its log has so many lines; SIGKILL cannot be caught.
+
+    Runs in a thread: the event loop is busy with the server, and a fast job would be over before it looks.
+    """
+    # psutil knows a process by its start as well: it does not kill another one that got the same number.
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        while log.stat().st_size // LOG_LINE_BYTES < count:
+            if over.wait(_LOOK_EVERY_SECONDS):
+                return
+        process.kill()
 
 
 async def _follow(process: Process, display: Display) -> bytes:
@@ -279,10 +292,6 @@ async def _follow(process: Process, display: Display) -> bytes:
 def _reported(line: bytes) -> tuple[dict[str, object], str]:
     news = orjson.loads(line) if line else {}
     return news.get("report", {}), news.get("table", "")
-
-
-def _count_lines(log: Path) -> int:
-    return log.stat().st_size // LOG_LINE_BYTES
 
 
 def _read_log(log: Path) -> list[tuple[int, str]]:
