@@ -13,7 +13,7 @@ from imapipe.models.resources import Reading, ResourceUsage, Sampler, process_pr
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    while not condition():
+    while not condition():  # noqa: ASYNC110 - what is waited for has no event
         await asyncio.sleep(0.001)
 
 

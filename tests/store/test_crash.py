@@ -9,8 +9,10 @@ from __future__ import annotations
 import errno
 import os
 import random
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import cast
 
@@ -81,12 +83,14 @@ class FakeOs:
         if self.fail is not None and (code := self.fail(name)) is not None:
             self._do_by_half(name, args)
             raise OSError(code, os.strerror(code))
+        if name == "fsync":
+            # No disk is waited for: what would be on it is remembered here.
+            self._remember(cast(int, args[0]))
+            return None
         result = real(*args, **kwargs)
         if name == "open":
             # Held, so that the number of a removed file is not given to another one.
             self._pins.append(os.dup(cast(int, result)))
-        elif name == "fsync":
-            self._remember(cast(int, args[0]))
         return result
 
     def _do_by_half(self, name: str, args: tuple[object, ...]) -> None:
@@ -250,15 +254,23 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], Fake
         fake.release()
 
 
+@cache
+def other_mailbox() -> bytes:
+    """A checkpoint file that holds another mailbox."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = JsonCheckpointStore(f"{folder}/state.json")
+        store.open()
+        store.save(
+            CheckpointState(account=ACCOUNT, mailbox=OTHER, uidvalidity=5, fingerprint="o", done=UidSet.parse("1:9"))
+        )
+        store.close()
+        return Path(folder, "state.json").read_bytes()
+
+
 def prepared(folder: Path) -> Path:
     """A folder with a checkpoint in it that holds another mailbox."""
     folder.mkdir()
-    store = JsonCheckpointStore(folder / "state.json")
-    store.open()
-    store.save(
-        CheckpointState(account=ACCOUNT, mailbox=OTHER, uidvalidity=5, fingerprint="o", done=UidSet.parse("1:9"))
-    )
-    store.close()
+    (folder / "state.json").write_bytes(other_mailbox())
     return folder
 
 
