@@ -51,9 +51,9 @@ from imapipe.net.connection import Connection
 from imapipe.net.pool import PoolStats
 from imapipe.pipeline.batching import AdaptiveBatch, BatchPolicy, FixedBatch
 from imapipe.pipeline.handlers import in_threads
+from imapipe.pipeline.pipeline import JobPlan, Pipeline
 from imapipe.pipeline.priority import PriorityBatch, PriorityClass
 from imapipe.pipeline.processes import in_processes
-from imapipe.pipeline.pipeline import JobPlan, Pipeline
 from imapipe.store import CheckpointStore, JsonCheckpointStore
 from imapipe.wire.body_structure import BodyStructure
 from imapipe.wire.envelope import Address, Envelope

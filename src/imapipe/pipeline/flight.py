@@ -1,13 +1,14 @@
-"""A flight: one UID FETCH and its messages, from the wire to their outcomes.
+"""A flight: the messages that one batch brought, from the wire to their outcomes.
 
 The data plane delivers messages into the inbox of the run, from there they go to the handlers (or to whoever
-iterates), and each of them is settled exactly once. A flight has landed when its command is over and every
-message of it that was delivered is settled; only then does the batch return through the middleware.
+iterates), and each of them is settled exactly once. A flight has landed when every message of it that was
+delivered is settled; only then does the batch return through the middleware.
 
 Invariants:
 
 - The bytes of a message are held until it is settled, and released exactly once.
 - A message that is delivered and never settled (the run is cancelled) is not in the ledger: it is not acknowledged.
+- An inbox that discards gives out nothing any more, so nobody works on what can no longer be acknowledged.
 """
 
 from __future__ import annotations
@@ -28,23 +29,25 @@ class Inbox:
 
     Attributes:
         items: The queue; consumers take from its left side.
+        delivered: How many messages came so far.
     """
 
-    __slots__ = ("_closed", "_waiters", "items")
+    __slots__ = ("_closed", "_discards", "_waiters", "delivered", "items")
 
     def __init__(self) -> None:
         self.items: deque[Delivery] = deque()
+        self.delivered = 0
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._closed = False
+        self._discards = False
 
     def put(self, flight: Flight, messages: list[Message]) -> None:
         """Add messages and wake as many consumers as they can keep busy."""
+        self.delivered += len(messages)
+        if self._discards:
+            return
         self.items.extend([(flight, message) for message in messages])
-        waiters = self._waiters
-        for _ in range(min(len(messages), len(waiters))):
-            waiter = waiters.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
+        self._wake(len(messages))
 
     async def wait(self) -> bool:
         """Wait until there is something; False when nothing will come any more."""
@@ -58,44 +61,50 @@ class Inbox:
             except asyncio.CancelledError:
                 if waiter in self._waiters:
                     self._waiters.remove(waiter)
-                elif self.items and self._waiters:
+                elif self.items:
                     # The wake-up was ours; pass it on, or a message would wait without a consumer.
-                    self._waiters.popleft().set_result(None)
+                    self._wake(1)
                 raise
         return True
+
+    def forget(self, flight: Flight) -> None:
+        """Give out no more of a flight that was cancelled."""
+        kept = [delivery for delivery in self.items if delivery[0] is not flight]
+        self.items.clear()
+        self.items.extend(kept)
 
     def close(self) -> None:
         """Nothing will come any more."""
         self._closed = True
-        for waiter in self._waiters:
+        self._wake(len(self._waiters))
+
+    def discard(self) -> None:
+        """Nothing more is to be given out, whatever is there or comes."""
+        self._discards = True
+        self.items.clear()
+        self.close()
+
+    def _wake(self, count: int) -> None:
+        while count > 0 and self._waiters:
+            waiter = self._waiters.popleft()
+            # One that was cancelled in this very moment cannot take anything.
             if not waiter.done():
                 waiter.set_result(None)
-        self._waiters.clear()
+                count -= 1
 
 
 class Flight:
-    """Counts the messages of one UID FETCH until all of them are settled.
+    """Counts the messages of one batch until all of them are settled.
 
     Attributes:
         done: UIDs whose handler returned.
-        failed: UIDs whose handler raised.
-        bytes_received: Bytes of the messages delivered.
+        failed: What failed: messages whose handler raised, and those that could not be had.
     """
 
-    __slots__ = (
-        "_connection",
-        "_gathered",
-        "_inbox",
-        "_landed",
-        "_ledger",
-        "_unsettled",
-        "bytes_received",
-        "done",
-        "failed",
-    )
+    __slots__ = ("_connection", "_gathered", "_inbox", "_landed", "_ledger", "_unsettled", "done", "failed")
 
-    def __init__(self, connection: Connection, inbox: Inbox, ledger: Ledger, *, by_batch: bool = False) -> None:
-        self._connection = connection
+    def __init__(self, inbox: Inbox, ledger: Ledger, *, by_batch: bool = False) -> None:
+        self._connection: Connection | None = None
         self._inbox = inbox
         self._ledger = ledger
         self._gathered: list[Message] | None = [] if by_batch else None
@@ -103,7 +112,10 @@ class Flight:
         self._landed: asyncio.Future[None] | None = None
         self.done: list[int] = []
         self.failed: dict[int, Failure] = {}
-        self.bytes_received = 0
+
+    def board(self, connection: Connection) -> None:
+        """Take messages from this connection from now on; those of another one must have been settled."""
+        self._connection = connection
 
     def deliver(self, messages: list[Message]) -> None:
         """Take messages from the data plane."""
@@ -112,7 +124,7 @@ class Flight:
             self._inbox.put(self, messages)
             return
         self._gathered.extend(messages)
-        if self._connection.plane.arrivals.is_half_full:
+        if self._connection is not None and self._connection.plane.arrivals.is_half_full:
             # The consumer takes whole batches; without a cut here reading would stop and never go on.
             self.hand_over()
 
@@ -134,6 +146,15 @@ class Flight:
         self._ledger.fail(failure)
         self._release(message)
 
+    def leave(self, message: Message) -> None:
+        """Nobody handles it, because the run has given up: it gets no outcome here."""
+        self._release(message)
+
+    def could_not_have(self, failure: Failure) -> None:
+        """A message cannot be had: the server sends nothing usable for it."""
+        self.failed[failure.uid] = failure
+        self._ledger.fail(failure)
+
     async def landed(self) -> None:
         """Wait until every message delivered so far is settled."""
         if self._unsettled:
@@ -141,8 +162,8 @@ class Flight:
             await self._landed
 
     def _release(self, message: Message) -> None:
-        self.bytes_received += message.wire_size
-        self._connection.plane.release(message.wire_size, message.spooled_size)
+        if self._connection is not None:
+            self._connection.plane.release(message.wire_size, message.spooled_size)
         self._unsettled -= 1
         if not self._unsettled and self._landed is not None and not self._landed.done():
             self._landed.set_result(None)

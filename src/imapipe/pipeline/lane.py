@@ -6,10 +6,12 @@ it is interrupted, and the next call leases another.
 
 Invariants:
 
+- A lane takes its first batch when it has a connection, so no batch waits for one while other lanes could do it.
 - The lease is given back when the lane ends, when nothing was in flight for a second, and, at a batch boundary,
-  when somebody else waits for a connection. It is never given back with something in flight.
-- The depth follows the round trip: it is doubled as long as the first byte of an answer comes a large part of a
-  round trip after the end of the answer before it, because then the server had nothing to do.
+  when somebody else waits for a connection. It is never given back with something in flight, unless the lane is
+  cancelled: the pool then ends the connection.
+- The depth follows the round trip: it is doubled as long as an answer begins a large part of a round trip after the
+  end of the one before it, and about a round trip after its command: then the server had nothing to do meanwhile.
 - A connection that was leased again has the mailbox open under the UIDVALIDITY of the run, or the run ends.
 """
 
@@ -18,16 +20,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from imapipe.errors import BatchInterrupted, ConnectionLost, ImapipeError, UidValidityChanged
-from imapipe.models.batch import Batch, BatchResult, Failure
+from imapipe.errors import BatchInterrupted, ImapipeError
+from imapipe.models.batch import Batch, BatchResult
 from imapipe.models.event import Reconnect
 from imapipe.net.command import FetchCommand
 from imapipe.net.connection import Connection
-from imapipe.net.signals import to_error
-from imapipe.pipeline.batching import Sizer
-from imapipe.pipeline.flight import Flight
-from imapipe.search import uid as uid_key
-from imapipe.wire.uid_set import UidSet
+from imapipe.pipeline.fetching import Fetching
 
 if TYPE_CHECKING:
     from imapipe.pipeline.run import Run
@@ -36,19 +34,30 @@ MAX_DEPTH = 32
 MIN_DEPTH = 2
 IDLE_SECONDS = 1.0
 MIN_LEASE_SECONDS = 0.5
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 30.0
 # One more FETCH in flight for each of these of a round trip: about what a batch takes.
 _SECONDS_PER_BATCH = 0.005
 _GAP_OF_ROUND_TRIP = 0.25
+_ARRIVING_ROUND_TRIPS = 1.5
+_SHORTEST_GAP_SECONDS = 0.001
 
 
 class Lane:
-    """One lease and the batches on it."""
+    """One lease and the batches on it.
+
+    Attributes:
+        number: Its number, from 0.
+        depth: How many batches it works on at a time.
+        active: How many it works on now.
+        ended: It takes no more batches.
+    """
 
     __slots__ = (
-        "_active",
         "_connection",
         "_deeper",
         "_in_flight",
+        "_joining",
         "_last_finished",
         "_leased_at",
         "_lock",
@@ -56,18 +65,19 @@ class Lane:
         "_reason",
         "_release_timer",
         "_run",
-        "_taken",
+        "_sizer",
+        "active",
         "depth",
+        "ended",
         "number",
     )
 
     def __init__(self, run: Run, number: int, connection: Connection | None = None) -> None:
         self._run = run
-        self.number = number
         self._connection = connection
-        self._taken = connection is not None
+        self._sizer = run.new_sizer()
         self._lock = asyncio.Lock()
-        self._active = 0
+        self._joining: asyncio.Timeout | None = None
         self._in_flight = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -76,47 +86,97 @@ class Lane:
         self._leased_at = asyncio.get_running_loop().time()
         self._release_timer: asyncio.TimerHandle | None = None
         self._reason = ""
+        self.number = number
+        self.active = 0
+        self.ended = False
         self.depth = run.depth or MIN_DEPTH
         if connection is not None:
             self._set_depth(connection)
 
-    @property
-    def holds_lease(self) -> bool:
-        """Whether it holds a connection now."""
-        return self._connection is not None
-
     async def work(self) -> None:
         """Take batches until the plan is empty."""
-        run = self._run
-        sizer = run.new_sizer()
         try:
+            if self._connection is None:
+                await self._join()
             async with asyncio.TaskGroup() as group:
                 while True:
-                    while self._active < self.depth and run.has_batches and not self._spares_for_others():
-                        self._active += 1
-                        group.create_task(self._worker(sizer))
-                    if not self._active:
+                    while self.active < self.depth and self._may_take():
+                        self.active += 1
+                        group.create_task(self._worker())
+                    if not self.active:
                         break
                     self._deeper.clear()
                     await self._deeper.wait()
         finally:
+            self.ended = True
             self.give_back()
 
-    async def _worker(self, sizer: Sizer) -> None:
+    def dismiss(self) -> None:
+        """There is nothing left to take: do not wait for a first connection any more."""
+        if self._joining is not None:
+            self._joining.reschedule(asyncio.get_running_loop().time())
+
+    async def _join(self) -> None:
+        """Get a first connection, or come to know that none is needed.
+
+        While other lanes work, a connection that cannot be had is no trouble of any batch, so the wait has no end.
+        """
+        run = self._run
+        pause = FIRST_PAUSE_SECONDS
+        while run.has_batches:
+            connection: Connection | None = None
+            try:
+                async with asyncio.timeout(None) as self._joining:
+                    connection = await run.access.take(patient=True)
+            except ImapipeError as error:
+                if run.is_fatal(error):
+                    raise
+            except TimeoutError:
+                return
+            finally:
+                self._joining = None
+            if connection is not None and await self._use_first(connection):
+                return
+            if not run.access.leases_held:
+                # Nobody works: let a batch meet the error, so that it is told and counted.
+                return
+            try:
+                async with asyncio.timeout(pause) as self._joining:
+                    await asyncio.get_running_loop().create_future()
+            except TimeoutError:
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            finally:
+                self._joining = None
+
+    async def _use_first(self, connection: Connection) -> bool:
+        self._connection = connection
+        try:
+            await self._adopt(connection)
+        except BaseException as error:
+            self.give_back()
+            if isinstance(error, ImapipeError) and not self._run.is_fatal(error):
+                return False
+            raise
+        return True
+
+    async def _worker(self) -> None:
         run = self._run
         try:
-            while run.has_batches and (self._active == 1 or not self._spares_for_others()):
-                batch = run.next_batch(sizer, self.number)
+            while self._may_take(mine=1):
+                batch = run.next_batch(self._sizer, self.number)
                 if batch is None:
                     break
-                await run.process(batch, sizer)
+                await run.process(batch, self._sizer)
         finally:
-            self._active -= 1
+            self.active -= 1
             self._deeper.set()
 
-    def _spares_for_others(self) -> bool:
-        """Whether what is left should be kept for lanes that are still connecting."""
-        return self._active > 0 and self._run.is_nearly_given_out
+    def _may_take(self, *, mine: int = 0) -> bool:
+        """Whether to take another batch; the last ones are kept for lanes that have nothing to do yet."""
+        run = self._run
+        return run.has_batches and (self.active == mine or not run.is_nearly_given_out)
+
+    # -- a batch ---------------------------------------------------------------------------------
 
     async def fetch_batch(self, batch: Batch) -> BatchResult:
         """The innermost call: fetch a batch on this lane's connection and see its messages settled.
@@ -125,125 +185,71 @@ class Lane:
             BatchInterrupted: The connection ended, or the server refused the command; the cause is chained.
             UidValidityChanged, AuthenticationFailed, CapabilityMissing, PoolClosed, SpoolError: The run cannot go on.
         """
-        try:
-            connection = await self._lease()
-        except ImapipeError as error:
-            if self._run.is_fatal(error):
-                raise
-            raise BatchInterrupted(batch, BatchResult(batch, missing=batch.uids)) from error
-        flight = Flight(connection, self._run.inbox, self._run.ledger, by_batch=self._run.by_batch)
-        state = _Sum(batch)
-        try:
-            error = await self._fetch(connection, batch.uids, flight, state)
-            flight.hand_over()
-            await flight.landed()
-        except asyncio.CancelledError:
-            connection.abort(ConnectionLost("the batch was cancelled"))
-            raise
-        finally:
-            self._finished(connection)
-        result = state.result(flight)
-        if error is None:
-            return result
-        if self._run.is_fatal(error):
-            raise error
-        raise BatchInterrupted(batch, result) from error
-
-    async def _fetch(
-        self, connection: Connection, uids: UidSet, flight: Flight, state: _Sum
-    ) -> ImapipeError | None:
-        """Fetch, then look a second time for what was not delivered. Gives the error that stopped it."""
-        while True:
+        fetching = Fetching(self._run, batch, self._observe)
+        while fetching.is_unfinished:
             try:
-                command = connection.uid_fetch(uids, self._run.fetch, flight.deliver)
-                tagged = await asyncio.shield(command.finished)
-            except ImapipeError as error:
-                return error
-            self._observe(connection, command)
-            state.add(command)
-            for failure in command.malformed.values():
-                flight.failed[failure.uid] = failure
-                self._run.ledger.fail(failure)
-            if tagged.status != "OK":
-                return to_error("UID FETCH", tagged)
-            missing = command.missing
-            if not missing:
-                return None
-            limited = tagged.code is not None and tagged.code.name == "MESSAGELIMIT"
-            if not limited:
+                connection = await self._lease()
                 try:
-                    missing = await self._look_again(connection, missing, state)
-                except ImapipeError as error:
-                    return error
-            if not missing:
-                return None
-            if len(missing) == len(uids):
-                for uid in missing:
-                    failure = Failure(uid, "no-data", "the server lists the message and sends no data for it")
-                    flight.failed[uid] = failure
-                    self._run.ledger.fail(failure)
-                return None
-            uids = missing
-
-    async def _look_again(self, connection: Connection, missing: UidSet, state: _Sum) -> UidSet:
-        """Which of the UIDs that were not delivered still exist; the others have vanished."""
-        program = uid_key(missing).program(today=self._run.today)
-        answer = await connection.uid_search(program)
-        there = answer.uids & missing
-        gone = missing - there
-        if gone:
-            state.vanished |= gone
-            self._run.ledger.vanish(gone)
-        return there
+                    await fetching.fetch(connection)
+                finally:
+                    self._finished(connection)
+            except ImapipeError as error:
+                if self._run.is_fatal(error):
+                    raise
+                if not fetching.was_our_delay:
+                    raise BatchInterrupted(batch, fetching.result()) from error
+                # We were slow, not the server: that costs no attempt.
+        return fetching.result()
 
     # -- the lease -------------------------------------------------------------------------------
 
     async def _lease(self) -> Connection:
         """The lane's connection with the mailbox open; leases one if need be. Counts a call in flight."""
+        run = self._run
         async with self._lock:
             await self._yield_to_others()
-            connection = self._connection
-            if connection is not None and not connection.is_open:
-                self._reason = str(connection.plane.error or "closed")
-                self.give_back()
-                connection = None
-            if connection is None:
-                connection = await self._run.pool.take(self._run.mailbox)
-                self._connection = connection
-                self._leased_at = asyncio.get_running_loop().time()
+            if self._connection is not None and not self._connection.is_open:
+                self._lose(self._connection)
+            if self._connection is None:
+                # While other lanes of the run work, the wait has no end: they need not lose a batch over it.
+                self._connection = await run.access.take(patient=run.access.leases_held > 0)
                 try:
-                    await self._open_mailbox(connection)
+                    await self._adopt(self._connection)
                 except BaseException:
                     self.give_back()
                     raise
-                if self._taken and self._reason:
-                    self._run.events.emit(Reconnect(self.number, self._reason))
-                    self._reason = ""
-                self._taken = True
-                self._set_depth(connection)
+            else:
+                await run.access.reopen(self._connection)
             if self._release_timer is not None:
                 self._release_timer.cancel()
                 self._release_timer = None
             self._in_flight += 1
             self._quiet.clear()
-            return connection
+            return self._connection
 
-    async def _open_mailbox(self, connection: Connection) -> None:
-        selected = await self._run.open_mailbox(connection)
-        if selected.uidvalidity != self._run.uidvalidity:
-            raise UidValidityChanged(
-                self._run.mailbox, expected=self._run.uidvalidity, found=selected.uidvalidity
-            )
+    async def _adopt(self, connection: Connection) -> None:
+        """Begin to use a connection that was leased just now."""
+        self._leased_at = asyncio.get_running_loop().time()
+        self._last_finished = 0.0
+        await self._run.access.reopen(connection)
+        if self._reason:
+            self._run.events.emit(Reconnect(self.number, self._reason))
+            self._reason = ""
+        self._set_depth(connection)
 
     async def _yield_to_others(self) -> None:
         """Somebody waits for a connection: let what is in flight land, and queue up behind him."""
-        now = asyncio.get_running_loop().time()
-        if self._connection is None or not self._run.pool.has_waiters or now - self._leased_at < MIN_LEASE_SECONDS:
-            return
-        await self._quiet.wait()
-        self.give_back()
+        if self._connection is not None and self._should_yield():
+            await self._quiet.wait()
+            if self._should_yield():
+                self.give_back()
+
+    def _should_yield(self) -> bool:
+        held = asyncio.get_running_loop().time() - self._leased_at
+        return held >= MIN_LEASE_SECONDS and self._run.access.others_wait
 
     def _finished(self, connection: Connection) -> None:
+        """A call on the connection is over."""
         self._in_flight -= 1
         if self._in_flight:
             return
@@ -251,12 +257,9 @@ class Lane:
         if connection is not self._connection:
             return
         if not connection.is_open:
-            self._reason = str(connection.plane.error or "closed")
+            self._lose(connection)
+        elif self._should_yield():
             self.give_back()
-        elif self._run.pool.has_waiters:
-            now = asyncio.get_running_loop().time()
-            if now - self._leased_at >= MIN_LEASE_SECONDS:
-                self.give_back()
         else:
             self._release_timer = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._release_if_idle)
 
@@ -265,6 +268,10 @@ class Lane:
         if not self._in_flight:
             self.give_back()
 
+    def _lose(self, connection: Connection) -> None:
+        self._reason = str(connection.plane.error or "closed")
+        self.give_back()
+
     def give_back(self) -> None:
         """Return the lease; a connection with something in flight is ended by the pool. Synchronous."""
         if self._release_timer is not None:
@@ -272,60 +279,35 @@ class Lane:
             self._release_timer = None
         connection, self._connection = self._connection, None
         if connection is not None:
-            self._run.pool.give_back(connection)
+            self._run.access.give_back(connection)
 
     # -- depth -----------------------------------------------------------------------------------
 
     def _set_depth(self, connection: Connection) -> None:
-        if self._run.fixed_depth:
+        if self._run.depth is not None:
             return
         round_trip = connection.round_trip_seconds
         wanted = MIN_DEPTH + int(round_trip / _SECONDS_PER_BATCH) if round_trip < 10 else MIN_DEPTH
         self.depth = max(self.depth, min(MAX_DEPTH, wanted))
         self._deeper.set()
 
-    def _observe(self, connection: Connection, command: FetchCommand) -> None:
-        """Learn from a FETCH that ended whether the server had to wait for us."""
+    def _observe(self, connection: Connection, command: FetchCommand) -> float:
+        """Learn from a FETCH that ended; gives the seconds that the server worked on it.
+
+        While the answers before it came, the command only waited: that is our depth, and no slowness of the server.
+        """
         connection.fetched(command)
         before, self._last_finished = self._last_finished, command.finished_at
-        if self._run.fixed_depth or not before or not command.first_byte_at or command.paused_seconds:
-            return
+        begun = max(before, command.started_at)
+        seconds = max(0.0, command.finished_at - begun - command.paused_seconds)
+        waited_for_others = command.started_at < before
+        if self._run.depth is not None or not waited_for_others or not command.first_byte_at or command.paused_seconds:
+            return seconds
         round_trip = connection.round_trip_seconds
-        gap = command.first_byte_at - max(before, command.started_at)
-        was_waiting = command.started_at < before
-        if was_waiting or round_trip < 0.001:
-            return
-        if gap > round_trip * _GAP_OF_ROUND_TRIP and self.depth < MAX_DEPTH:
+        idle = command.first_byte_at - begun
+        # Where the command had been with the server for longer than its way takes, the server was thinking.
+        came_too_late = command.first_byte_at - command.started_at < round_trip * _ARRIVING_ROUND_TRIPS
+        if came_too_late and idle > max(round_trip * _GAP_OF_ROUND_TRIP, _SHORTEST_GAP_SECONDS):
             self.depth = min(MAX_DEPTH, self.depth * 2)
             self._deeper.set()
-
-
-class _Sum:
-    """Adds up the commands that one batch took."""
-
-    __slots__ = ("_batch", "_bytes", "_seconds", "vanished")
-
-    def __init__(self, batch: Batch) -> None:
-        self._batch = batch
-        self._seconds = 0.0
-        self._bytes = 0
-        self.vanished = UidSet()
-
-    def add(self, command: FetchCommand) -> None:
-        """A command that got its tagged reply."""
-        self._seconds += command.elapsed_seconds
-        self._bytes += command.bytes_received
-
-    def result(self, flight: Flight) -> BatchResult:
-        """What became of the batch."""
-        done = UidSet.from_numbers(flight.done)
-        failed = dict(flight.failed)
-        return BatchResult(
-            self._batch,
-            done=done,
-            vanished=self.vanished,
-            failed=failed,
-            missing=self._batch.uids - done - self.vanished - UidSet.from_numbers(failed),
-            elapsed_seconds=self._seconds,
-            bytes_received=max(self._bytes, flight.bytes_received),
-        )
+        return seconds

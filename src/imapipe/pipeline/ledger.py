@@ -5,14 +5,16 @@ interval sets in groups, and subscribers (the checkpoint) hear of a group before
 
 Invariants:
 
-- A UID gets one outcome; a second one for the same UID is ignored, whichever it is.
+- A UID gets one outcome: who enters a failure of what may be done already asks `outcome_of` first.
 - `settled()` of a subscriber with `every=n` is called with at most `n` UIDs outstanding.
-- `done_count + failed_count + vanished_count + skipped_count` never passes the number of planned UIDs.
+- What a run gave up without a try (`give_up`) has failed in the report of that run. Subscribers do not hear of it:
+  for a later run such a message is as it was before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import islice
 
 from imapipe.middleware.base import Settled
 from imapipe.models.batch import Failure
@@ -20,6 +22,7 @@ from imapipe.wire.uid_set import UidSet
 
 GROUP = 4096
 MAX_FAILURE_DETAILS = 10_000
+NOT_TRIED = "not-tried"
 
 
 class Ledger:
@@ -89,8 +92,8 @@ class Ledger:
         return unsubscribe
 
     def skip(self, uids: UidSet) -> None:
-        """An earlier run did these."""
-        self.skipped |= uids
+        """An earlier run did these; the last call counts."""
+        self.skipped = uids
 
     def settle(self, uid: int) -> None:
         """The message was handled. The caller settles each UID once."""
@@ -116,10 +119,18 @@ class Ledger:
         self._recent_vanished |= uids
         self.flush()
 
+    def give_up(self, uids: UidSet, detail: str) -> None:
+        """The messages were never tried, and this run will not try them."""
+        self.failed |= uids
+        self.failed_count += len(uids)
+        for uid in islice(uids, MAX_FAILURE_DETAILS - len(self.failures)):
+            self.failures[uid] = Failure(uid, NOT_TRIED, detail)
+
     def outcome_of(self, uids: UidSet) -> UidSet:
         """Those of `uids` that have an outcome in this run."""
         self.flush()
-        return uids & (self.done | self.failed | self.vanished)
+        # Three small intersections: the sets of a long run can be large, and a batch meets little of them.
+        return uids & self.done | uids & self.failed | uids & self.vanished
 
     def flush(self) -> None:
         """Merge what is recent and tell the subscribers."""

@@ -6,18 +6,16 @@ make a new run.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
 from imapipe.middleware.base import Middleware, check_order
-from imapipe.models.message import Message
 from imapipe.models.report import RunReport
 from imapipe.net.pool import ConnectionPool
 from imapipe.pipeline.batching import BatchPolicy, FixedBatch
-from imapipe.pipeline.handlers import Handler, check_handler, handle_messages
+from imapipe.pipeline.handlers import Crew, Handler, check_handler
+from imapipe.pipeline.memory import memory_of
 from imapipe.pipeline.processes import ProcessHandler
-from imapipe.pipeline.run import Run, first_cause
+from imapipe.pipeline.run import Run
 from imapipe.pipeline.sizes import fetch_sizes
 from imapipe.pipeline.specification import Specification
 from imapipe.pipeline.stream import BatchStream, OnError, Runs, Stream
@@ -75,13 +73,16 @@ class Pipeline:
         return self._with(policy=FixedBatch(policy) if isinstance(policy, int) else policy)
 
     def fetch(self, *what: str | Fetch) -> Pipeline:
-        """Say what is wanted of each message: presets, `Fetch` values, or both.
+        """Say what is wanted of each message, instead of what was said before: presets, `Fetch` values, or both.
 
         Raises:
             ValueError: An unknown preset.
+            TypeError: Neither the name of a preset nor a `Fetch`.
         """
         wanted = Fetch()
         for item in what:
+            if not isinstance(item, str | Fetch):
+                raise TypeError(f"fetch() takes names of presets and imapipe.Fetch(...), not {item!r}")
             wanted |= Fetch(item) if isinstance(item, str) else item
         return self._with(fetch=wanted)
 
@@ -115,9 +116,26 @@ class Pipeline:
             raise ValueError(f"depth() takes 1 to 64, not {count}")
         return self._with(depth=count)
 
-    def only_failed(self, report: RunReport) -> Pipeline:
-        """Only the messages that failed in an earlier run, by its report."""
-        return self._with(uids=report.failed_uids)
+    def only_failed(self, report: RunReport | None = None) -> Pipeline:
+        """Only the messages that failed, instead of those the search finds.
+
+        Args:
+            report: That of an earlier run on this mailbox. Without it, those that failed by the Checkpoint of this
+                pipeline and were not done since.
+
+        Raises:
+            ValueError: The report of another account or mailbox.
+
+        Running it raises `UidValidityChanged` where the UIDs mean other messages by now.
+        """
+        if report is None:
+            return self._with(remembered=True, uids=None, uidvalidity=None)
+        if (report.account, report.mailbox) != (self._account, self._specification.mailbox):
+            raise ValueError(
+                f"the report is of {report.mailbox!r} at {report.account}, "
+                f"not of {self._specification.mailbox!r} at {self._account}"
+            )
+        return self._with(remembered=False, uids=report.failed_uids, uidvalidity=report.uidvalidity)
 
     def _with(self, **changes: object) -> Pipeline:
         specification = replace(self._specification, **changes)  # type: ignore[arg-type]  # checked by the callers
@@ -156,17 +174,13 @@ class Pipeline:
         checked = check_handler(handler)
         if concurrency < 1:
             raise ValueError(f"concurrency must be 1 or more, not {concurrency}")
-        if on_error not in ("record", "raise"):
-            raise ValueError(f'on_error must be "record" or "raise", not {on_error!r}')
-        run = self._new_run(connections, max_failures)
-        raise_errors = on_error == "raise"
+        if max_failures is not None and max_failures < 0:
+            raise ValueError(f"max_failures must be 0 or more, not {max_failures}")
+        raise_errors = _checked(on_error) == "raise"
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(run.drive())
-                for _ in range(concurrency):
-                    group.create_task(handle_messages(run, checked, raise_errors=raise_errors))
-        except BaseExceptionGroup as errors:
-            raise (run.failure or first_cause(errors)) from None
+            await self._runs.wait_for_dropped()
+            run = self._new_run(connections, max_failures=max_failures)
+            await Crew(run, checked, concurrency=concurrency, raise_errors=raise_errors).work()
         finally:
             if isinstance(checked, ProcessHandler):
                 checked.close()
@@ -177,37 +191,45 @@ class Pipeline:
 
         Args:
             on_error: "record" leaves failures to the report; "raise" raises `Incomplete` at the end.
-            connections: How many connections to use at most.
+            connections: How many connections to use at most; None is all of the pool.
         """
-        return Stream(self._new_run(connections, None), self._runs, on_error)
+        return Stream(self._new_run(connections), self._runs, _checked(on_error))
 
-    def __aiter__(self) -> AsyncIterator[Message]:
+    def __aiter__(self) -> Stream:
         """Iterate over the messages; raises `Incomplete` at the end if a message failed."""
         return self.stream(on_error="raise")
 
     def batches(self, *, on_error: OnError = "raise", connections: int | None = 1) -> BatchStream:
-        """Iterate over lists of messages, each acknowledged as a whole when the next is asked for."""
-        return BatchStream(self._new_run(connections, None, by_batch=True), self._runs, on_error)
+        """Iterate over lists of messages, each acknowledged as a whole when the next is asked for.
+
+        Args:
+            on_error: As in `stream`.
+            connections: As in `stream`.
+        """
+        return BatchStream(self._new_run(connections, by_batch=True), self._runs, _checked(on_error))
 
     async def uids(self) -> UidSet:
-        """The UIDs that the search finds now."""
-        run = self._new_run(1, None)
-        async with self._pool.lease(self._specification.mailbox) as connection:
-            return await run.search(connection)
+        """The UIDs of a run now: what the search finds, within the limit. Checkpoints are not asked."""
+        run = self._new_run(1)
+        run.access.give_back(await run.look())
+        return run.plan.planned
 
     async def plan(self) -> JobPlan:
         """What a run would do: counts and bytes. Only sizes are fetched."""
-        run = self._new_run(1, None)
-        async with self._pool.lease(self._specification.mailbox) as connection:
-            uids = await run.search(connection)
-            sizes = await fetch_sizes(connection, uids)
-            return JobPlan(self._specification.mailbox, run.uidvalidity, uids, len(uids), sum(sizes.values()))
+        run = self._new_run(1)
+        connection = await run.look()
+        uids = run.plan.planned
+        connection, sizes = await run.access.reach(lambda lease: fetch_sizes(lease, uids), connection)
+        run.access.give_back(connection)
+        return JobPlan(run.mailbox, run.uidvalidity, uids, len(uids), sizes.total_bytes)
 
-    def _new_run(self, connections: int | None, max_failures: int | None, *, by_batch: bool = False) -> Run:
+    def _new_run(self, connections: int | None, *, max_failures: int | None = None, by_batch: bool = False) -> Run:
         if connections is not None and not 1 <= connections <= self._pool.max_size:
             raise ValueError(
                 f"connections={connections}: use 1 to {self._pool.max_size}, or raise max_size of the pool"
             )
+        if self._specification.remembered and memory_of(self._specification.layers) is None:
+            raise ValueError("only_failed() without a report needs a Checkpoint in use(...), which knows what failed")
         return Run(
             self._specification,
             self._pool,
@@ -216,3 +238,9 @@ class Pipeline:
             max_failures=max_failures,
             by_batch=by_batch,
         )
+
+
+def _checked(on_error: OnError) -> OnError:
+    if on_error not in ("record", "raise"):
+        raise ValueError(f'on_error must be "record" or "raise", not {on_error!r}')
+    return on_error

@@ -123,6 +123,10 @@ class Plan:
         """How many they are."""
         return sum(len(tier) for tier in self._tiers)
 
+    def know_sizes(self, sizes: Mapping[int, int]) -> None:
+        """From now on batches keep to the byte bounds of their policy; RFC822.SIZE by UID."""
+        self._sizes = sizes
+
     def skip(self, uids: UidSet) -> UidSet:
         """Take UIDs out; gives those that were still in the plan."""
         taken = UidSet()

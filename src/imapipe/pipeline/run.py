@@ -7,56 +7,61 @@ first, and makes the report.
 Invariants:
 
 - Every planned UID has one outcome at the end: done, skipped, vanished or failed. What was never tried because
-  the run gave up is failed with the reason `not-tried`. Only a cancelled run or one that raised has no report.
+  the run gave up is failed with the reason `not-tried`. Only a cancelled run or one that raised has none for the rest.
 - Cancelling leaves nothing: lanes give their leases back synchronously (with something in flight the pool ends
   the connection), the middleware is stopped and has saved.
-- An error that concerns one batch fails that batch; one that concerns the run ends it.
+- An error that concerns one batch fails that batch; one that concerns the run ends it. A server with which nothing
+  works any more ends it too, after a bounded number of batches.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
+import logging
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
+from dataclasses import replace
+from datetime import datetime
+
+import anyio.to_thread
 
 from imapipe.errors import (
     AuthenticationFailed,
     BatchInterrupted,
     CapabilityMissing,
     CheckpointError,
+    CommandError,
+    CommandTimeout,
     ConnectionFailed,
-    ImapipeError,
     PoolClosed,
     PoolTimeout,
+    ServerBye,
     SpoolError,
     Throttled,
     UidValidityChanged,
 )
 from imapipe.middleware.base import Middleware, chain
 from imapipe.models.batch import Batch, BatchResult, Failure
-from imapipe.models.event import Attempt, BatchEnd, Event, EventBus, Reconnect, Throttle, Wait
-from imapipe.models.histogram import Histogram
+from imapipe.models.event import BatchEnd, EventBus
 from imapipe.models.report import RunReport
-from imapipe.models.resources import Sampler
-from imapipe.net.connection import Connection
+from imapipe.net.connection import MAX_COMMAND_BYTES, Connection
 from imapipe.net.pool import ConnectionPool
-from imapipe.net.session import SelectedMailbox
-from imapipe.pipeline.batching import BatchPolicy, Sizer
-from imapipe.pipeline.find import find_uids
+from imapipe.pipeline.access import MailboxAccess
+from imapipe.pipeline.batching import Sizer
+from imapipe.pipeline.books import Books
 from imapipe.pipeline.flight import Inbox
 from imapipe.pipeline.lane import Lane
 from imapipe.pipeline.ledger import Ledger
-from imapipe.pipeline.plan import Plan, Tier
+from imapipe.pipeline.lookup import look
+from imapipe.pipeline.memory import memory_of
+from imapipe.pipeline.plan import Plan
 from imapipe.pipeline.sizes import fetch_sizes
 from imapipe.pipeline.specification import Specification
-from imapipe.search import ALL
-from imapipe.wire.search_key import SearchKey
-from imapipe.wire.search_program import SearchProgram
 from imapipe.wire.uid_set import UidSet
 
-# So many batches in a row without a connection, and the run gives up instead of asking on and on.
+# So many batches after each other without a byte from the server, and the run gives up instead of asking on and on.
 HOPELESS_BATCHES = 3
+_COMMAND_WORDS_BYTES = 32
+_SHORTEST_UID_TEXT_BYTES = 1000
 
 _FATAL = (
     AuthenticationFailed,
@@ -67,21 +72,31 @@ _FATAL = (
     UidValidityChanged,
 )
 
+_log = logging.getLogger(__name__)
+
 
 class Run:
     """One run of a pipeline (`middleware.base.Run` is what the middleware sees of it).
 
     Attributes:
         account: `user@host:port`.
+        mailbox: The name of the mailbox.
         fetch: The items asked for.
+        fingerprint: Names the job in a checkpoint.
+        layers: The middleware, outermost first.
         plan: What is left to do; set when the search has been made.
         ledger: The outcomes so far.
         inbox: Messages that wait for a handler.
         events: What happens beside the messages.
-        uidvalidity: UIDVALIDITY of the mailbox when the run began.
+        books: What is counted.
+        access: Its connections, with the mailbox open.
         today: The day on which relative dates of the search were resolved.
+        depth: FETCHes in flight on a connection; None follows the round trip.
+        max_uid_text_bytes: How long the text of the UIDs in a command may be.
         by_batch: Messages are handed over in whole batches.
         stopping: No further batch is to be taken.
+        has_given_up: Messages that no handler has begun with are not to be handled either.
+        failure: The first error that ended the run.
     """
 
     def __init__(
@@ -95,158 +110,142 @@ class Run:
         by_batch: bool = False,
     ) -> None:
         self._specification = specification
-        self.pool = pool
+        self._pool = pool
         self.account = account
         self.mailbox = specification.mailbox
         self.fetch = specification.fetch
         self.fingerprint = specification.fingerprint
-        self.fixed_depth = specification.depth is not None
+        self.layers: Sequence[Middleware] = specification.layers
         self.depth = specification.depth
+        self.max_uid_text_bytes = max(
+            _SHORTEST_UID_TEXT_BYTES, MAX_COMMAND_BYTES - _COMMAND_WORDS_BYTES - len(specification.fetch.command())
+        )
         self.events = EventBus()
         self.ledger = Ledger()
         self.inbox = Inbox()
+        self.books = Books()
+        self.access = MailboxAccess(pool, specification, self.events, self.books)
         self.by_batch = by_batch
         self.plan = Plan(UidSet())
-        self.uidvalidity = 0
-        self.today: date = datetime.now().astimezone().date()
+        self.today = datetime.now().astimezone().date()
         self.stopping = False
+        self.has_given_up = False
         self.failure: BaseException | None = None
-        self._policy: BatchPolicy = specification.policy
         self._lane_count = lanes
         self._lanes: list[Lane] = []
         self._max_failures = max_failures
-        self._layers: Sequence[Middleware] = specification.layers
         self._started: list[Middleware] = []
-        self._call = chain(self._layers, self._innermost)
-        self._unaccounted = 0
-        self._hopeless = 0
-        self._sampler = Sampler()
-        self._started_at = datetime.now(UTC)
-        self._began = time.monotonic()
-        self._wire_bytes_before = pool.wire_bytes
-        self._received = 0
-        self._batch_seconds = Histogram()
-        self._batch_sizes = Histogram()
-        self._retries = 0
-        self._reconnects = 0
-        self._waits = 0
+        self._call = chain(self.layers, self._innermost)
+        self._fruitless = 0
+        self._fruitless_since = 0.0
 
     # -- what middleware sees --------------------------------------------------------------------
 
     @property
     def bytes_received(self) -> int:
         """Bytes of FETCH responses so far, after decompression."""
-        return self._received
+        return self.books.bytes_received
 
     @property
     def connections(self) -> int:
-        """Lanes that hold a connection now."""
-        return sum(lane.holds_lease for lane in self._lanes)
+        """How many connections it holds now."""
+        return self.access.leases_held
 
     @property
     def leases_held(self) -> int:
         """See `net.pool.Holder`."""
-        return self.connections
+        return self.access.leases_held
+
+    @property
+    def uidvalidity(self) -> int:
+        """UIDVALIDITY of the mailbox when the run began."""
+        return self.access.uidvalidity
 
     # -- the run ---------------------------------------------------------------------------------
 
     async def drive(self) -> None:
-        """Do all of it. Raises what ends the run; the report can be had when this has returned."""
-        stop_listening = self.events.subscribe(self._listen)
-        stop_forwarding = self.pool.events.subscribe(self.events.emit)
-        self._sampler.start()
+        """Do all of it. Raises what ends the run; the report is final when this has returned."""
+        stop_listening = (self.events.subscribe(self.books.listen), self._pool.events.subscribe(self.events.emit))
+        self.books.open()
         try:
-            connection = await self.pool.take(self.mailbox)
             try:
-                await self._prepare(connection)
-            except BaseException:
-                self.pool.give_back(connection)
+                await self._work(await self._prepare())
+            except BaseException as error:
+                # Nobody is to work on what can no longer be acknowledged.
+                self.inbox.discard()
+                await self._stop_layers(error)
                 raise
-            await self._work(connection)
-        finally:
+            self.ledger.flush()
+            self.ledger.give_up(self.plan.take_rest(), "the run gave up before it came to this message")
             self.inbox.close()
-            stop_forwarding()
-            try:
-                await self._stop_layers()
-            finally:
-                stop_listening()
-                await self._sampler.stop()
-        self._close_books()
+            await self._stop_layers(None)
+        finally:
+            for stop in stop_listening:
+                stop()
+            await self.books.close(self)
 
-    async def search(self, connection: Connection) -> UidSet:
-        """Open the mailbox and find the UIDs, within the limit of the pipeline."""
-        selected = await self.open_mailbox(connection)
-        self.uidvalidity = selected.uidvalidity
-        connection.require(self._specification.search.needs)
-        uids = await self._find(connection, selected)
-        return Plan(uids, newest_first=self._specification.newest, limit=self._specification.limit).planned
+    async def look(self) -> Connection:
+        """Open the mailbox and find out what is to be done; gives the connection, see `access.reach`."""
+        connection, _ = await self.access.reach(self._look)
+        return connection
 
-    async def open_mailbox(self, connection: Connection) -> SelectedMailbox:
-        """EXAMINE, or SELECT where the fetch changes flags; nothing if it is open that way."""
-        selected = connection.selected
-        writing = self.fetch.mark_seen
-        if selected is not None and selected.name == self.mailbox and selected.read_only is not writing:
-            return selected
-        return await (connection.select(self.mailbox) if writing else connection.examine(self.mailbox))
-
-    async def _find(self, connection: Connection, selected: SelectedMailbox) -> UidSet:
-        specification = self._specification
-        if specification.uids is not None:
-            return specification.uids
-        program = self._program(connection, specification.search)
-        fresh = selected.expunged
-        exists = selected.exists
-        uids = await find_uids(connection, program, exists)
-        if specification.searches_all and selected.expunged == fresh:
-            self._unaccounted = max(0, exists - len(uids))
-        return uids
-
-    def _program(self, connection: Connection, key: SearchKey) -> SearchProgram:
-        return key.program(
-            today=self.today,
-            literal_plus=connection.offers("LITERAL+"),
-            utf8="UTF8=ACCEPT" in connection.session.enabled,
-        )
-
-    async def _prepare(self, connection: Connection) -> None:
-        specification = self._specification
+    async def _look(self, connection: Connection) -> None:
         connection.require(self.fetch.needs)
-        planned = await self.search(connection)
-        sizes = await fetch_sizes(connection, planned) if self._policy.needs_sizes else None
-        if self._policy.classes:
-            self.plan = Plan(await self._tiers(connection, planned), sizes=sizes)
-        else:
-            self.plan = Plan(planned, newest_first=specification.newest, sizes=sizes)
-        for layer in self._layers:
-            await layer.start(self)
-            self._started.append(layer)
-        self.ledger.skip(self.plan.planned - self.plan.remaining)
+        specification = await self._recall()
+        selected = await self.access.open(connection, expected=specification.uidvalidity)
+        findings = await look(
+            connection,
+            selected,
+            specification,
+            today=self.today,
+            max_uid_text_bytes=self.max_uid_text_bytes,
+        )
+        self.plan = findings.plan
+        self.books.unaccounted = findings.unaccounted
 
-    async def _tiers(self, connection: Connection, planned: UidSet) -> list[Tier]:
-        """The classes of the batch policy: a search each, disjoint by taking out what came before."""
-        tiers: list[Tier] = []
-        rest = planned
-        for entry in self._policy.classes:
-            uids = rest
-            if entry.search != ALL:
-                connection.require(entry.search.needs)
-                uids = rest & await find_uids(connection, self._program(connection, entry.search), len(planned))
-            rest -= uids
-            tiers.append(Tier(uids, newest_first=entry.newest_first))
-        return tiers
+    async def _recall(self) -> Specification:
+        """The specification, with the UIDs that are to be remembered instead of searched for."""
+        memory = memory_of(self.layers)
+        if not self._specification.remembered or memory is None:
+            return self._specification
+        known = await anyio.to_thread.run_sync(memory.peek, self.account, self.mailbox)
+        if known is None:
+            return replace(self._specification, uids=UidSet())
+        return replace(self._specification, uids=known.failed_uids, uidvalidity=known.uidvalidity)
+
+    async def _prepare(self) -> Connection:
+        connection = await self.look()
+        try:
+            for layer in self.layers:
+                await layer.start(self)
+                self._started.append(layer)
+                self.ledger.skip(self.plan.planned - self.plan.remaining)
+        except BaseException:
+            self.access.give_back(connection)
+            raise
+        if self._specification.policy.needs_sizes and self.plan.remaining_count:
+            connection, _ = await self.access.reach(self._learn_sizes, connection)
+        return connection
+
+    async def _learn_sizes(self, connection: Connection) -> None:
+        await self.access.reopen(connection)
+        self.plan.know_sizes(await fetch_sizes(connection, self.plan.remaining))
 
     async def _work(self, connection: Connection) -> None:
         first = Lane(self, 0, connection)
         self._lanes = [first, *(Lane(self, number) for number in range(1, self._useful_lanes()))]
+        error: BaseException | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 for lane in self._lanes:
                     group.create_task(lane.work())
-        except BaseExceptionGroup as group_error:
-            # One cause ends a run: the first that was noted, whatever fell over it.
-            raise (self.failure or first_cause(group_error)) from None
-        if self.failure is not None:
-            raise self.failure
+        except BaseExceptionGroup as errors:
+            error = first_cause(errors)
+        # One cause ends a run: the first that was noted, whatever fell over it. It is raised here, outside of the
+        # handling of the group, and so keeps its own cause and context.
+        error = self.failure or error
+        if error is not None:
+            raise error
 
     def _useful_lanes(self) -> int:
         batch = max(1, self.new_sizer().size)
@@ -254,7 +253,7 @@ class Run:
 
     def new_sizer(self) -> Sizer:
         """The state of the batch policy for one lane."""
-        return self._policy.sizer()
+        return self._specification.policy.sizer()
 
     @property
     def has_batches(self) -> bool:
@@ -263,137 +262,102 @@ class Run:
 
     @property
     def is_nearly_given_out(self) -> bool:
-        """Whether each of the other lanes would get no more than one batch."""
-        others = len(self._lanes) - 1
-        return others > 0 and self.plan.remaining_count <= others * max(1, self.plan.batch_size)
+        """Whether lanes that have nothing to do yet would get no more than one batch each."""
+        idle = sum(not lane.active and not lane.ended for lane in self._lanes)
+        return idle > 0 and self.plan.remaining_count <= idle * max(1, self.plan.batch_size)
 
     def next_batch(self, sizer: Sizer, lane: int) -> Batch | None:
         """The next batch for a lane, or None."""
-        return None if self.stopping else self.plan.next_batch(sizer, lane)
+        batch = None if self.stopping else self.plan.next_batch(sizer, lane)
+        if not self.has_batches:
+            self._dismiss()
+        return batch
 
     async def process(self, batch: Batch, sizer: Sizer) -> None:
         """Send a batch through the middleware and book what came of it."""
+        began = asyncio.get_running_loop().time()
+        delivered = self.inbox.delivered
+        error: BaseException | None = None
         try:
             result = await self._call(batch)
         except BatchInterrupted as interrupted:
             result = interrupted.result
-            self._book(result)
-            self._fail_rest(batch, interrupted.__cause__ or interrupted)
-        except Exception as error:
-            self.stop(error)
+            error = interrupted.__cause__ or interrupted
+        except Exception as fatal:
+            self.stop(fatal)
             raise
-        else:
-            self._hopeless = 0
-            self._book(result)
-            self._fail_rest(batch, None)
+        self._book(batch, result, error)
+        if error is None or self.inbox.delivered > delivered or not _blames_server(error):
+            self._fruitless = 0
+        elif began >= self._fruitless_since:
+            # Batches that fail together, because one connection ended, count once.
+            self._fruitless_since = asyncio.get_running_loop().time()
+            self._fruitless += 1
+            if self._fruitless >= HOPELESS_BATCHES:
+                self.stop()
         sizer.observe(result)
-        self._batch_seconds.add(result.elapsed_seconds)
-        self._batch_sizes.add(len(batch))
+        self.books.batch_ended(result)
         self.events.emit(BatchEnd(result))
+
+    def message_failed(self) -> None:
+        """The handler of a message raised."""
         if self._max_failures is not None and self.ledger.failed_count > self._max_failures:
-            self.stopping = True
+            self.has_given_up = True
+            self.stop()
 
     def stop(self, error: BaseException | None = None) -> None:
         """Take no further batch; with an error, end the run with it."""
         self.stopping = True
         if error is not None and self.failure is None:
             self.failure = error
+        self._dismiss()
 
     def is_fatal(self, error: BaseException) -> bool:
         """Whether an error concerns the whole run and not one batch."""
         return isinstance(error, _FATAL)
 
+    def report(self) -> RunReport:
+        """What became of the run."""
+        return self.books.report(self)
+
     async def _innermost(self, batch: Batch) -> BatchResult:
-        result = await self._lanes[batch.lane].fetch_batch(batch)
-        self._received += result.bytes_received
-        return result
+        return await self._lanes[batch.lane].fetch_batch(batch)
 
-    # -- books -----------------------------------------------------------------------------------
+    def _dismiss(self) -> None:
+        for lane in self._lanes:
+            lane.dismiss()
 
-    def _book(self, result: BatchResult) -> None:
-        """Enter failures that a layer found (a poisoned UID); the others are in the ledger already."""
-        for failure in result.failed.values():
-            self.ledger.fail(failure)
-
-    def _fail_rest(self, batch: Batch, error: BaseException | None) -> None:
-        """What of a batch has no outcome has failed: nothing is silently short."""
+    def _book(self, batch: Batch, result: BatchResult, error: BaseException | None) -> None:
+        """Whatever of a batch has no outcome has failed: nothing is silently short."""
         rest = batch.uids - self.ledger.outcome_of(batch.uids)
         if not rest:
             return
+        for uid in rest & UidSet.from_numbers(result.failed):
+            self.ledger.fail(result.failed[uid])
+        rest -= UidSet.from_numbers(result.failed)
         if error is None:
-            reason, detail = "not-tried", "a layer of the middleware left it out"
-        else:
-            reason, detail = type(error).__name__, str(error)
+            self.ledger.give_up(rest, "the run gave up, or a layer of the middleware left the message out")
+            return
         for uid in rest:
-            self.ledger.fail(Failure(uid, reason, detail))
-        if isinstance(error, ConnectionFailed | PoolTimeout | Throttled) and len(rest) == len(batch):
-            self._hopeless += 1
-            if self._hopeless >= HOPELESS_BATCHES:
-                self.stopping = True
+            self.ledger.fail(Failure(uid, type(error).__name__, str(error)))
+        self.message_failed()
 
-    def _close_books(self) -> None:
-        for uid in self.plan.take_rest():
-            self.ledger.fail(Failure(uid, "not-tried", "the run gave up before it came to this message"))
-        self.ledger.flush()
-
-    def _listen(self, event: Event) -> None:
-        match event:
-            case Attempt():
-                self._retries += 1
-            case Reconnect():
-                self._reconnects += 1
-            case Wait() | Throttle():
-                self._waits += 1
-            case _:
-                return
-
-    async def _stop_layers(self) -> None:
+    async def _stop_layers(self, because: BaseException | None) -> None:
         """Stop what was started, innermost first; one that fails does not keep the others from saving."""
         self.ledger.flush()
-        errors: list[BaseException] = []
+        first: BaseException | None = None
         while self._started:
+            layer = self._started.pop()
             try:
-                await self._started.pop().stop()
-            except (ImapipeError, asyncio.CancelledError) as error:
-                errors.append(error)
-        if errors:
-            raise errors[0]
-
-    def report(self) -> RunReport:
-        """What became of the run."""
-        ledger = self.ledger
-        usage = self._sampler.usage()
-        done_before = next(
-            (n for n in (getattr(x, "done_all_runs", None) for x in self._layers) if n is not None), None
-        )
-        return RunReport(
-            account=self.account,
-            mailbox=self.mailbox,
-            uidvalidity=self.uidvalidity,
-            planned=len(self.plan.planned),
-            done=ledger.done_count,
-            skipped=ledger.skipped_count,
-            vanished=ledger.vanished_count,
-            failed=ledger.failed_count,
-            failures=dict(ledger.failures),
-            failed_uids=ledger.failed,
-            unaccounted=self._unaccounted,
-            started_at=self._started_at,
-            elapsed_seconds=time.monotonic() - self._began,
-            bytes_received=self._received,
-            wire_bytes=self.pool.wire_bytes - self._wire_bytes_before,
-            batch_seconds=self._batch_seconds.distribution(),
-            batch_sizes=self._batch_sizes.distribution(),
-            retries=self._retries,
-            reconnects=self._reconnects,
-            throttle_waits=self._waits,
-            peak_rss_bytes=usage.peak_rss_bytes,
-            cpu_seconds=usage.cpu_seconds,
-            loop_lag_seconds=usage.loop_lag_seconds,
-            system_cpu_percent=usage.system_cpu_percent,
-            system_memory_percent=usage.system_memory_percent,
-            done_all_runs=done_before if done_before is not None else ledger.done_count,
-        )
+                await layer.stop()
+            except BaseException as error:  # noqa: BLE001 - raised, or logged where another one is raised already
+                if because is None and first is None:
+                    first = error
+                    continue
+                # What ended the run is raised; this must not be lost all the same.
+                _log.exception("%s could not be stopped", type(layer).__name__)
+        if first is not None:
+            raise first
 
 
 def first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -402,3 +366,10 @@ def first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
+
+
+def _blames_server(error: BaseException) -> bool:
+    """Whether an error says that the server, or the way to it, does not work; a refused FETCH is about its messages."""
+    if isinstance(error, CommandError):
+        return error.command != "UID FETCH" or isinstance(error, ServerBye | Throttled)
+    return isinstance(error, ConnectionFailed | PoolTimeout | CommandTimeout)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
 
 from imapipe.models.message import Message
 from imapipe.net.connection import MAX_COMMAND_BYTES, Connection
@@ -11,25 +14,71 @@ from imapipe.wire.fetch_request import Fetch
 from imapipe.wire.uid_set import UidSet
 
 _SIZE = Fetch("size")
+_MESSAGES_PER_COMMAND = 10_000
+_COMMAND_WORDS_BYTES = 64
 
 
-async def fetch_sizes(connection: Connection, uids: UidSet) -> dict[int, int]:
-    """RFC822.SIZE in bytes by UID, of those that the server tells.
+class Sizes(Mapping[int, int]):
+    """RFC822.SIZE by UID: 12 bytes a message, where a dict would take about 100."""
+
+    __slots__ = ("_sizes", "_uids")
+
+    def __init__(self, sizes: Mapping[int, int]) -> None:
+        self._uids = array("I", sorted(sizes))
+        self._sizes = array("Q", (sizes[uid] for uid in self._uids))
+
+    def extend(self, other: Sizes) -> None:
+        """Add sizes of UIDs that are all above those in here."""
+        self._uids.extend(other._uids)
+        self._sizes.extend(other._sizes)
+
+    def __getitem__(self, uid: int) -> int:
+        position = bisect_left(self._uids, uid)
+        if position == len(self._uids) or self._uids[position] != uid:
+            raise KeyError(uid)
+        return self._sizes[position]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._uids)
+
+    def __len__(self) -> int:
+        return len(self._uids)
+
+    @property
+    def total_bytes(self) -> int:
+        """The sum of all."""
+        return sum(self._sizes)
+
+
+async def fetch_sizes(connection: Connection, uids: UidSet) -> Sizes:
+    """The sizes of messages in the open mailbox, of those that the server tells.
 
     Raises:
         CommandNo, CommandBad, Throttled: The server refused.
-        ConnectionLost, CommandTimeout: The connection ended.
+        ConnectionLost, CommandTimeout, ProtocolError: The connection ended.
+
+    Cancelling it ends the connection.
     """
-    sizes: dict[int, int] = {}
+    sizes = Sizes({})
+    begin = 0
+    while begin < len(uids):
+        end = uids.fit(begin, _MESSAGES_PER_COMMAND, MAX_COMMAND_BYTES - _COMMAND_WORDS_BYTES)
+        sizes.extend(Sizes(await _fetch_some(connection, uids[begin:end])))
+        begin = end
+    return sizes
+
+
+async def _fetch_some(connection: Connection, uids: UidSet) -> dict[int, int]:
+    """One pass over so many messages as fit into a command, and again where the server stopped short and says so."""
+    found: dict[int, int] = {}
 
     def keep(messages: list[Message]) -> None:
         for message in messages:
-            sizes[message.uid] = message.size
+            found[message.uid] = message.size
             connection.release(message.wire_size)
 
-    rest = uids
-    while rest:
-        part, rest = rest.take_within(10_000, MAX_COMMAND_BYTES)
+    while uids:
+        part, rest = uids.take_within(len(uids), MAX_COMMAND_BYTES - _COMMAND_WORDS_BYTES)
         command = connection.uid_fetch(part, _SIZE, keep)
         try:
             tagged = await asyncio.shield(command.finished)
@@ -38,5 +87,8 @@ async def fetch_sizes(connection: Connection, uids: UidSet) -> dict[int, int]:
             raise
         connection.fetched(command)
         if tagged.status != "OK":
-            raise to_error("UID FETCH", tagged)
-    return sizes
+            raise to_error(command.name, tagged)
+        missing = command.missing
+        limited = tagged.code is not None and tagged.code.name == "MESSAGELIMIT" and len(missing) < len(part)
+        uids = rest | missing if limited else rest
+    return found

@@ -27,6 +27,8 @@ class Specification:
         limit: At most so many messages.
         newest: Highest UIDs first.
         uids: Instead of a search, these.
+        uidvalidity: The UIDVALIDITY under which `uids` are to be read, where they come from an earlier run.
+        remembered: Instead of a search, what failed in earlier runs by the checkpoint among the layers.
         depth: FETCHes in flight on a connection; None follows the round trip.
     """
 
@@ -38,6 +40,8 @@ class Specification:
     limit: int | None = None
     newest: bool = False
     uids: UidSet | None = None
+    uidvalidity: int | None = None
+    remembered: bool = False
     depth: int | None = None
 
     @property

@@ -1,0 +1,162 @@
+"""A run's way to its mailbox: its leases, and the mailbox opened on them.
+
+Invariants:
+
+- Every lease of a run is taken and given back here, so it is known what the run holds and what came over it.
+- The first time a run opens the mailbox, it does so anew also where it is open already: a server tells an old view
+  of what came since only with the reply to the next command. UIDVALIDITY is taken then, and never differs later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from imapipe.errors import CommandNo, CommandTimeout, ConnectionLost, ServerBye, Throttled, UidValidityChanged
+from imapipe.models.event import EventBus, Wait
+from imapipe.net.connection import Connection
+from imapipe.net.pool import ConnectionPool
+from imapipe.net.session import SelectedMailbox
+from imapipe.pipeline.books import Books
+from imapipe.pipeline.specification import Specification
+
+# How often the search is begun where connections end, or the server asks for less.
+LOOK_ATTEMPTS = 5
+LOOK_PAUSE_SECONDS = 0.25
+
+_Result = TypeVar("_Result")
+
+
+class MailboxAccess:
+    """The leases of a run.
+
+    Attributes:
+        uidvalidity: UIDVALIDITY of the mailbox, once it was opened.
+    """
+
+    __slots__ = (
+        "_books",
+        "_events",
+        "_leases",
+        "_mailbox",
+        "_pool",
+        "_waiting",
+        "_writes",
+        "uidvalidity",
+    )
+
+    def __init__(self, pool: ConnectionPool, specification: Specification, events: EventBus, books: Books) -> None:
+        self._pool = pool
+        self._mailbox = specification.mailbox
+        self._writes = specification.fetch.mark_seen
+        self._events = events
+        self._books = books
+        self._leases: dict[Connection, int] = {}
+        self._waiting = 0
+        self.uidvalidity = 0
+
+    @property
+    def leases_held(self) -> int:
+        """How many connections it has."""
+        return len(self._leases)
+
+    async def take(self, *, patient: bool = False) -> Connection:
+        """Lease a connection; raises as `ConnectionPool.take` does.
+
+        Args:
+            patient: Wait without an end for one to become free.
+        """
+        self._waiting += 1
+        try:
+            connection = await self._pool.take(self._mailbox, timeout_seconds=math.inf if patient else None)
+        finally:
+            self._waiting -= 1
+        self._leases[connection] = connection.plane.wire_bytes
+        return connection
+
+    def give_back(self, connection: Connection) -> None:
+        """Return a lease, whatever is in flight on it."""
+        self._books.wire_bytes += connection.plane.wire_bytes - self._leases.pop(connection)
+        self._pool.give_back(connection)
+
+    @property
+    def others_wait(self) -> bool:
+        """Whether somebody who is not of this run waits for a connection."""
+        return self._pool.has_waiters and self._pool.stats.waiting > self._waiting
+
+    async def open(self, connection: Connection, *, expected: int | None = None) -> SelectedMailbox:
+        """Open the mailbox anew, and take its UIDVALIDITY for that of the run.
+
+        Args:
+            connection: Where.
+            expected: The UIDVALIDITY of UIDs that were given instead of a search.
+
+        Raises:
+            CommandNo: There is no such mailbox, or its flags cannot be changed and the fetch would.
+            UidValidityChanged: The UIDs that were given mean other messages now.
+        """
+        selected = await self._select(connection)
+        if expected is not None and selected.uidvalidity != expected:
+            raise UidValidityChanged(self._mailbox, expected=expected, found=selected.uidvalidity)
+        self.uidvalidity = selected.uidvalidity
+        return selected
+
+    async def reopen(self, connection: Connection) -> None:
+        """See to it that the mailbox is open, with the UIDs of this run; raises as `open` does."""
+        selected = connection.selected
+        if selected is None or selected.name != self._mailbox or selected.read_only is self._writes:
+            selected = await self._select(connection)
+        if selected.uidvalidity != self.uidvalidity:
+            raise UidValidityChanged(self._mailbox, expected=self.uidvalidity, found=selected.uidvalidity)
+
+    async def _select(self, connection: Connection) -> SelectedMailbox:
+        """EXAMINE, or SELECT where the fetch changes flags."""
+        if not self._writes:
+            return await connection.examine(self._mailbox)
+        selected = await connection.select(self._mailbox)
+        if selected.read_only:
+            raise CommandNo("SELECT", "READ-ONLY", "mark_seen=True needs a mailbox whose flags can be changed")
+        return selected
+
+    async def reach(
+        self, work: Callable[[Connection], Awaitable[_Result]], connection: Connection | None = None
+    ) -> tuple[Connection, _Result]:
+        """Do something before there are batches, and again where a connection ends or the server asks for less.
+
+        Args:
+            work: What to do.
+            connection: A lease to begin with.
+
+        Returns:
+            The lease, and what `work` gave. When it raises, no lease is left.
+
+        Raises:
+            AuthenticationFailed, ConnectionFailed, PoolTimeout, Throttled: No connection could be had.
+        """
+        for attempt in itertools.count(1):
+            if connection is None:
+                connection = await self.take()
+            try:
+                return connection, await work(connection)
+            except BaseException as error:
+                self.give_back(connection)
+                connection = None
+                pause = _pause_after(error, attempt)
+                if pause is None:
+                    raise
+            self._events.emit(Wait("search", pause))
+            await asyncio.sleep(pause)
+        raise AssertionError  # the loop has no end
+
+
+def _pause_after(error: BaseException, attempt: int) -> float | None:
+    """How long to wait before the search is begun again, or None where that cannot help."""
+    if attempt >= LOOK_ATTEMPTS:
+        return None
+    pause = LOOK_PAUSE_SECONDS * 2.0**attempt
+    if isinstance(error, Throttled):
+        return pause if error.retry_after_seconds is None else error.retry_after_seconds
+    return pause if isinstance(error, ConnectionLost | ServerBye | CommandTimeout) else None
