@@ -227,5 +227,9 @@ def create_pool(
         max_age_seconds=max_age_seconds,
     )
     options.check()
-    pool = ConnectionPool(lambda: dial(options), max_size=max_size, acquire_timeout_seconds=acquire_timeout_seconds)
+    pool = ConnectionPool(
+        lambda: dial(options, slow_link=pool.is_link_slow),
+        max_size=max_size,
+        acquire_timeout_seconds=acquire_timeout_seconds,
+    )
     return Pool(pool, account.key)

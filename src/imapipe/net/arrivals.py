@@ -50,12 +50,17 @@ class Arrivals:
         held_bytes: Bytes handed over and not released, in memory.
         spooled_bytes: The same in temporary files.
         max_held_seen: The most `held_bytes` has been.
+        busy_seconds: How long FETCHes have been in flight in all, pauses left out; up to when the last one ended.
+        busy_since: Since when FETCHes have been in flight without a gap; None when there are none.
     """
 
     __slots__ = (
         "_frame_spooled",
         "_max_partial_bytes",
         "_partial_bytes",
+        "_paused_at_start",
+        "busy_seconds",
+        "busy_since",
         "commands",
         "held_bytes",
         "max_held_bytes",
@@ -74,6 +79,9 @@ class Arrivals:
         self.held_bytes = 0
         self.spooled_bytes = 0
         self.max_held_seen = 0
+        self.busy_seconds = 0.0
+        self.busy_since: float | None = None
+        self._paused_at_start = 0.0
 
     @property
     def is_full(self) -> bool:
@@ -93,6 +101,14 @@ class Arrivals:
     def spooling(self, size: int) -> None:
         """A literal of the response under way goes to a temporary file."""
         self._frame_spooled += size
+
+    def begin(self, command: FetchCommand, paused_seconds: float) -> None:
+        """A FETCH is about to be sent; for `paused_seconds` reading was paused so far."""
+        command.paused_at_start = paused_seconds
+        if self.busy_since is None:
+            self.busy_since = command.started_at
+            self._paused_at_start = paused_seconds
+        self.commands.append(command)
 
     def take(self, frames: Iterable[Frame], route: Route) -> None:
         """Take the answers among the responses, give the others to `route`: the loop that takes nearly all the time.
@@ -216,6 +232,9 @@ class Arrivals:
         command.finished_at = now
         command.paused_seconds = paused_seconds - command.paused_at_start
         self.commands.remove(command)
+        if not self.commands and self.busy_since is not None:
+            self.busy_seconds += max(0.0, now - self.busy_since - (paused_seconds - self._paused_at_start))
+            self.busy_since = None
         for uid in tuple(command.found):
             self._forget_partial(command, uid)
         if command.ready:

@@ -12,8 +12,8 @@ Names relied on, private or not written down anywhere (`tests/net/test_bridge_co
 - `IMAP4ClientProtocol`: `execute`, `send`, `idle_done`, `search`, `capability`, `state_condition`, `literal_data`,
   `pending_sync_command`, `pending_async_commands`, `incomplete_line`, `idle_queue`, `_idle_event`, `conn_lost_cb`,
   `tagpre`, `tagnum`; `append` sets `literal_data` and calls `execute` with no wait between.
-- `Command`: `name`, `tag`, `args`, `prefix`, `untagged_resp_name`, `_timer`, `_timeout`, `append_to_resp`, `close`, `flush`,
-  `response`; the table `Commands` with `valid_states` and `exec`.
+- `Command`: `name`, `tag`, `args`, `prefix`, `untagged_resp_name`, `_timer`, `_timeout`, `append_to_resp`, `close`,
+  `flush`, `response`; the table `Commands` with `valid_states` and `exec`.
 
 Invariants:
 
@@ -29,6 +29,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
 import aioimaplib
 from aioimaplib import aioimaplib as private
@@ -38,7 +39,7 @@ from imapipe.net.bridged_command import Bridged, BridgedIdle, BridgedSasl, write
 from imapipe.net.dataplane import Dataplane
 from imapipe.net.session import SelectedMailbox, Session
 
-IMAP4 = aioimaplib.IMAP4
+IMAP4: TypeAlias = aioimaplib.IMAP4
 Open = Callable[[], Awaitable[None]]
 
 # They get every untagged response; the others those under their own name.

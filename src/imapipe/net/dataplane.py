@@ -28,8 +28,8 @@ from imapipe.errors import CommandTimeout, ConnectionLost, ProtocolError, Server
 from imapipe.net.arrivals import Arrivals
 from imapipe.net.command import Command, FetchCommand, Owner
 from imapipe.net.compression import Deflate
-from imapipe.net.outbox import Outbox
 from imapipe.net.options import PlaneOptions
+from imapipe.net.outbox import Outbox
 from imapipe.net.signals import as_error_of, code_words
 from imapipe.net.spool import SpoolFile
 from imapipe.net.watchdog import Watchdog
@@ -103,6 +103,12 @@ class Dataplane(asyncio.BufferedProtocol):
     def is_reading_paused(self) -> bool:
         """Whether we do not read for the moment, because too much is held."""
         return self._paused
+
+    @property
+    def fetch_seconds(self) -> float:
+        """For how long FETCHes have been in flight; pauses are left out where they have ended."""
+        since = self.arrivals.busy_since
+        return self.arrivals.busy_seconds + (self._loop.time() - since if since is not None else 0.0)
 
     @property
     def transport(self) -> asyncio.Transport | None:
@@ -348,8 +354,7 @@ class Dataplane(asyncio.BufferedProtocol):
             self._watchdog.heard_at = now
         command.started_at = now
         if isinstance(command, FetchCommand):
-            command.paused_at_start = self._watchdog.paused_seconds
-            self.arrivals.commands.append(command)
+            self.arrivals.begin(command, self._watchdog.paused_seconds)
         self._owner.sending(command)
 
     def _patience(self) -> float | None:

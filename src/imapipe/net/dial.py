@@ -150,9 +150,9 @@ def _greet(session: Session, text: bytes, account: Account) -> None:
     session.heard(text, ())
     session.greeted = True
     if greeting.kind == "BYE":
-        error = status_error("connect", "BYE", greeting.code, greeting.text)
-        if is_refusal(error):
-            raise error
+        refusal = status_error("connect", "BYE", greeting.code, greeting.text)
+        if is_refusal(refusal):
+            raise refusal
         raise ConnectionFailed(f"the server refused it: {greeting.text}", host=account.host, port=account.port)
     session.logged_in = greeting.kind == "PREAUTH"
 
@@ -191,7 +191,7 @@ async def _log_in(connection: Connection, options: DialOptions) -> None:
         )
     await connection.ask_capabilities()
     if options.identify is not None and connection.offers("ID"):
-        await connection.identify(dict(options.identify))
+        await connection.identify(options.identify)
     if options.uidonly or (options.uidonly is None and connection.offers("UIDONLY")):
         # Without it Yahoo shows no more than 10,000 messages of a mailbox.
         connection.require(["UIDONLY"])

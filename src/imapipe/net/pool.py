@@ -6,24 +6,24 @@ pool, which end with it.
 
 Invariants:
 
-- `leased + idle + opening <= limit <= max_size`, except that a limit lowered by a refusal never takes a lease away.
+- `leased + idle + opening + closing <= limit <= max_size`, except that a limit lowered by a refusal never takes a
+  lease away, and that adopted connections come on top.
 - A connection is leased to one holder, comes back clean or is thrown away, and is never handed out when there is
   doubt: a command in flight, IDLE open, a command whose effect we do not follow, too old, silent for too long.
 - Waiting is first come, first served. A wait that is cancelled or times out leaves nothing behind: a
   connection that was assigned in the same moment goes to the next.
 - A refusal because of too many connections lowers the limit to what works, and the limit grows again by one at
-  a time (AIMD). It fails a waiting holder only when no connection works.
+  a time (AIMD). It fails the waiting only when no connection works and none is being made.
+- Whenever something ends (a lease, an attempt, a goodbye) `_assign` looks again, so nobody waits for a thing that
+  nobody does.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import Protocol
 
 from imapipe.errors import (
     AuthenticationFailed,
@@ -36,58 +36,21 @@ from imapipe.errors import (
 )
 from imapipe.models.event import EventBus, Refusal, Throttle
 from imapipe.net.connection import Connection
-from imapipe.net.signals import is_refusal, is_throttle_text
+from imapipe.net.connection_limit import ConnectionLimit
+from imapipe.net.lease import Holder, PoolStats, Waiter, holder
+from imapipe.net.signals import backoff_seconds, is_refusal, is_throttle_text
 from imapipe.wire.response import Code
 
+__all__ = ["ConnectionPool", "Holder", "PoolStats", "holder"]
+
 IDLE_CHECK_SECONDS = 30.0
-REFUSED_PAUSE_SECONDS = 15.0
-FAILED_PAUSE_SECONDS = 1.0
 CLOSE_SECONDS = 2.0
+# A link is slow when so many bytes took longer than this many bytes a second would: then inflating costs less
+# time than it saves.
+MEASURED_BYTES = 4 * 1024 * 1024
+SLOW_BYTES_PER_SECOND = 2 * 1024 * 1024
 
 Dialer = Callable[[], Awaitable[Connection]]
-
-
-class Holder(Protocol):
-    """Somebody who holds leases while other code of his runs: a run, while its handlers do."""
-
-    @property
-    def leases_held(self) -> int:
-        """How many leases he holds now."""
-
-
-holder: ContextVar[Holder | None] = ContextVar("imapipe_holder", default=None)
-"""Whose code is running: set around the handlers of a run, so that they cannot wait for themselves."""
-
-
-@dataclass(frozen=True, slots=True)
-class PoolStats:
-    """The pool at one moment.
-
-    Attributes:
-        max_size: What the pool may hold.
-        limit: What it holds at most for now; below `max_size` after a refusal.
-        leased: Connections in use.
-        idle: Connections waiting for use.
-        opening: Connections being made.
-        waiting: Callers of `acquire` in the queue.
-        opened: Connections made since the start.
-        refused: How often the server had too many.
-    """
-
-    max_size: int
-    limit: int
-    leased: int
-    idle: int
-    opening: int
-    waiting: int
-    opened: int
-    refused: int
-
-
-@dataclass(slots=True, eq=False)
-class _Waiter:
-    mailbox: str | None
-    future: asyncio.Future[Connection]
 
 
 class ConnectionPool:
@@ -114,19 +77,18 @@ class ConnectionPool:
         self.max_size = max_size
         self.acquire_timeout_seconds = acquire_timeout_seconds
         self.events = events or EventBus()
-        self._limit = max_size
+        self._limit = ConnectionLimit(max_size)
         self._idle: list[Connection] = []
         self._leased: set[Connection] = set()
         self._opening = 0
-        self._waiters: deque[_Waiter] = deque()
+        self._closing = 0
+        self._waiters: deque[Waiter] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
-        self._hold_until = 0.0
-        self._grow_at = 0.0
         self._wake: asyncio.TimerHandle | None = None
         self._opened = 0
-        self._refused = 0
-        self._finished_wire_bytes = 0
+        self._past_wire_bytes = 0
+        self._past_fetch_seconds = 0.0
 
     # -- for holders -----------------------------------------------------------------------------
 
@@ -135,13 +97,13 @@ class ConnectionPool:
         """How it stands."""
         return PoolStats(
             max_size=self.max_size,
-            limit=self._limit,
+            limit=self._limit.value,
             leased=len(self._leased),
             idle=len(self._idle),
             opening=self._opening,
             waiting=len(self._waiters),
             opened=self._opened,
-            refused=self._refused,
+            refused=self._limit.refusals,
         )
 
     @property
@@ -177,24 +139,27 @@ class ConnectionPool:
             PoolClosed: The pool is closed.
             AuthenticationFailed, ConnectionFailed, Throttled: No connection could be made, and none works.
         """
-        if self._closed:
-            raise PoolClosed
-        self._refuse_self_wait()
         patience = timeout_seconds if timeout_seconds is not None else self.acquire_timeout_seconds
         loop = asyncio.get_running_loop()
         until = None if patience is None else loop.time() + patience
         while True:
+            if self._closed:
+                raise PoolClosed
+            self._refuse_self_wait()
             connection = await self._wait_for_one(mailbox, until, patience)
             if await self._is_alive(connection):
                 return connection
 
     def give_back(self, connection: Connection) -> None:
-        """Return a lease. Synchronous: it can be called whatever is going on."""
+        """Return a lease. Synchronous: it can be called whatever is going on; the second time it does nothing."""
+        if connection not in self._leased:
+            return
         self._leased.discard(connection)
         now = asyncio.get_running_loop().time()
         if self._closed or not connection.is_clean or now >= connection.expires_at:
             self._discard(connection)
         else:
+            connection.tidy()
             connection.used_at = now
             self._idle.append(connection)
         self._assign()
@@ -210,30 +175,39 @@ class ConnectionPool:
     @property
     def wire_bytes(self) -> int:
         """Bytes received on the wire by all connections, those that are gone included."""
-        return self._finished_wire_bytes + sum(c.plane.wire_bytes for c in (*self._idle, *self._leased))
+        return self._past_wire_bytes + sum(c.plane.wire_bytes for c in (*self._idle, *self._leased))
+
+    @property
+    def is_link_slow(self) -> bool:
+        """Whether bandwidth was measured to be the bottleneck, so that compressing is worth it."""
+        seconds = self._past_fetch_seconds + sum(c.plane.fetch_seconds for c in (*self._idle, *self._leased))
+        received = self.wire_bytes
+        return received >= MEASURED_BYTES and received < SLOW_BYTES_PER_SECOND * seconds
 
     async def close(self) -> None:
-        """Fail the waiting, end what is being opened, log out what is idle, throw away what is leased."""
-        if self._closed:
-            return
-        self._closed = True
-        if self._wake is not None:
-            self._wake.cancel()
-        for waiter in self._waiters:
-            if not waiter.future.done():
-                waiter.future.set_exception(PoolClosed())
-        self._waiters.clear()
-        for task in tuple(self._tasks):
-            task.cancel()
-        for connection in tuple(self._leased):
-            connection.abort(ConnectionLost("the pool was closed"))
-        idle, self._idle = self._idle, []
-        tasks = [asyncio.create_task(self._log_out(connection)) for connection in idle]
-        try:
-            await asyncio.gather(*tasks, *self._tasks, return_exceptions=True)
-        finally:
+        """Fail the waiting, end what is being opened, log out what is idle, throw away what is leased.
+
+        Cancelling it ends what it waits for, too.
+        """
+        if not self._closed:
+            self._closed = True
+            if self._wake is not None:
+                self._wake.cancel()
+            while self._waiters:
+                self._fail(self._waiters.popleft(), PoolClosed())
+            for task in tuple(self._tasks):
+                task.cancel()
+            for connection in tuple(self._leased):
+                connection.abort(ConnectionLost("the pool was closed"))
+            idle, self._idle = self._idle, []
             for connection in idle:
-                connection.abort()
+                self._say_goodbye(connection)
+        try:
+            while self._tasks:
+                await asyncio.wait(tuple(self._tasks))
+        finally:
+            for task in self._tasks:
+                task.cancel()
 
     # -- deciding (no I/O) -----------------------------------------------------------------------
 
@@ -251,15 +225,16 @@ class ConnectionPool:
             self._idle.remove(connection)
             self._leased.add(connection)
             waiter.future.set_result(connection)
-        self._grow(now)
+        self._limit.grow(now)
         wanted = len(self._waiters) - self._opening
-        room = self._limit - len(self._leased) - len(self._idle) - self._opening
-        if wanted <= 0 or room <= 0:
-            return
-        if now < self._hold_until:
-            self._call_later(self._hold_until - now)
-            return
-        for _ in range(min(wanted, room)):
+        for _ in range(wanted):
+            count = len(self._leased) + len(self._idle) + self._opening + self._closing
+            opens_at = self._limit.opens_at(now, count)
+            if opens_at is None:
+                return
+            if opens_at > now:
+                self._call_at(opens_at)
+                return
             self._opening += 1
             self._start(self._open_one())
 
@@ -276,27 +251,22 @@ class ConnectionPool:
                 self._idle.remove(connection)
                 self._discard(connection)
 
-    def _grow(self, now: float) -> None:
-        if self._limit < self.max_size and now >= self._grow_at:
-            self._limit += 1
-            self._grow_at = now + REFUSED_PAUSE_SECONDS
-
     def _refuse_self_wait(self) -> None:
         run = holder.get()
-        if run is not None and run.leases_held >= self._limit and not self._idle:
+        if run is not None and run.leases_held >= self._limit.value and not self._idle:
             raise PoolTimeout(
                 timeout_seconds=0.0,
                 max_size=self.max_size,
                 reason=(
-                    f"this handler's own run holds all {self._limit} connections, so acquire() would wait for ever: "
-                    "run it with fewer connections=, or raise max_size of the pool"
+                    f"this handler's own run holds all {self._limit.value} connections, so acquire() would wait for "
+                    "ever: run it with fewer connections=, or raise max_size of the pool"
                 ),
             )
 
     # -- doing -----------------------------------------------------------------------------------
 
     async def _wait_for_one(self, mailbox: str | None, until: float | None, patience: float | None) -> Connection:
-        waiter = _Waiter(mailbox, asyncio.get_running_loop().create_future())
+        waiter = Waiter(mailbox, asyncio.get_running_loop().create_future())
         self._waiters.append(waiter)
         self._assign()
         try:
@@ -308,7 +278,7 @@ class ConnectionPool:
                 raise PoolTimeout(timeout_seconds=patience or 0.0, max_size=self.max_size) from None
             raise
 
-    def _forget(self, waiter: _Waiter) -> None:
+    def _forget(self, waiter: Waiter) -> None:
         """A wait ended without a connection; one that was assigned in the same moment goes to the next."""
         if waiter in self._waiters:
             self._waiters.remove(waiter)
@@ -336,52 +306,46 @@ class ConnectionPool:
         return False
 
     async def _open_one(self) -> None:
-        error: Exception | None = None
-        connection: Connection | None = None
         try:
             connection = await self._dialer()
-        except Exception as failed:
-            error = failed
-        finally:
+        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait get it
             self._opening -= 1
-        if connection is not None:
-            self._opened += 1
-            self._watch(connection)
-            if self._closed:
-                self._discard(connection)
-                return
-            self._idle.append(connection)
-        elif error is not None:
             self._failed_to_open(error)
-        self._assign()
+            return
+        except BaseException:
+            self._opening -= 1
+            raise
+        self._opening -= 1
+        self._opened += 1
+        self._limit.succeed()
+        self._watch(connection)
+        self._idle.append(connection)
+        if self._closed:
+            self._idle.remove(connection)
+            self._discard(connection)
 
     def _failed_to_open(self, error: Exception) -> None:
         now = asyncio.get_running_loop().time()
         working = len(self._leased) + len(self._idle)
         if isinstance(error, CommandError) and is_refusal(error) and not isinstance(error, AuthenticationFailed):
-            self._refused += 1
-            self._limit = max(1, min(self._limit, working + self._opening))
-            self._hold_until = now + REFUSED_PAUSE_SECONDS
-            self._grow_at = now + REFUSED_PAUSE_SECONDS
-            self.events.emit(Refusal(error.text, self._limit))
+            self._limit.refuse(now, working + self._opening)
+            self.events.emit(Refusal(error.text, self._limit.value))
         else:
-            self._hold_until = now + FAILED_PAUSE_SECONDS
+            self._limit.fail(now)
+        # The same answer awaits everybody, and asking again and again locks accounts.
         permanent = isinstance(error, AuthenticationFailed | CapabilityMissing) or not isinstance(error, ImapipeError)
-        if permanent:
-            # The same answer awaits everybody, and asking again and again locks accounts.
+        if permanent or not (working or self._opening):
             while self._waiters:
                 self._fail(self._waiters.popleft(), error)
-        elif not working and not self._opening and self._waiters:
-            self._hold_until = 0.0
-            self._fail(self._waiters.popleft(), error)
 
     @staticmethod
-    def _fail(waiter: _Waiter, error: Exception) -> None:
+    def _fail(waiter: Waiter, error: Exception) -> None:
         if not waiter.future.done():
             waiter.future.set_exception(error)
 
     def _watch(self, connection: Connection) -> None:
         """Hear when it ends, and what it says of limits."""
+        said_goodbye = False
 
         def lost(_: BaseException) -> None:
             if connection in self._idle:
@@ -389,33 +353,55 @@ class ConnectionPool:
                 self._discard(connection)
 
         def status(kind: str, code: Code | None, text: str) -> None:
-            throttled = code is not None and code.name in ("THROTTLED", "LIMIT", "OVERQUOTA")
-            if is_throttle_text(text) or throttled:
-                self.events.emit(Throttle(kind, text))
+            nonlocal said_goodbye
+            if is_throttle_text(text) or (code is not None and code.is_throttled):
+                # Yahoo says BYE first and then NO to the command: one event.
+                if not said_goodbye:
+                    self.events.emit(Throttle(kind, text, backoff_seconds(text)))
+                said_goodbye = said_goodbye or kind == "BYE"
 
         connection.session.lost_listeners.append(lost)
         connection.session.on_status = status
 
     def _discard(self, connection: Connection) -> None:
-        self._finished_wire_bytes += connection.plane.wire_bytes
+        """Be rid of a connection: with a goodbye where it is good for that, and never waiting for it."""
         if connection.is_open and not connection.plane.is_busy and not self._closed:
-            self._start(self._log_out(connection))
+            self._say_goodbye(connection)
         else:
+            self._count(connection)
             connection.abort()
 
-    @staticmethod
-    async def _log_out(connection: Connection) -> None:
+    def _say_goodbye(self, connection: Connection) -> None:
+        self._count(connection)
+        self._closing += 1
+        self._start(self._log_out(connection))
+
+    async def _log_out(self, connection: Connection) -> None:
         try:
             await connection.logout(CLOSE_SECONDS)
         finally:
             connection.abort()
+            self._closing -= 1
 
-    def _start(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)  # type: ignore[arg-type]  # ensure_future of a coroutine is a task
-        task.add_done_callback(self._tasks.discard)  # type: ignore[arg-type]
+    def _count(self, connection: Connection) -> None:
+        """It is about to go: keep what its counters say."""
+        self._past_wire_bytes += connection.plane.wire_bytes
+        self._past_fetch_seconds += connection.plane.fetch_seconds
 
-    def _call_later(self, seconds: float) -> None:
+    def _start(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            task.get_loop().call_exception_handler(
+                {"message": "imapipe: a task of the pool failed", "exception": error}
+            )
+        self._assign()
+
+    def _call_at(self, when: float) -> None:
         if self._wake is not None:
             self._wake.cancel()
-        self._wake = asyncio.get_running_loop().call_later(seconds, self._assign)
+        self._wake = asyncio.get_running_loop().call_at(when, self._assign)

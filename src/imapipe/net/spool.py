@@ -29,7 +29,7 @@ class _Store:
     def __init__(self, size: int, folder: str | None) -> None:
         self.size = size
         self._lock = threading.Lock()
-        self._file = tempfile.TemporaryFile(buffering=0, prefix="imapipe-", dir=folder)
+        self._file = tempfile.TemporaryFile(buffering=0, prefix="imapipe-", dir=folder)  # noqa: SIM115 - see __del__
 
     def __del__(self) -> None:
         # Missing where the file could not be made.
