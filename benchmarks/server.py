@@ -19,12 +19,13 @@ def new_server(mail: Path) -> DovecotServer:
     mail.mkdir(parents=True, exist_ok=True)
     if os.geteuid() == 0:
         _check_reachable(mail.resolve())
-    # The last word on a setting counts, and this comes last; 2.4 calls it by another name.
+    # The last word on a setting counts, and this comes last; 2.4 calls the first one by another name.
     if DovecotServer().version < (2, 4):
         extra = f"mail_location = maildir:{mail.resolve()}/%u"
     else:
         extra = f"mail_path = {mail.resolve()}/%{{user}}"
-    return DovecotServer(extra=extra)
+    # A process of it ends at 256 MB otherwise, which is too little to open a million messages.
+    return DovecotServer(extra=f"{extra}\ndefault_vsz_limit = 4G")
 
 
 def configuration_text(server: DovecotServer) -> str:

@@ -21,11 +21,11 @@ def row_table(row: RowResult) -> str:
     head += ["messages/s", "MB/s", "CPU s per 10,000"] if per_message else ["CPU s"]
     head += ["peak MiB", "over idle", "of the ceiling" if with_ceiling else f"x {row.entries[0].label}"]
     head += ["x imapipe"] if row.entry("imapipe") else []
-    head += ["runs"]
+    head += ["runs", *(("asked for", "measured") if row.name.startswith("rate-") else ())]
     measured = [entry for entry in row.entries if entry.measured]
-    lines = markdown(head, [_cells(row, entry, with_ceiling=with_ceiling) for entry in measured])
-    missing = [f"\n{_name(entry)}: {entry.problem or 'not measured'}." for entry in row.entries if not entry.measured]
-    return lines + "\n" * bool(missing) + "".join(missing)
+    parts = [markdown(head, [_cells(row, entry, with_ceiling=with_ceiling) for entry in measured])] if measured else []
+    parts += [f"{_name(entry)}: {entry.problem or 'not measured'}." for entry in row.entries if not entry.measured]
+    return "\n\n".join(parts)
 
 
 def _cells(row: RowResult, entry: EntryResult, *, with_ceiling: bool) -> list[str]:
@@ -48,7 +48,8 @@ def _cells(row: RowResult, entry: EntryResult, *, with_ceiling: bool) -> list[st
         # Of a paired row's reference there are many runs in a round, none of them beside that of imapipe alone.
         shown = times is not None and entry.label != row.entries[0].label
         cells += [f"{times.median:.2f}" if times is not None and shown else _NOTHING]
-    return [*cells, str(len(entry.wall))]
+    cells += [str(len(entry.wall))]
+    return [*cells, *(f"{entry.notes[name]:,.0f}" for name in ("asked", "rate") if row.name.startswith("rate-"))]
 
 
 def _name(entry: EntryResult) -> str:
