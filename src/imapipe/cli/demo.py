@@ -182,11 +182,9 @@ async def demo(options: DemoOptions) -> Status:
         flags = {uid: box.flags_of(uid) for uid in box.uids}
         total = f"{sum(map(len, raw)) / 1e6:.0f} MB"
         del raw
-        limit = f", at most {options.rate:,.0f} messages a second so that there is something to watch" * bool(
-            options.rate
-        )
+        pace = f", no faster than {options.rate:,.0f} a second, so that it can be watched" if options.rate else ""
         say(f"A mail server on {server.host}:{server.port} holds {options.messages:,} messages, {total}.")
-        say(f"A job reads all of them{limit}.\n")
+        say(f"A job reads all of them{pace}.\n")
         with TemporaryDirectory(prefix="imapipe-demo-") as folder:
             stage = _Stage(server, Path(folder), options)
             first = await stage.run("1st", kill_at=int(options.messages * random.uniform(*_KILL_BETWEEN)))
