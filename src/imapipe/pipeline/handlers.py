@@ -118,7 +118,9 @@ class Crew:
         finally:
             self._ending = True
             await _end(tasks)
-        error = self._run.failure or next((e for e in map(_error_of, tasks) if e is not None), None)
+        # All of them are asked: asyncio complains of an exception that nobody has seen.
+        errors = [error for error in map(_error_of, tasks) if error is not None]
+        error = self._run.failure or (errors[0] if errors else None)
         if error is not None:
             raise error
         if driver.cancelled():
