@@ -9,7 +9,8 @@ from email.utils import parseaddr
 from imapipe.wire.encoded_word import decode_header
 from imapipe.wire.envelope import Address
 
-_FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:((?:[^\r\n]|\r?\n[ \t]|\r(?!\n))*)")
+# A field begins where a line does and goes on over lines that begin with white space; a CR alone is no line end.
+_FIELD = re.compile(rb"^([!-9;-~]++)[ \t]*+:([^\r\n]*+(?:(?:\r?\n[ \t]|\r(?!\n))[^\r\n]*+)*+)", re.MULTILINE)
 
 
 class Headers(Mapping[str, str]):

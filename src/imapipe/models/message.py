@@ -16,47 +16,31 @@ from __future__ import annotations
 import io
 import os
 import shutil
-from collections.abc import Mapping
 from datetime import datetime
 from email import message_from_binary_file, message_from_bytes
 from email.message import EmailMessage
 from email.policy import default as default_policy
 from pathlib import Path
-from re import Match
-from typing import BinaryIO, NamedTuple, cast
+from typing import BinaryIO, NamedTuple
 
 from imapipe.errors import NotFetched, ProtocolError
+from imapipe.models.fetched import Fetched, FoundItem, MessageContext
 from imapipe.models.headers import Headers
 from imapipe.wire.body_structure import BodyStructure, parse_body_structure
 from imapipe.wire.date import parse_internal_date, parse_message_date
 from imapipe.wire.envelope import Address, Envelope, parse_envelope
 from imapipe.wire.fetch import (
     flags_of,
-    parse_body,
     parse_email_id,
     parse_gmail_labels,
     parse_modseq,
     parse_preview,
     parse_savedate,
     parse_size,
-    scan_fetch,
 )
-from imapipe.wire.fetch_request import Fetch, Shape
-from imapipe.wire.literal import Literal, literal_bytes, spooled_bytes
-from imapipe.wire.token import ItemSpan
+from imapipe.wire.literal import Literal, literal_bytes
 
-
-class FoundItem(NamedTuple):
-    """Where one item of a message stands: in which answer, and where in it."""
-
-    text: bytes
-    literals: tuple[Literal, ...]
-    span: ItemSpan
-
-    @property
-    def is_nil(self) -> bool:
-        """Whether the server sent no value."""
-        return self.text[self.span.start : self.span.end].upper() in (b"", b"NIL")
+__all__ = ["FoundItem", "Gmail", "Message", "MessageContext"]
 
 
 class Gmail(NamedTuple):
@@ -67,24 +51,7 @@ class Gmail(NamedTuple):
     labels: tuple[str, ...]
 
 
-class MessageContext:
-    """What the messages of one FETCH have in common.
-
-    Attributes:
-        mailbox: The name of the mailbox.
-        uidvalidity: Its UIDVALIDITY; with the UID it names the message for ever (RFC 9051 §2.3.1.1).
-        fetch: What was asked for.
-    """
-
-    __slots__ = ("fetch", "mailbox", "uidvalidity")
-
-    def __init__(self, mailbox: str, uidvalidity: int, fetch: Fetch) -> None:
-        self.mailbox = mailbox
-        self.uidvalidity = uidvalidity
-        self.fetch = fetch
-
-
-class Message:
+class Message(Fetched):
     """One message of a mailbox: identity, and whatever the job asked for.
 
     Attributes:
@@ -92,64 +59,10 @@ class Message:
         wire_size: The bytes its answer took on the wire, after decompression.
     """
 
-    __slots__ = (
-        "_context",
-        "_email",
-        "_envelope",
-        "_found",
-        "_headers",
-        "_internal_date",
-        "_literals",
-        "_match",
-        "_shape",
-        "_structure",
-        "uid",
-        "wire_size",
-    )
-
-    _found: dict[str, FoundItem]
-
-    def __init__(
-        self,
-        context: MessageContext,
-        uid: int,
-        wire_size: int,
-        match: Match[bytes] | None,
-        shape: Shape | None,
-        literals: tuple[Literal, ...],
-    ) -> None:
-        self._context = context
-        self.uid = uid
-        self.wire_size = wire_size
-        self._match = match
-        self._shape = shape
-        self._literals = literals
-
-    @classmethod
-    def from_items(cls, context: MessageContext, uid: int, wire_size: int, found: dict[str, FoundItem]) -> Message:
-        """Make a message of items that were located one by one, perhaps in several responses."""
-        message = cls(context, uid, wire_size, None, None, ())
-        message._found = found
-        return message
-
-    def __reduce__(self) -> tuple[object, ...]:
-        """Pickle what was fetched, a spooled body as bytes: messages cross to worker processes."""
-        self._scan_again()
-        found = {name: FoundItem(i.text, _in_memory(i.literals), i.span) for name, i in self._found.items()}
-        context = self._context
-        return _restore, (context.mailbox, context.uidvalidity, context.fetch, self.uid, self.wire_size, found)
+    __slots__ = ("_email", "_envelope", "_headers", "_internal_date", "_structure")
 
     def __repr__(self) -> str:
         return f"<Message {self._context.mailbox!r} uid={self.uid}>"
-
-    @property
-    def spooled_size(self) -> int:
-        """How many bytes of `wire_size` sit in temporary files instead of memory."""
-        if self._match is not None:
-            return spooled_bytes(self._literals) if self._literals else 0
-        # Several items may come from one answer.
-        answers = {id(item.literals): item.literals for item in self._found.values()}
-        return sum(map(spooled_bytes, answers.values()))
 
     @property
     def mailbox(self) -> str:
@@ -280,11 +193,16 @@ class Message:
 
     @property
     def body(self) -> bytes:
-        """The whole message, or the one section asked for, in memory. Raises NotFetched.
+        """The whole message, or the one section asked for, in memory; b"" where it has no such part. Raises NotFetched.
 
-        A spooled body is read in; `open()` and `save_to()` do without that.
+        A spooled body is read in each time; `open()` and `save_to()` do without that.
         """
-        return literal_bytes(self._body_literal())
+        literal = self._body_literal()
+        data = literal_bytes(literal)
+        if isinstance(literal, bytearray):
+            # It came into a buffer of its own; whoever asks again gets the same bytes.
+            self._literals = tuple(data if item is literal else item for item in self._literals)
+        return data
 
     @property
     def is_spooled(self) -> bool:
@@ -292,10 +210,14 @@ class Message:
         return not isinstance(self._body_literal(), bytes | bytearray)
 
     def section(self, section: str = "", *, origin: int | None = None) -> bytes:
-        """One section of the body as it was asked for, such as "1.2" or "TEXT". Raises NotFetched."""
+        """One section of the body as it was asked for, such as "1.2" or "TEXT"; b"" where it has no such part.
+
+        Raises:
+            NotFetched: It was not asked for.
+        """
         name = section.upper() + ("]" if origin is None else f"]<{origin}>")
         for candidate in (f"BODY[{name}", f"BINARY[{name}"):
-            if candidate in self._items():
+            if candidate in self._names():
                 return literal_bytes(self._literal(candidate) or b"")
         raise NotFetched(f"section {section!r}", f"ask for it with Fetch(section={section!r})")
 
@@ -317,9 +239,14 @@ class Message:
         """
         target = Path(path)
         partial = target.with_name(target.name + ".part")
-        with self.open() as source, partial.open("wb") as file:
-            shutil.copyfileobj(source, file, 1024 * 1024)
-        partial.replace(target)
+        with self.open() as source:
+            try:
+                with partial.open("wb") as file:
+                    shutil.copyfileobj(source, file, 1024 * 1024)
+                partial.replace(target)
+            except BaseException:
+                partial.unlink(missing_ok=True)
+                raise
 
     def email(self) -> EmailMessage:
         """The whole message as the standard library's EmailMessage, parsed once. Raises NotFetched."""
@@ -327,28 +254,27 @@ class Message:
             return self._email
         except AttributeError:
             pass
-        if "BODY[]" not in self._items():
+        if "BODY[]" not in self._names():
             raise NotFetched("email()", "ask for the whole message with fetch('full')")
         literal = self._literal("BODY[]") or b""
         if isinstance(literal, bytes | bytearray):
-            parsed = message_from_bytes(bytes(literal), policy=default_policy)
+            self._email: EmailMessage = message_from_bytes(bytes(literal), policy=default_policy)
         else:
             with literal.open() as file:
-                parsed = message_from_binary_file(file, policy=default_policy)
-        self._email: EmailMessage = cast(EmailMessage, parsed)
+                self._email = message_from_binary_file(file, policy=default_policy)
         return self._email
 
     @property
     def subject(self) -> str:
         """The decoded subject, from the envelope or the header. Raises NotFetched."""
-        if "ENVELOPE" in self._items():
+        if "ENVELOPE" in self._names():
             return self.envelope.subject
         return self.headers.get("Subject", "")
 
     @property
     def sender(self) -> Address | None:
         """The first address of From (of Sender where there is none). Raises NotFetched."""
-        if "ENVELOPE" in self._items():
+        if "ENVELOPE" in self._names():
             addresses = self.envelope.from_ or self.envelope.sender
             return addresses[0] if addresses else None
         return self.headers.address("From") or self.headers.address("Sender")
@@ -356,11 +282,11 @@ class Message:
     @property
     def date(self) -> datetime | None:
         """The Date header (aware), or when the server received it where that says nothing. Raises NotFetched."""
-        if "ENVELOPE" in self._items():
+        if "ENVELOPE" in self._names():
             written = self.envelope.date
         else:
             written = parse_message_date(self.headers.get("Date", "").encode("utf-8", "replace"))
-        if written is None and "INTERNALDATE" in self._items():
+        if written is None and "INTERNALDATE" in self._names():
             return self.internal_date
         return written
 
@@ -378,7 +304,7 @@ class Message:
     def attachments(self) -> list[EmailMessage]:
         """The parts of the whole message that are attachments. Raises NotFetched."""
         return [
-            cast(EmailMessage, part)
+            part
             for part in self.email().walk()
             if not part.is_multipart() and (part.get_content_disposition() == "attachment" or part.get_filename())
         ]
@@ -394,94 +320,35 @@ class Message:
             payload = part.get_payload(decode=True)
             return payload.decode("utf-8", "replace") if isinstance(payload, bytes) else ""
 
-    def _items(self) -> Mapping[str, object]:
-        """What was found, by item name; cheap where only the presence counts."""
-        return self._found if self._match is None else self._present()
-
-    def _present(self) -> Mapping[str, object]:
-        shape = self._shape
-        return dict.fromkeys((*shape.groups, *shape.literal_items)) if shape is not None else {}
-
-    def _group(self, name: str) -> bytes | None:
-        """The value of an item that the shape has as a group, without a search for it; else None."""
-        match = self._match
-        if match is None:
-            return None
-        try:
-            return match[self._shape.groups[name]]  # type: ignore[union-attr]  # a match comes with its shape
-        except KeyError:
-            return None
-
-    def _find(self, name: str, field: str) -> FoundItem:
-        if self._match is None:
-            found = self._found.get(name)
-        else:
-            found = self._find_in_match(name)
-        if found is None:
-            raise NotFetched(field, "name it in fetch(...)")
-        return found
-
-    def _find_in_match(self, name: str) -> FoundItem | None:
-        match, shape = self._match, self._shape
-        if match is None or shape is None or name not in shape.groups:
-            return None
-        start, end = match.span(shape.groups[name])
-        if name == shape.open_item:
-            return FoundItem(
-                match.string, self._literals, ItemSpan(start, len(match.string) - 1, len(shape.literal_items))
-            )
-        return FoundItem(match.string, self._literals, ItemSpan(start, end, 0))
-
-    def _scan_again(self) -> None:
-        """Locate the items one by one instead of by shape."""
-        if self._match is not None:
-            text, literals = self._match.string, self._literals
-            self._found = {n: FoundItem(text, literals, s) for n, s in scan_fetch(text, literals).items.items()}
-            self._match = None
-            self._shape = None
-
-    def _literal(self, name: str) -> Literal | None:
-        shape = self._shape
-        if shape is not None:
-            return self._literals[shape.literal_items.index(name)]
-        return parse_body(*self._found[name])
-
     def _body_literal(self) -> Literal:
-        items = self._items()
-        names = [name for name in items if name.startswith(("BODY[", "BINARY["))]
-        name = "BODY[]" if "BODY[]" in items else names[0] if names else None
+        name = self._body_name()
         if name is None:
             raise NotFetched("body", "ask for it with fetch('full') or Fetch(section=...)")
-        literal = self._literal(name)
-        if literal is None:
-            raise ProtocolError("the server sent NIL for a body")
-        return literal
+        # NIL is how a server says that a message has no such part; for the whole message it never comes this far.
+        return self._literal(name) or b""
+
+    def _body_name(self) -> str | None:
+        """The whole message, else the first section asked for that is more than header fields."""
+        names = self._names()
+        if "BODY[]" in names:
+            return "BODY[]"
+        sections = self._context.fetch.names
+        return next((n for n in sections if n.startswith(("BODY[", "BINARY[")) and not _is_header(n)), None)
 
     def _header_bytes(self) -> bytes | None:
-        items = self._items()
-        for name in items:
-            if name.startswith("BODY[HEADER") and not name.endswith(">"):
+        for name in self._context.fetch.names:
+            if _is_header(name) and not name.endswith(">"):
                 return literal_bytes(self._literal(name) or b"")
-        if "BODY[]" not in items:
+        if "BODY[]" not in self._names():
             return None
-        literal = self._literal("BODY[]") or b""
-        if isinstance(literal, bytes | bytearray):
-            end = literal.find(b"\r\n\r\n")
-            return bytes(literal if end < 0 else literal[: end + 2])
-        with literal.open() as file:
-            lines = []
+        lines = []
+        with self.open() as file:
             for line in file:
                 if line in (b"\r\n", b"\n"):
                     break
                 lines.append(line)
-            return b"".join(lines)
+        return b"".join(lines)
 
 
-def _in_memory(literals: tuple[Literal, ...]) -> tuple[Literal, ...]:
-    return tuple(item if isinstance(item, bytes | bytearray) else literal_bytes(item) for item in literals)
-
-
-def _restore(
-    mailbox: str, uidvalidity: int, fetch: Fetch, uid: int, wire_size: int, found: dict[str, FoundItem]
-) -> Message:
-    return Message.from_items(MessageContext(mailbox, uidvalidity, fetch), uid, wire_size, found)
+def _is_header(name: str) -> bool:
+    return name.startswith("BODY[HEADER")

@@ -18,7 +18,7 @@ from typing import TypeAlias
 from imapipe.errors import ProtocolError, ResponseTooLarge
 from imapipe.models.batch import Failure
 from imapipe.models.message import FoundItem, Message
-from imapipe.net.command import FetchCommand
+from imapipe.net.command import FetchCommand, Parts
 from imapipe.wire.fetch import scan_fetch
 from imapipe.wire.fetch_request import Shape, compile_shape
 from imapipe.wire.framing import Frame
@@ -184,29 +184,31 @@ class Arrivals:
         if fetch is None or scan.uid is None:
             return False
         uid = scan.uid
-        found = fetch.found.setdefault(uid, {})
+        parts = fetch.parts.get(uid) or Parts()
         for name, span in scan.items.items():
-            found[name] = FoundItem(text, literals, span)
+            parts.items[name] = FoundItem(text, literals, span)
+        parts.literals += literals
+        parts.size += size
+        parts.spooled += spooled
         fetch.bytes_received += size
-        bytes_before, spooled_before = fetch.found_bytes.get(uid, (0, 0))
-        size_of_all, spooled_of_all = size + bytes_before, spooled + spooled_before
-        if not fetch.names <= found.keys():
-            fetch.found_bytes[uid] = size_of_all, spooled_of_all
+        if not fetch.names <= parts.items.keys():
+            fetch.parts[uid] = parts
             self._partial_bytes += size
             if self._partial_bytes > self._max_partial_bytes:
                 raise ResponseTooLarge(
                     "messages that are not whole", size=self._partial_bytes, limit=self._max_partial_bytes
                 )
             return True
-        self._forget_partial(fetch, uid)
+        if fetch.parts.pop(uid, None) is not None:
+            self._partial_bytes -= parts.size - size
         fetch.pending.discard(uid)
         for name in fetch.context.fetch.body_names:
-            if found[name].is_nil:
+            if parts.items[name].is_nil:
                 fetch.malformed[uid] = Failure(uid, "no-body", f"the server sent NIL for {name}")
                 return True
-        self.held_bytes += size_of_all - spooled_of_all
-        self.spooled_bytes += spooled_of_all
-        fetch.ready.append(Message.from_items(fetch.context, uid, size_of_all, found))
+        self.held_bytes += parts.size - parts.spooled
+        self.spooled_bytes += parts.spooled
+        fetch.ready.append(Message.from_items(fetch.context, uid, parts.size, parts.items, parts.literals))
         if fetch.names <= scan.items.keys():
             # The server's own order of the items: what follows is recognised at once.
             fetch.shape = compile_shape(tuple(scan.items), uidfetch="UID" not in scan.items) or fetch.shape
@@ -235,8 +237,8 @@ class Arrivals:
         if not self.commands and self.busy_since is not None:
             self.busy_seconds += max(0.0, now - self.busy_since - (paused_seconds - self._paused_at_start))
             self.busy_since = None
-        for uid in tuple(command.found):
-            self._forget_partial(command, uid)
+        for uid in tuple(command.parts):
+            self._forget(command, uid)
         if command.ready:
             self._deliver(command, now)
 
@@ -246,9 +248,10 @@ class Arrivals:
         ready, command.ready = command.ready, []
         command.deliver(ready)
 
-    def _forget_partial(self, command: FetchCommand, uid: int) -> None:
-        command.found.pop(uid, None)
-        self._partial_bytes -= command.found_bytes.pop(uid, (0, 0))[0]
+    def _forget(self, command: FetchCommand, uid: int) -> None:
+        parts = command.parts.pop(uid, None)
+        if parts is not None:
+            self._partial_bytes -= parts.size
 
     def _malformed(self, text: bytes, error: ProtocolError, size: int) -> bool:
         """An answer that cannot be read costs its message, where the UID can still be seen, and nothing else."""
@@ -259,6 +262,6 @@ class Arrivals:
             return False
         command.pending.discard(uid)
         command.bytes_received += size
-        self._forget_partial(command, uid)
+        self._forget(command, uid)
         command.malformed[uid] = Failure(uid, "malformed", str(error), text[:EXCERPT_BYTES])
         return True

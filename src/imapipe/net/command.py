@@ -126,6 +126,25 @@ class Command:
             self.finished.exception()
 
 
+class Parts:
+    """What came so far of a message whose items come in several answers.
+
+    Attributes:
+        items: The items.
+        literals: The literals of all answers.
+        size: The bytes of all answers.
+        spooled: How many of them are in temporary files.
+    """
+
+    __slots__ = ("items", "literals", "size", "spooled")
+
+    def __init__(self) -> None:
+        self.items: dict[str, FoundItem] = {}
+        self.literals: tuple[Literal, ...] = ()
+        self.size = 0
+        self.spooled = 0
+
+
 class FetchCommand(Command):
     """A UID FETCH.
 
@@ -134,8 +153,7 @@ class FetchCommand(Command):
         pending: UIDs without a complete answer so far.
         ready: Messages complete and not handed over yet.
         malformed: UIDs whose answer could not be read.
-        found: By UID, the items of messages of which not all has come.
-        found_bytes: The bytes of those answers, and how many of them are in temporary files.
+        parts: By UID, the messages of which not all has come.
         bytes_received: Bytes of its answers.
         paused_seconds: How long reading was paused while it was in flight.
         first_byte_at: Loop time of its first answer, 0.0 before.
@@ -148,10 +166,9 @@ class FetchCommand(Command):
         "deliver",
         "finished_at",
         "first_byte_at",
-        "found",
-        "found_bytes",
         "malformed",
         "names",
+        "parts",
         "paused_at_start",
         "paused_seconds",
         "pending",
@@ -176,8 +193,7 @@ class FetchCommand(Command):
         self.shape = shape
         self.deliver = deliver
         self.ready: list[Message] = []
-        self.found: dict[int, dict[str, FoundItem]] = {}
-        self.found_bytes: dict[int, tuple[int, int]] = {}
+        self.parts: dict[int, Parts] = {}
         self.malformed: dict[int, Failure] = {}
         self.bytes_received = 0
         self.paused_at_start = 0.0

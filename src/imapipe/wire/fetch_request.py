@@ -121,8 +121,8 @@ class Fetch:
 
     @property
     def body_names(self) -> tuple[str, ...]:
-        """The names of the items that are parts of the message itself, for which NIL is no answer."""
-        return tuple(name for name in self.names if name.startswith(("BODY[", "BINARY[")))
+        """The names of the items that every message has, so that NIL is no answer: all but numbered parts."""
+        return tuple(name for name in self.names if name.startswith("BODY[") and not name[5].isdigit())
 
     @property
     def has_body(self) -> bool:
@@ -197,10 +197,11 @@ class Shape:
         groups: Item name to the number of its group. An open-ended item's group begins where its value does.
         uid_group: The number of the group that holds the UID.
         literal_items: Names of the items whose values are literals, in order.
+        names: The names of all items.
         open_item: The name of the item that stretches to the end of the answer, or "".
     """
 
-    __slots__ = ("groups", "literal_items", "match", "open_item", "uid_group")
+    __slots__ = ("groups", "literal_items", "match", "names", "open_item", "uid_group")
 
     def __init__(
         self, pattern: re.Pattern[bytes], groups: dict[str, int], literal_items: tuple[str, ...], open_item: str
@@ -209,6 +210,7 @@ class Shape:
         self.groups = groups
         self.uid_group = groups["UID"]
         self.literal_items = literal_items
+        self.names = frozenset((*groups, *literal_items))
         self.open_item = open_item
 
 
