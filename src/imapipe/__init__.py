@@ -10,7 +10,11 @@ test against.
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from imapipe import search
+from imapipe.catalog.search_cache import SearchCache, SearchCacheStats
 from imapipe.client import Mailbox, Pool, create_pool
 from imapipe.errors import (
     AuthenticationFailed,
@@ -31,6 +35,7 @@ from imapipe.errors import (
     Incomplete,
     InvalidSearch,
     InvalidURL,
+    MessageIndexError,
     NotFetched,
     PoolClosed,
     PoolTimeout,
@@ -54,6 +59,8 @@ from imapipe.pipeline.handlers import in_threads
 from imapipe.pipeline.pipeline import JobPlan, Pipeline
 from imapipe.pipeline.priority import PriorityBatch, PriorityClass
 from imapipe.pipeline.processes import in_processes
+from imapipe.pipeline.search_result import Reduction, SearchResult
+from imapipe.pipeline.search_store import MailboxState, Question, SearchStore
 from imapipe.store import CheckpointStore, JsonCheckpointStore
 from imapipe.wire.body_structure import BodyStructure
 from imapipe.wire.envelope import Address, Envelope
@@ -61,6 +68,9 @@ from imapipe.wire.fetch_request import Fetch
 from imapipe.wire.framing import Limits
 from imapipe.wire.search_key import SearchKey
 from imapipe.wire.uid_set import UidSet
+
+if TYPE_CHECKING:
+    from imapipe.catalog.index import IndexEntry, IndexReport, MessageIndex, SizeClass
 
 __version__ = "0.1.0"
 
@@ -95,6 +105,8 @@ __all__ = [
     "Gmail",
     "ImapipeError",
     "Incomplete",
+    "IndexEntry",
+    "IndexReport",
     "InvalidSearch",
     "InvalidURL",
     "JobPlan",
@@ -102,8 +114,11 @@ __all__ = [
     "Limits",
     "Mailbox",
     "MailboxEntry",
+    "MailboxState",
     "MailboxStatus",
     "Message",
+    "MessageIndex",
+    "MessageIndexError",
     "Metrics",
     "Middleware",
     "NotFetched",
@@ -117,12 +132,19 @@ __all__ = [
     "Progress",
     "ProgressSnapshot",
     "ProtocolError",
+    "Question",
     "RateLimit",
+    "Reduction",
     "ResponseTooLarge",
     "Retry",
     "RunReport",
+    "SearchCache",
+    "SearchCacheStats",
     "SearchKey",
+    "SearchResult",
+    "SearchStore",
     "ServerBye",
+    "SizeClass",
     "SpoolError",
     "Throttled",
     "UidSet",
@@ -133,3 +155,14 @@ __all__ = [
     "in_threads",
     "search",
 ]
+
+_LAZY = dict.fromkeys(("IndexEntry", "IndexReport", "MessageIndex", "SizeClass"), "imapipe.catalog.index")
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name):
+        """What needs sqlite3, imported when it is first asked for."""
+        if name not in _LAZY:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(_LAZY[name]), name)
+        return value

@@ -19,6 +19,7 @@ from imapipe.net.dial import Compress, DialOptions, dial
 from imapipe.net.options import MAX_HELD_BYTES, MAX_SPOOL_BYTES
 from imapipe.net.pool import ConnectionPool, PoolStats
 from imapipe.pipeline.pipeline import Pipeline
+from imapipe.pipeline.search_store import SearchStore
 from imapipe.pipeline.specification import Specification
 from imapipe.pipeline.stream import Runs
 from imapipe.search import ALL
@@ -60,7 +61,7 @@ class Mailbox:
         """
         if not isinstance(criteria, SearchKey):
             raise TypeError(f"search() takes keys of imapipe.search such as q.UNSEEN, not {criteria!r}")
-        specification = Specification(self.name, search=criteria)
+        specification = Specification(self.name, search=criteria, search_store=self._pool.search_cache)
         return Pipeline(specification, self._pool.connections, self._pool.account, self._pool.runs)
 
 
@@ -73,14 +74,16 @@ class Pool:
         account: `user@host:port`.
         connections: The pool proper.
         runs: Runs that are being iterated.
+        search_cache: Where answers to searches are remembered, or None.
     """
 
-    __slots__ = ("account", "connections", "runs")
+    __slots__ = ("account", "connections", "runs", "search_cache")
 
-    def __init__(self, connections: ConnectionPool, account: str) -> None:
+    def __init__(self, connections: ConnectionPool, account: str, *, search_cache: SearchStore | None = None) -> None:
         self.connections = connections
         self.account = account
         self.runs = Runs()
+        self.search_cache = search_cache
 
     def __repr__(self) -> str:
         return f"<Pool {self.account} {self.connections.stats}>"
@@ -170,6 +173,7 @@ def create_pool(
     max_spool_bytes: int = MAX_SPOOL_BYTES,
     limits: Limits | None = None,
     identify: Mapping[str, str] | None = None,
+    search_cache: SearchStore | None = None,
     uidonly: bool | None = None,
 ) -> Pool:
     """Make the pool of an account; nothing is sent before the first use.
@@ -199,6 +203,8 @@ def create_pool(
         max_spool_bytes: Bytes in those files before a connection stops reading.
         limits: The largest responses taken.
         identify: Fields to send with ID (RFC 2971) after login.
+        search_cache: Where answers to searches are remembered, such as `imapipe.SearchCache()`: no search is sent
+            again while the server says that nothing changed.
         uidonly: Enable UIDONLY (RFC 9586), under which commands that use sequence numbers are refused: True demands
             it, False forbids it; unless given it is enabled where it is offered, because Yahoo shows only 10,000
             messages of a mailbox without it.
@@ -232,4 +238,4 @@ def create_pool(
         max_size=max_size,
         acquire_timeout_seconds=acquire_timeout_seconds,
     )
-    return Pool(pool, account.key)
+    return Pool(pool, account.key, search_cache=search_cache)

@@ -43,6 +43,7 @@ class MailboxAccess:
         "_leases",
         "_mailbox",
         "_pool",
+        "_remembers",
         "_waiting",
         "_writes",
         "uidvalidity",
@@ -52,6 +53,7 @@ class MailboxAccess:
         self._pool = pool
         self._mailbox = specification.mailbox
         self._writes = specification.fetch.mark_seen
+        self._remembers = specification.search_store is not None
         self._events = events
         self._books = books
         self._leases: dict[Connection, int] = {}
@@ -113,10 +115,10 @@ class MailboxAccess:
             raise UidValidityChanged(self._mailbox, expected=self.uidvalidity, found=selected.uidvalidity)
 
     async def _select(self, connection: Connection) -> SelectedMailbox:
-        """EXAMINE, or SELECT where the fetch changes flags."""
+        """EXAMINE, or SELECT where the fetch changes flags; with HIGHESTMODSEQ where answers are remembered by it."""
         if not self._writes:
-            return await connection.examine(self._mailbox)
-        selected = await connection.select(self._mailbox)
+            return await connection.examine(self._mailbox, condstore=self._remembers)
+        selected = await connection.select(self._mailbox, condstore=self._remembers)
         if selected.read_only:
             raise CommandNo("SELECT", "READ-ONLY", "mark_seen=True needs a mailbox whose flags can be changed")
         return selected

@@ -20,13 +20,14 @@ from imapipe.wire.uid_set import UidSet
 PAGE_MESSAGES = 100_000
 
 
-async def find_uids(connection: Connection, program: SearchProgram, exists: int) -> UidSet:
+async def find_uids(connection: Connection, program: SearchProgram, exists: int, *, save: bool = False) -> UidSet:
     """Every UID of the selected mailbox that matches.
 
     Args:
         connection: With the mailbox selected.
         program: The search.
         exists: How many messages the mailbox holds.
+        save: Have the server save the result where it can, for a search within it (RFC 5182).
 
     Raises:
         CommandNo, CommandBad, Throttled: The server refused the search.
@@ -36,15 +37,23 @@ async def find_uids(connection: Connection, program: SearchProgram, exists: int)
         return await _by_pages(connection, program)
     if exists > PAGE_MESSAGES and connection.offers("UIDBATCHES") and connection.offers("ESEARCH"):
         return await _by_ranges(connection, program)
-    return await _at_once(connection, program)
+    return await _at_once(connection, program, save=save)
 
 
-async def _at_once(connection: Connection, program: SearchProgram) -> UidSet:
-    answer = await connection.uid_search(program)
+async def find_within(connection: Connection, program: SearchProgram, uids: UidSet) -> UidSet:
+    """Those of `uids` that match; what is found is saved for a search within it. Raises as `find_uids` does."""
+    return await _at_once(connection, program, uids, save=True)
+
+
+async def _at_once(
+    connection: Connection, program: SearchProgram, within: UidSet | None = None, *, save: bool = False
+) -> UidSet:
+    answer = await connection.uid_search(program, within=within, save=save)
     found = answer.uids
     below = answer.limited_below
     while below is not None and below > 1:
-        answer = await connection.uid_search(program, within=UidSet.from_ranges([(1, below - 1)]))
+        rest = UidSet.from_ranges([(1, below - 1)])
+        answer = await connection.uid_search(program, within=rest if within is None else rest & within)
         found |= answer.uids
         if answer.limited_below is not None and answer.limited_below >= below:
             raise ProtocolError("the server limits a search and names no lower UID to go on with")

@@ -16,11 +16,13 @@ from datetime import date
 from imapipe.errors import ProtocolError
 from imapipe.net.connection import MAX_COMMAND_BYTES, Connection, SearchAnswer
 from imapipe.net.session import SelectedMailbox
-from imapipe.pipeline.find import find_uids
+from imapipe.pipeline.find import find_uids, find_within
 from imapipe.pipeline.plan import Plan, Tier
+from imapipe.pipeline.search_store import MailboxState, Question
 from imapipe.pipeline.specification import Specification
 from imapipe.search import ALL
 from imapipe.wire.search_key import SearchKey
+from imapipe.wire.search_program import SearchProgram
 from imapipe.wire.uid_set import UidSet
 
 _COMMAND_WORDS_BYTES = 64
@@ -32,10 +34,12 @@ class Findings:
 
     Attributes:
         plan: What is to be done.
+        exists: How many messages the mailbox holds.
         unaccounted: Messages that the mailbox holds by EXISTS and that a search for all did not find.
     """
 
     plan: Plan
+    exists: int
     unaccounted: int = 0
 
 
@@ -44,10 +48,12 @@ async def look(
     selected: SelectedMailbox,
     specification: Specification,
     *,
+    account: str,
     today: date,
     max_uid_text_bytes: int,
+    save: bool = False,
 ) -> Findings:
-    """Find what a pipeline is for, in the mailbox that is open.
+    """Find what a pipeline is for, in the mailbox that was just opened.
 
     Raises:
         CapabilityMissing: The search needs what the server does not offer.
@@ -60,25 +66,42 @@ async def look(
         uids = specification.uids
     else:
         expunged = selected.expunged
-        uids = await find(connection, specification.search, exists, today)
+        key = specification.search
+        store = specification.search_store
+        question = Question(account, specification.mailbox, key, today if key.uses_clock else None)
+        # Before the search: see `search_store`.
+        state = MailboxState.of(connection) if store is not None else None
+        remembered = store.recall(question, state) if store is not None and state is not None else None
+        uids = remembered if remembered is not None else await find(connection, key, exists, today, save=save)
         if specification.searches_all:
             gone_meanwhile = selected.expunged - expunged
             unaccounted = max(0, exists - gone_meanwhile - len(uids))
+        if store is not None and state is not None and remembered is None and not unaccounted:
+            store.remember(question, state, uids)
     tiers = [Tier(uids, newest_first=specification.newest)]
     if specification.policy.classes:
         tiers = await _tiers(connection, specification, uids, exists, today)
-    return Findings(Plan(tiers, limit=specification.limit, max_command_bytes=max_uid_text_bytes), unaccounted)
+    plan = Plan(tiers, limit=specification.limit, max_command_bytes=max_uid_text_bytes)
+    return Findings(plan, exists, unaccounted)
 
 
-async def find(connection: Connection, key: SearchKey, exists: int, today: date) -> UidSet:
+async def find(connection: Connection, key: SearchKey, exists: int, today: date, *, save: bool = False) -> UidSet:
     """The UIDs in the open mailbox of `exists` messages that match; raises as `look` does."""
+    return await find_uids(connection, _program(connection, key, today), exists, save=save)
+
+
+async def narrow(connection: Connection, key: SearchKey, uids: UidSet, today: date) -> UidSet:
+    """Those of `uids` in the open mailbox that match; raises as `look` does."""
+    return await find_within(connection, _program(connection, key, today), uids)
+
+
+def _program(connection: Connection, key: SearchKey, today: date) -> SearchProgram:
     connection.require(key.needs)
-    program = key.program(
+    return key.program(
         today=today,
         literal_plus=connection.offers("LITERAL+") or connection.offers("LITERAL-"),
         utf8="UTF8=ACCEPT" in connection.session.enabled,
     )
-    return await find_uids(connection, program, exists)
 
 
 async def still_there(connection: Connection, uids: UidSet, today: date) -> UidSet:

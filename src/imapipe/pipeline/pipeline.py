@@ -16,6 +16,7 @@ from imapipe.pipeline.handlers import Crew, Handler, check_handler
 from imapipe.pipeline.memory import memory_of
 from imapipe.pipeline.processes import ProcessHandler
 from imapipe.pipeline.run import Run
+from imapipe.pipeline.search_result import Reduction, SearchResult
 from imapipe.pipeline.sizes import fetch_sizes
 from imapipe.pipeline.specification import Specification
 from imapipe.pipeline.stream import BatchStream, OnError, Runs, Stream
@@ -137,6 +138,15 @@ class Pipeline:
             )
         return self._with(remembered=False, uids=report.failed_uids, uidvalidity=report.uidvalidity)
 
+    def only(self, uids: UidSet, *, uidvalidity: int) -> Pipeline:
+        """Only these messages, instead of those the search finds.
+
+        Args:
+            uids: Their UIDs, of `SearchResult.uids` or `MessageIndex.find` for instance.
+            uidvalidity: The UIDVALIDITY that came with them; running it raises `UidValidityChanged` under another.
+        """
+        return self._with(remembered=False, uids=uids, uidvalidity=uidvalidity)
+
     def _with(self, **changes: object) -> Pipeline:
         specification = replace(self._specification, **changes)  # type: ignore[arg-type]  # checked by the callers
         return Pipeline(specification, self._pool, self._account, self._runs)
@@ -208,11 +218,20 @@ class Pipeline:
         """
         return BatchStream(self._new_run(connections, by_batch=True), self._runs, _checked(on_error))
 
-    async def uids(self) -> UidSet:
+    async def uids(self) -> SearchResult:
         """The UIDs of a run now: what the search finds, within the limit. Checkpoints are not asked."""
         run = self._new_run(1)
-        run.access.give_back(await run.look())
-        return run.plan.planned
+        run.access.give_back(await run.look(save=True))
+        criteria, found = self._specification.search, run.plan.planned
+        step = Reduction(criteria.describe(), run.exists, len(found))
+        unaccounted = run.books.unaccounted
+        return SearchResult(
+            self, run.account, run.mailbox, run.uidvalidity, criteria, found, (step,), unaccounted=unaccounted
+        )
+
+    async def find_within(self, uids: UidSet, criteria: SearchKey, *, uidvalidity: int) -> UidSet:
+        """Those of some messages that match (`UID SEARCH UID …`); the way to it is `SearchResult.refine`."""
+        return await self.only(uids, uidvalidity=uidvalidity)._new_run(1).narrow(criteria) if uids else uids
 
     async def plan(self) -> JobPlan:
         """What a run would do: counts and bytes. Only sizes are fetched."""

@@ -21,6 +21,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 
 import anyio.to_thread
 
@@ -51,11 +52,12 @@ from imapipe.pipeline.books import Books
 from imapipe.pipeline.flight import Inbox
 from imapipe.pipeline.lane import Lane
 from imapipe.pipeline.ledger import Ledger
-from imapipe.pipeline.lookup import look
+from imapipe.pipeline.lookup import look, narrow
 from imapipe.pipeline.memory import memory_of
 from imapipe.pipeline.plan import Plan
 from imapipe.pipeline.sizes import fetch_sizes
 from imapipe.pipeline.specification import Specification
+from imapipe.wire.search_key import SearchKey
 from imapipe.wire.uid_set import UidSet
 
 # So many batches after each other without a byte from the server, and the run gives up instead of asking on and on.
@@ -85,6 +87,7 @@ class Run:
         fingerprint: Names the job in a checkpoint.
         layers: The middleware, outermost first.
         plan: What is left to do; set when the search has been made.
+        exists: How many messages the mailbox held then.
         ledger: The outcomes so far.
         inbox: Messages that wait for a handler.
         events: What happens beside the messages.
@@ -127,6 +130,7 @@ class Run:
         self.access = MailboxAccess(pool, specification, self.events, self.books)
         self.by_batch = by_batch
         self.plan = Plan(UidSet())
+        self.exists = 0
         self.today = datetime.now().astimezone().date()
         self.stopping = False
         self.has_given_up = False
@@ -184,12 +188,34 @@ class Run:
                 stop()
             await self.books.close(self)
 
-    async def look(self) -> Connection:
-        """Open the mailbox and find out what is to be done; gives the connection, see `access.reach`."""
-        connection, _ = await self.access.reach(self._look)
+    async def look(self, *, save: bool = False) -> Connection:
+        """Open the mailbox and find out what is to be done; gives the connection, see `access.reach`.
+
+        Args:
+            save: Have the server save what it finds, for `narrow` (RFC 5182).
+        """
+        connection, _ = await self.access.reach(partial(self._look, save=save))
         return connection
 
-    async def _look(self, connection: Connection) -> None:
+    async def narrow(self, criteria: SearchKey) -> UidSet:
+        """Those of the UIDs the run was given that match. Nothing else is done, and nothing is planned.
+
+        Raises:
+            UidValidityChanged: They mean other messages now.
+            ImapipeError: As `drive` does when a search cannot be made.
+        """
+        uids = self._specification.uids or UidSet()
+        self.access.uidvalidity = self._specification.uidvalidity or 0
+
+        async def find(connection: Connection) -> UidSet:
+            await self.access.reopen(connection)
+            return await narrow(connection, criteria, uids, self.today)
+
+        connection, found = await self.access.reach(find)
+        self.access.give_back(connection)
+        return found
+
+    async def _look(self, connection: Connection, *, save: bool = False) -> None:
         connection.require(self.fetch.needs)
         specification = await self._recall()
         selected = await self.access.open(connection, expected=specification.uidvalidity)
@@ -197,10 +223,13 @@ class Run:
             connection,
             selected,
             specification,
+            account=self.account,
             today=self.today,
             max_uid_text_bytes=self.max_uid_text_bytes,
+            save=save,
         )
         self.plan = findings.plan
+        self.exists = findings.exists
         self.books.unaccounted = findings.unaccounted
 
     async def _recall(self) -> Specification:

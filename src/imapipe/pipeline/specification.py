@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from imapipe.middleware.base import Middleware
 from imapipe.pipeline.batching import AdaptiveBatch, BatchPolicy
+from imapipe.pipeline.search_store import SearchStore
 from imapipe.search import ALL
 from imapipe.wire.fetch_request import Fetch
 from imapipe.wire.search_key import SearchKey
@@ -30,6 +31,7 @@ class Specification:
         uidvalidity: The UIDVALIDITY under which `uids` are to be read, where they come from an earlier run.
         remembered: Instead of a search, what failed in earlier runs by the checkpoint among the layers.
         depth: FETCHes in flight on a connection; None follows the round trip.
+        search_store: Where answers to searches are remembered.
     """
 
     mailbox: str
@@ -43,6 +45,7 @@ class Specification:
     uidvalidity: int | None = None
     remembered: bool = False
     depth: int | None = None
+    search_store: SearchStore | None = None
 
     @property
     def searches_all(self) -> bool:

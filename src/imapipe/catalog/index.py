@@ -1,0 +1,288 @@
+"""The local index: what is known of messages without asking the server.
+
+Invariants:
+
+- All work on the file is done in a worker thread, one call at a time; the event loop never waits for the disk.
+- A call that is cancelled ends its transaction first: nothing is half written.
+- An update is a run of a pipeline, and can be cut off at any moment: the next one fetches what is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import NamedTuple, Protocol, Self, TypeVar
+
+import anyio.to_thread
+
+from imapipe.catalog.index_entry import IndexEntry, Row, SizeClass, to_row
+from imapipe.catalog.index_file import IndexFile
+from imapipe.catalog.index_query import IndexQuery
+from imapipe.errors import MessageIndexError, ProtocolError
+from imapipe.middleware.base import Middleware
+from imapipe.models.batch import Failure
+from imapipe.models.message import Message
+from imapipe.pipeline.pipeline import Pipeline
+from imapipe.pipeline.search_result import SearchResult
+from imapipe.search import ALL
+from imapipe.wire.search_key import SearchKey
+from imapipe.wire.uid_set import UidSet
+
+__all__ = ["IndexEntry", "IndexReport", "MessageIndex", "SizeClass"]
+
+_Result = TypeVar("_Result")
+
+
+class Searchable(Protocol):
+    """What can be indexed: a mailbox, as `Pool.mailbox` gives it."""
+
+    def search(self, criteria: SearchKey, /) -> Pipeline:
+        """Begin a job on the messages that match."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexReport:
+    """What an update did.
+
+    Attributes:
+        account: `user@host:port`.
+        mailbox: The name of the mailbox.
+        uidvalidity: Its UIDVALIDITY.
+        found: Messages that the search found.
+        known: Those of them that were in the index before.
+        added: Messages that were fetched and added.
+        removed: Messages that were taken out, because they are gone from the mailbox.
+        failed: Messages that could not be fetched or read; the next update tries them again.
+        unaccounted: Messages that a search for all did not find although the mailbox holds them: the server caps
+            its answers. Nothing is removed then.
+        total: Messages of this mailbox that are in the index now.
+        reindexed: UIDVALIDITY had changed, so that all that was known of the mailbox was dropped first.
+        failures: Why messages failed, by UID.
+        bytes_received: Bytes of FETCH responses.
+        elapsed_seconds: How long it took.
+    """
+
+    account: str
+    mailbox: str
+    uidvalidity: int
+    found: int
+    known: int
+    added: int
+    removed: int
+    failed: int
+    unaccounted: int
+    total: int
+    reindexed: bool
+    failures: Mapping[int, Failure] = field(default_factory=dict)
+    bytes_received: int = 0
+    elapsed_seconds: float = 0.0
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything that was to be found is in the index, or gone."""
+        return not self.failed and not self.unaccounted
+
+
+class _Addition(NamedTuple):
+    """What came of fetching messages and adding them."""
+
+    added: int = 0
+    failed: int = 0
+    failures: Mapping[int, Failure] = MappingProxyType({})
+    bytes_received: int = 0
+
+
+class MessageIndex:
+    """A file with sender, subject, dates, size, flags and Message-ID of messages, and four ways to find them.
+
+    ::
+
+        async with imapipe.MessageIndex("mail.index") as index:
+            await index.update(pool.mailbox("INBOX"))
+            entries = await index.find(sender="ann@example.org", subject="invoice", limit=20)
+
+    It is an SQLite database with full-text search. It may hold many mailboxes of many accounts, and several processes
+    may read it while one writes.
+
+    Args:
+        path: The file; made by the first use, readable for its owner only.
+        must_exist: Refuse to make one.
+    """
+
+    __slots__ = ("_file", "_limiter", "_lock", "_must_exist", "path")
+
+    def __init__(self, path: str | os.PathLike[str], *, must_exist: bool = False) -> None:
+        self.path = Path(path)
+        self._must_exist = must_exist
+        self._file: IndexFile | None = None
+        self._limiter: anyio.CapacityLimiter | None = None
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"<MessageIndex {str(self.path)!r}>"
+
+    async def __aenter__(self) -> Self:
+        """Open the file; raises MessageIndexError."""
+        self._limiter = anyio.CapacityLimiter(1)
+        self._file = await anyio.to_thread.run_sync(partial(IndexFile, self.path, must_exist=self._must_exist))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the file, also under cancellation; harmless when it is closed."""
+        file, self._file = self._file, None
+        if file is not None:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(self._alone, IndexFile.close, file)
+
+    async def find(
+        self,
+        *,
+        sender: str | None = None,
+        subject: str | None = None,
+        since: date | None = None,
+        before: date | None = None,
+        size_class: SizeClass | str | None = None,
+        text: str | None = None,
+        mailbox: str | None = None,
+        account: str | None = None,
+        limit: int | None = None,
+    ) -> list[IndexEntry]:
+        """Find messages by all the conditions that are given, newest first. The server is not asked.
+
+        Words match whole words, whatever their case and accents; `invoice*` matches every word that begins so. In
+        scripts without spaces any part of a text matches.
+
+        Args:
+            sender: A whole address; or words of the sender's name or address, such as a domain.
+            subject: Words that all stand in the subject.
+            since: The date of the message is this moment or later; a `date` means its midnight in the local time zone.
+            before: Its date is earlier than this.
+            size_class: `tiny`, `small`, `medium`, `large` or `huge`.
+            text: Words that each stand in the subject, or in the sender's name or address.
+            mailbox: Only in mailboxes of this name.
+            account: Only in this account: `user@host:port`.
+            limit: At most so many.
+
+        Raises:
+            ValueError: A condition that cannot be asked; the message says what can.
+            MessageIndexError: The file cannot be read.
+        """
+        query = IndexQuery(
+            sender=sender,
+            subject=subject,
+            text=text,
+            since=since,
+            before=before,
+            size_class=size_class,
+            account=account,
+            mailbox=mailbox,
+            limit=limit,
+        )
+        query.to_sql()
+        return await self._in_thread(lambda file: file.find(query))
+
+    async def update(
+        self,
+        mailbox: Searchable,
+        *,
+        search: SearchKey = ALL,
+        use: Sequence[Middleware] = (),
+        connections: int | None = 1,
+    ) -> IndexReport:
+        """Bring the index up to date with a mailbox: only messages that it does not know are fetched.
+
+        Messages that are gone are taken out when the search is for all of them; another search adds to what is there.
+        Flags stay as they were when a message was indexed. A UIDVALIDITY that changed begins the mailbox anew.
+
+        Args:
+            mailbox: What to index, such as `pool.mailbox("INBOX")`.
+            search: Which messages.
+            use: Middleware for the run, outermost first, such as `imapipe.Retry()`.
+            connections: How many connections to use at most; None is all of the pool.
+
+        Raises:
+            MessageIndexError: The file cannot be written.
+            ImapipeError: What ends a run; see `Pipeline.run`. What was added until then stays.
+
+        Cancellation keeps what was added; the next update goes on from there.
+        """
+        began = time.monotonic()
+        found = await mailbox.search(search).uids()
+        account, name, uidvalidity = found.account, found.mailbox, found.uidvalidity
+        number, known, reindexed = await self._in_thread(lambda file: file.open_mailbox(account, name, uidvalidity))
+        gone = known - found.uids if search == ALL and not found.unaccounted else UidSet()
+        if gone:
+            await self._in_thread(lambda file: file.remove(number, gone))
+        fresh = found.uids - known
+        addition = await self._add(found, fresh, number, use, connections) if fresh else _Addition()
+        if fresh:
+            await self._in_thread(IndexFile.analyse)
+        total = await self._in_thread(lambda file: file.count(number))
+        return IndexReport(
+            account,
+            name,
+            uidvalidity,
+            found=len(found),
+            known=len(found.uids & known),
+            added=addition.added,
+            removed=len(gone),
+            failed=addition.failed,
+            unaccounted=found.unaccounted,
+            total=total,
+            reindexed=reindexed,
+            failures=addition.failures,
+            bytes_received=addition.bytes_received,
+            elapsed_seconds=time.monotonic() - began,
+        )
+
+    async def _add(
+        self, found: SearchResult, fresh: UidSet, number: int, use: Sequence[Middleware], connections: int | None
+    ) -> _Addition:
+        """Fetch messages and add them, a transaction for each batch."""
+        added = 0
+        malformed: dict[int, Failure] = {}
+        batches = found.pipeline(fresh).fetch("envelope").use(*use).batches(on_error="record", connections=connections)
+        try:
+            async for messages in batches:
+                added += await self._in_thread(partial(_add_batch, messages, number, found.uidvalidity, malformed))
+        finally:
+            await batches.aclose()
+        report = batches.report
+        failures = {**report.failures, **malformed}
+        return _Addition(added, report.failed + len(malformed), failures, report.bytes_received)
+
+    async def _in_thread(self, work: Callable[[IndexFile], _Result]) -> _Result:
+        file = self._file
+        if file is None:
+            raise MessageIndexError("it is not open; use `async with MessageIndex(...)`", path=str(self.path))
+        return await anyio.to_thread.run_sync(self._alone, work, file, limiter=self._limiter)
+
+    def _alone(self, work: Callable[[IndexFile], _Result], file: IndexFile) -> _Result:
+        # The limiter spares threads. But one whose caller asyncio itself has cancelled has left it, and works on.
+        with self._lock:
+            return work(file)
+
+
+def _add_batch(
+    messages: Sequence[Message], number: int, uidvalidity: int, malformed: dict[int, Failure], file: IndexFile
+) -> int:
+    """Add a batch; what the server got wrong costs that message only."""
+    rows: list[Row] = []
+    for message in messages:
+        try:
+            rows.append(to_row(message))
+        except ProtocolError as error:
+            malformed[message.uid] = Failure(message.uid, "malformed", str(error))
+    return file.add(number, uidvalidity, rows)
