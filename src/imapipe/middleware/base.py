@@ -72,8 +72,11 @@ class Ledger(Protocol):
         """Messages that an earlier run did."""
 
     def subscribe(self, every: int, settled: Settled) -> Callable[[], None]:
-        """Call `settled` with what is new, at least each time `every` messages were settled, synchronously
-        and before the next message is. The function returned ends the subscription."""
+        """Call `settled` with what is new, at least each time `every` messages were settled.
+
+        The call is synchronous and comes before the next message is settled. The function returned ends the
+        subscription.
+        """
 
     def flush(self) -> None:
         """Tell the subscribers now what is new, however little."""
@@ -87,23 +90,28 @@ class Run(Protocol):
         """`user@host:port`, the key of checkpoints and limits."""
 
     @property
-    def mailbox(self) -> str: ...
+    def mailbox(self) -> str:
+        """The name of the mailbox."""
 
     @property
-    def uidvalidity(self) -> int: ...
+    def uidvalidity(self) -> int:
+        """UIDVALIDITY of the mailbox; UIDs mean something under this value only."""
 
     @property
     def fingerprint(self) -> str:
         """Names the job: symbolic search and fetch."""
 
     @property
-    def plan(self) -> Plan: ...
+    def plan(self) -> Plan:
+        """What the run means to do."""
 
     @property
-    def ledger(self) -> Ledger: ...
+    def ledger(self) -> Ledger:
+        """What became of the messages so far."""
 
     @property
-    def events(self) -> EventBus: ...
+    def events(self) -> EventBus:
+        """What happens beside the messages."""
 
     @property
     def bytes_received(self) -> int:
