@@ -135,7 +135,7 @@ class Pool:
             ConnectionFailed: It is not connected.
             ValueError: It has something in flight.
         """
-        connection = Connection.adopt(client)
+        connection = Connection.adopt(client, self.connections.plane_options)
         self.connections.adopt(connection)
         return connection
 
@@ -237,5 +237,6 @@ def create_pool(
         lambda: dial(options, slow_link=pool.is_link_slow),
         max_size=max_size,
         acquire_timeout_seconds=acquire_timeout_seconds,
+        plane_options=options.plane,
     )
     return Pool(pool, account.key, search_cache=search_cache)

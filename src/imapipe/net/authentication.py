@@ -108,23 +108,36 @@ class Credentials:
 
 
 class _Sasl(Command):
-    """AUTHENTICATE: answers every request after the initial response with the same line."""
+    """AUTHENTICATE: gives its response when asked for it, and then the same line to everything else.
 
-    __slots__ = ("_after_refusal",)
+    Args:
+        start: The first line, with or without the response.
+        response: The response as it is sent.
+        is_initial: Whether the first line holds it (RFC 4959).
+        after_refusal: The answer to whatever else the server asks.
+    """
 
-    def __init__(self, name: str, pieces: list[bytes], after_refusal: bytes) -> None:
-        super().__init__(name, pieces, keeps_asking=True)
+    __slots__ = ("_after_refusal", "_is_initial", "_response")
+
+    def __init__(self, start: bytes, response: bytes, *, is_initial: bool, after_refusal: bytes) -> None:
+        super().__init__("AUTHENTICATE", [start], keeps_asking=True)
+        self._response = response
+        self._is_initial = is_initial
         self._after_refusal = after_refusal
 
     def next_piece(self, text: bytes) -> bytes | None:
-        return self.pieces.pop(0) if self.pieces else self._after_refusal
+        """Answer a request: the first one asks for the response, unless it was sent and not overlooked."""
+        response, self._response = self._response, b""
+        # With the response sent already, an empty request means that the server overlooked it.
+        if response and not (self._is_initial and text):
+            return response
+        return self._after_refusal
 
 
 def _sasl(mechanism: str, initial: bytes, capabilities: frozenset[str], *, after_refusal: bytes) -> Command:
-    encoded = b64encode(initial)
+    response = b64encode(initial)
     start = b"AUTHENTICATE " + mechanism.encode()
-    if "SASL-IR" in capabilities:
-        pieces = [start + b" " + encoded + b"\r\n"]
-    else:
-        pieces = [start + b"\r\n", encoded + b"\r\n"]
-    return _Sasl("AUTHENTICATE", pieces, after_refusal)
+    is_initial = "SASL-IR" in capabilities
+    if is_initial:
+        start += b" " + response
+    return _Sasl(start + b"\r\n", response + b"\r\n", is_initial=is_initial, after_refusal=after_refusal)

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import re
 import socket
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal as Choice
 
-from imapipe.errors import CapabilityMissing, CommandError, ConnectionFailed, ImapipeError, ProtocolError
+from imapipe.errors import CapabilityMissing, CommandTimeout, ConnectionFailed, ImapipeError, ProtocolError
 from imapipe.net.account import Account
 from imapipe.net.authentication import Credentials
 from imapipe.net.bridge import BridgedIMAP4
@@ -26,7 +27,7 @@ from imapipe.net.connection import Connection
 from imapipe.net.dataplane import Dataplane
 from imapipe.net.options import MAX_HELD_BYTES, MAX_SPOOL_BYTES, SPOOL_ABOVE, PlaneOptions
 from imapipe.net.session import Session
-from imapipe.net.signals import is_refusal, status_error
+from imapipe.net.signals import is_refusal, status_error, to_error
 from imapipe.wire.framing import Limits
 from imapipe.wire.response import parse_greeting
 
@@ -115,8 +116,7 @@ async def dial(options: DialOptions, *, slow_link: bool = False) -> Connection:
             connection = Connection(imap, plane, session)
             await _secure(connection, options)
             await _log_in(connection, options)
-            if _wants_compression(connection, options, slow_link=slow_link):
-                await plane.compress(Command("COMPRESS", [b"COMPRESS DEFLATE\r\n"]))
+            await _compress(connection, options, slow_link=slow_link)
     except BaseException as error:
         failed = _explain(error, options)
         plane.abort(failed if isinstance(failed, ImapipeError) else ConnectionFailed("given up"))
@@ -160,7 +160,13 @@ def _greet(session: Session, text: bytes, account: Account) -> None:
 async def _secure(connection: Connection, options: DialOptions) -> None:
     """STARTTLS where it is offered or demanded; on loopback only where it is demanded."""
     account = options.account
-    if account.tls or connection.session.logged_in:
+    if account.tls:
+        return
+    trusted = account.is_loopback or options.allow_plaintext
+    if connection.session.logged_in:
+        # STARTTLS is not possible any more: somebody in the middle can say PREAUTH to make us go on in the open.
+        if options.starttls or not trusted:
+            raise _failed("the server says PREAUTH before TLS, which is not trusted: use imaps://", options)
         return
     await connection.ask_capabilities()
     offered = connection.offers("STARTTLS")
@@ -170,15 +176,13 @@ async def _secure(connection: Connection, options: DialOptions) -> None:
         command = Command("STARTTLS", [b"STARTTLS\r\n"])
         tagged = await connection.plane.start_tls(command, _context(options), account.host)
         if tagged.status != "OK":
-            raise ConnectionFailed(f"STARTTLS was refused: {tagged.text}", host=account.host, port=account.port)
-        connection.session.capabilities = frozenset()
+            raise _failed(f"STARTTLS was refused: {tagged.text}", options)
         return
-    if not (account.is_loopback or options.allow_plaintext):
-        raise ConnectionFailed(
-            "the server offers no STARTTLS, and a password must not go over plain text: use imaps://, "
-            "or allow it with allow_plaintext=True",
-            host=account.host,
-            port=account.port,
+    if not trusted:
+        why = "starttls=False forbids STARTTLS" if offered else "the server offers no STARTTLS"
+        raise _failed(
+            f"{why}, and a password must not go over plain text: use imaps://, or allow it with allow_plaintext=True",
+            options,
         )
 
 
@@ -198,50 +202,44 @@ async def _log_in(connection: Connection, options: DialOptions) -> None:
         await connection.enable("UIDONLY")
 
 
-def _wants_compression(connection: Connection, options: DialOptions, *, slow_link: bool) -> bool:
-    if options.compress is True:
+async def _compress(connection: Connection, options: DialOptions, *, slow_link: bool) -> None:
+    """COMPRESS=DEFLATE where it is demanded, or worth it: on a fast link it costs more time than it saves."""
+    demanded = options.compress is True
+    if demanded:
         connection.require(["COMPRESS=DEFLATE"])
-        return True
-    return (
-        options.compress == "auto"
-        and slow_link
-        and not options.account.is_loopback
-        and connection.offers("COMPRESS=DEFLATE")
-    )
+    worth_it = slow_link and not options.account.is_loopback and connection.offers("COMPRESS=DEFLATE")
+    if demanded or (options.compress == "auto" and worth_it):
+        tagged = await connection.plane.compress(Command("COMPRESS", [b"COMPRESS DEFLATE\r\n"]))
+        if demanded and tagged.status != "OK":
+            raise to_error("COMPRESS", tagged)
+
+
+def _failed(reason: str, options: DialOptions) -> ConnectionFailed:
+    return ConnectionFailed(reason, host=options.account.host, port=options.account.port)
 
 
 def _explain(error: BaseException, options: DialOptions) -> BaseException:
     """Turn what the operating system and TLS say into one sentence; let our own errors pass."""
-    host, port = options.account.host, options.account.port
     if isinstance(error, ConnectionFailed) and not error.host:
-        return type(error)(error.reason, host=host, port=port)
-    if isinstance(error, CommandError) or (isinstance(error, ImapipeError) and not isinstance(error, TimeoutError)):
+        return type(error)(error.reason, host=options.account.host, port=options.account.port)
+    if isinstance(error, ImapipeError) and not isinstance(error, CommandTimeout):
         return error
     if isinstance(error, TimeoutError):
-        return ConnectionFailed(
-            f"nothing usable in {options.connect_timeout_seconds:g} seconds (connect_timeout_seconds)",
-            host=host,
-            port=port,
-        )
+        return _failed(f"nothing usable in {options.connect_timeout_seconds:g} seconds", options)
     if isinstance(error, ssl.SSLCertVerificationError):
-        return ConnectionFailed(
-            f"the TLS certificate was not accepted: {error.verify_message}; check the host name, "
-            "or give an ssl_context that knows the certificate",
-            host=host,
-            port=port,
+        return _failed(
+            f"the TLS certificate was not accepted: {error.verify_message}; check the host name, or give an "
+            "ssl_context that knows the certificate",
+            options,
         )
     if isinstance(error, ssl.SSLError):
-        return ConnectionFailed(
-            f"TLS failed ({error.reason or error}); imap:// with STARTTLS may be what this port wants",
-            host=host,
-            port=port,
-        )
+        return _failed(f"TLS failed ({error.reason or error}); maybe imap:// is what this port wants", options)
     if isinstance(error, socket.gaierror):
-        return ConnectionFailed("the host name is not known; check its spelling", host=host, port=port)
+        return _failed("the host name is not known; check its spelling", options)
     if isinstance(error, OSError):
-        if error.errno == errno.ECONNREFUSED:
-            return ConnectionFailed(
-                "the port refused it; check the port, and that the server runs", host=host, port=port
-            )
-        return ConnectionFailed(error.strerror or str(error), host=host, port=port)
+        # Several addresses that all failed come as one exception without a number.
+        numbers = {error.errno} if error.errno else {int(n) for n in re.findall(r"\[Errno (\d+)\]", str(error))}
+        if numbers == {errno.ECONNREFUSED}:
+            return _failed("the port refused it; check the port, and that the server runs", options)
+        return _failed(error.strerror or str(error) or type(error).__name__, options)
     return error

@@ -38,6 +38,7 @@ from imapipe.models.event import EventBus, Refusal, Throttle
 from imapipe.net.connection import Connection
 from imapipe.net.connection_limit import ConnectionLimit
 from imapipe.net.lease import Holder, PoolStats, Waiter, holder
+from imapipe.net.options import PlaneOptions
 from imapipe.net.signals import backoff_seconds, is_refusal, is_throttle_text
 from imapipe.wire.response import Code
 
@@ -61,6 +62,7 @@ class ConnectionPool:
         max_size: The most connections at a time.
         acquire_timeout_seconds: How long `acquire` waits; None is for ever.
         events: Where refusals and throttles are told.
+        plane_options: What each connection may take, also an adopted one.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class ConnectionPool:
         max_size: int = 4,
         acquire_timeout_seconds: float | None = 60.0,
         events: EventBus | None = None,
+        plane_options: PlaneOptions | None = None,
     ) -> None:
         if max_size < 1:
             raise ValueError(f"max_size must be 1 or more, not {max_size}")
@@ -77,6 +80,7 @@ class ConnectionPool:
         self.max_size = max_size
         self.acquire_timeout_seconds = acquire_timeout_seconds
         self.events = events or EventBus()
+        self.plane_options = plane_options or PlaneOptions()
         self._limit = ConnectionLimit(max_size)
         self._idle: list[Connection] = []
         self._leased: set[Connection] = set()
