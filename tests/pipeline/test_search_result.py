@@ -72,6 +72,15 @@ async def test_it_behaves_as_the_set_it_holds() -> None:
         assert repr(found) == "<SearchResult of 6 in 'INBOX' for UNSEEN>"
         assert found.account == pool.account
         assert found.uidvalidity == server.mailboxes["INBOX"].uidvalidity
+        assert found == found.uids
+        assert found.uids == found
+        assert found == await pool.mailbox("INBOX").search(~q.SEEN).uids()
+        assert len({found, found.uids}) == 1
+        server.mailboxes["INBOX"].change_uidvalidity()
+        renumbered = await pool.mailbox("INBOX").search(q.UNSEEN).uids()
+        assert renumbered.uids == found.uids
+        assert renumbered != found
+        assert renumbered != [2, 4, 7, 12, 14, 17]
         limited = await pool.mailbox("INBOX").search(q.UNSEEN).newest_first().limit(2).uids()
         assert list(limited) == [14, 17]
         assert list(await limited.refine(q.FLAGGED)) == [14]

@@ -38,7 +38,7 @@ class Reduction:
 
 
 class SearchResult:
-    """The UIDs that a search found. Made by `Pipeline.uids`; `len`, `in` and iteration are those of `uids`.
+    """The UIDs that a search found. Made by `Pipeline.uids`; `len`, `in`, `==` and iteration are those of `uids`.
 
     ::
 
@@ -101,6 +101,21 @@ class SearchResult:
 
     def __contains__(self, uid: object) -> bool:
         return uid in self.uids
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, UidSet):
+            return self.uids == other
+        if not isinstance(other, SearchResult):
+            return NotImplemented
+        return self._place == other._place and self.uids == other.uids
+
+    def __hash__(self) -> int:
+        return hash(self.uids)
+
+    @property
+    def _place(self) -> tuple[str, str, int]:
+        """Where the UIDs mean something."""
+        return self.account, self.mailbox, self.uidvalidity
 
     def __repr__(self) -> str:
         return f"<SearchResult of {len(self)} in {self.mailbox!r} for {self.criteria.describe()}>"
