@@ -13,7 +13,9 @@ import imapipe
 from imapipe.cli.demo import DemoOptions, demo
 from imapipe.cli.errors import Status, printable
 from imapipe.cli.execute import execute, forget_stdout
+from imapipe.cli.find import FindOptions, find
 from imapipe.cli.folders import folders
+from imapipe.cli.index import IndexOptions, index
 from imapipe.cli.options import AccountOptions, Compress
 from imapipe.cli.output import write_note, write_result
 from imapipe.cli.scan import OnMismatch, OnUidvalidity, ScanOptions, scan
@@ -206,6 +208,106 @@ def _scan(
     )
     saved = f"; what is done is in {checkpoint}, and the same command goes on there" if checkpoint else ""
     return execute(scan(account, options), debug=debug, mailbox=mailbox, interrupted=f"interrupted{saved}")
+
+
+@app.command("index")
+def _index(
+    url: Url,
+    mailbox: Annotated[str, typer.Argument(metavar="MAILBOX", help="Its name, such as INBOX.")],
+    to: Annotated[
+        Path, typer.Option(metavar="FILE", help="The index; made where there is none.", rich_help_panel=_JOB)
+    ],
+    search: Annotated[
+        str, typer.Option(metavar="KEYS", help="Which messages, such as 'SINCE 30d'.", rich_help_panel=_JOB)
+    ] = "ALL",
+    connections: Annotated[
+        int, typer.Option(min=1, max=100, help="Connections at a time.", rich_help_panel=_LIMITS)
+    ] = 1,
+    rate: Annotated[
+        float | None,
+        typer.Option(min=0.001, metavar="NUMBER", help="At most so many messages a second.", rich_help_panel=_LIMITS),
+    ] = None,
+    retries: Annotated[
+        int,
+        typer.Option(min=0, max=100, help="Tries after the first one that brought nothing.", rich_help_panel=_LIMITS),
+    ] = 4,
+    password_file: PasswordFile = None,
+    token_file: TokenFile = None,
+    starttls: Starttls = None,
+    allow_plaintext: AllowPlaintext = False,
+    ca_file: CaFile = None,
+    compress: Compression = Compress.auto,
+    timeout: Timeout = 30.0,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> int:
+    """Bring a local index up to date with a mailbox; only what is new is fetched."""
+    account = AccountOptions(
+        url=url,
+        connections=connections,
+        password_file=password_file,
+        token_file=token_file,
+        starttls=starttls,
+        allow_plaintext=allow_plaintext,
+        ca_file=ca_file,
+        compress=compress,
+        timeout_seconds=timeout,
+    )
+    options = IndexOptions(mailbox=mailbox, to=to, search=search, retries=retries, rate=rate, quiet=quiet, json=json)
+    interrupted = f"interrupted; what was added is in {to}, and the same command goes on there"
+    return execute(index(account, options), debug=debug, mailbox=mailbox, interrupted=interrupted)
+
+
+@app.command("find")
+def _find(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An index that `imapipe index` made.")],
+    sender: Annotated[
+        str | None,
+        typer.Option(metavar="WHO", help="A whole address, or words of a name or address.", rich_help_panel=_JOB),
+    ] = None,
+    subject: Annotated[
+        str | None,
+        typer.Option(metavar="WORDS", help="Words of the subject; inv* stands for its like.", rich_help_panel=_JOB),
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="DATE", help="On that day or later: 2024-01-31, or 30d.", rich_help_panel=_JOB)
+    ] = None,
+    before: Annotated[
+        str | None, typer.Option(metavar="DATE", help="Before that day: 2024-01-31, or 30d.", rich_help_panel=_JOB)
+    ] = None,
+    size_class: Annotated[
+        imapipe.SizeClass | None,
+        typer.Option(help="Below 1 KiB, 10 KiB, 100 KiB, 1 MiB, or above.", rich_help_panel=_JOB),
+    ] = None,
+    text: Annotated[
+        str | None, typer.Option(metavar="WORDS", help="Words of sender or subject.", rich_help_panel=_JOB)
+    ] = None,
+    mailbox: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only in this mailbox.", rich_help_panel=_JOB)
+    ] = None,
+    account: Annotated[
+        str | None, typer.Option(metavar="USER@HOST:PORT", help="Only of this account.", rich_help_panel=_JOB)
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.", rich_help_panel=_JOB)] = 50,
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Find messages in a local index, newest first. No server is needed."""
+    options = FindOptions(
+        file=file,
+        sender=sender,
+        subject=subject,
+        text=text,
+        since=since,
+        before=before,
+        size_class=size_class,
+        mailbox=mailbox,
+        account=account,
+        limit=limit,
+        json=json,
+    )
+    return execute(find(options), debug=debug)
 
 
 @app.command("folders")

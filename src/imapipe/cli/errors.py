@@ -39,6 +39,7 @@ PHRASES: Final = (
     ('on_uidvalidity="restart"', "--on-uidvalidity restart"),
     ('name="…"', "--name"),
     ('on_mismatch="accept"', "--on-mismatch accept"),
+    ("make one with MessageIndex.update", "make one with `imapipe index`"),
     (" or as user=", ""),
     (", or Fetch(...)", ""),
 )
