@@ -26,13 +26,14 @@ def blocks(name: str, language: str) -> list[tuple[str, int, str]]:
     return [(name, text.count("\n", 0, match.start()) + 2, match[1]) for match in found]
 
 
-PROGRAMS = [*blocks("README.md", "python"), *blocks("docs/quickstart.md", "python")]
+PROGRAMS = [block for name in ("README.md", "docs/quickstart.md", "docs/search.md") for block in blocks(name, "python")]
 COMMANDS = [
     (f"{name}:{line + number}", command)
     for name, line, code in [
         *blocks("README.md", "sh"),
         *blocks("docs/quickstart.md", "sh"),
         *blocks("docs/cli.md", "sh"),
+        *blocks("docs/search.md", "sh"),
     ]
     for number, command in enumerate(code.splitlines())
     if command.startswith("imapipe ")
@@ -105,6 +106,9 @@ def test_commands_run(
     if words[0] == "demo":
         # Run in full by test_demo.py; here it is small.
         words = ["demo", "--messages", "1000", "--rate", "4000", *(["--json"] if "--json" in words else [])]
+    if words[0] == "find":
+        # It asks what an earlier command has made.
+        call("index", account.url, "INBOX", "--to", words[1])
     outcome = call(*words)
     assert outcome.status == 0, f"{place}: {outcome.err}"
     assert outcome.out
