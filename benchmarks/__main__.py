@@ -86,7 +86,7 @@ def _run(rows: list[Row], options: argparse.Namespace) -> Results:
     rounds = options.pairs or (QUICK_PAIRS if options.quick else PAIRS)
     version = commit()
     with new_server(mailboxes.directory) as server:
-        results = Results(environment=environment(server, configuration_text(server)))
+        results = Results(environment=environment(server, configuration_text(server, mailboxes.directory)))
         for name, value in results.environment.items():
             print(f"{name}: {value}")
         for link in dict.fromkeys(row.link for row in rows if row.link is not None):

@@ -126,7 +126,8 @@ def _fastest(result: RowResult, _: Results) -> tuple[str, bool | None]:
 
 def _leanest(result: RowResult, _: Results) -> tuple[str, bool | None]:
     ours = result.entry("imapipe")
-    rivals = _peers(result)
+    # mbsync is no library: it has no idle process to compare with.
+    rivals = [entry for entry in _peers(result) if min(entry.idle_rss)]
     if ours is None or not rivals:
         return _problem(result, "imapipe")
     # What the work adds to the process: the interpreters themselves differ by more.

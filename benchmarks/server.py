@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -28,10 +29,11 @@ def new_server(mail: Path) -> DovecotServer:
     return DovecotServer(extra=f"{extra}\ndefault_vsz_limit = 4G")
 
 
-def configuration_text(server: DovecotServer) -> str:
-    """The configuration it runs with, its own folder written as DIRECTORY."""
+def configuration_text(server: DovecotServer, mail: Path) -> str:
+    """The configuration it runs with; what differs from one machine and one start to the next is in capitals."""
     text = (server.directory / "dovecot.conf").read_text()
-    return text.replace(str(server.directory), "DIRECTORY").strip()
+    text = text.replace(str(server.directory), "DIRECTORY").replace(str(mail.resolve()), "MAIL")
+    return re.sub(r"port = \d+", "port = PORT", text).strip()
 
 
 def _check_reachable(mail: Path) -> None:

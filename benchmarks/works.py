@@ -14,6 +14,7 @@ IMAPFLOW = Entry("imapflow", "imapflow", batch=0)
 AIOIMAPLIB = Entry("aioimaplib", "aioimaplib_peer")
 # Its parser's cost grows with the square of the batch; this is its best.
 AIOIMAPLIB_BEST = Entry("aioimaplib, by 50", "aioimaplib_peer", batch=50)
+IMAPLIB_BY_ONE = Entry("imaplib, by 1", "imaplib_peer", batch=1)
 SAGE = Entry("Python Sage IMAP", "sage_peer")
 MBSYNC = Entry("mbsync", "mbsync_peer", batch=0)
 
@@ -32,7 +33,7 @@ def works(*, quick: bool) -> list[Row]:
         "fields": (IMAPCLIENT, IMAP_TOOLS, IMAPFLOW),
         "headers": (*_READERS, SAGE),
         "bodies": (*_READERS, SAGE, MBSYNC),
-        "large": _by(10, (IMAPCLIENT, IMAP_TOOLS, IMAPLIB, AIOIMAPLIB, IMAPFLOW, MBSYNC)),
+        "large": (*_by(10, (IMAPCLIENT, IMAP_TOOLS, IMAPLIB, AIOIMAPLIB, IMAPFLOW, MBSYNC)), IMAPLIB_BY_ONE),
         "flags": (IMAPCLIENT, IMAPLIB, AIOIMAPLIB, IMAPFLOW),
         "search": (IMAPCLIENT, IMAP_TOOLS, IMAPLIB, AIOIMAPLIB, IMAPFLOW, SAGE),
     }
