@@ -42,12 +42,12 @@ class Deflate:
         Raises:
             ProtocolError: The stream is not DEFLATE, or it has ended and more came.
         """
-        if self._inflater.eof and self._rest:
-            raise ProtocolError("bytes came behind the end of the compressed stream")
         try:
             # Asked even when nothing is left to push: the inflater may hold output that did not fit into a step.
             inflated = self._inflater.decompress(self._rest, STEP_BYTES)
         except zlib.error as error:
             raise ProtocolError("the compressed stream cannot be inflated") from error
-        self._rest = self._inflater.unused_data or self._inflater.unconsumed_tail
+        self._rest = self._inflater.unconsumed_tail
+        if not inflated and self._inflater.unused_data:
+            raise ProtocolError("bytes came behind the end of the compressed stream")
         return inflated

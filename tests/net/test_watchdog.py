@@ -1,0 +1,151 @@
+"""The inactivity timer, on a clock of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+from imapipe.net.watchdog import Watchdog
+
+
+class Timer:
+    def __init__(self, when: float, callback: Callable[[], None]) -> None:
+        self.when = when
+        self.callback = callback
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+
+class Clock:
+    """As much of an event loop as the watchdog knows."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.timers: list[Timer] = []
+        self.made = 0
+
+    def time(self) -> float:
+        return self.now
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> Timer:
+        self.made += 1
+        self.timers.append(Timer(self.now + delay, callback))
+        return self.timers[-1]
+
+    @property
+    def running(self) -> list[Timer]:
+        return [timer for timer in self.timers if not timer.is_cancelled]
+
+    def go_to(self, when: float) -> None:
+        while (due := min((t for t in self.running), key=lambda t: t.when, default=None)) and due.when <= when:
+            self.now = due.when
+            self.timers.remove(due)
+            due.callback()
+        self.now = when
+
+
+class Case:
+    def __init__(self, patience: float | None = 60.0, shortest: float = 30.0) -> None:
+        self.clock = Clock()
+        self.patience = patience
+        self.expired: list[tuple[float, float]] = []
+        loop = cast(asyncio.AbstractEventLoop, self.clock)
+        self.dog = Watchdog(loop, lambda: self.patience, shortest, self._expire)
+
+    def _expire(self, patience: float) -> None:
+        self.expired.append((self.clock.now, patience))
+
+
+def test_silence_ends_it() -> None:
+    case = Case()
+    case.dog.watch()
+    case.clock.go_to(159.0)
+    assert case.expired == []
+    case.clock.go_to(161.0)
+    assert case.expired == [(160.0, 60.0)]
+    assert case.clock.running == []
+
+
+def test_hearing_touches_no_timer() -> None:
+    case = Case()
+    case.dog.watch()
+    for second in range(101, 1101):
+        case.clock.go_to(second)
+        case.dog.hear()
+    assert case.expired == []
+    # One for each time the shortest patience passed, not one for each sign of life.
+    assert case.clock.made <= 36
+    assert len(case.clock.running) == 1
+
+
+def test_a_patience_that_became_shorter_is_noticed_in_time() -> None:
+    case = Case(patience=60.0, shortest=30.0)
+    case.dog.watch()
+    case.clock.go_to(129.0)
+    case.dog.hear()
+    case.patience = 30.0
+    case.clock.go_to(1000.0)
+    assert case.expired == [(159.0, 30.0)]
+
+
+def test_rush_looks_at_once() -> None:
+    case = Case(patience=60.0, shortest=5.0)
+    case.dog.watch()
+    case.clock.go_to(104.0)
+    case.patience = 5.0
+    case.dog.rush()
+    assert len(case.clock.running) == 1
+    case.clock.go_to(1000.0)
+    assert case.expired == [(105.0, 5.0)]
+
+
+def test_a_pause_is_no_silence_and_is_added_up() -> None:
+    case = Case(patience=10.0, shortest=10.0)
+    case.dog.watch()
+    case.clock.go_to(105.0)
+    case.dog.pause()
+    case.dog.pause()
+    assert case.clock.running == []
+    case.clock.go_to(1105.0)
+    case.dog.watch()
+    assert case.clock.running == []
+    assert case.dog.paused_seconds == 1000.0
+    case.dog.resume()
+    case.dog.resume()
+    assert case.dog.paused_seconds == 1000.0
+    assert len(case.clock.running) == 1
+    case.clock.go_to(1114.0)
+    assert case.expired == []
+    case.clock.go_to(1116.0)
+    assert case.expired == [(1115.0, 10.0)]
+
+
+def test_nobody_waits() -> None:
+    case = Case(patience=None)
+    case.dog.watch()
+    assert case.clock.running == []
+    case.patience = 10.0
+    case.dog.watch()
+    case.dog.watch()
+    assert len(case.clock.running) == 1
+    # Who waited has gone; the timer goes when it is due.
+    case.patience = None
+    case.clock.go_to(1000.0)
+    assert case.clock.running == []
+    assert case.expired == []
+
+
+def test_stop() -> None:
+    case = Case(patience=10.0)
+    case.dog.watch()
+    case.clock.go_to(101.0)
+    case.dog.pause()
+    case.clock.go_to(103.0)
+    case.dog.stop()
+    assert case.clock.running == []
+    case.clock.go_to(200.0)
+    assert case.dog.paused_seconds == 2.0
+    assert case.expired == []
