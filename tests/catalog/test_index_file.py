@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imapipe.catalog.index_entry import Row, SizeClass, to_moment, to_seconds, to_words
-from imapipe.catalog.index_file import VERSION, IndexFile
+from imapipe.catalog.index_entry import COLUMNS, Row, SizeClass, to_key, to_moment, to_seconds, to_words
+from imapipe.catalog.index_file import SCHEMA, VERSION, IndexFile
 from imapipe.catalog.index_query import IndexQuery
 from imapipe.errors import MessageIndexError, UidValidityChanged
 from imapipe.wire.uid_set import UidSet
@@ -146,6 +146,21 @@ def test_every_word_of_a_subject_finds_it(before: str, after: str) -> None:
         found = database.execute("SELECT count(*) FROM words WHERE words MATCH ?", (query.to_sql()[1][0],)).fetchone()
     database.close()
     assert found == (1,)
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=12))
+def test_the_sender_of_an_entry_finds_it(address: str) -> None:
+    key = to_key(address)
+    with sqlite3.connect(":memory:") as database:
+        database.executescript(SCHEMA)
+        database.execute("INSERT INTO mailboxes VALUES (1, 'a', 'INBOX', 7)")
+        database.execute(
+            f"INSERT INTO messages (id, mailbox, {COLUMNS}) VALUES (1, 1, {', '.join('?' * 10)})", row(1, sender=key)
+        )
+        database.execute("INSERT INTO words (rowid, subject, sender) VALUES (1, '', ?)", (to_words(key),))
+        found = database.execute(*IndexQuery(sender=key).to_sql()).fetchall()
+    database.close()
+    assert len(found) == 1
 
 
 def test_bad_questions_are_refused() -> None:

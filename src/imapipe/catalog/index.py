@@ -165,7 +165,8 @@ class MessageIndex:
         scripts without spaces any part of a text matches.
 
         Args:
-            sender: A whole address; or words of the sender's name or address, such as a domain.
+            sender: A whole address, or "" for messages without one; else words of the sender's name or address, such
+                as a domain.
             subject: Words that all stand in the subject.
             since: The date of the message is this moment or later; a `date` means its midnight in the local time zone.
             before: Its date is earlier than this.

@@ -27,7 +27,7 @@ APPLICATION_ID: Final = 0x1A91E
 _BUSY_SECONDS: Final = 30.0
 _ANALYSED_ROWS: Final = 1_000
 
-_SCHEMA: Final = f"""
+SCHEMA: Final = f"""
 CREATE TABLE mailboxes (
     id INTEGER PRIMARY KEY,
     account TEXT NOT NULL,
@@ -211,7 +211,7 @@ class IndexFile:
         with self._transaction() as database:
             # Another process may have been quicker.
             if not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                for statement in _SCHEMA.split(";\n"):
+                for statement in SCHEMA.split(";\n"):
                     database.execute(statement)
 
     @contextmanager

@@ -100,6 +100,9 @@ def _all_words(text: str, what: str) -> str:
 
 
 def _is_whole_address(sender: str) -> bool:
+    """Whether it is compared as a whole: also what has no words in it, such as no sender at all."""
+    if not any(character.isalnum() for character in sender):
+        return True
     parts = sender.strip().split("@")
     return (
         len(parts) == _WHOLE_ADDRESS_PARTS and all(parts) and not any(c.isspace() or c == "*" for c in sender.strip())
