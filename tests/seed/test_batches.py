@@ -109,8 +109,8 @@ def test_s03_batches_of_75_start_half_a_second_apart_whatever_they_take() -> Non
         clock = asyncio.get_running_loop().time
         server = Server(messages=500, faults=[Delay(0.3, command="UID FETCH")], clock=clock)
         async with server, imapipe.create_pool(server.url, password="secret") as pool:
-            job = pool.mailbox("INBOX").search(q.ALL).fetch("flags").batch(75).use(RateLimit(commands_per_second=2))
-            assert (await job.run(ignore, connections=1)).complete
+            job = pool.mailbox("INBOX").search(q.ALL).fetch("flags").batch(75).depth(1)
+            assert (await job.use(RateLimit(commands_per_second=2)).run(ignore, connections=1)).complete
         return sizes(server), arrivals(fetches(server))
 
     seen, times = run_in_fake_time(run())

@@ -22,6 +22,7 @@ def _fetched(
     connections: int,
     fetch: str = "flags",
     work_seconds: float = 0.0,
+    depth: int = 4,
 ) -> tuple[list[CommandRecord], list[int]]:
     """The FETCHes of a run under a limit, and how many messages each asked for."""
 
@@ -30,7 +31,7 @@ def _fetched(
         faults = [Delay(work_seconds, command="UID FETCH")] if work_seconds else []
         server = Server({"INBOX": SyntheticMailbox(messages, size=20_000)}, faults=faults, clock=clock)
         async with server, imapipe.create_pool(server.url, password="secret", max_size=connections) as pool:
-            job = pool.mailbox("INBOX").search(q.ALL).fetch(fetch).batch(FixedBatch(batch)).use(limit)
+            job = pool.mailbox("INBOX").search(q.ALL).fetch(fetch).batch(FixedBatch(batch)).depth(depth).use(limit)
             report = await job.run(ignore, connections=connections)
         assert report.complete
         return fetches(server), sizes(server)
@@ -69,6 +70,13 @@ def test_s18_messages_come_at_the_rate(rate: int, batch: int, connections: int) 
     assert _rate(times, seen) == pytest.approx(rate, rel=0.05)
     for seconds in (0.5, 1.0, 5.0):
         assert most_in_any(seconds, times, seen) <= max(batch, rate * 0.05) + rate * seconds + 0.01
+
+
+def test_s18_what_flows_in_while_a_large_batch_is_at_work_is_not_lost() -> None:
+    """Each batch alone, worth a quarter of a second and 0.2 s of work: waiting is not added to the work."""
+    limit = RateLimit(messages_per_second=200)
+    records, seen = _fetched(limit, messages=2000, batch=50, connections=1, work_seconds=0.2, depth=1)
+    assert _rate(arrivals(records), seen) == pytest.approx(200, rel=0.05)
 
 
 @pytest.mark.parametrize("connections", [1, 4])

@@ -6,19 +6,19 @@ import asyncio
 import inspect
 import json
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
 import psutil
 import pytest
 from tests.middleware.fakes import run_in_fake_time
-from tests.seed.wire import fetches, ignore
+from tests.seed.wire import fetches, ignore, sizes
 
 import imapipe
 from imapipe import Checkpoint, Metrics, Progress, ProgressSnapshot, RateLimit, Retry
 from imapipe import search as q
-from imapipe.testing import Delay, Server, SyntheticMailbox
+from imapipe.testing import Delay, Mailbox, Server, SyntheticMailbox, make_messages
 
 
 def test_s14_progress_tells_speed_and_end_while_the_run_goes_on() -> None:
@@ -158,6 +158,22 @@ async def test_s23_every_run_takes_a_search() -> None:
         assert (await narrow.run(ignore)).planned == 10
         assert [message.uid async for message in narrow] == list(range(11, 21))
         assert sum([len(batch) async for batch in narrow.batches()]) == 10
+
+
+@pytest.mark.asyncio
+async def test_s23_an_index_of_the_last_30_days_fetches_no_more_than_that(tmp_path: Path) -> None:
+    mailbox, now = Mailbox(), datetime.now(UTC)
+    for number, raw in enumerate(make_messages(60)):
+        mailbox.append(raw, internal_date=now - timedelta(days=59 - number))
+    async with (
+        Server({"INBOX": mailbox}) as server,
+        imapipe.create_pool(server.url, password="secret") as pool,
+        imapipe.MessageIndex(tmp_path / "mail.index") as index,
+    ):
+        report = await index.update(pool.mailbox("INBOX"), search=q.since(days=30))
+    assert report.added == sum(sizes(server))
+    # A day more or less, as time zones have it.
+    assert 30 <= report.added <= 32
 
 
 def test_s23_the_time_a_server_may_take_is_a_parameter_and_a_minute_by_default() -> None:
