@@ -164,10 +164,7 @@ class Session:
         """A tagged reply."""
         name = _verb(command.name)
         ok = tagged.status == "OK"
-        if ok and name == "STARTTLS":
-            # What was said before the handshake could be anybody's (RFC 9051 §6.2.1).
-            self.capabilities = frozenset()
-        elif ok and name in ("LOGIN", "AUTHENTICATE"):
+        if ok and name in ("LOGIN", "AUTHENTICATE"):
             self.logged_in = True
             if not self._capabilities_told:
                 self.capabilities = frozenset()
@@ -180,6 +177,9 @@ class Session:
         elif ok and name == "LOGOUT":
             self.logged_out = True
             self.selected = None
+        elif ok and name == "STARTTLS":
+            # What was said before the handshake could be anybody's (RFC 9051 §6.2.1).
+            self.capabilities = frozenset()
 
     def lost(self, error: BaseException) -> None:
         """The connection has ended."""

@@ -1,0 +1,70 @@
+"""What a refusal means, in the words of the servers that send it."""
+
+from __future__ import annotations
+
+import pytest
+
+from imapipe.errors import CommandBad, CommandError, CommandNo, ConnectionLost, ServerBye, Throttled
+from imapipe.net.signals import as_error_of, code_words, is_refusal, is_throttle_text, to_error
+from imapipe.wire.response import Tagged, parse_response
+
+
+def error(line: bytes) -> CommandError:
+    tagged = parse_response(b"A1 " + line)
+    assert isinstance(tagged, Tagged)
+    return to_error("UID FETCH", tagged)
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "refusal", "wait"),
+    [
+        (b"NO [ALERT] Too many simultaneous connections. (Failure)", Throttled, True, None),
+        (b"NO [OVERQUOTA] Account exceeded command or bandwidth limits.", Throttled, True, None),
+        (b"BAD Request is throttled. Suggested Backoff Time: 299961 milliseconds", Throttled, True, 299.961),
+        (b"NO Server Unavailable. 15", Throttled, True, None),
+        (b"NO [LIMIT] UID FETCH Rate limit hit.", Throttled, True, None),
+        (
+            b"NO [UNAVAILABLE] Maximum number of connections from user+IP exceeded (mail_max_userip_connections=10)",
+            Throttled,
+            True,
+            None,
+        ),
+        (b"NO [UNAVAILABLE] Temporary authentication failure.", CommandNo, True, None),
+        (b"NO [INUSE] somebody else", CommandNo, True, None),
+        (b"NO [AUTHENTICATIONFAILED] Invalid credentials (Failure)", CommandNo, False, None),
+        (b"NO [SERVERBUG] UID FETCH Server error", CommandNo, False, None),
+        (b"BAD User is authenticated but not connected.", CommandBad, False, None),
+        (b"BAD", CommandBad, False, None),
+    ],
+)
+def test_replies(line: bytes, kind: type[CommandError], refusal: bool, wait: float | None) -> None:
+    found = error(line)
+    assert type(found) is kind
+    assert is_refusal(found) is refusal
+    if isinstance(found, Throttled):
+        assert found.retry_after_seconds == wait
+
+
+def test_a_throttle_can_hide_in_the_text_of_an_ok() -> None:
+    """Gmail puts it into the text, not into the response code."""
+    assert is_throttle_text("Success [THROTTLED]")
+    assert not is_throttle_text("Success")
+
+
+def test_code_words() -> None:
+    tagged = parse_response(b"A1 NO [MESSAGELIMIT 1000 23221] x")
+    assert isinstance(tagged, Tagged)
+    assert code_words(tagged.code) == "MESSAGELIMIT 1000 23221"
+    assert code_words(None) == ""
+
+
+def test_the_end_of_a_connection_as_a_command_sees_it() -> None:
+    bye = as_error_of("NOOP", ServerBye("connection", "X", "gone"))
+    assert isinstance(bye, ServerBye)
+    assert (bye.command, bye.code, bye.text) == ("NOOP", "X", "gone")
+    lost = ConnectionLost("x")
+    assert as_error_of("NOOP", lost) is lost
+    defect = ZeroDivisionError()
+    wrapped = as_error_of("NOOP", defect)
+    assert isinstance(wrapped, ConnectionLost)
+    assert wrapped.__cause__ is defect

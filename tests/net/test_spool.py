@@ -1,0 +1,141 @@
+"""Large bodies in temporary files that have no name."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import io
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from imapipe.errors import SpoolError
+from imapipe.net import spool
+from imapipe.net.spool import SpooledFile, SpoolFile
+
+
+def spooled(data: bytes, folder: Path, *, step: int = 1000) -> SpooledFile:
+    file = SpoolFile(len(data), str(folder))
+    for start in range(0, len(data), step):
+        file.write(memoryview(data)[start : start + step])
+    return file.finish()
+
+
+def open_files() -> int:
+    gc.collect()
+    return psutil.Process().num_fds()
+
+
+DATA = bytes(range(256)) * 100
+
+
+def test_what_was_written_is_read_by_many_at_a_time(tmp_path: Path) -> None:
+    literal = spooled(DATA, tmp_path)
+    assert len(literal) == len(DATA)
+    assert literal.read() == DATA
+    with literal.open() as first, literal.open() as second:
+        assert first.read(300) == DATA[:300]
+        assert second.read() == DATA
+        assert first.read(5) == DATA[300:305]
+        assert first.tell() == 305
+        assert first.seek(-3, io.SEEK_END) == len(DATA) - 3
+        assert first.read() == DATA[-3:]
+        assert first.seek(10) == 10
+        assert first.seek(5, io.SEEK_CUR) == 15
+        with pytest.raises(ValueError):
+            first.seek(-1)
+        assert not first.writable()
+    with literal.open() as lines:
+        assert list(lines) == list(io.BytesIO(DATA))
+
+
+def test_no_name_is_left_while_it_lives_and_no_file_when_it_is_gone(tmp_path: Path) -> None:
+    before = open_files()
+    literal = spooled(DATA, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    assert open_files() == before + 1
+    reader = literal.open()
+    del literal
+    # An open reader keeps it.
+    assert reader.read() == DATA
+    reader.close()
+    del reader
+    assert open_files() == before
+
+
+def test_the_last_holder_may_be_in_another_thread(tmp_path: Path) -> None:
+    before = open_files()
+    holders = [spooled(DATA, tmp_path)]
+
+    def use() -> None:
+        assert holders.pop().read() == DATA
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    thread.join()
+    assert open_files() == before
+
+
+def test_what_does_not_come_leaves_nothing(tmp_path: Path) -> None:
+    before = open_files()
+    file = SpoolFile(100, str(tmp_path))
+    file.write(memoryview(b"half"))
+    file.discard()
+    assert open_files() == before
+    del file
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(SpoolError, match=r"no temporary file for a large body in .*missing: No such file") as caught:
+        SpoolFile(10, str(tmp_path / "missing"))
+    assert isinstance(caught.value, OSError)
+
+
+@pytest.fixture
+def small_disk() -> Iterator[None]:
+    """No file may grow above 10,000 bytes: the system says so as it does when the disk is full."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.usefixtures("small_disk")
+def test_a_full_disk_is_a_clear_error(tmp_path: Path) -> None:
+    before = open_files()
+    with pytest.raises(SpoolError, match="make room, or name another folder with spool_dir="):
+        spooled(DATA, tmp_path)
+    assert open_files() == before
+
+
+def test_a_short_file_is_a_clear_error(tmp_path: Path) -> None:
+    file = SpoolFile(1000, str(tmp_path))
+    file.write(memoryview(b"x" * 999))
+    with pytest.raises(SpoolError, match="999 of 1000 bytes"):
+        file.finish().read()
+
+
+def test_a_disk_that_cannot_be_read_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    literal = spooled(DATA, tmp_path)
+
+    def fail(number: int, count: int, offset: int) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "pread", fail)
+    with pytest.raises(SpoolError, match="Input/output error"):
+        literal.read()
+
+
+def test_where_the_system_cannot_read_at_a_position(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows has no pread."""
+    monkeypatch.delattr(spool.os, "pread")  # type: ignore[attr-defined]
+    monkeypatch.delattr(spool.os, "preadv")  # type: ignore[attr-defined]
+    literal = spooled(DATA, tmp_path)
+    assert literal.read() == DATA
+    with literal.open() as first, literal.open() as second:
+        assert first.read(300) + second.read(300) + first.read(300) == DATA[:300] + DATA[:300] + DATA[300:600]
