@@ -60,7 +60,7 @@ from imapipe.pipeline.pipeline import JobPlan, Pipeline
 from imapipe.pipeline.priority import PriorityBatch, PriorityClass
 from imapipe.pipeline.processes import in_processes
 from imapipe.pipeline.search_result import Reduction, SearchResult
-from imapipe.pipeline.search_store import MailboxState, Question, SearchStore
+from imapipe.pipeline.search_store import MailboxState, SearchQuestion, SearchStore
 from imapipe.store import CheckpointStore, JsonCheckpointStore
 from imapipe.wire.body_structure import BodyStructure
 from imapipe.wire.envelope import Address, Envelope
@@ -132,7 +132,6 @@ __all__ = [
     "Progress",
     "ProgressSnapshot",
     "ProtocolError",
-    "Question",
     "RateLimit",
     "Reduction",
     "ResponseTooLarge",
@@ -141,6 +140,7 @@ __all__ = [
     "SearchCache",
     "SearchCacheStats",
     "SearchKey",
+    "SearchQuestion",
     "SearchResult",
     "SearchStore",
     "ServerBye",

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from imapipe import search as q
 from imapipe.catalog.search_cache import SearchCache
-from imapipe.pipeline.search_store import MailboxState, Question
+from imapipe.pipeline.search_store import MailboxState, SearchQuestion
 from imapipe.wire.search_key import SearchKey
 from imapipe.wire.uid_set import UidSet
 
@@ -19,8 +19,8 @@ STATE = MailboxState(uidvalidity=7, uidnext=101, exists=50, highest_modseq=900)
 UIDS = UidSet.parse("1:50")
 
 
-def ask(criteria: SearchKey, *, account: str = "ann@host:993", mailbox: str = "INBOX") -> Question:
-    return Question(account, mailbox, criteria)
+def ask(criteria: SearchKey, *, account: str = "ann@host:993", mailbox: str = "INBOX") -> SearchQuestion:
+    return SearchQuestion(account, mailbox, criteria)
 
 
 class Clock:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from imapipe.pipeline.search_store import MailboxState, Question
+from imapipe.pipeline.search_store import MailboxState, SearchQuestion
 from imapipe.wire.search_key import SearchKey
 from imapipe.wire.search_term import RAW
 from imapipe.wire.uid_set import UidSet
@@ -110,7 +110,7 @@ class SearchCache:
         self.max_bytes = max_bytes
         self.ttl_seconds = ttl_seconds
         self._clock = clock
-        self._entries: OrderedDict[Question, _Entry] = OrderedDict()
+        self._entries: OrderedDict[SearchQuestion, _Entry] = OrderedDict()
         self._bytes = 0
         self._hits = self._misses = self._outdated = self._expired = 0
 
@@ -134,7 +134,7 @@ class SearchCache:
 
     # -- what a run calls ------------------------------------------------------------------------
 
-    def recall(self, question: Question, state: MailboxState) -> UidSet | None:
+    def recall(self, question: SearchQuestion, state: MailboxState) -> UidSet | None:
         """See `SearchStore`."""
         entry = self._entries.get(question)
         if entry is None:
@@ -152,7 +152,7 @@ class SearchCache:
         self._hits += 1
         return entry.uids
 
-    def remember(self, question: Question, state: MailboxState, uids: UidSet) -> None:
+    def remember(self, question: SearchQuestion, state: MailboxState, uids: UidSet) -> None:
         """See `SearchStore`."""
         if not _can_be_kept(question.criteria, state):
             return
@@ -167,7 +167,7 @@ class SearchCache:
         while len(self._entries) > self.max_entries or self._bytes > self.max_bytes:
             self._drop(next(iter(self._entries)))
 
-    def _drop(self, question: Question) -> None:
+    def _drop(self, question: SearchQuestion) -> None:
         self._bytes -= self._entries.pop(question).size
 
 

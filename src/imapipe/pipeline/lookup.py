@@ -18,7 +18,7 @@ from imapipe.net.connection import MAX_COMMAND_BYTES, Connection, SearchAnswer
 from imapipe.net.session import SelectedMailbox
 from imapipe.pipeline.find import find_uids, find_within
 from imapipe.pipeline.plan import Plan, Tier
-from imapipe.pipeline.search_store import MailboxState, Question
+from imapipe.pipeline.search_store import MailboxState, SearchQuestion
 from imapipe.pipeline.specification import Specification
 from imapipe.search import ALL
 from imapipe.wire.search_key import SearchKey
@@ -68,7 +68,7 @@ async def look(
         expunged = selected.expunged
         key = specification.search
         store = specification.search_store
-        question = Question(account, specification.mailbox, key, today if key.uses_clock else None)
+        question = SearchQuestion(account, specification.mailbox, key, today if key.uses_clock else None)
         # Before the search: see `search_store`.
         state = MailboxState.of(connection) if store is not None else None
         remembered = store.recall(question, state) if store is not None and state is not None else None

@@ -25,7 +25,7 @@ from imapipe.wire.uid_set import UidSet
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class SearchQuestion:
     """A search of one mailbox.
 
     Attributes:
@@ -75,8 +75,8 @@ class SearchStore(Protocol):
     All methods are called from the event loop and must be quick.
     """
 
-    def recall(self, question: Question, state: MailboxState) -> UidSet | None:
+    def recall(self, question: SearchQuestion, state: MailboxState) -> UidSet | None:
         """The answer, if it holds in this state of the mailbox; else None."""
 
-    def remember(self, question: Question, state: MailboxState, uids: UidSet) -> None:
+    def remember(self, question: SearchQuestion, state: MailboxState, uids: UidSet) -> None:
         """Keep an answer that was given in this state or a later one."""
