@@ -131,7 +131,7 @@ def _batches() -> Row:
 
 
 def _compress() -> Row:
-    entries = (_ours(f"COMPRESS {setting}", compress=setting) for setting in ("off", "auto", "on"))
+    entries = (_ours(f"COMPRESS {setting}", compress=setting) for setting in ("off", "on"))
     return Row(
         name="compress",
         title="headers, 5,000 messages, 10 Mbit/s, round trip of 20 ms",
