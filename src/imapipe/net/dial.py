@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal as Choice
 
-from imapipe.errors import CapabilityMissing, CommandTimeout, ConnectionFailed, ImapipeError, ProtocolError
+from imapipe.errors import CapabilityMissing, CommandTimeout, ConnectionFailed, ImapipeError, ProtocolError, ServerBye
 from imapipe.net.account import Account
 from imapipe.net.authentication import Credentials
 from imapipe.net.bridge import BridgedIMAP4
@@ -27,7 +27,7 @@ from imapipe.net.connection import Connection
 from imapipe.net.dataplane import Dataplane
 from imapipe.net.options import MAX_HELD_BYTES, MAX_SPOOL_BYTES, SPOOL_ABOVE, PlaneOptions
 from imapipe.net.session import Session
-from imapipe.net.signals import is_refusal, status_error, to_error
+from imapipe.net.signals import is_refusal, refusal_in, status_error, to_error
 from imapipe.wire.framing import Limits
 from imapipe.wire.response import parse_greeting
 
@@ -222,6 +222,8 @@ def _explain(error: BaseException, options: DialOptions) -> BaseException:
     """Turn what the operating system and TLS say into one sentence; let our own errors pass."""
     if isinstance(error, ConnectionFailed) and not error.host:
         return type(error)(error.reason, host=options.account.host, port=options.account.port)
+    if isinstance(error, ServerBye):
+        return refusal_in(error)
     if isinstance(error, ImapipeError) and not isinstance(error, CommandTimeout):
         return error
     if isinstance(error, TimeoutError):

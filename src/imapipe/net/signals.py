@@ -54,6 +54,14 @@ def status_error(command: str, status: str, code: Code | None, text: str) -> Com
     return CommandNo(command, code_text, text)
 
 
+def refusal_in(error: ServerBye) -> CommandError:
+    """A BYE instead of an answer, which may say that there are too many connections."""
+    if is_throttle_text(error.text) or _REFUSALS.search(error.text):
+        wait = backoff_seconds(error.text)
+        return Throttled(error.command, "BYE", error.code, error.text, retry_after_seconds=wait)
+    return error
+
+
 def as_error_of(command: str, error: BaseException) -> BaseException:
     """What ended a connection, as the owner of one of its commands should see it."""
     if isinstance(error, ServerBye):
