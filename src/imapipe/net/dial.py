@@ -227,11 +227,13 @@ def _explain(error: BaseException, options: DialOptions) -> BaseException:
     if isinstance(error, ImapipeError) and not isinstance(error, CommandTimeout):
         return error
     if isinstance(error, TimeoutError):
-        return _failed(f"nothing usable in {options.connect_timeout_seconds:g} seconds", options)
+        return _failed(
+            f"nothing usable in {options.connect_timeout_seconds:g} seconds (connect_timeout_seconds)", options
+        )
     if isinstance(error, ssl.SSLCertVerificationError):
         return _failed(
-            f"the TLS certificate was not accepted: {error.verify_message}; check the host name, or give an "
-            "ssl_context that knows the certificate",
+            f"the TLS certificate was not accepted: {error.verify_message}; check the host name, or "
+            "give an ssl_context that knows the certificate",
             options,
         )
     if isinstance(error, ssl.SSLError):
