@@ -72,12 +72,14 @@ class Runner:
 
 
 def _run(command: list[str], job: Job) -> Outcome:
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    # Where it is set, every import would compile its source again.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     # A session of its own, so that a subject that hangs can be ended with whatever it has started.
     with subprocess.Popen(
         command,
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": path},
+        env=environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

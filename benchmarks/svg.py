@@ -16,10 +16,11 @@ _STEP: Final = 28
 _LEFT: Final = 190
 _RIGHT: Final = 170
 _TOP: Final = 56
+_LINES_TOP: Final = 80
 _PLOT_HEIGHT: Final = 300
 _INK, _FAINT, _GRID = "#24292f", "#6e7781", "#d8dee4"
 _STRONG, _PLAIN, _PALE = "#0a6c74", "#9fb4c7", "#c9ced4"
-_LINES: Final = ("#0a6c74", "#b35900", "#5b4b9a", "#8a8d91", "#a0305c", "#4d7c0f", "#1f6feb")
+_LINES: Final = ("#0a6c74", "#8a8d91", "#b35900", "#5b4b9a", "#a0305c", "#4d7c0f", "#1f6feb")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def bar_chart(title: str, subtitle: str, bars: Sequence[Bar]) -> str:
         top, middle = _TOP + i * _STEP, _TOP + i * _STEP + _BAR / 2
         fill = {"ours": _STRONG, "reference": _PALE}.get(bar.kind, _PLAIN)
         # A single slow run may reach beyond the chart; the table has the figure.
-        low, high = _LEFT + bar.low * unit, min(_LEFT + bar.high * unit, _WIDTH - 8)
+        low, high = _LEFT + bar.low * unit, min(_LEFT + bar.high * unit, _WIDTH - _RIGHT + 20)
         end = max(_LEFT + bar.value * unit, high)
         weight = "bold" if bar.kind == "ours" else "normal"
         parts += [
@@ -78,7 +79,7 @@ def line_chart(title: str, subtitle: str, x_label: str, y_label: str, lines: Seq
     values = [y for line in lines for _, y in line.points]
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
     high = max(high, low + 1)
-    left, right, bottom = 70, _WIDTH - _RIGHT, _TOP + _PLOT_HEIGHT
+    left, right, bottom = 70, _WIDTH - _RIGHT, _LINES_TOP + _PLOT_HEIGHT
     spot = {x: left + 20 + i * (right - left - 40) / max(len(xs) - 1, 1) for i, x in enumerate(xs)}
 
     def height(value: float) -> float:
@@ -88,7 +89,7 @@ def line_chart(title: str, subtitle: str, x_label: str, y_label: str, lines: Seq
     for power in range(low, high + 1):
         for factor in (1, 2, 5):
             y = height(factor * 10.0**power)
-            if y < _TOP - 0.5:
+            if y < _LINES_TOP - 0.5:
                 continue
             parts.append(f'<path d="M{left} {y:.1f}H{right}" stroke="{_GRID}" stroke-width="1"/>')
             parts.append(_text(left - 6, y + 4, f"{factor * 10.0**power:g}", anchor="end", fill=_FAINT))
@@ -96,7 +97,7 @@ def line_chart(title: str, subtitle: str, x_label: str, y_label: str, lines: Seq
         _text(spot[x], bottom + 18, f"{x:,g}" if x < 1e6 else f"{x:,.0f}", anchor="middle", fill=_FAINT) for x in xs
     ]
     parts.append(_text((left + right) / 2, bottom + 38, x_label, anchor="middle", fill=_FAINT))
-    parts.append(_text(left, _TOP - 8, y_label, fill=_FAINT))
+    parts.append(_text(left, _LINES_TOP - 12, y_label, fill=_FAINT))
     ends = _spread_out([height(line.points[-1][1]) for line in lines])
     for i, (line, end) in enumerate(zip(lines, ends, strict=True)):
         colour = _LINES[i % len(_LINES)]

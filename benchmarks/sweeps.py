@@ -47,7 +47,7 @@ def _round_trips(*, quick: bool) -> list[Row]:
 
 
 def _connections(*, quick: bool) -> Row:
-    mailbox = Mailbox("mixed", 160 if quick else 800)
+    mailbox = Mailbox("mixed", 240 if quick else 800)
     counts = (1, 4) if quick else (1, 2, 3, 4, 6, 8)
     # Small batches: at the end of a run every connection but one waits for the last batch.
     entries = (_ours(_connections_label(count), batch=5, connections=count, batches="fixed") for count in counts)
