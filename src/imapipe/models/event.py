@@ -15,7 +15,7 @@ from imapipe.models.batch import BatchResult
 
 @dataclass(frozen=True, slots=True)
 class Throttle:
-    """The server asked for less. `retry_after_seconds` is its own hint, or None; `source` is the command."""
+    """The server asked for less. `retry_after_seconds` is its own hint, or None; `source` is OK, NO, BAD or BYE."""
 
     source: str
     text: str
