@@ -13,69 +13,78 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from imapipe import search
-from imapipe.catalog.search_cache import SearchCache, SearchCacheStats
-from imapipe.client import Mailbox, Pool, create_pool
-from imapipe.errors import (
-    AuthenticationFailed,
-    BatchInterrupted,
-    CapabilityMissing,
-    CheckpointCorrupt,
-    CheckpointError,
-    CheckpointLocked,
-    CheckpointMismatch,
-    CheckpointVersion,
-    CommandBad,
-    CommandError,
-    CommandNo,
-    CommandTimeout,
-    ConnectionFailed,
-    ConnectionLost,
-    ImapipeError,
-    Incomplete,
-    InvalidSearch,
-    InvalidURL,
-    MessageIndexError,
-    NotFetched,
-    PoolClosed,
-    PoolTimeout,
-    ProtocolError,
-    ResponseTooLarge,
-    ServerBye,
-    SpoolError,
-    Throttled,
-    UidValidityChanged,
-    WorkerDied,
-)
-from imapipe.middleware import Checkpoint, Metrics, Middleware, Progress, ProgressSnapshot, RateLimit, Retry
-from imapipe.models.batch import Batch, BatchResult, Failure
-from imapipe.models.mailbox import MailboxEntry, MailboxStatus
-from imapipe.models.message import Gmail, Message
-from imapipe.models.report import RunReport
-from imapipe.net.connection import Connection
-from imapipe.net.pool import PoolStats
-from imapipe.pipeline.batching import AdaptiveBatch, BatchPolicy, FixedBatch
-from imapipe.pipeline.handlers import in_threads
-from imapipe.pipeline.pipeline import JobPlan, Pipeline
-from imapipe.pipeline.priority import PriorityBatch, PriorityClass
-from imapipe.pipeline.processes import in_processes
-from imapipe.pipeline.search_result import Reduction, SearchResult
-from imapipe.pipeline.search_store import MailboxState, SearchQuestion, SearchStore
-from imapipe.store import CheckpointStore, JsonCheckpointStore
-from imapipe.wire.body_structure import BodyStructure
-from imapipe.wire.envelope import Address, Envelope
-from imapipe.wire.fetch_request import Fetch
-from imapipe.wire.framing import Limits
-from imapipe.wire.search_key import SearchKey
-from imapipe.wire.uid_set import UidSet
-
 if TYPE_CHECKING:
+    from imapipe import search
     from imapipe.catalog.index import IndexEntry, IndexReport, MessageIndex, SizeClass
+    from imapipe.catalog.search_cache import SearchCache, SearchCacheStats
+    from imapipe.client import Mailbox, Pool, create_pool
+    from imapipe.errors import (
+        AuthenticationFailed,
+        BatchInterrupted,
+        CapabilityMissing,
+        CheckpointCorrupt,
+        CheckpointError,
+        CheckpointLocked,
+        CheckpointMismatch,
+        CheckpointVersion,
+        CommandBad,
+        CommandError,
+        CommandNo,
+        CommandTimeout,
+        ConnectionFailed,
+        ConnectionLost,
+        ImapipeError,
+        Incomplete,
+        InvalidSearch,
+        InvalidURL,
+        MessageIndexError,
+        NotFetched,
+        PoolClosed,
+        PoolTimeout,
+        ProtocolError,
+        ResponseTooLarge,
+        ServerBye,
+        SpoolError,
+        Throttled,
+        UidValidityChanged,
+        WorkerDied,
+    )
+    from imapipe.middleware import (
+        AdaptiveRateLimit,
+        Checkpoint,
+        Metrics,
+        Middleware,
+        Progress,
+        ProgressSnapshot,
+        RateLimit,
+        Retry,
+    )
+    from imapipe.models.batch import Batch, BatchResult, Failure
+    from imapipe.models.mailbox import MailboxEntry, MailboxStatus
+    from imapipe.models.message import Gmail, Message
+    from imapipe.models.report import RunReport
+    from imapipe.net.connection import Connection
+    from imapipe.net.pool import PoolStats
+    from imapipe.pipeline.batching import AdaptiveBatch, BatchPolicy, FixedBatch
+    from imapipe.pipeline.handlers import in_threads
+    from imapipe.pipeline.pipeline import JobPlan, Pipeline
+    from imapipe.pipeline.priority import PriorityBatch, PriorityClass
+    from imapipe.pipeline.processes import in_processes
+    from imapipe.pipeline.search_result import Reduction, SearchResult
+    from imapipe.pipeline.search_store import MailboxState, SearchQuestion, SearchStore
+    from imapipe.store import CheckpointStore, JsonCheckpointStore
+    from imapipe.wire.body_structure import BodyStructure
+    from imapipe.wire.envelope import Address, Envelope
+    from imapipe.wire.fetch_request import Fetch
+    from imapipe.wire.framing import Limits
+    from imapipe.wire.search_key import SearchKey
+    from imapipe.wire.uid_set import UidSet
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AdaptiveBatch",
+    "AdaptiveRateLimit",
     "Address",
     "AuthenticationFailed",
     "Batch",
@@ -156,13 +165,130 @@ __all__ = [
     "search",
 ]
 
-_LAZY = dict.fromkeys(("IndexEntry", "IndexReport", "MessageIndex", "SizeClass"), "imapipe.catalog.index")
+_HOMES = {
+    "imapipe": ("search",),
+    "imapipe.catalog.index": (
+        "IndexEntry",
+        "IndexReport",
+        "MessageIndex",
+        "SizeClass",
+    ),
+    "imapipe.catalog.search_cache": (
+        "SearchCache",
+        "SearchCacheStats",
+    ),
+    "imapipe.client": (
+        "Mailbox",
+        "Pool",
+        "create_pool",
+    ),
+    "imapipe.errors": (
+        "AuthenticationFailed",
+        "BatchInterrupted",
+        "CapabilityMissing",
+        "CheckpointCorrupt",
+        "CheckpointError",
+        "CheckpointLocked",
+        "CheckpointMismatch",
+        "CheckpointVersion",
+        "CommandBad",
+        "CommandError",
+        "CommandNo",
+        "CommandTimeout",
+        "ConnectionFailed",
+        "ConnectionLost",
+        "ImapipeError",
+        "Incomplete",
+        "InvalidSearch",
+        "InvalidURL",
+        "MessageIndexError",
+        "NotFetched",
+        "PoolClosed",
+        "PoolTimeout",
+        "ProtocolError",
+        "ResponseTooLarge",
+        "ServerBye",
+        "SpoolError",
+        "Throttled",
+        "UidValidityChanged",
+        "WorkerDied",
+    ),
+    "imapipe.middleware": (
+        "AdaptiveRateLimit",
+        "Checkpoint",
+        "Metrics",
+        "Middleware",
+        "Progress",
+        "ProgressSnapshot",
+        "RateLimit",
+        "Retry",
+    ),
+    "imapipe.models.batch": (
+        "Batch",
+        "BatchResult",
+        "Failure",
+    ),
+    "imapipe.models.mailbox": (
+        "MailboxEntry",
+        "MailboxStatus",
+    ),
+    "imapipe.models.message": (
+        "Gmail",
+        "Message",
+    ),
+    "imapipe.models.report": ("RunReport",),
+    "imapipe.net.connection": ("Connection",),
+    "imapipe.net.pool": ("PoolStats",),
+    "imapipe.pipeline.batching": (
+        "AdaptiveBatch",
+        "BatchPolicy",
+        "FixedBatch",
+    ),
+    "imapipe.pipeline.handlers": ("in_threads",),
+    "imapipe.pipeline.pipeline": (
+        "JobPlan",
+        "Pipeline",
+    ),
+    "imapipe.pipeline.priority": (
+        "PriorityBatch",
+        "PriorityClass",
+    ),
+    "imapipe.pipeline.processes": ("in_processes",),
+    "imapipe.pipeline.search_result": (
+        "Reduction",
+        "SearchResult",
+    ),
+    "imapipe.pipeline.search_store": (
+        "MailboxState",
+        "SearchQuestion",
+        "SearchStore",
+    ),
+    "imapipe.store": (
+        "CheckpointStore",
+        "JsonCheckpointStore",
+    ),
+    "imapipe.wire.body_structure": ("BodyStructure",),
+    "imapipe.wire.envelope": (
+        "Address",
+        "Envelope",
+    ),
+    "imapipe.wire.fetch_request": ("Fetch",),
+    "imapipe.wire.framing": ("Limits",),
+    "imapipe.wire.search_key": ("SearchKey",),
+    "imapipe.wire.uid_set": ("UidSet",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 if not TYPE_CHECKING:
 
     def __getattr__(name):
-        """What needs sqlite3, imported when it is first asked for."""
-        if name not in _LAZY:
+        """Import a public name when it is first asked for: a program pays at start-up for what it uses."""
+        module = _HOME_OF.get(name)
+        if module is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = globals()[name] = getattr(import_module(_LAZY[name]), name)
+        value = import_module(f"{module}.{name}") if module == __name__ else getattr(import_module(module), name)
+        globals()[name] = value
         return value
+
+    def __dir__():
+        return sorted({*globals(), *__all__})
