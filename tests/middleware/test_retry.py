@@ -409,4 +409,3 @@ def test_arguments_are_checked() -> None:
     for options in ({"attempts": 0}, {"wait_initial_seconds": -1}, {"wait_max_seconds": 0.1}, {"budget": -1}):
         with pytest.raises(ValueError):
             Retry(**options)
-    assert Retry.not_inside == ("RateLimit",)

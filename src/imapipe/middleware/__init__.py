@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from imapipe.middleware.adaptive_rate_limit import AdaptiveRateLimit
 from imapipe.middleware.base import Call, Ledger, Middleware, Plan, Run, chain, check_order
 from imapipe.middleware.checkpoint import Checkpoint
 from imapipe.middleware.metrics import Metrics, MetricsSnapshot
@@ -11,6 +12,7 @@ from imapipe.middleware.retry import Retry
 from imapipe.middleware.transient import Verdict, is_transient
 
 __all__ = [
+    "AdaptiveRateLimit",
     "Call",
     "Checkpoint",
     "Ledger",

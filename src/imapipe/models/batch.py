@@ -72,6 +72,7 @@ class BatchResult:
         missing: Messages never delivered: what a retry asks for again.
         elapsed_seconds: From sending the command to its tagged reply, without our own pauses.
         bytes_received: Bytes of the responses, after decompression.
+        reply_seconds: How long the server took to begin an answer, at most; None where nothing was asked.
     """
 
     batch: Batch
@@ -81,6 +82,7 @@ class BatchResult:
     missing: UidSet = NO_UIDS
     elapsed_seconds: float = 0.0
     bytes_received: int = 0
+    reply_seconds: float | None = None
 
     def merge(self, other: BatchResult) -> BatchResult:
         """Join the result of a later call for some of the same UIDs.
@@ -99,4 +101,5 @@ class BatchResult:
             missing=(self.missing | other.missing) - settled,
             elapsed_seconds=self.elapsed_seconds + other.elapsed_seconds,
             bytes_received=self.bytes_received + other.bytes_received,
+            reply_seconds=max((s for s in (self.reply_seconds, other.reply_seconds) if s is not None), default=None),
         )

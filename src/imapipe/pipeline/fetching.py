@@ -50,6 +50,7 @@ class Fetching:
         "_bytes",
         "_flight",
         "_observe",
+        "_reply_seconds",
         "_run",
         "_seconds",
         "_vanished",
@@ -66,6 +67,7 @@ class Fetching:
         self._wanted = batch.uids - self._before
         self._flight = Flight(run.inbox, run.ledger, by_batch=run.by_batch)
         self._seconds = 0.0
+        self._reply_seconds: float | None = None
         self._bytes = 0
         self._vanished = _NOTHING
         self.was_our_delay = False
@@ -117,6 +119,7 @@ class Fetching:
             missing=self.missing,
             elapsed_seconds=self._seconds,
             bytes_received=self._bytes,
+            reply_seconds=self._reply_seconds,
         )
 
     async def _fetch_all(self, connection: Connection) -> None:
@@ -147,7 +150,11 @@ class Fetching:
             run.books.fetched(command)
             for failure in command.malformed.values():
                 self._flight.could_not_have(failure)
-        self._seconds += self._observe(connection, command)
+        seconds = self._observe(connection, command)
+        self._seconds += seconds
+        first_byte_at = command.first_byte_at or command.finished_at
+        answering = max(0.0, command.finished_at - first_byte_at - command.paused_seconds)
+        self._reply_seconds = max(self._reply_seconds or 0.0, seconds - answering)
         missing = command.missing
         if not missing:
             # Yahoo says NO after the last message now and then: what matters is that all of them are there.
