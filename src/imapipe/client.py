@@ -15,7 +15,7 @@ from imapipe.net.account import parse_url
 from imapipe.net.authentication import Credentials
 from imapipe.net.bridge import IMAP4
 from imapipe.net.connection import STATUS_ITEMS, Connection
-from imapipe.net.dial import Compress, DialOptions, dial
+from imapipe.net.dial import Compress, DialOptions, OpenSocket, dial
 from imapipe.net.options import MAX_HELD_BYTES, MAX_SPOOL_BYTES
 from imapipe.net.pool import ConnectionPool, PoolStats
 from imapipe.pipeline.pipeline import Pipeline
@@ -172,9 +172,10 @@ def create_pool(
     spool_dir: str | Path | None = None,
     max_spool_bytes: int = MAX_SPOOL_BYTES,
     limits: Limits | None = None,
-    identify: Mapping[str, str] | None = None,
+    identify: Mapping[str, str | None] | None = None,
     search_cache: SearchStore | None = None,
     uidonly: bool | None = None,
+    open_socket: OpenSocket | None = None,
 ) -> Pool:
     """Make the pool of an account; nothing is sent before the first use.
 
@@ -208,6 +209,8 @@ def create_pool(
         uidonly: Enable UIDONLY (RFC 9586), under which commands that use sequence numbers are refused: True demands
             it, False forbids it; unless given it is enabled where it is offered, because Yahoo shows only 10,000
             messages of a mailbox without it.
+        open_socket: `async (host, port) -> socket`, non-blocking and connected: the way through a proxy. TLS is put on
+            top of it.
 
     Raises:
         InvalidURL, ValueError: What is wrong, in one sentence.
@@ -225,6 +228,7 @@ def create_pool(
         compress=compress,
         identify=identify,
         uidonly=uidonly,
+        open_socket=open_socket,
         max_held_bytes=max_held_bytes,
         spool_above=spool_above,
         spool_dir=str(spool_dir) if spool_dir is not None else None,

@@ -14,9 +14,10 @@ import errno
 import re
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal as Choice
+from typing import TypeAlias
 
 from imapipe.errors import CapabilityMissing, CommandTimeout, ConnectionFailed, ImapipeError, ProtocolError, ServerBye
 from imapipe.net.account import Account
@@ -32,6 +33,8 @@ from imapipe.wire.framing import Limits
 from imapipe.wire.response import parse_greeting
 
 Compress = Choice["auto", True, False]
+OpenSocket: TypeAlias = Callable[[str, int], Awaitable[socket.socket]]
+"""Connects to a host and a port, maybe through a proxy, and gives the socket; TLS is put on top of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +50,9 @@ class DialOptions:
     command_timeout_seconds: float = 60.0
     stall_timeout_seconds: float = 30.0
     compress: Compress = "auto"
-    identify: Mapping[str, str] | None = None
+    identify: Mapping[str, str | None] | None = None
     uidonly: bool | None = None
+    open_socket: OpenSocket | None = None
     max_held_bytes: int = MAX_HELD_BYTES
     spool_above: int = SPOOL_ABOVE
     spool_dir: str | None = None
@@ -130,10 +134,17 @@ async def dial(options: DialOptions, *, slow_link: bool = False) -> Connection:
 async def _open_transport(plane: Dataplane, options: DialOptions) -> None:
     account = options.account
     context = _context(options) if account.tls else None
+    name = account.host if context else None
     loop = asyncio.get_running_loop()
-    await loop.create_connection(
-        lambda: plane, account.host, account.port, ssl=context, server_hostname=account.host if context else None
-    )
+    if options.open_socket is None:
+        await loop.create_connection(lambda: plane, account.host, account.port, ssl=context, server_hostname=name)
+        return
+    connected = await options.open_socket(account.host, account.port)
+    try:
+        await loop.create_connection(lambda: plane, sock=connected, ssl=context, server_hostname=name)
+    except BaseException:
+        connected.close()
+        raise
 
 
 def _context(options: DialOptions) -> ssl.SSLContext:

@@ -54,7 +54,9 @@ class Waiter:
     Attributes:
         mailbox: Which one it should have open, if there is a choice.
         future: The connection, once it is his.
+        holder: The run whose handler he is, or None.
     """
 
     mailbox: str | None
     future: asyncio.Future[Connection]
+    holder: Holder | None = None

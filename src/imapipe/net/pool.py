@@ -149,7 +149,8 @@ class ConnectionPool:
         while True:
             if self._closed:
                 raise PoolClosed
-            self._refuse_self_wait()
+            if (error := self._self_wait(holder.get())) is not None:
+                raise error
             connection = await self._wait_for_one(mailbox, until, patience)
             if await self._is_alive(connection):
                 return connection
@@ -255,22 +256,29 @@ class ConnectionPool:
                 self._idle.remove(connection)
                 self._discard(connection)
 
-    def _refuse_self_wait(self) -> None:
-        run = holder.get()
-        if run is not None and run.leases_held >= self._limit.value and not self._idle:
-            raise PoolTimeout(
-                timeout_seconds=0.0,
-                max_size=self.max_size,
-                reason=(
-                    f"this handler's own run holds all {self._limit.value} connections, so acquire() would wait for "
-                    "ever: run it with fewer connections=, or raise max_size of the pool"
-                ),
-            )
+    def refuse_self_waits(self) -> None:
+        """A run took another lease: handlers of it that wait for one would wait for ever if it holds all of them."""
+        for waiter in tuple(self._waiters):
+            if (error := self._self_wait(waiter.holder)) is not None:
+                self._waiters.remove(waiter)
+                self._fail(waiter, error)
+
+    def _self_wait(self, run: Holder | None) -> PoolTimeout | None:
+        if run is None or run.leases_held < self._limit.value or self._idle:
+            return None
+        return PoolTimeout(
+            timeout_seconds=0.0,
+            max_size=self.max_size,
+            reason=(
+                f"this handler's own run holds all {self._limit.value} connections, so acquire() would wait for "
+                "ever: run it with fewer connections=, or raise max_size of the pool"
+            ),
+        )
 
     # -- doing -----------------------------------------------------------------------------------
 
     async def _wait_for_one(self, mailbox: str | None, until: float | None, patience: float | None) -> Connection:
-        waiter = Waiter(mailbox, asyncio.get_running_loop().create_future())
+        waiter = Waiter(mailbox, asyncio.get_running_loop().create_future(), holder.get())
         self._waiters.append(waiter)
         self._assign()
         try:
