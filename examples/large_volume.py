@@ -24,6 +24,7 @@ from tour import Figures, Tour, main, section
 import imapipe
 from imapipe import (
     AdaptiveBatch,
+    AdaptiveRateLimit,
     Batch,
     BatchResult,
     Checkpoint,
@@ -38,7 +39,7 @@ from imapipe import (
 )
 from imapipe import search as q
 from imapipe.middleware import Call
-from imapipe.testing import Bandwidth, CutAfterBytes, Delay, PoisonUids, Reply
+from imapipe.testing import Bandwidth, CutAfterBytes, Delay, PoisonUids, Reply, Throttle
 
 
 async def handle(message: Message) -> None:
@@ -88,7 +89,7 @@ async def uid_operations(tour: Tour) -> Figures:
 
 @section(BATCHES, "Adaptive Batch Processing", "S2")
 async def adaptive_batches(tour: Tour) -> Figures:
-    """After a quick batch the next one is larger, after a slow one smaller. The server has a slow moment here."""
+    """After a quick batch the next one is larger, after a slow one smaller; the tour's server has a slow moment."""
     batches = Batches()
     policy = AdaptiveBatch(start=100, minimum=50, maximum=200, target_seconds=0.1, slow_seconds=0.25)
     job = tour.mailbox.search(q.ALL).limit(tour.messages).fetch("flags").batch(policy).depth(1).use(batches)
@@ -134,7 +135,7 @@ PARALLEL = "Parallel Processing Operations"
 
 @section(PARALLEL, "Parallel Connections", "S5")
 async def parallel_connections(tour: Tour) -> Figures:
-    """The same job over one connection and over four, at a server that gives each connection so much and no more."""
+    """The same job over one connection and over four; the tour's server gives each of them 8 MB/s and no more."""
     figures: dict[str, object] = {}
     with tour.trouble(Bandwidth(8_000_000, command="EXAMINE")):
         for connections in (1, 4):
@@ -317,7 +318,7 @@ async def refinement(tour: Tour) -> Figures:
 RESUMABLE = "Resumable Operations"
 
 
-@section(RESUMABLE, "Starting, Interrupting and Resuming", "S13")
+@section(RESUMABLE, "Interrupting and Resuming", "S13")
 async def resuming(tour: Tour) -> Figures:
     """A run is cancelled in the middle, the next one goes on; `imapipe demo` shows the same with `kill -9`."""
     handled: list[int] = []
@@ -421,6 +422,28 @@ async def resources(tour: Tour) -> Figures:
 RATES = "Rate Limiting and Throttling"
 
 
+@section(RATES, "Adaptive Rate Limiting", "S17")
+async def adaptive_rate(tour: Tour) -> Figures:
+    """The limit finds out what the server bears; the tour's refuses more than a hundred commands a second."""
+    batches = Batches()
+    hidden = Throttle(commands_per_second=100, commands=frozenset({"UID FETCH"}))
+    # No account of yours shall be refused anything for a demonstration.
+    limit = AdaptiveRateLimit(start_per_second=200 if tour.server is not None else 5)
+    job = tour.mailbox.search(q.ALL).limit(tour.messages).fetch("flags").batch(max(1, tour.messages // 600))
+    if tour.server is None:
+        job = job.limit(400).batch(20)
+    with tour.throttled(hidden):
+        report = await job.use(Retry(), limit, batches).run(handle, connections=2)
+    half = batches.sent_at[len(batches.sent_at) // 2 :]
+    return {
+        "done": report.done,
+        "commands": len(batches.sent_at),
+        "refused_as_too_much": hidden.refused,
+        "came_to_per_second": limit.rate_per_second,
+        "commands_per_second_in_the_second_half": (len(half) - 1) / (half[-1] - half[0]),
+    }
+
+
 @section(RATES, "Fixed Rate Limiting", "S18")
 async def fixed_rate(tour: Tour) -> Figures:
     """Twenty commands a second on all connections together, in four hundred messages a second."""
@@ -458,7 +481,7 @@ ERRORS = "Retry and Timeouts"
 
 @section(ERRORS, "Retry with Exponential Backoff", "S21")
 async def retries(tour: Tour) -> Figures:
-    """A connection is cut in the middle of a message, a batch is refused, one message cannot be read."""
+    """At the tour's server a connection is cut, a batch is refused, and one message cannot be read."""
     handled: list[int] = []
 
     async def count(message: Message) -> None:
@@ -485,8 +508,9 @@ async def retries(tour: Tour) -> Figures:
 
 @section(ERRORS, "Timeouts", "S21", "S23")
 async def timeouts(tour: Tour) -> Figures:
-    """How long a server may be silent is a parameter, a minute by default; here it says nothing for half a second."""
-    async with imapipe.create_pool(tour.url, password=tour.password, command_timeout_seconds=0.3) as pool:
+    """How long a server may be silent is a parameter, a minute by default; the tour's is, once, for too long."""
+    patience = 0.3 if tour.server is not None else 60.0
+    async with imapipe.create_pool(tour.url, password=tour.password, command_timeout_seconds=patience) as pool:
         job = pool.mailbox(tour.mailbox_name).search(q.ALL).limit(100).fetch("flags")
         with tour.trouble(Delay(0.5, command="UID FETCH", nth=1)):
             report = await job.use(Retry(3, wait_initial_seconds=0.1)).run(handle)

@@ -21,7 +21,7 @@ from typing import Final
 import orjson
 
 import imapipe
-from imapipe.testing import Fault, Mailbox, Server, make_messages
+from imapipe.testing import Fault, Mailbox, Server, Throttle, make_messages
 
 Figures = Mapping[str, object]
 """What a section measured, by name."""
@@ -71,6 +71,17 @@ class Tour:
         finally:
             if self.server is not None:
                 self.server.faults.clear()
+
+    @contextmanager
+    def throttled(self, throttle: Throttle) -> Iterator[None]:
+        """Let the server of the tour refuse what comes faster than it likes, for a while."""
+        if self.server is not None:
+            self.server.throttle = throttle
+        try:
+            yield
+        finally:
+            if self.server is not None:
+                self.server.throttle = None
 
     def commands(self, name: str) -> int | None:
         """How many commands of a name the server of the tour has got so far; None elsewhere."""

@@ -1,17 +1,18 @@
-"""S18 and S19: what passes per second, on the wire and by a clock that is made up (S17: tests/middleware)."""
+"""S17 to S19: what passes per second, on the wire and by a clock that is made up."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 import pytest
 from tests.middleware.fakes import run_in_fake_time
 from tests.seed.wire import arrivals, fetches, ignore, most_in_any, sizes
 
 import imapipe
-from imapipe import FixedBatch, Progress, ProgressSnapshot, RateLimit
+from imapipe import AdaptiveRateLimit, FixedBatch, Progress, ProgressSnapshot, RateLimit, Retry
 from imapipe import search as q
-from imapipe.testing import CommandRecord, Delay, Server, SyntheticMailbox
+from imapipe.testing import CommandRecord, Delay, Fault, Reply, Server, SyntheticMailbox, Throttle
 
 
 def _fetched(
@@ -42,6 +43,66 @@ def _fetched(
 def _rate(times: list[float], amounts: list[int]) -> float:
     """What came per second: the last amount is not yet paid off when it comes."""
     return sum(amounts[:-1]) / (times[-1] - times[0])
+
+
+def _served(
+    throttle: Throttle | None,
+    limit: AdaptiveRateLimit,
+    *,
+    commands: int,
+    connections: int = 4,
+    faults: Iterable[Fault] = (),
+) -> list[CommandRecord]:
+    """The FETCHes of a run at a server that throttles."""
+
+    async def run() -> list[CommandRecord]:
+        clock = asyncio.get_running_loop().time
+        if throttle is not None:
+            throttle.clock = clock
+        mailbox = SyntheticMailbox(2 * commands)
+        server = Server({"INBOX": mailbox}, throttle=throttle, latency_seconds=0.02, faults=faults, clock=clock)
+        async with server, imapipe.create_pool(server.url, password="secret", max_size=connections) as pool:
+            job = pool.mailbox("INBOX").search(q.ALL).fetch("flags").batch(2).use(Retry(10), limit)
+            assert (await job.run(ignore)).complete
+        return fetches(server)
+
+    return run_in_fake_time(run())
+
+
+@pytest.mark.parametrize("factor", [4.0, 0.25])
+@pytest.mark.parametrize(("hidden", "commands", "connections"), [(5, 1000, 1), (40, 1500, 4), (200, 4000, 4)])
+def test_s17_the_rate_comes_near_what_the_server_bears_and_is_seldom_refused(
+    hidden: int, commands: int, connections: int, factor: float
+) -> None:
+    throttle = Throttle(commands_per_second=hidden, commands=frozenset({"UID FETCH"}))
+    limit = AdaptiveRateLimit(hidden * factor)
+    records = _served(throttle, limit, commands=commands, connections=connections)
+    begin, end = records[0].received_at, records[-1].received_at
+    middle = (begin + end) / 2
+    served = [record for record in records if record.received_at >= middle and not record.throttled]
+    assert len(served) / (end - middle) >= 0.8 * hidden
+    assert sum(record.throttled for record in records) < 0.02 * len(records)
+
+
+def test_s17_the_pause_that_one_connection_is_told_of_is_kept_by_all() -> None:
+    told = Reply("BAD", "Request is throttled. Suggested Backoff Time: 30000 milliseconds", command="UID FETCH", nth=50)
+    records = _served(None, AdaptiveRateLimit(20), commands=200, faults=[told])
+    (refused,) = [record for record in records if record.outcome == "BAD"]
+    assert refused.finished_at is not None
+    # Those that were on their way when it said so may still come.
+    told_at = refused.finished_at + 0.1
+    later = [record.received_at for record in records if record.received_at > told_at]
+    assert min(later) >= refused.finished_at + 30
+    assert len({record.connection for record in records}) == 4
+
+
+def test_s17_slow_answers_lower_the_rate_and_quick_ones_raise_it() -> None:
+    quick, slow = AdaptiveRateLimit(10, target_seconds=1.0), AdaptiveRateLimit(10, target_seconds=1.0)
+    quick_records = _served(None, quick, commands=400)
+    slow_records = _served(None, slow, commands=400, faults=[Delay(2.0, command="UID FETCH")])
+    assert quick.rate_per_second > 2 * 10
+    assert slow.rate_per_second < 10
+    assert arrivals(quick_records)[-1] < 400 / 10 < arrivals(slow_records)[-1]
 
 
 @pytest.mark.parametrize("connections", [1, 4])
