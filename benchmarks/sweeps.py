@@ -100,7 +100,12 @@ def _imports() -> Row:
         mailbox=None,
         entries=tuple(
             Entry(label, "import_subject", options={"modules": modules})
-            for label, modules in (("python", ""), ("import imapipe", "imapipe"), ("its dependencies", DEPENDENCIES))
+            for label, modules in (
+                ("python", ""),
+                ("import imapipe", "imapipe"),
+                ("all that a first job needs", "imapipe.client"),
+                ("its dependencies", DEPENDENCIES),
+            )
         ),
     )
 

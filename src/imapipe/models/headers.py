@@ -22,14 +22,21 @@ class Headers(Mapping[str, str]):
         raw: The bytes of the header as the server sent them.
     """
 
-    __slots__ = ("_fields", "raw")
+    __slots__ = ("_parsed", "raw")
 
     def __init__(self, raw: bytes) -> None:
         self.raw = raw
-        fields: dict[str, list[bytes]] = {}
-        for match in _FIELD.finditer(raw):
-            fields.setdefault(match[1].decode("ascii").lower(), []).append(match[2])
-        self._fields = fields
+        self._parsed: dict[str, list[bytes]] | None = None
+
+    @property
+    def _fields(self) -> dict[str, list[bytes]]:
+        """Field names in lower case to their values as they came; parsed when the first of them is read."""
+        fields = self._parsed
+        if fields is None:
+            fields = self._parsed = {}
+            for match in _FIELD.finditer(self.raw):
+                fields.setdefault(match[1].decode("ascii").lower(), []).append(match[2])
+        return fields
 
     def __getitem__(self, name: str) -> str:
         return decode_header(self._fields[name.lower()][0].strip())

@@ -58,8 +58,9 @@ _MAX_UID: Final = 2**32 - 1
 _FIELDS = rb'\((?:[^()"{\r\n]++|' + QUOTED + rb"|" + MARKER + rb")*\)"
 _SECTION = rb"\[[^\]\[(\"\r\n]*+(?:" + _FIELDS + rb")?\](?:<\d++(?:\.\d++)?>)?"
 _NAME = rb'([^ ()\[\]{}"\r\n]++(' + _SECTION + rb")?)"
-# After a section only a string, NIL or a number (BINARY.SIZE) is a value; anything else is the next item.
-_SECTION_VALUE = QUOTED + rb"|~?" + MARKER + rb"|(?:(?i:NIL)|\d++)(?=[ )])"
+# After a section only a string, NIL or a number (BINARY.SIZE) is a value; anything else is the next item. What stands
+# right behind a literal is the rest of a body whose length the server counted short (in characters, for instance).
+_SECTION_VALUE = QUOTED + rb"|~?" + MARKER + rb"(?=[ \n)])|(?:(?i:NIL)|\d++)(?=[ )])"
 
 _HEAD = re.compile(rb"[\0 ]*(?:\* *)?(\d{1,20}) +(?:(UID)?FETCH) *\(", re.IGNORECASE)
 # The last alternative makes every match begin where the one before it ended.

@@ -228,5 +228,5 @@ def _is_number(text: bytes) -> bool:
 
 def _in_order(text: bytes) -> Iterator[int]:
     """The UIDs of a set in the order of its text."""
-    for first, last in parse_sequence_set(text, None):
+    for first, last in zip(*parse_sequence_set(text, None), strict=True):
         yield from range(first, last + 1) if first <= last else range(first, last - 1, -1)

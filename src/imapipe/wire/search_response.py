@@ -172,7 +172,7 @@ def parse_uid_batches(cursor: Cursor) -> UidBatches:
     if cursor.at_end():
         return UidBatches(tag, ())
     raw = cursor.atom()
-    ranges = _checked(cursor, lambda: tuple(parse_sequence_set(raw, None)))
+    ranges = _checked(cursor, lambda: tuple(zip(*parse_sequence_set(raw, None), strict=True)))
     if any(not 0 < number <= MAX_UID for ends in ranges for number in ends):
         raise cursor.error("UIDs were expected")
     return UidBatches(tag, tuple((min(ends), max(ends)) for ends in ranges))

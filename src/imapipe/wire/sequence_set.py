@@ -15,6 +15,9 @@ MAX_UID: Final = 2**32 - 1
 _WINDOW_BYTES: Final = 65_536
 """Text is taken apart in pieces of this size, so that no list of a million small objects ever exists."""
 
+_SET_WINDOW_BYTES: Final = 8_192
+"""Shorter for sets, where each range is several small objects for a moment."""
+
 _EXCERPT_BYTES: Final = 24
 
 
@@ -43,19 +46,30 @@ def parse_numbers(data: bytes | bytearray | memoryview) -> array[int]:
     return numbers
 
 
-def parse_sequence_set(data: bytes | bytearray | memoryview, star: int | None) -> Iterator[tuple[int, int]]:
-    """Go through the ranges of a `sequence-set` in the order of the text, unchecked against the limits of a UID."""
-    for window in _windows(data, b","):
+def parse_sequence_set(data: bytes | bytearray | memoryview, star: int | None) -> tuple[array[int], array[int]]:
+    """Read the ranges of a `sequence-set`: their first and their last numbers, in the order of the text.
+
+    Raises:
+        ValueError: Something that is not a range, or a number above 2**32 - 1.
+    """
+    starts, ends = array("I"), array("I")
+    for window in _windows(data, b",", _SET_WINDOW_BYTES):
         # int() would also take "+1", " 1" and "1_000".
         if window.translate(None, b"0123456789:,*"):
             raise ValueError(f"not a set of UIDs: {_excerpt(window)}")
-        for piece in window.split(b","):
-            first, colon, last = piece.partition(b":")
+        pieces = [piece.split(b":", 1) for piece in window.split(b",")]
+        try:
             try:
-                start = int(first)
-                yield start, int(last) if colon else start
+                starts.extend([int(piece[0]) for piece in pieces])
+                ends.extend([int(piece[-1]) for piece in pieces])
             except ValueError:
-                yield _bound(first, star), _bound(last if colon else first, star)
+                del starts[len(ends) :]
+                bounds = [(_bound(piece[0], star), _bound(piece[-1], star)) for piece in pieces]
+                starts.extend([first for first, _ in bounds])
+                ends.extend([last for _, last in bounds])
+        except OverflowError:
+            raise ValueError(f"a UID is a number from 1 to {MAX_UID}") from None
+    return starts, ends
 
 
 def _bound(text: bytes, star: int | None) -> int:
@@ -70,15 +84,17 @@ def _bound(text: bytes, star: int | None) -> int:
         raise ValueError(f"not a UID: {_excerpt(text)}") from None
 
 
-def _windows(data: bytes | bytearray | memoryview, separator: bytes) -> Iterator[bytes]:
-    """Cut a long text at separators into pieces of about `_WINDOW_BYTES`; the separators at the cuts are dropped."""
+def _windows(
+    data: bytes | bytearray | memoryview, separator: bytes, window_bytes: int = _WINDOW_BYTES
+) -> Iterator[bytes]:
+    """Cut a long text at separators into pieces of about `window_bytes`; the separators at the cuts are dropped."""
     position = 0
     size = len(data)
-    while size - position > _WINDOW_BYTES:
-        window = bytes(data[position : position + _WINDOW_BYTES])
+    while size - position > window_bytes:
+        window = bytes(data[position : position + window_bytes])
         cut = window.rfind(separator)
         if cut < 0:
-            raise ValueError(f"a UID is not a number of {_WINDOW_BYTES} digits: {_excerpt(window)}")
+            raise ValueError(f"a UID is not a number of {window_bytes} digits: {_excerpt(window)}")
         yield window[:cut]
         position += cut + 1
     yield bytes(data[position:])

@@ -18,6 +18,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import islice, starmap
+from operator import le, sub
 from typing import Final, overload
 
 from imapipe.wire.interval import ascends, by_start, intersect, join, sort_numbers, sort_ranges, subtract
@@ -117,7 +118,14 @@ class UidSet:
             ValueError: The text is not such a set, or a number is outside 1 … 2**32 - 1.
         """
         data = text.encode("utf-8", "replace") if isinstance(text, str) else text
-        return cls.from_ranges(parse_sequence_set(data, star)) if len(data) else cls()
+        if not len(data):
+            return cls()
+        starts, ends = parse_sequence_set(data, star)
+        if min(map(sub, starts[1:], ends), default=2) > 1 and all(map(le, starts, ends)):
+            # Ascending and apart, as servers write it: nothing is left to sort or to join.
+            require_positive(starts)
+            return cls._of(starts, ends)
+        return cls.from_ranges(zip(starts, ends, strict=True))
 
     @classmethod
     def _of(cls, starts: array[int], ends: array[int]) -> UidSet:
