@@ -197,6 +197,12 @@ def test_body_value_missing_before_the_next_item() -> None:
     assert parse_flags(text, scan.items["FLAGS"]) == frozenset()
 
 
+def test_the_rest_of_a_body_behind_a_short_literal_is_no_item() -> None:
+    """A length counted short must cost the message, not its end (byte 50 of 100 looks like the name of an item)."""
+    with pytest.raises(ProtocolError):
+        scan_fetch(b"* 1 FETCH (UID 1 BODY[] {3}\r\nxxx)", (b"abc",))
+
+
 def test_other_values_missing_read_as_nil() -> None:
     text = b"* 1 FETCH (UID 2 RFC822.SIZE)"
     span = scan_fetch(text).items["RFC822.SIZE"]

@@ -77,6 +77,7 @@ class MailboxAccess:
         finally:
             self._waiting -= 1
         self._leases[connection] = connection.plane.wire_bytes
+        self._pool.refuse_self_waits()
         return connection
 
     def give_back(self, connection: Connection) -> None:

@@ -85,7 +85,7 @@ class _Driven:
     the next one.
     """
 
-    __slots__ = ("_driver", "_ended", "_holder_before", "_on_error", "_run", "_runs")
+    __slots__ = ("_driver", "_ended", "_holder_before", "_is_asked", "_on_error", "_run", "_runs")
 
     def __init__(self, run: Run, runs: Runs, on_error: OnError) -> None:
         self._run = run
@@ -94,6 +94,7 @@ class _Driven:
         self._driver: asyncio.Task[None] | None = None
         self._holder_before: Holder | None = None
         self._ended = False
+        self._is_asked = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -113,8 +114,22 @@ class _Driven:
         """What became of the run so far; final once the iteration has ended."""
         return self._run.report()
 
+    def _refuse_a_second_consumer(self) -> None:
+        """To ask is to acknowledge what one got before; of two who ask, nobody could say whose that was."""
+        if self._is_asked:
+            raise RuntimeError(
+                "two tasks iterate over one stream: let one of them do it, or use run(handler, concurrency=...)"
+            )
+
     async def _more(self) -> bool:
         """Wait for something in the inbox; at the end raise what the run raised, or `Incomplete`."""
+        self._is_asked = True
+        try:
+            return await self._wait_for_more()
+        finally:
+            self._is_asked = False
+
+    async def _wait_for_more(self) -> bool:
         if self._ended:
             return False
         if self._driver is None:
@@ -173,6 +188,7 @@ class Stream(_Driven):
         return self
 
     async def __anext__(self) -> Message:
+        self._refuse_a_second_consumer()
         self._settle_current()
         items = self._run.inbox.items
         if self._ended or (not items and not await self._more()):
@@ -203,6 +219,7 @@ class BatchStream(_Driven):
         return self
 
     async def __anext__(self) -> list[Message]:
+        self._refuse_a_second_consumer()
         self._settle_current()
         items = self._run.inbox.items
         if self._ended or (not items and not await self._more()):

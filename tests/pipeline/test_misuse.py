@@ -1,0 +1,50 @@
+"""What users try that cannot work: it ends in an error that says so, never in a wait without an end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+import imapipe
+from imapipe.testing import Server
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("by_batch", [False, True])
+async def test_two_tasks_at_one_stream(by_batch: bool) -> None:
+    async with Server(30) as server, imapipe.create_pool(server.url, password=server.password) as pool:
+        job = pool.mailbox("INBOX").search().batch(5).fetch("flags")
+        async with job.batches() if by_batch else job.stream() as stream:
+            seen: list[object] = []
+
+            async def consume() -> None:
+                async for item in stream:
+                    seen.extend(item if isinstance(item, list) else [item])
+
+            async with asyncio.timeout(10):
+                first, second = await asyncio.gather(consume(), consume(), return_exceptions=True)
+        assert first is None
+        assert isinstance(second, RuntimeError)
+        assert "concurrency=" in str(second)
+        assert len(seen) == 30
+        assert stream.report.complete
+
+
+@pytest.mark.asyncio
+async def test_a_handler_waits_for_a_lease_before_its_run_takes_the_last_one() -> None:
+    """The first lane's handlers wait while the second lane's connection is still being made."""
+    async with Server(40) as server:
+        options = {"max_size": 2, "acquire_timeout_seconds": None}
+        async with imapipe.create_pool(server.url, password=server.password, **options) as pool:
+
+            async def handle(_: imapipe.Message) -> None:
+                async with pool.acquire() as connection:
+                    await connection.noop()
+
+            async with asyncio.timeout(10):
+                report = await pool.mailbox("INBOX").search().batch(10).fetch("flags").run(handle, concurrency=4)
+        assert report.done + report.failed == report.planned == 40
+        assert set(Counter(failure.reason for failure in report.failures.values())) <= {"PoolTimeout"}
+        assert all("own run holds all 2" in failure.detail for failure in report.failures.values())
