@@ -234,6 +234,9 @@ def write_command(theirs: Theirs, literal: bytes | None, *, utf8: bool) -> tuple
         arguments[:2] = [_pattern(str(name), utf8=utf8) for name in theirs.args[:2]]
     elif theirs.name == "LOGIN" and len(arguments) == 2:
         return _write_login(str(theirs.args[0]), str(theirs.args[1])), ""
+    elif theirs.name == "ID" and len(arguments) > 1:
+        # aioimaplib puts spaces behind and before the parentheses, where the grammar has none (RFC 2971 §4).
+        arguments = [b"(" + b" ".join(arguments[1:-1]) + b")"]
     line = b" ".join([f"{theirs.prefix or ''}{theirs.name}".encode(), *arguments]) + b"\r\n"
     return [line] if literal is None else [line, bytes(literal) + b"\r\n"], mailbox
 

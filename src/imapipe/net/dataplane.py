@@ -355,6 +355,8 @@ class Dataplane(asyncio.BufferedProtocol):
         command.started_at = now
         if isinstance(command, FetchCommand):
             self.arrivals.begin(command, self._watchdog.paused_seconds)
+        if command.quiet_seconds is not None:
+            self._watchdog.rush()
         self._owner.sending(command)
 
     def _patience(self) -> float | None:
@@ -362,9 +364,9 @@ class Dataplane(asyncio.BufferedProtocol):
             return None
         if self._bye is not None:
             return min(BYE_SECONDS, self._options.stall_timeout_seconds)
-        if self._framer.partial or self.arrivals.has_begun:
-            return self._options.stall_timeout_seconds
         own = [c.quiet_seconds for c in self._outbox.flight.values() if c.quiet_seconds is not None]
+        if self._framer.partial or self.arrivals.has_begun:
+            return min([self._options.stall_timeout_seconds, *own])
         return max(own) if own else self._options.command_timeout_seconds
 
     def _timed_out(self, patience: float) -> None:
