@@ -48,3 +48,14 @@ async def test_a_handler_waits_for_a_lease_before_its_run_takes_the_last_one() -
         assert report.done + report.failed == report.planned == 40
         assert set(Counter(failure.reason for failure in report.failures.values())) <= {"PoolTimeout"}
         assert all("own run holds all 2" in failure.detail for failure in report.failures.values())
+
+
+def test_a_pool_of_an_event_loop_that_has_ended() -> None:
+    with asyncio.Runner() as first, asyncio.Runner() as second:
+        server = first.run(Server(5).__aenter__())
+        pool = imapipe.create_pool(server.url, password=server.password)
+        assert len(first.run(pool.mailbox("INBOX").search().uids())) == 5
+        with pytest.raises(RuntimeError, match="another event loop"):
+            second.run(pool.mailbox("INBOX").search().uids())
+        first.run(pool.close())
+        first.run(server.__aexit__(None, None, None))

@@ -89,6 +89,7 @@ class ConnectionPool:
         self._waiters: deque[Waiter] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._wake: asyncio.TimerHandle | None = None
         self._opened = 0
         self._past_wire_bytes = 0
@@ -142,9 +143,14 @@ class ConnectionPool:
             PoolTimeout: None became free in time, or the caller is a handler of a run that holds them all.
             PoolClosed: The pool is closed.
             AuthenticationFailed, ConnectionFailed, Throttled: No connection could be made, and none works.
+            RuntimeError: The pool is that of another event loop: what waits on its connections would wait for ever.
         """
         patience = timeout_seconds if timeout_seconds is not None else self.acquire_timeout_seconds
         loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        if self._loop is not loop:
+            raise RuntimeError("this pool was used in another event loop: make one in each, with `async with`")
         until = None if patience is None else loop.time() + patience
         while True:
             if self._closed:
