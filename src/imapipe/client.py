@@ -35,6 +35,8 @@ class Mailbox:
     __slots__ = ("_pool", "name")
 
     def __init__(self, pool: Pool, name: str) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"mailbox() takes the name of a mailbox, not {name!r}")
         if not name or any(character in name for character in "\r\n\0"):
             raise ValueError(f"{name!r} cannot be the name of a mailbox")
         self._pool = pool
@@ -213,7 +215,7 @@ def create_pool(
             top of it.
 
     Raises:
-        InvalidURL, ValueError: What is wrong, in one sentence.
+        InvalidURL, ValueError, TypeError: What is wrong, in one sentence.
     """
     account = parse_url(url, user=user, host=host)
     options = DialOptions(

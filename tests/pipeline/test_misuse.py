@@ -59,3 +59,56 @@ def test_a_pool_of_an_event_loop_that_has_ended() -> None:
             second.run(pool.mailbox("INBOX").search().uids())
         first.run(pool.close())
         first.run(server.__aexit__(None, None, None))
+
+
+_POOL_URL = "imap://ann@localhost"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"password": b"x"},
+        {"token": "the token itself"},
+        {"password": "x", "max_size": "4"},
+        {"password": "x", "max_size": 2.5},
+        {"password": "x", "acquire_timeout_seconds": "5"},
+        {"password": "x", "command_timeout_seconds": None},
+        {"password": "x", "spool_above": "1M"},
+    ],
+)
+def test_arguments_of_the_wrong_kind_for_a_pool(options: dict[str, object]) -> None:
+    with pytest.raises(TypeError, match=rf"^{list(options)[-1]} takes "):
+        imapipe.create_pool(_POOL_URL, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", [None, 3, b"INBOX"])
+def test_names_of_mailboxes_that_are_no_text(name: object) -> None:
+    with pytest.raises(TypeError, match="name of a mailbox"):
+        imapipe.create_pool(_POOL_URL, password="x").mailbox(name)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("step", ["limit", "depth", "batch"])
+@pytest.mark.parametrize("value", ["10", None, 2.5])
+def test_numbers_of_the_wrong_kind_in_steps(step: str, value: object) -> None:
+    job = imapipe.create_pool(_POOL_URL, password="x").mailbox("INBOX").search()
+    with pytest.raises(TypeError, match=rf"^{step}\(\) takes "):
+        getattr(job, step)(value)
+
+
+@pytest.mark.parametrize("policy", [imapipe.AdaptiveBatch, imapipe.FixedBatch])
+def test_a_policy_that_was_not_called(policy: type) -> None:
+    job = imapipe.create_pool(_POOL_URL, password="x").mailbox("INBOX").search()
+    with pytest.raises(TypeError, match=r"AdaptiveBatch\(\)"):
+        job.batch(policy)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("name", ["concurrency", "connections", "max_failures"])
+@pytest.mark.parametrize("value", ["2", 2.5])
+async def test_numbers_of_the_wrong_kind_for_a_run(name: str, value: object) -> None:
+    async def handle(_: imapipe.Message) -> None:
+        raise AssertionError
+
+    job = imapipe.create_pool(_POOL_URL, password="x").mailbox("INBOX").search()
+    with pytest.raises(TypeError, match=rf"^{name} takes a whole number"):
+        await job.run(handle, **{name: value})  # type: ignore[arg-type]

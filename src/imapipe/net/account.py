@@ -59,6 +59,8 @@ def parse_url(url: str, *, user: str | None = None, host: str | None = None) -> 
     Raises:
         InvalidURL: One sentence says what to change. A password in the URL is refused without repeating it.
     """
+    if not isinstance(url, str):
+        raise InvalidURL("the URL is a str such as imaps://ann@imap.example.org")
     scheme, separator, rest = url.partition("://")
     scheme = scheme.lower()
     if not separator or scheme not in _PORTS:

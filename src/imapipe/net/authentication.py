@@ -39,6 +39,10 @@ class Credentials:
             raise ValueError("name the user: in the URL (imaps://ann@imap.example.org) or as user=")
         if (password is None) == (token is None):
             raise ValueError("give either password= or token=, and not both")
+        if password is not None and not isinstance(password, str):
+            raise TypeError(f"password takes a str, not {type(password).__name__}")
+        if token is not None and not callable(token):
+            raise TypeError("token takes an async function that gives an access token, not the token itself")
         self.user = user
         self._password = password
         self._token = token

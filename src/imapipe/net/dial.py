@@ -20,6 +20,7 @@ from typing import Literal as Choice
 from typing import TypeAlias
 
 from imapipe.errors import CapabilityMissing, CommandTimeout, ConnectionFailed, ImapipeError, ProtocolError, ServerBye
+from imapipe.models.argument import check_number, check_whole
 from imapipe.net.account import Account
 from imapipe.net.authentication import Credentials
 from imapipe.net.bridge import BridgedIMAP4
@@ -74,11 +75,13 @@ class DialOptions:
         )
 
     def check(self) -> None:
-        """Refuse what can be refused before anything is sent. Raises ValueError."""
+        """Refuse what can be refused before anything is sent. Raises ValueError, TypeError."""
         for name in ("connect_timeout_seconds", "command_timeout_seconds", "stall_timeout_seconds", "max_age_seconds"):
+            check_number(name, getattr(self, name))
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, not {getattr(self, name)!r}")
         for name in ("max_held_bytes", "spool_above", "max_spool_bytes"):
+            check_whole(name, getattr(self, name))
             if getattr(self, name) < 1024:
                 raise ValueError(f"{name} must be at least 1024 bytes, not {getattr(self, name)!r}")
         if self.compress not in ("auto", True, False):

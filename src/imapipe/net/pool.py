@@ -34,6 +34,7 @@ from imapipe.errors import (
     PoolClosed,
     PoolTimeout,
 )
+from imapipe.models.argument import check_number, check_whole
 from imapipe.models.event import EventBus, Refusal, Throttle
 from imapipe.net.connection import Connection
 from imapipe.net.connection_limit import ConnectionLimit
@@ -74,6 +75,9 @@ class ConnectionPool:
         events: EventBus | None = None,
         plane_options: PlaneOptions | None = None,
     ) -> None:
+        check_whole("max_size", max_size)
+        if acquire_timeout_seconds is not None:
+            check_number("acquire_timeout_seconds", acquire_timeout_seconds)
         if max_size < 1:
             raise ValueError(f"max_size must be 1 or more, not {max_size}")
         self._dialer = dialer

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from imapipe.models.argument import check_whole
 from imapipe.models.batch import BatchResult
 from imapipe.wire.search_key import SearchKey
 
@@ -134,6 +135,8 @@ class AdaptiveBatch:
     max_bytes: int | None = None
 
     def __post_init__(self) -> None:
+        for name in ("start", "minimum", "maximum"):
+            check_whole(name, getattr(self, name))
         if not 1 <= self.minimum <= self.start <= self.maximum:
             raise ValueError(
                 f"use 1 <= minimum <= start <= maximum, not minimum={self.minimum}, start={self.start}, "
@@ -182,6 +185,9 @@ class _Adaptive:
 
 
 def _check(size: int, max_bytes: int | None) -> None:
+    check_whole("size", size)
+    if max_bytes is not None:
+        check_whole("max_bytes", max_bytes)
     if size < 1:
         raise ValueError(f"a batch holds at least 1 message, not {size}")
     if max_bytes is not None and max_bytes < 1:

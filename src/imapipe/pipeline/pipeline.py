@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from imapipe.middleware.base import Middleware, check_order
+from imapipe.models.argument import check_whole
 from imapipe.models.report import RunReport
 from imapipe.net.pool import ConnectionPool
 from imapipe.pipeline.batching import BatchPolicy, FixedBatch
@@ -70,8 +71,12 @@ class Pipeline:
         return self._with(search=self._specification.search & criteria)
 
     def batch(self, policy: BatchPolicy | int) -> Pipeline:
-        """Say how large batches are: a policy, or a number for `FixedBatch`. Raises ValueError."""
-        return self._with(policy=FixedBatch(policy) if isinstance(policy, int) else policy)
+        """Say how large batches are: a policy, or a number for `FixedBatch`. Raises ValueError, TypeError."""
+        if isinstance(policy, int):
+            return self._with(policy=FixedBatch(policy))
+        if isinstance(policy, type) or not hasattr(policy, "sizer"):
+            raise TypeError(f"batch() takes a number or a policy such as imapipe.AdaptiveBatch(), not {policy!r}")
+        return self._with(policy=policy)
 
     def fetch(self, *what: str | Fetch) -> Pipeline:
         """Say what is wanted of each message, instead of what was said before: presets, `Fetch` values, or both.
@@ -103,6 +108,7 @@ class Pipeline:
 
     def limit(self, count: int) -> Pipeline:
         """At most so many messages; the others are not planned. Raises ValueError."""
+        check_whole("limit()", count)
         if count < 0:
             raise ValueError(f"limit() takes 0 or more, not {count}")
         return self._with(limit=count)
@@ -113,6 +119,7 @@ class Pipeline:
 
     def depth(self, count: int) -> Pipeline:
         """Keep exactly so many FETCHes in flight on each connection, instead of following the round trip."""
+        check_whole("depth()", count)
         if not 1 <= count <= 64:
             raise ValueError(f"depth() takes 1 to 64, not {count}")
         return self._with(depth=count)
@@ -182,6 +189,9 @@ class Pipeline:
         Cancellation stops the handlers, ends connections with something in flight, saves the checkpoint.
         """
         checked = check_handler(handler)
+        check_whole("concurrency", concurrency)
+        if max_failures is not None:
+            check_whole("max_failures", max_failures)
         if concurrency < 1:
             raise ValueError(f"concurrency must be 1 or more, not {concurrency}")
         if max_failures is not None and max_failures < 0:
@@ -243,6 +253,8 @@ class Pipeline:
         return JobPlan(run.mailbox, run.uidvalidity, uids, len(uids), sizes.total_bytes)
 
     def _new_run(self, connections: int | None, *, max_failures: int | None = None, by_batch: bool = False) -> Run:
+        if connections is not None:
+            check_whole("connections", connections)
         if connections is not None and not 1 <= connections <= self._pool.max_size:
             raise ValueError(
                 f"connections={connections}: use 1 to {self._pool.max_size}, or raise max_size of the pool"

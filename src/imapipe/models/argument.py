@@ -1,0 +1,15 @@
+"""Refusing arguments of the wrong kind, in one sentence that names them."""
+
+from __future__ import annotations
+
+
+def check_whole(name: str, value: object) -> None:
+    """Raise TypeError unless the value is a whole number; a bool is none."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} takes a whole number, not {value!r}")
+
+
+def check_number(name: str, value: object) -> None:
+    """Raise TypeError unless the value is a number; a bool is none."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"{name} takes a number, not {value!r}")
