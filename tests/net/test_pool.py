@@ -288,9 +288,10 @@ async def test_a_waiter_is_served_when_the_limit_grows_even_if_nothing_comes_bac
     later: Callable[[float], None],
 ) -> None:
     async with Server(3, max_connections=1) as server, pool_on(server, 2, wait=None) as pool, pool.lease():
+        refused = asyncio.Event()
+        pool.events.subscribe(lambda event: refused.set())
         waiting = asyncio.ensure_future(pool.take())
-        while not pool.stats.refused:
-            await asyncio.sleep(0.001)
+        await refused.wait()
         assert pool.stats.limit == 1
         server.max_connections = None
         later(REFUSED_PAUSE_SECONDS + 1)
