@@ -21,6 +21,7 @@ def error(line: bytes) -> CommandError:
         (b"NO [ALERT] Too many simultaneous connections. (Failure)", Throttled, True, None),
         (b"NO [OVERQUOTA] Account exceeded command or bandwidth limits.", Throttled, True, None),
         (b"BAD Request is throttled. Suggested Backoff Time: 299961 milliseconds", Throttled, True, 299.961),
+        (b"BAD Request is throttled. Suggested Backoff Time: 999999999 milliseconds", Throttled, True, 3600.0),
         (b"NO Server Unavailable. 15", Throttled, True, None),
         (b"NO [LIMIT] UID FETCH Rate limit hit.", Throttled, True, None),
         (

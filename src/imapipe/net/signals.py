@@ -20,6 +20,7 @@ from imapipe.errors import (
 from imapipe.wire.response import Code, Tagged
 
 # Exchange Online: "Request is throttled. Suggested Backoff Time: 299961 milliseconds".
+LONGEST_BACKOFF_SECONDS = 3600.0
 _BACKOFF = re.compile(r"backoff time:\s*(\d{1,9})\s*milliseconds", re.IGNORECASE)
 _THROTTLES = re.compile(
     r"request is throttled"  # Exchange Online
@@ -91,6 +92,6 @@ def is_refusal(error: CommandError) -> bool:
 
 
 def backoff_seconds(text: str) -> float | None:
-    """The server's own hint, or None."""
+    """The server's own hint, at most an hour: nobody is to wait for days because a server cannot count. Or None."""
     match = _BACKOFF.search(text)
-    return int(match[1]) / 1000 if match else None
+    return min(int(match[1]) / 1000, LONGEST_BACKOFF_SECONDS) if match else None
