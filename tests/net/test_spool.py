@@ -8,6 +8,7 @@ import io
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -95,20 +96,24 @@ def test_no_folder(tmp_path: Path) -> None:
     assert isinstance(caught.value, OSError)
 
 
-@pytest.fixture
+@contextmanager
 def small_disk() -> Iterator[None]:
-    """No file may grow above 10,000 bytes: the system says so as it does when the disk is full."""
+    """No file may grow above 10,000 bytes: the system says so as it does when the disk is full.
+
+    Only around the write: the limit holds for whatever pytest writes its report to as well.
+    """
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.usefixtures("small_disk")
 def test_a_full_disk_is_a_clear_error(tmp_path: Path) -> None:
     before = open_files()
-    with pytest.raises(SpoolError, match="make room, or name another folder with spool_dir="):
+    with small_disk(), pytest.raises(SpoolError, match="make room, or name another folder with spool_dir="):
         spooled(DATA, tmp_path)
     assert open_files() == before
 

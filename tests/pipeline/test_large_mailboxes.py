@@ -68,11 +68,11 @@ async def test_without_either_one_plain_search_finds_all() -> None:
 @pytest.mark.asyncio
 @pytest.mark.parametrize("uidonly", [None, False])
 async def test_uidonly_shows_what_yahoo_hides(uidonly: bool | None) -> None:
-    async with Server(
-        {"INBOX": SyntheticMailbox(3000)}, extensions="yahoo", visible_limit=1000, message_limit=None
-    ) as server:
-        async with imapipe.create_pool(server.url, password="secret", uidonly=uidonly) as pool:
-            report = await pool.mailbox("INBOX").search(q.ALL).fetch("flags").run(_ignore, connections=1)
+    async with (
+        Server({"INBOX": SyntheticMailbox(3000)}, extensions="yahoo", visible_limit=1000, message_limit=None) as server,
+        imapipe.create_pool(server.url, password="secret", uidonly=uidonly) as pool,
+    ):
+        report = await pool.mailbox("INBOX").search(q.ALL).fetch("flags").run(_ignore, connections=1)
     assert report.complete
     assert report.done == (3000 if uidonly is None else 1000)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 import imapipe
@@ -67,7 +69,7 @@ async def test_batches_bounded_in_bytes() -> None:
     batches = [UidSet.parse(text) for text in asked]
     assert sorted(uid for batch in batches for uid in batch) == sorted(sizes)
     assert all(sum(sizes[uid] for uid in batch) <= bound for batch in batches)
-    for batch, following in zip(batches, batches[1:], strict=False):
+    for batch, following in itertools.pairwise(batches):
         assert sum(sizes[uid] for uid in batch) + sizes[following.min] > bound
 
 
