@@ -89,7 +89,9 @@ async def test_messagelimit_is_an_answer_that_goes_on(extensions: str) -> None:
 
 @pytest.mark.asyncio
 async def test_a_million_messages_are_planned_without_an_object_for_each() -> None:
-    async with Server({"INBOX": SyntheticMailbox(1_000_000)}) as server:
-        async with imapipe.create_pool(server.url, password="secret") as pool:
-            found = await pool.mailbox("INBOX").search(q.ALL).uids()
+    async with (
+        Server({"INBOX": SyntheticMailbox(1_000_000)}) as server,
+        imapipe.create_pool(server.url, password="secret") as pool,
+    ):
+        found = await pool.mailbox("INBOX").search(q.ALL).uids()
     assert len(found) == 1_000_000
