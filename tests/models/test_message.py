@@ -1,0 +1,329 @@
+"""`Message`: the same fields whether it was recognised by its shape or put together item by item."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from imapipe.errors import NotFetched, ProtocolError
+from imapipe.models.message import FoundItem, Gmail, Message, MessageContext
+from imapipe.wire.fetch import scan_fetch
+from imapipe.wire.fetch_request import Fetch, compile_shape
+from imapipe.wire.literal import Literal
+
+RAW = (
+    b"From: =?utf-8?q?Ann_M=C3=BCller?= <ann@example.org>\r\n"
+    b"To: bob@example.org\r\n"
+    b"Subject: =?utf-8?b?R3LDvMOfZQ==?=\r\n"
+    b"Date: Wed, 17 Jul 1996 02:23:25 -0700\r\n"
+    b"MIME-Version: 1.0\r\n"
+    b'Content-Type: multipart/mixed; boundary="x"\r\n'
+    b"\r\n"
+    b"--x\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nHall\xc3\xb6chen\r\n"
+    b"--x\r\nContent-Type: text/html; charset=utf-8\r\n\r\n<b>Hi</b>\r\n"
+    b'--x\r\nContent-Type: application/pdf\r\nContent-Disposition: attachment; filename="a.pdf"\r\n'
+    b"Content-Transfer-Encoding: base64\r\n\r\nJVBERg==\r\n--x--\r\n"
+)
+HEADER = RAW[: RAW.index(b"\r\n\r\n") + 2]
+ENVELOPE = (
+    b'("Wed, 17 Jul 1996 02:23:25 -0700" "=?utf-8?b?R3LDvMOfZQ==?=" (("Ann" NIL "ann" "example.org"))'
+    b' NIL NIL NIL NIL NIL NIL "<x@example.org>")'
+)
+STRUCTURE = b'("text" "plain" ("charset" "utf-8") NIL NIL "7bit" 5 1)'
+
+
+class Spooled:
+    """A literal outside memory."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.reads = 0
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def open(self) -> BinaryIO:
+        return io.BytesIO(self.data)
+
+    def read(self) -> bytes:
+        self.reads += 1
+        return self.data
+
+
+def by_shape(fetch: Fetch, text: bytes, literals: tuple[Literal, ...]) -> Message:
+    scan = scan_fetch(text, literals)
+    shape = compile_shape(tuple(scan.items))
+    assert shape is not None
+    match = shape.match(text)
+    assert match is not None
+    return Message(MessageContext("INBOX", 7, fetch), int(match[shape.uid_group]), len(text), match, shape, literals)
+
+
+def by_items(fetch: Fetch, text: bytes, literals: tuple[Literal, ...]) -> Message:
+    scan = scan_fetch(text, literals)
+    assert scan.uid is not None
+    found = {name: FoundItem(text, literals, span) for name, span in scan.items.items()}
+    return Message.from_items(MessageContext("INBOX", 7, fetch), scan.uid, len(text), found, literals)
+
+
+def pickled(fetch: Fetch, text: bytes, literals: tuple[Literal, ...]) -> Message:
+    made = by_items(fetch, text, literals)
+    restored = pickle.loads(pickle.dumps(made))
+    assert isinstance(restored, Message)
+    return restored
+
+
+Make = Callable[[Fetch, bytes, tuple[Literal, ...]], Message]
+ways = pytest.mark.parametrize("make", [by_shape, by_items, pickled])
+both = pytest.mark.parametrize("make", [by_shape, by_items])
+
+COMMON = b'* 3 FETCH (UID 17 FLAGS (\\Seen a) INTERNALDATE "17-Jul-1996 02:44:25 -0700" RFC822.SIZE 4286'
+
+
+@ways
+def test_envelope(make: Make) -> None:
+    message = make(Fetch("envelope"), COMMON + b" ENVELOPE " + ENVELOPE + b")", ())
+    assert (message.uid, message.mailbox, message.uidvalidity) == (17, "INBOX", 7)
+    assert message.flags == {"\\Seen", "a"}
+    assert message.size == 4286
+    zone = timezone(timedelta(hours=-7))
+    assert message.internal_date == datetime(1996, 7, 17, 2, 44, 25, tzinfo=zone)
+    assert message.internal_date is message.internal_date
+    assert message.envelope.subject == message.subject == "Grüße"
+    assert message.envelope is message.envelope
+    assert message.sender is not None
+    assert message.sender.email == "ann@example.org"
+    assert message.date == datetime(1996, 7, 17, 2, 23, 25, tzinfo=zone)
+    assert repr(message) == "<Message 'INBOX' uid=17>"
+    for read in (
+        lambda: message.body,
+        message.open,
+        lambda: message.headers,
+        message.email,
+        lambda: message.text,
+        lambda: message.structure,
+        lambda: message.modseq,
+        lambda: message.gmail,
+        lambda: message.section("1"),
+        lambda: message.is_spooled,
+    ):
+        with pytest.raises(NotFetched, match="was not fetched"):
+            read()
+
+
+@both
+def test_literals_before_and_in_an_envelope_keep_their_places(make: Make) -> None:
+    text = b"* 3 FETCH (UID 17 BODY[HEADER.FIELDS (X)] {4}\r\n ENVELOPE (NIL {3}\r\n NIL NIL NIL NIL NIL NIL NIL NIL))"
+    message = make(Fetch("envelope", header_fields=["X"]), text, (b"X: 1", b"sub"))
+    assert message.envelope.subject == "sub"
+    assert message.headers["x"] == "1"
+
+
+@both
+def test_something_behind_an_open_ended_item(make: Make) -> None:
+    fetch = Fetch("envelope")
+    text = b"* 3 FETCH (UID 17 ENVELOPE " + ENVELOPE + b")"
+    message = make(fetch, text, ())
+    assert message.subject == "Grüße"
+    shape = compile_shape(("UID", "ENVELOPE"))
+    assert shape is not None
+    longer = text[:-1] + b" MODSEQ (5))"
+    match = shape.match(longer)
+    assert match is not None
+    message = Message(MessageContext("INBOX", 7, fetch), 17, 1, match, shape, ())
+    assert message.subject == "Grüße"
+    assert message.modseq == 5
+
+
+@both
+def test_structure(make: Make) -> None:
+    message = make(Fetch("structure"), b"* 3 FETCH (UID 17 BODYSTRUCTURE " + STRUCTURE + b")", ())
+    assert message.structure is message.structure
+    assert message.structure.content_type == "text/plain"
+
+
+@both
+def test_a_field_that_is_broken_fails_alone(make: Make) -> None:
+    message = make(Fetch("envelope"), COMMON + b' ENVELOPE ("only one"))', ())
+    assert message.size == 4286
+    for _ in range(2):
+        with pytest.raises(ProtocolError):
+            _ = message.envelope
+
+
+@ways
+@pytest.mark.parametrize("kind", [bytes, bytearray, Spooled])
+def test_full(make: Make, kind: Callable[[bytes], Literal], tmp_path: Path) -> None:
+    if make is pickled and kind is Spooled:
+        make = by_items
+    text = COMMON + b" BODY[] {%d}\r\n)" % len(RAW)
+    message = make(Fetch("full"), text, (kind(RAW),))
+    assert message.body == RAW
+    assert isinstance(message.body, bytes)
+    with message.open() as file:
+        assert file.read() == RAW
+    assert message.headers.raw == HEADER
+    assert message.headers["subject"] == message.subject == "Grüße"
+    assert message.sender is not None
+    assert (message.sender.name, message.sender.email) == ("Ann Müller", "ann@example.org")
+    assert message.text.strip() == "Hallöchen"
+    assert message.html.strip() == "<b>Hi</b>"
+    assert [part.get_filename() for part in message.attachments] == ["a.pdf"]
+    assert message.email() is message.email()
+    assert message.section("") == RAW
+    message.save_to(tmp_path / "mail.eml")
+    assert (tmp_path / "mail.eml").read_bytes() == RAW
+    assert [path.name for path in tmp_path.iterdir()] == ["mail.eml"]
+    spooled = kind is Spooled
+    assert message.is_spooled is spooled
+    assert message.spooled_size == (len(RAW) if spooled else 0)
+
+
+def test_a_body_in_memory_is_copied_once() -> None:
+    text = COMMON + b" BODY[] {%d}\r\n)" % len(RAW)
+    message = by_shape(Fetch("full"), text, (bytearray(RAW),))
+    assert message.body is message.body
+    assert message.spooled_size == 0
+
+
+def test_a_file_that_cannot_be_written_is_not_left_half(tmp_path: Path) -> None:
+    class Failing(Spooled):
+        def open(self) -> BinaryIO:
+            class File(io.BytesIO):
+                def read(self, size: int | None = -1, /) -> bytes:
+                    raise OSError("disk on fire")
+
+                def readinto(self, buffer: object, /) -> int:
+                    raise OSError("disk on fire")
+
+            return File(RAW)
+
+    message = by_shape(Fetch("full"), COMMON + b" BODY[] {1}\r\n)", (Failing(RAW),))
+    with pytest.raises(OSError, match="disk on fire"):
+        message.save_to(tmp_path / "mail.eml")
+    assert list(tmp_path.iterdir()) == []
+
+
+@both
+def test_headers_only(make: Make) -> None:
+    text = COMMON + b" BODY[HEADER] {%d}\r\n)" % len(HEADER)
+    message = make(Fetch("headers"), text, (HEADER,))
+    assert message.headers.raw == HEADER
+    assert message.headers is message.headers
+    assert message.subject == "Grüße"
+    assert message.date == datetime(1996, 7, 17, 9, 23, 25, tzinfo=UTC)
+    # The header is no body.
+    with pytest.raises(NotFetched):
+        _ = message.body
+
+
+@both
+def test_sections(make: Make) -> None:
+    fetch = Fetch(header_fields=["subject"]) | Fetch(section="1.2") | Fetch(section="2", partial=(10, 3))
+    text = b"* 3 FETCH (UID 17 BODY[HEADER.FIELDS (SUBJECT)] {14}\r\n BODY[1.2] {3}\r\n BODY[2]<10> {3}\r\n)"
+    message = make(fetch, text, (b"Subject: x\r\n\r\n", b"one", b"two"))
+    assert message.section("1.2") == message.body == b"one"
+    assert message.section("2", origin=10) == b"two"
+    assert message.subject == "x"
+    with pytest.raises(NotFetched):
+        message.section("2")
+
+
+def test_a_part_that_a_message_does_not_have() -> None:
+    fetch = Fetch(section="7")
+    message = by_items(fetch, b"* 3 FETCH (UID 17 BODY[7] NIL)", ())
+    assert message.body == message.section("7") == b""
+    assert message.open().read() == b""
+    message = by_items(fetch, b'* 3 FETCH (UID 17 BODY[7] "quoted \\" ")', ())
+    assert message.body == b'quoted " '
+
+
+def test_a_partial_header_is_no_header() -> None:
+    fetch = Fetch(section="HEADER", partial=(0, 5))
+    message = by_items(fetch, b"* 3 FETCH (UID 17 BODY[HEADER]<0> {5}\r\n)", (b"Subje",))
+    with pytest.raises(NotFetched):
+        _ = message.headers
+    assert message.section("header", origin=0) == b"Subje"
+
+
+@pytest.mark.parametrize(
+    ("raw", "header"),
+    [
+        (b"A: 1\r\n\r\nbody\r\n\r\nmore", b"A: 1\r\n"),
+        (b"A: 1\n\nbody", b"A: 1\n"),
+        (b"\r\nno header\r\n\r\nat all", b""),
+        (b"A: 1\r\n", b"A: 1\r\n"),
+        (b"", b""),
+    ],
+)
+@pytest.mark.parametrize("kind", [bytes, Spooled])
+def test_where_the_header_of_a_whole_message_ends(raw: bytes, header: bytes, kind: Callable[[bytes], Literal]) -> None:
+    message = by_shape(Fetch("full"), COMMON + b" BODY[] {1}\r\n)", (kind(raw),))
+    assert message.headers.raw == header
+
+
+def test_the_date_falls_back_to_when_it_was_received() -> None:
+    message = by_shape(Fetch("full"), COMMON + b" BODY[] {1}\r\n)", (b"Date: nonsense\r\n\r\n",))
+    assert message.date == message.internal_date
+    message = by_items(Fetch("headers"), b"* 3 FETCH (UID 17 BODY[HEADER] {1}\r\n)", (b"X: y\r\n\r\n",))
+    assert message.date is None
+    assert message.sender is None
+
+
+def test_charsets_that_nobody_knows_do_not_hide_the_text() -> None:
+    raw = b"Content-Type: text/plain; charset=x-none\r\n\r\nGr\xc3\xbc\xc3\x9fe"
+    message = by_shape(Fetch("full"), COMMON + b" BODY[] {1}\r\n)", (raw,))
+    assert "Gr" in message.text
+    assert message.html == ""
+    assert message.attachments == []
+
+
+def test_extensions() -> None:
+    fetch = Fetch("gmail", "modseq", "email_id", "thread_id", "saved_date", "preview")
+    text = (
+        b"* 3 FETCH (UID 17 X-GM-MSGID 1278455344230334865 X-GM-THRID 1266894439832287888 "
+        b'X-GM-LABELS (\\Inbox "Entw&APw-rfe") MODSEQ (624140003) EMAILID (M6d99ac3275bb4e) THREADID NIL '
+        b'SAVEDATE "17-Jul-1996 02:44:25 -0700" PREVIEW "Hello")'
+    )
+    message = by_items(fetch, text, ())
+    assert isinstance(message.gmail, Gmail)
+    assert (message.gmail.message_id, message.gmail.thread_id) == (1278455344230334865, 1266894439832287888)
+    assert set(message.gmail.labels) == {"\\Inbox", "Entwürfe"}
+    assert (message.modseq, message.email_id, message.thread_id) == (624140003, "M6d99ac3275bb4e", None)
+    assert message.saved_date is not None
+    assert message.preview == "Hello"
+
+
+def test_items_from_several_answers() -> None:
+    one, two = b"* 3 FETCH (UID 17 BODY[] {3}\r\n)", b"* 3 FETCH (UID 17 FLAGS (\\Seen))"
+    spooled = Spooled(b"abc")
+    found = {
+        "BODY[]": FoundItem(one, (spooled,), scan_fetch(one, (spooled,)).items["BODY[]"]),
+        "FLAGS": FoundItem(two, (), scan_fetch(two).items["FLAGS"]),
+    }
+    message = Message.from_items(MessageContext("INBOX", 7, Fetch("full")), 17, 60, found, (spooled,))
+    assert (message.body, message.spooled_size) == (b"abc", 3)
+    assert message.flags == {"\\Seen"}
+    assert spooled.reads == 1
+
+
+def test_a_message_is_small_and_parses_nothing_before_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = COMMON + b" ENVELOPE " + ENVELOPE + b")"
+    message = by_shape(Fetch("envelope"), text, ())
+    assert not hasattr(message, "__dict__")
+    assert sys.getsizeof(message) <= 160
+
+    def fail(*_: object) -> None:
+        raise AssertionError("parsed although nobody asked")
+
+    monkeypatch.setattr("imapipe.models.message.parse_envelope", fail)
+    assert (message.uid, message.size) == (17, 4286)
+    with pytest.raises(AssertionError, match="nobody asked"):
+        _ = message.subject
