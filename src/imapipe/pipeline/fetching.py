@@ -20,7 +20,7 @@ from imapipe.models.batch import Batch, BatchResult, Failure
 from imapipe.net.command import FetchCommand
 from imapipe.net.connection import Connection
 from imapipe.net.signals import to_error
-from imapipe.pipeline.flight import Flight
+from imapipe.pipeline.flight import Flight, Gathering
 from imapipe.pipeline.lookup import still_there
 from imapipe.wire.response import Tagged
 from imapipe.wire.uid_set import UidSet
@@ -65,7 +65,7 @@ class Fetching:
         self._observe = observe
         self._before = run.ledger.outcome_of(batch.uids)
         self._wanted = batch.uids - self._before
-        self._flight = Flight(run.inbox, run.ledger, by_batch=run.by_batch)
+        self._flight = Flight(run.inbox, run.ledger)
         self._seconds = 0.0
         self._reply_seconds: float | None = None
         self._bytes = 0
@@ -79,8 +79,12 @@ class Fetching:
         flight = self._flight
         return self._wanted - UidSet.from_numbers(flight.done) - UidSet.from_numbers(flight.failed) - self._vanished
 
-    async def fetch(self, connection: Connection) -> None:
+    async def fetch(self, connection: Connection, gathering: Gathering | None) -> None:
         """Fetch what is missing, on a connection that has the mailbox open, and see it settled.
+
+        Args:
+            connection: The connection.
+            gathering: Where messages are to be given out in whole batches.
 
         Raises:
             ImapipeError: What stopped it. What was delivered before is settled.
@@ -88,7 +92,7 @@ class Fetching:
         Cancelling it ends the connection if it was in the middle of an answer.
         """
         flight = self._flight
-        flight.board(connection)
+        flight.board(connection, gathering)
         self.was_our_delay = False
         error: ImapipeError | None = None
         try:

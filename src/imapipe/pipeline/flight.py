@@ -8,6 +8,7 @@ Invariants:
 
 - The bytes of a message are held until it is settled, and released exactly once.
 - A message that is delivered and never settled (the run is cancelled) is not in the ledger: it is not acknowledged.
+- What is gathered for whole batches never keeps a connection from being read for good.
 - An inbox that discards gives out nothing any more, so nobody works on what can no longer be acknowledged.
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable
 
 from imapipe.models.batch import Failure
 from imapipe.models.message import Message
@@ -93,6 +95,34 @@ class Inbox:
                 count -= 1
 
 
+class Gathering:
+    """What the flights of one connection have gathered and not given out yet.
+
+    Reading stops when much is held, and only what was given out can be released. So no more than half of what may be
+    held is ever gathered: then reading goes on once the consumer has done with the rest.
+    """
+
+    __slots__ = ("_max_held_bytes", "_max_spooled_bytes", "held_bytes", "spooled_bytes")
+
+    def __init__(self, connection: Connection) -> None:
+        arrivals = connection.plane.arrivals
+        self._max_held_bytes = arrivals.max_held_bytes // 2
+        self._max_spooled_bytes = arrivals.max_spool_bytes // 2
+        self.held_bytes = 0
+        self.spooled_bytes = 0
+
+    def add(self, messages: Iterable[Message], sign: int = 1) -> None:
+        """Count messages in, or out with -1."""
+        for message in messages:
+            self.held_bytes += sign * (message.wire_size - message.spooled_size)
+            self.spooled_bytes += sign * message.spooled_size
+
+    @property
+    def is_full(self) -> bool:
+        """Whether something must be given out."""
+        return self.held_bytes > self._max_held_bytes or self.spooled_bytes > self._max_spooled_bytes
+
+
 class Flight:
     """Counts the messages of one batch until all of them are settled.
 
@@ -101,36 +131,55 @@ class Flight:
         failed: What failed: messages whose handler raised, and those that could not be had.
     """
 
-    __slots__ = ("_connection", "_gathered", "_inbox", "_landed", "_ledger", "_unsettled", "done", "failed")
+    __slots__ = (
+        "_connection",
+        "_gathered",
+        "_gathering",
+        "_inbox",
+        "_landed",
+        "_ledger",
+        "_unsettled",
+        "done",
+        "failed",
+    )
 
-    def __init__(self, inbox: Inbox, ledger: Ledger, *, by_batch: bool = False) -> None:
+    def __init__(self, inbox: Inbox, ledger: Ledger) -> None:
         self._connection: Connection | None = None
         self._inbox = inbox
         self._ledger = ledger
-        self._gathered: list[Message] | None = [] if by_batch else None
+        self._gathered: list[Message] = []
+        self._gathering: Gathering | None = None
         self._unsettled = 0
         self._landed: asyncio.Future[None] | None = None
         self.done: list[int] = []
         self.failed: dict[int, Failure] = {}
 
-    def board(self, connection: Connection) -> None:
-        """Take messages from this connection from now on; those of another one must have been settled."""
+    def board(self, connection: Connection, gathering: Gathering | None) -> None:
+        """Take messages from this connection from now on; those of another one have been settled.
+
+        Args:
+            connection: Where their bytes are held.
+            gathering: Where messages are to be given out in whole batches.
+        """
         self._connection = connection
+        self._gathering = gathering
 
     def deliver(self, messages: list[Message]) -> None:
         """Take messages from the data plane."""
         self._unsettled += len(messages)
-        if self._gathered is None:
+        gathering = self._gathering
+        if gathering is None:
             self._inbox.put(self, messages)
             return
-        self._gathered.extend(messages)
-        if self._connection is not None and self._connection.plane.arrivals.is_half_full:
-            # The consumer takes whole batches; without a cut here reading would stop and never go on.
+        gathering.add(messages)
+        self._gathered += messages
+        if gathering.is_full:
             self.hand_over()
 
     def hand_over(self) -> None:
-        """Give out what was gathered, because the batch is whole or because too much is held."""
-        if self._gathered:
+        """Give out what was gathered, because the batch is whole or because too much was."""
+        if self._gathering is not None and self._gathered:
+            self._gathering.add(self._gathered, -1)
             gathered, self._gathered = self._gathered, []
             self._inbox.put(self, gathered)
 

@@ -26,6 +26,7 @@ from imapipe.models.event import Reconnect
 from imapipe.net.command import FetchCommand
 from imapipe.net.connection import Connection
 from imapipe.pipeline.fetching import Fetching
+from imapipe.pipeline.flight import Gathering
 
 if TYPE_CHECKING:
     from imapipe.pipeline.run import Run
@@ -36,6 +37,8 @@ IDLE_SECONDS = 1.0
 MIN_LEASE_SECONDS = 0.5
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
+# From this try on a batch is alone on its connection.
+SUSPICIOUS_ATTEMPT = 3
 # One more FETCH in flight for each of these of a round trip: about what a batch takes.
 _SECONDS_PER_BATCH = 0.005
 _GAP_OF_ROUND_TRIP = 0.25
@@ -56,6 +59,7 @@ class Lane:
     __slots__ = (
         "_connection",
         "_deeper",
+        "_gathering",
         "_in_flight",
         "_joining",
         "_last_finished",
@@ -78,6 +82,7 @@ class Lane:
         self._sizer = run.new_sizer()
         self._lock = asyncio.Lock()
         self._joining: asyncio.Timeout | None = None
+        self._gathering = Gathering(connection) if connection is not None and run.by_batch else None
         self._in_flight = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -113,7 +118,7 @@ class Lane:
 
     def dismiss(self) -> None:
         """There is nothing left to take: do not wait for a first connection any more."""
-        if self._joining is not None:
+        if self._joining is not None and not self._joining.expired():
             self._joining.reschedule(asyncio.get_running_loop().time())
 
     async def _join(self) -> None:
@@ -188,11 +193,12 @@ class Lane:
         fetching = Fetching(self._run, batch, self._observe)
         while fetching.is_unfinished:
             try:
-                connection = await self._lease()
-                try:
-                    await fetching.fetch(connection)
-                finally:
-                    self._finished(connection)
+                if batch.attempt >= SUSPICIOUS_ATTEMPT:
+                    await self._fetch_alone(fetching)
+                else:
+                    async with self._lock:
+                        connection = await self._lease()
+                    await self._fetch(fetching, connection)
             except ImapipeError as error:
                 if self._run.is_fatal(error):
                     raise
@@ -201,36 +207,49 @@ class Lane:
                 # We were slow, not the server: that costs no attempt.
         return fetching.result()
 
+    async def _fetch(self, fetching: Fetching, connection: Connection) -> None:
+        try:
+            await fetching.fetch(connection, self._gathering)
+        finally:
+            self._finished(connection)
+
+    async def _fetch_alone(self, fetching: Fetching) -> None:
+        """Fetch with nothing else in flight: where a message makes servers hang up, it is its own batch that fails."""
+        async with self._lock:
+            await self._quiet.wait()
+            await self._fetch(fetching, await self._lease())
+
     # -- the lease -------------------------------------------------------------------------------
 
     async def _lease(self) -> Connection:
-        """The lane's connection with the mailbox open; leases one if need be. Counts a call in flight."""
-        run = self._run
-        async with self._lock:
-            await self._yield_to_others()
-            if self._connection is not None and not self._connection.is_open:
-                self._lose(self._connection)
+        """The lane's connection with the mailbox open; leases one if need be. Counts a call in flight.
+
+        Called with the lock held.
+        """
+        await self._yield_to_others()
+        self._stop_release_timer()
+        if self._connection is not None and not self._connection.is_open:
+            self._lose(self._connection)
+        access = self._run.access
+        try:
             if self._connection is None:
                 # While other lanes of the run work, the wait has no end: they need not lose a batch over it.
-                self._connection = await run.access.take(patient=run.access.leases_held > 0)
-                try:
-                    await self._adopt(self._connection)
-                except BaseException:
-                    self.give_back()
-                    raise
+                self._connection = await access.take(patient=access.leases_held > 0)
+                await self._adopt(self._connection)
             else:
-                await run.access.reopen(self._connection)
-            if self._release_timer is not None:
-                self._release_timer.cancel()
-                self._release_timer = None
-            self._in_flight += 1
-            self._quiet.clear()
-            return self._connection
+                await access.reopen(self._connection)
+        except BaseException:
+            self.give_back()
+            raise
+        self._in_flight += 1
+        self._quiet.clear()
+        return self._connection
 
     async def _adopt(self, connection: Connection) -> None:
         """Begin to use a connection that was leased just now."""
         self._leased_at = asyncio.get_running_loop().time()
         self._last_finished = 0.0
+        self._gathering = Gathering(connection) if self._run.by_batch else None
         await self._run.access.reopen(connection)
         if self._reason:
             self._run.events.emit(Reconnect(self.number, self._reason))
@@ -268,15 +287,18 @@ class Lane:
         if not self._in_flight:
             self.give_back()
 
+    def _stop_release_timer(self) -> None:
+        if self._release_timer is not None:
+            self._release_timer.cancel()
+            self._release_timer = None
+
     def _lose(self, connection: Connection) -> None:
         self._reason = str(connection.plane.error or "closed")
         self.give_back()
 
     def give_back(self) -> None:
         """Return the lease; a connection with something in flight is ended by the pool. Synchronous."""
-        if self._release_timer is not None:
-            self._release_timer.cancel()
-            self._release_timer = None
+        self._stop_release_timer()
         connection, self._connection = self._connection, None
         if connection is not None:
             self._run.access.give_back(connection)

@@ -1,0 +1,49 @@
+"""A server and a pool for one test, and the check that nothing of a run is left when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import pytest_asyncio
+from tests.pipeline.world import OpenWorld, World
+
+import imapipe
+from imapipe.testing import Server
+
+
+@pytest_asyncio.fixture
+async def open_world() -> AsyncIterator[OpenWorld]:
+    """Opens servers with a pool each; at the end no task and no connection may be left."""
+    before = asyncio.all_tasks()
+    worlds: list[World] = []
+    async with AsyncExitStack() as servers:
+
+        async def open_one(
+            messages: object = 20, *, options: dict[str, object] | None = None, **server: object
+        ) -> World:
+            opened = await servers.enter_async_context(Server(messages, **server))  # type: ignore[arg-type]
+            pool = imapipe.create_pool(
+                opened.url,
+                password=opened.password,
+                stall_timeout_seconds=5,
+                **(options or {}),  # type: ignore[arg-type]
+            )
+            worlds.append(World(opened, pool))
+            return worlds[-1]
+
+        yield open_one
+        for world in worlds:
+            await world.pool.close()
+            stats = world.pool.stats
+            assert (stats.leased, stats.idle, stats.opening, stats.waiting) == (0, 0, 0, 0)
+        left = {task for task in asyncio.all_tasks() - before if not str(task.get_name()).startswith("imapipe.testing")}
+        assert left <= {asyncio.current_task()}
+        for world in worlds:
+            # The server reads of the end of a connection in its own time.
+            for _ in range(1000):
+                if not world.server.counters.open_connections:
+                    break
+                await asyncio.sleep(0.001)
+            assert world.server.counters.open_connections == 0

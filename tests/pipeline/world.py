@@ -1,0 +1,48 @@
+"""A server, a pool, and what a test wants to know of them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import imapipe
+from imapipe import search as q
+from imapipe.testing import Server
+
+
+class World:
+    """A server with a pool, and a handler that keeps what it saw."""
+
+    def __init__(self, server: Server, pool: imapipe.Pool) -> None:
+        self.server = server
+        self.pool = pool
+        self.handled: list[int] = []
+
+    def job(self, *fetch: str, mailbox: str = "INBOX") -> imapipe.Pipeline:
+        """A job on all messages."""
+        return self.pool.mailbox(mailbox).search(q.ALL).fetch(*(fetch or ("flags",)))
+
+    async def handle(self, message: imapipe.Message) -> None:
+        """Keep the UID."""
+        self.handled.append(message.uid)
+
+    @property
+    def asked(self) -> list[str]:
+        """The UID sets of all UID FETCHes, in order."""
+        return [record.message_set for record in self.server.commands.named("UID FETCH")]
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many messages each UID FETCH asked for."""
+        return [len(imapipe.UidSet.parse(text)) for text in self.asked]
+
+
+OpenWorld = Callable[..., Awaitable[World]]
+"""The fixture `open_world`: messages, `options` of the pool, and options of the server."""
+
+
+def check_sums(report: imapipe.RunReport) -> None:
+    """Every planned message has one outcome."""
+    assert report.planned == report.done + report.skipped + report.vanished + report.failed
+    assert report.unsettled == 0
+    assert len(report.failed_uids) == report.failed
+    assert report.complete == (not report.failed and not report.unaccounted)
