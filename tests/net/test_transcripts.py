@@ -233,6 +233,17 @@ async def test_cut_at_every_byte_it_gives_the_same_records(name: str) -> None:
     assert records(*(stream[index : index + 1] for index in range(len(stream)))) == whole
 
 
+async def ask_until_it_ends(server: ScriptedServer) -> None:
+    user = "ann@example.org"
+    account = Account(False, user, server.host, server.port)
+    connection = await dial(DialOptions(account=account, credentials=Credentials(user, "secret", None)))
+    try:
+        while True:
+            await connection.examine("x")
+    finally:
+        await connection.logout()
+
+
 @pytest.mark.parametrize("name", ["gmail", "exchange", "yahoo", "icloud", "cyrus", "broken"])
 async def test_a_server_that_leaves_in_the_middle_is_no_surprise(name: str) -> None:
     """Whatever the last line it said: an error of ours, at once, and no socket left."""
@@ -241,15 +252,8 @@ async def test_a_server_that_leaves_in_the_middle_is_no_surprise(name: str) -> N
     for end in ends[:: max(1, len(ends) // 6)]:
         cut = type(script)(name, (*script.lines[:end], type(script.lines[0])("X", b"", 0)))
         async with ScriptedServer(cut) as server:
-            user = "ann@example.org"
-            account = Account(False, user, server.host, server.port)
             with pytest.raises(ImapipeError):
-                connection = await dial(DialOptions(account=account, credentials=Credentials(user, "secret", None)))
-                try:
-                    while True:
-                        await connection.examine("x")
-                finally:
-                    await connection.logout()
+                await ask_until_it_ends(server)
             # The client was not asked to keep to the script.
             server.problem = ""
 
