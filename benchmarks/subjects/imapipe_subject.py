@@ -14,6 +14,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import imapipe
+
+# Public names are imported when they are first used; as with the peers, that belongs before the clock.
+import imapipe.client
+import imapipe.middleware
 from benchmarks.job import Job
 from benchmarks.meter import Meter
 from benchmarks.tally import Person, Tally

@@ -8,6 +8,7 @@ import operator
 from typing import Final
 
 import imapipe
+import imapipe.client
 from benchmarks.job import Job
 from benchmarks.meter import Meter
 from benchmarks.tally import Tally

@@ -11,6 +11,8 @@ import time
 from typing import Final
 
 import imapipe
+import imapipe.client
+import imapipe.middleware
 from benchmarks.job import Job
 from benchmarks.meter import Meter
 from benchmarks.tally import Tally
