@@ -350,6 +350,16 @@ async def test_what_else_the_dialer_raises_comes_out_as_it_is() -> None:
     await pool.close()
 
 
+async def test_a_timeout_of_the_dialer_is_not_one_of_the_pool() -> None:
+    async def dialer() -> Connection:
+        raise TimeoutError("the token server is slow")
+
+    pool = ConnectionPool(dialer, max_size=2)
+    with pytest.raises(TimeoutError, match="the token server is slow"):
+        await pool.take()
+    await pool.close()
+
+
 async def test_a_dialer_that_cancels_itself_is_tried_again() -> None:
     """A token callback may cancel its own scope; the task of the pool ends, whoever waits must not wait for ever."""
     async with Server(3) as server:
@@ -588,10 +598,10 @@ async def test_bytes_are_counted_over_all_connections() -> None:
 
 async def test_a_slow_link_is_noticed() -> None:
     async with Server(3) as server, pool_on(server) as pool:
-        pool._past_wire_bytes = 5_000_000
-        pool._past_fetch_seconds = 1.0
+        pool._traffic._past_wire_bytes = 5_000_000
+        pool._traffic._past_fetch_seconds = 1.0
         slow = [pool.is_link_slow]
-        pool._past_fetch_seconds = 10.0
+        pool._traffic._past_fetch_seconds = 10.0
         slow.append(pool.is_link_slow)
-        pool._past_wire_bytes = 1_000_000
+        pool._traffic._past_wire_bytes = 1_000_000
         assert [*slow, pool.is_link_slow] == [False, True, False]

@@ -60,3 +60,7 @@ class Waiter:
     mailbox: str | None
     future: asyncio.Future[Connection]
     holder: Holder | None = None
+
+    def was_told(self, error: BaseException) -> bool:
+        """Whether an error is what he was told instead of getting a connection."""
+        return self.future.done() and not self.future.cancelled() and self.future.exception() is error

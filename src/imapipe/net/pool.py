@@ -35,23 +35,18 @@ from imapipe.errors import (
     PoolTimeout,
 )
 from imapipe.models.argument import check_number, check_whole
-from imapipe.models.event import EventBus, Refusal, Throttle
+from imapipe.models.event import EventBus, Refusal
 from imapipe.net.connection import Connection
 from imapipe.net.connection_limit import ConnectionLimit
 from imapipe.net.lease import Holder, PoolStats, Waiter, holder
 from imapipe.net.options import PlaneOptions
-from imapipe.net.signals import backoff_seconds, is_refusal, is_throttle_text
-from imapipe.wire.response import Code
+from imapipe.net.signals import is_refusal
+from imapipe.net.traffic import Traffic, throttle_listener
 
 __all__ = ["ConnectionPool", "Holder", "PoolStats", "holder"]
 
 IDLE_CHECK_SECONDS = 30.0
 CLOSE_SECONDS = 2.0
-# A link is slow when so many bytes took longer than this many bytes a second would: then inflating costs less
-# time than it saves.
-MEASURED_BYTES = 4 * 1024 * 1024
-SLOW_BYTES_PER_SECOND = 2 * 1024 * 1024
-
 Dialer = Callable[[], Awaitable[Connection]]
 
 
@@ -96,10 +91,7 @@ class ConnectionPool:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake: asyncio.TimerHandle | None = None
         self._opened = 0
-        self._past_wire_bytes = 0
-        self._past_fetch_seconds = 0.0
-
-    # -- for holders -----------------------------------------------------------------------------
+        self._traffic = Traffic(lambda: (connection.plane for connection in (*self._idle, *self._leased)))
 
     @property
     def stats(self) -> PoolStats:
@@ -190,14 +182,12 @@ class ConnectionPool:
     @property
     def wire_bytes(self) -> int:
         """Bytes received on the wire by all connections, those that are gone included."""
-        return self._past_wire_bytes + sum(c.plane.wire_bytes for c in (*self._idle, *self._leased))
+        return self._traffic.wire_bytes
 
     @property
     def is_link_slow(self) -> bool:
         """Whether bandwidth was measured to be the bottleneck, so that compressing is worth it."""
-        seconds = self._past_fetch_seconds + sum(c.plane.fetch_seconds for c in (*self._idle, *self._leased))
-        received = self.wire_bytes
-        return received >= MEASURED_BYTES and received < SLOW_BYTES_PER_SECOND * seconds
+        return self._traffic.is_link_slow
 
     async def close(self) -> None:
         """Fail the waiting, end what is being opened, log out what is idle, throw away what is leased.
@@ -223,8 +213,6 @@ class ConnectionPool:
         finally:
             for task in self._tasks:
                 task.cancel()
-
-    # -- deciding (no I/O) -----------------------------------------------------------------------
 
     def _assign(self) -> None:
         """Hand idle connections to the waiting, in order; open more where that is allowed and of use."""
@@ -285,8 +273,6 @@ class ConnectionPool:
             ),
         )
 
-    # -- doing -----------------------------------------------------------------------------------
-
     async def _wait_for_one(self, mailbox: str | None, until: float | None, patience: float | None) -> Connection:
         waiter = Waiter(mailbox, asyncio.get_running_loop().create_future(), holder.get())
         self._waiters.append(waiter)
@@ -295,8 +281,10 @@ class ConnectionPool:
             async with asyncio.timeout_at(until):
                 return await waiter.future
         except BaseException as error:
+            # What the dialer raised is no timeout of ours, whatever its class.
+            is_ours = isinstance(error, TimeoutError) and not waiter.was_told(error)
             self._forget(waiter)
-            if isinstance(error, TimeoutError) and not isinstance(error, ImapipeError):
+            if is_ours:
                 raise PoolTimeout(timeout_seconds=patience or 0.0, max_size=self.max_size) from None
             raise
 
@@ -367,34 +355,25 @@ class ConnectionPool:
 
     def _watch(self, connection: Connection) -> None:
         """Hear when it ends, and what it says of limits."""
-        said_goodbye = False
 
         def lost(_: BaseException) -> None:
             if connection in self._idle:
                 self._idle.remove(connection)
                 self._discard(connection)
 
-        def status(kind: str, code: Code | None, text: str) -> None:
-            nonlocal said_goodbye
-            if is_throttle_text(text) or (code is not None and code.is_throttled):
-                # Yahoo says BYE first and then NO to the command: one event.
-                if not said_goodbye:
-                    self.events.emit(Throttle(kind, text, backoff_seconds(text)))
-                said_goodbye = said_goodbye or kind == "BYE"
-
         connection.session.lost_listeners.append(lost)
-        connection.session.on_status = status
+        connection.session.on_status = throttle_listener(self.events)
 
     def _discard(self, connection: Connection) -> None:
         """Be rid of a connection: with a goodbye where it is good for that, and never waiting for it."""
         if connection.is_open and not connection.plane.is_busy and not self._closed:
             self._say_goodbye(connection)
         else:
-            self._count(connection)
+            self._traffic.leave(connection.plane)
             connection.abort()
 
     def _say_goodbye(self, connection: Connection) -> None:
-        self._count(connection)
+        self._traffic.leave(connection.plane)
         self._closing += 1
         self._start(self._log_out(connection))
 
@@ -404,11 +383,6 @@ class ConnectionPool:
         finally:
             connection.abort()
             self._closing -= 1
-
-    def _count(self, connection: Connection) -> None:
-        """It is about to go: keep what its counters say."""
-        self._past_wire_bytes += connection.plane.wire_bytes
-        self._past_fetch_seconds += connection.plane.fetch_seconds
 
     def _start(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
