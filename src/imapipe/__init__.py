@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     )
     from imapipe.middleware import (
         AdaptiveRateLimit,
+        ByteBudget,
         Checkpoint,
         Metrics,
         Middleware,
@@ -92,6 +93,7 @@ __all__ = [
     "BatchPolicy",
     "BatchResult",
     "BodyStructure",
+    "ByteBudget",
     "CapabilityMissing",
     "Checkpoint",
     "CheckpointCorrupt",
@@ -215,6 +217,7 @@ _HOMES = {
     ),
     "imapipe.middleware": (
         "AdaptiveRateLimit",
+        "ByteBudget",
         "Checkpoint",
         "Metrics",
         "Middleware",

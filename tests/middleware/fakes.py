@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from imapipe.errors import BatchInterrupted
-from imapipe.middleware.base import Settled
+from imapipe.middleware.base import Middleware, Settled
 from imapipe.models.batch import NO_UIDS, Batch, BatchResult, Failure
 from imapipe.models.event import Event, EventBus
 from imapipe.wire.uid_set import UidSet
@@ -95,10 +95,16 @@ class FakeRun:
         self.plan = FakePlan(found, found)
         self.ledger = FakeLedger()
         self.events = EventBus()
+        self.layers: Sequence[Middleware] = ()
+        self.unaccounted = 0
         self.bytes_received = 0
         self.connections = 4
+        self.gave_up_because = ""
         self.heard: list[Event] = []
         self.events.subscribe(self.heard.append)
+
+    def give_up(self, because: str) -> None:
+        self.gave_up_because = because
 
 
 def done(batch: Batch, *, bytes_received: int = 0, elapsed_seconds: float = 0.0) -> BatchResult:

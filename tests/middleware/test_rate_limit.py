@@ -495,6 +495,27 @@ def test_waits_are_told_and_short_ones_are_not() -> None:
     assert [wait.seconds for wait in waits] == pytest.approx([0.5, 0.5], abs=1e-3)
 
 
+def test_runs_that_share_a_limit_hear_of_their_own_waits() -> None:
+    async def scenario() -> tuple[FakeRun, FakeRun]:
+        limit = RateLimit(commands_per_second=2)
+        one, other = FakeRun(), FakeRun()
+
+        async def serve(run: FakeRun, batches: int) -> None:
+            await limit.start(run)
+            await drive(limit, [1] * batches, callers=1)
+            await limit.stop()
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(serve(one, 2))
+            group.create_task(serve(other, 8))
+        return one, other
+
+    one, other = run_in_fake_time(scenario())
+    # The very first batch of all waits for nobody.
+    assert len(one.heard) + len(other.heard) == 9
+    assert len(one.heard) in (1, 2)
+
+
 def test_one_instance_serves_one_loop_after_another() -> None:
     limit = RateLimit(messages_per_second=10)
     for _ in range(2):

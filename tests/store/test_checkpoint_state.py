@@ -44,6 +44,7 @@ def changes(draw: st.DrawFn) -> list[CheckpointChange]:
                 failed={reason: uids for reason, uids in failed.items() if uids},
                 vanished=vanished,
                 bytes_received=draw(st.integers(0, 1_000)),
+                extra=draw(st.dictionaries(st.sampled_from("ab"), JSON_VALUES, max_size=2)),
             )
         )
     return made
@@ -87,6 +88,10 @@ def test_apply_is_what_a_dictionary_says(made: list[CheckpointChange]) -> None:
     assert all(after.failed.values())
     assert set(after.failed_uids) == set(failed)
     assert after.sequence == len(made)
+    extra: dict[str, JSON] = {}
+    for change in made:
+        extra.update(change.extra)
+    assert after.extra == extra
 
 
 @given(changes(), st.data())

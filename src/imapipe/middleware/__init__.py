@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from imapipe.middleware.adaptive_rate_limit import AdaptiveRateLimit
 from imapipe.middleware.base import Call, Ledger, Middleware, Plan, Run, chain, check_order
+from imapipe.middleware.byte_budget import ByteBudget
 from imapipe.middleware.checkpoint import Checkpoint
 from imapipe.middleware.metrics import Metrics, MetricsSnapshot
 from imapipe.middleware.progress import Progress, ProgressSnapshot
@@ -13,6 +14,7 @@ from imapipe.middleware.transient import Verdict, is_transient
 
 __all__ = [
     "AdaptiveRateLimit",
+    "ByteBudget",
     "Call",
     "Checkpoint",
     "Ledger",

@@ -114,12 +114,27 @@ class Run(Protocol):
         """What happens beside the messages."""
 
     @property
+    def layers(self) -> Sequence[Middleware]:
+        """All of its layers, outermost first."""
+
+    @property
+    def unaccounted(self) -> int:
+        """Messages that the search did not find although the mailbox holds them."""
+
+    @property
     def bytes_received(self) -> int:
         """Bytes of FETCH responses so far, after decompression."""
 
     @property
     def connections(self) -> int:
         """Lanes that hold a connection now."""
+
+    def give_up(self, because: str) -> None:
+        """Make no further batch, and end the run when those under way are over.
+
+        What was not tried fails as `not-tried` in the report, with `because` as its detail; for a later run nothing
+        has happened to it. A layer that lets a batch go no more gives its messages back as missing.
+        """
 
 
 class Middleware:

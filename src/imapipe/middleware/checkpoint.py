@@ -27,6 +27,7 @@ from datetime import UTC, datetime
 from typing import Final, Literal
 
 from imapipe.errors import CheckpointError, CheckpointMismatch, UidValidityChanged
+from imapipe.middleware.account_notes import AccountNotes
 from imapipe.middleware.base import Call, Middleware, Run
 from imapipe.models.batch import Batch, BatchResult, Failure
 from imapipe.models.ticker import Ticker
@@ -53,7 +54,7 @@ class Checkpoint(Middleware):
         when_complete: What to do with it when everything is done: `"keep"` or `"delete"`.
     """
 
-    not_inside = ("Retry",)
+    not_inside = ("Retry", "ByteBudget")
 
     def __init__(
         self,
@@ -100,6 +101,16 @@ class Checkpoint(Middleware):
     def peek(self, account: str, mailbox: str) -> CheckpointState | None:
         """Read what is kept for a mailbox, outside of a run; see `CheckpointStore.peek`."""
         return self.store.peek(account, mailbox)
+
+    async def notes(self) -> AccountNotes:
+        """What is kept for the account, for layers inside of this one; good from their `start` to their `stop`.
+
+        Raises:
+            CheckpointError: It cannot be read or written.
+        """
+        if self._life is None:
+            raise CheckpointError("this Checkpoint was not started")
+        return await self._life.open_notes()
 
     async def start(self, run: Run) -> None:
         """Lock and read the checkpoint, and take what is done out of the plan.
@@ -220,6 +231,15 @@ class _Life:
         self.error: CheckpointError | None = None
         self.ticker = Ticker(self._tick, every, name="imapipe checkpoint")
         self._refused: dict[str, UidSet] = {}
+        self._notes: AccountNotes | None = None
+
+    async def open_notes(self) -> AccountNotes:
+        """What is kept for the account."""
+        if self._notes is None:
+            notes = AccountNotes(self._store, self._run.account)
+            await self._loop.run_in_executor(self._saver, notes.open)
+            self._notes = notes
+        return self._notes
 
     def begin(self, every_messages: int) -> None:
         """Listen to the ledger, and save from time to time."""
@@ -253,11 +273,14 @@ class _Life:
     async def save_in_thread(self) -> None:
         """Save in full without holding up the loop."""
         state, changes, stamp = self.state, tuple(self._changes), self._stamp()
+        notes = self._notes.snapshot() if self._notes is not None else None
 
         def save() -> tuple[CheckpointState, float]:
             began = time.thread_time()
             whole = self._folded(state, changes, *stamp)
             self._store.save(whole)
+            if notes is not None:
+                self._store.save(notes)
             return whole, time.thread_time() - began
 
         # Cancelled here, the thread saves all the same; `end` waits for it and saves something newer.
@@ -276,8 +299,12 @@ class _Life:
             self._store.delete(self.state.account, self.state.mailbox)
         else:
             self.save()
+        if self._notes is not None:
+            self._notes.save(self._notes.snapshot())
 
     def _is_complete(self) -> bool:
+        if self._run.unaccounted:
+            return False
         ledger = self._run.ledger
         # A message that failed is in none of the three.
         good = ledger.done_count + ledger.skipped_count + ledger.vanished_count

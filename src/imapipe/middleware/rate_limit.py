@@ -33,6 +33,7 @@ from weakref import WeakKeyDictionary
 
 from imapipe.errors import BatchInterrupted
 from imapipe.middleware.base import Call, Middleware, Run
+from imapipe.middleware.served import Served
 from imapipe.models.batch import Batch, BatchResult
 from imapipe.models.event import Wait
 
@@ -84,15 +85,15 @@ class RateLimit(Middleware):
         self.bytes_per_second = bytes_per_second
         self.burst = burst
         self._gates: WeakKeyDictionary[asyncio.AbstractEventLoop, _Gate] = WeakKeyDictionary()
-        self._run: Run | None = None
+        self._served: Served[None] = Served()
 
     async def start(self, run: Run) -> None:
-        """Tell this run of waits from now on."""
-        self._run = run
+        """Tell this run of its waits from now on."""
+        self._served.begin(run, None)
 
     async def stop(self) -> None:
         """Forget the run; what was used up stays used up."""
-        self._run = None
+        self._served.end()
 
     async def __call__(self, batch: Batch, call_next: Call) -> BatchResult:
         """Let a batch through when its turn has come. Cancelled while it waits, it has had no turn."""
@@ -101,8 +102,8 @@ class RateLimit(Middleware):
         began = loop.time()
         ticket = await gate.enter(batch)
         waited = loop.time() - began
-        if waited >= _SHORTEST_WAIT_SECONDS and self._run is not None:
-            self._run.events.emit(Wait(type(self).__name__, waited))
+        if waited >= _SHORTEST_WAIT_SECONDS and (run := self._served.run) is not None:
+            run.events.emit(Wait(type(self).__name__, waited))
         received: int | None = None
         try:
             result = await call_next(batch)

@@ -47,7 +47,7 @@ class Retry(Middleware):
         random: What gives numbers from 0 up to 1, for the jitter.
     """
 
-    not_inside = ("RateLimit", "AdaptiveRateLimit")
+    not_inside = ("RateLimit", "AdaptiveRateLimit", "ByteBudget")
 
     def __init__(
         self,

@@ -135,6 +135,7 @@ class Run:
         self.stopping = False
         self.has_given_up = False
         self.failure: BaseException | None = None
+        self._gave_up_because = "the run gave up before it came to this message"
         self._lane_count = lanes
         self._lanes: list[Lane] = []
         self._max_failures = max_failures
@@ -165,6 +166,16 @@ class Run:
         """UIDVALIDITY of the mailbox when the run began."""
         return self.access.uidvalidity
 
+    @property
+    def unaccounted(self) -> int:
+        """Messages that the search did not find although the mailbox holds them."""
+        return self.books.unaccounted
+
+    def give_up(self, because: str) -> None:
+        """Take no further batch; `because` is told of each message that was not tried."""
+        self._gave_up_because = because
+        self.stop()
+
     # -- the run ---------------------------------------------------------------------------------
 
     async def drive(self) -> None:
@@ -180,7 +191,7 @@ class Run:
                 await self._stop_layers(error)
                 raise
             self.ledger.flush()
-            self.ledger.give_up(self.plan.take_rest(), "the run gave up before it came to this message")
+            self.ledger.give_up(self.plan.take_rest(), self._gave_up_because)
             self.inbox.close()
             await self._stop_layers(None)
         finally:
@@ -365,7 +376,7 @@ class Run:
             self.ledger.fail(result.failed[uid])
         rest -= UidSet.from_numbers(result.failed)
         if error is None:
-            self.ledger.give_up(rest, "the run gave up, or a layer of the middleware left the message out")
+            self.ledger.give_up(rest, self._gave_up_because if self.stopping else "a layer left the message out")
             return
         for uid in rest:
             self.ledger.fail(Failure(uid, type(error).__name__, str(error)))

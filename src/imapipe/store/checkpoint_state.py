@@ -71,6 +71,7 @@ class CheckpointChange:
         failed: Messages now failed, by reason.
         vanished: Messages found to be gone.
         bytes_received: Bytes received for them.
+        extra: New values for some keys of the state's `extra`.
     """
 
     series: str
@@ -79,6 +80,7 @@ class CheckpointChange:
     failed: Mapping[str, UidSet] = field(default_factory=dict)
     vanished: UidSet = NO_UIDS
     bytes_received: int = 0
+    extra: Mapping[str, JSON] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
         """Write the change as one JSON object, without line ends."""
@@ -89,6 +91,8 @@ class CheckpointChange:
             fields["vanished"] = self.vanished.text()
         if self.bytes_received:
             fields["bytes_received"] = self.bytes_received
+        if self.extra:
+            fields["extra"] = dict(self.extra)
         return orjson.dumps(fields)
 
     @classmethod
@@ -106,6 +110,7 @@ class CheckpointChange:
             failed=_reasons(fields.get("failed", {})),
             vanished=_uids(fields, "vanished") if "vanished" in fields else NO_UIDS,
             bytes_received=_count(fields, "bytes_received") if "bytes_received" in fields else 0,
+            extra=_mapping(fields.get("extra", {})),
         )
 
 
@@ -197,6 +202,7 @@ class CheckpointState:
                 vanished=self.counters.vanished + sum(len(change.vanished) for change in news),
                 bytes_received=self.counters.bytes_received + sum(change.bytes_received for change in news),
             ),
+            extra={**self.extra, **{key: value for change in news for key, value in change.extra.items()}},
         )
 
     def to_json(self) -> bytes:
