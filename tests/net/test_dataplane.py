@@ -24,6 +24,7 @@ from imapipe.net.command import Command, Company, FetchCommand
 from imapipe.net.dataplane import Dataplane
 from imapipe.net.options import PlaneOptions
 from imapipe.net.session import Session
+from imapipe.net.upgrade import start_tls
 from imapipe.wire.fetch_request import Fetch, compile_shape
 from imapipe.wire.framing import DIRECT_BYTES, Limits
 from imapipe.wire.uid_set import UidSet
@@ -645,9 +646,7 @@ async def test_a_transport_that_comes_after_the_end_is_closed() -> None:
 async def test_bytes_before_the_handshake_are_an_attack(later: bool) -> None:
     wire = Wire()
     context = ssl.create_default_context()
-    upgrade = asyncio.ensure_future(
-        wire.plane.start_tls(Command("STARTTLS", [b"STARTTLS\r\n"]), context, "mail.example.org")
-    )
+    upgrade = asyncio.ensure_future(start_tls(wire.plane, context, "mail.example.org"))
     await asyncio.sleep(0)
     injected = b"* CAPABILITY IMAP4rev1 AUTH=PLAIN\r\n* PREAUTH welcome\r\n"
     wire.transport.feed(b"P1 OK begin\r\n" + (b"" if later else injected))
@@ -666,7 +665,7 @@ async def test_bytes_before_the_handshake_are_an_attack(later: bool) -> None:
 async def test_starttls_refused_leaves_all_as_it_was() -> None:
     wire = Wire()
     context = ssl.create_default_context()
-    upgrade = asyncio.ensure_future(wire.plane.start_tls(Command("STARTTLS", [b"STARTTLS\r\n"]), context, "x"))
+    upgrade = asyncio.ensure_future(start_tls(wire.plane, context, "x"))
     await asyncio.sleep(0)
     wire.transport.feed(b"P1 NO not now\r\n")
     assert (await upgrade).status == "NO"

@@ -98,6 +98,10 @@ class Arrivals:
         """Whether the answer to a FETCH in flight has begun."""
         return any(command.first_byte_at for command in self.commands)
 
+    def busy_until(self, now: float) -> float:
+        """For how long FETCHes have been in flight in all, one that is still on its way included."""
+        return self.busy_seconds + (now - self.busy_since if self.busy_since is not None else 0.0)
+
     def spooling(self, size: int) -> None:
         """A literal of the response under way goes to a temporary file."""
         self._frame_spooled += size

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import ssl
 from collections.abc import Iterable
 from typing import cast
 
@@ -53,6 +52,8 @@ class Dataplane(asyncio.BufferedProtocol):
     Attributes:
         bytes_received: Bytes after decompression.
         wire_bytes: Bytes on the wire, received.
+        transport: The transport, once there is one.
+        error: Why the connection ended, or None while it lives.
         greeting: The first response.
         arrivals: What came for the FETCHes in flight, and how much of it is held.
     """
@@ -67,12 +68,12 @@ class Dataplane(asyncio.BufferedProtocol):
         self._outbox = Outbox(self._starting)
         shortest = min(options.command_timeout_seconds, options.stall_timeout_seconds, BYE_SECONDS)
         self._watchdog = Watchdog(self._loop, self._patience, shortest, self._timed_out)
-        self._transport: asyncio.Transport | None = None
+        self.transport: asyncio.Transport | None = None
         self._deflate: Deflate | None = None
         self._switch: Command | None = None
         self._before_handshake = False
         self._paused = False
-        self._error: BaseException | None = None
+        self.error: BaseException | None = None
         self._bye: Status | None = None
         self._tag_number = 0
         self.bytes_received = 0
@@ -80,14 +81,9 @@ class Dataplane(asyncio.BufferedProtocol):
         self.greeting: asyncio.Future[bytes] = self._loop.create_future()
 
     @property
-    def error(self) -> BaseException | None:
-        """Why the connection ended, or None while it lives."""
-        return self._error
-
-    @property
     def is_usable(self) -> bool:
         """Whether commands can be sent: it has not ended, and the server did not say BYE."""
-        return self._error is None and self._bye is None
+        return self.error is None and self._bye is None
 
     @property
     def is_busy(self) -> bool:
@@ -107,13 +103,7 @@ class Dataplane(asyncio.BufferedProtocol):
     @property
     def fetch_seconds(self) -> float:
         """For how long FETCHes have been in flight; pauses are left out where they have ended."""
-        since = self.arrivals.busy_since
-        return self.arrivals.busy_seconds + (self._loop.time() - since if since is not None else 0.0)
-
-    @property
-    def transport(self) -> asyncio.Transport | None:
-        """The transport, once there is one."""
-        return self._transport
+        return self.arrivals.busy_until(self._loop.time())
 
     def submit(self, command: Command) -> None:
         """Send a command as soon as it may be; its `finished` tells the rest.
@@ -121,8 +111,8 @@ class Dataplane(asyncio.BufferedProtocol):
         Raises:
             ConnectionLost: The connection has ended already (or the error that ended it).
         """
-        if self._error is not None:
-            raise as_error_of(command.name, self._error)
+        if self.error is not None:
+            raise as_error_of(command.name, self.error)
         if self._bye is not None:
             raise self._farewell(command.name)
         if not command.tag:
@@ -154,7 +144,7 @@ class Dataplane(asyncio.BufferedProtocol):
 
     def write(self, data: bytes) -> None:
         """Send bytes outside of any command (DONE after IDLE)."""
-        if self._error is None:
+        if self.error is None:
             self._outbox.write(data)
 
     def release(self, count: int, spooled: int = 0) -> None:
@@ -171,44 +161,27 @@ class Dataplane(asyncio.BufferedProtocol):
         self._switch = command
         return await self.run(command)
 
-    async def start_tls(self, command: Command, context: ssl.SSLContext, server_hostname: str) -> Tagged:
-        """Send STARTTLS; after OK the connection is encrypted (RFC 9051 §6.2.1).
-
-        Raises:
-            ProtocolError: Bytes stood behind the OK: somebody in the middle put them there, and the
-                connection is ended.
-            ssl.SSLError, OSError: The handshake failed; the connection is ended.
-        """
+    async def begin_tls(self, command: Command) -> Tagged:
+        """Send STARTTLS; after OK reading stands still until `take_over` (`net.upgrade` does the rest)."""
         self._switch = command
-        tagged = await self.run(command)
-        if not self._before_handshake or self._transport is None:
-            return tagged
-        if self._framer.rest():
-            error = ProtocolError("bytes came before the TLS handshake (a STARTTLS injection)")
-            self._fail(error)
-            raise error
-        try:
-            upgraded = await self._loop.start_tls(self._transport, self, context, server_hostname=server_hostname)
-        except BaseException:
-            self._fail(ConnectionLost("the TLS handshake failed"))
-            raise
-        if self._error is not None:
-            raise as_error_of(command.name, self._error)
-        if upgraded is None:
-            # Lost in the moment in which the handshake ended.
-            self._fail(ConnectionLost("it ended during the TLS handshake"))
-            raise ConnectionLost
-        self._transport = upgraded
-        self._outbox.connect(self._transport)
+        return await self.run(command)
+
+    def unread(self) -> bytes:
+        """Take out what was received behind the OK of STARTTLS."""
+        return self._framer.rest()
+
+    def take_over(self, transport: asyncio.Transport) -> None:
+        """Go on over another transport, on top of the one before."""
+        self.transport = transport
+        self._outbox.connect(transport)
         self._before_handshake = False
         self._outbox.proceed(go_on=True)
-        return tagged
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self._outbox.connect(self._transport)
-        if self._error is not None:
-            self._transport.abort()
+        self.transport = cast(asyncio.Transport, transport)
+        self._outbox.connect(self.transport)
+        if self.error is not None:
+            self.transport.abort()
 
     def adopt(self, transport: asyncio.Transport) -> None:
         """Take over a transport whose greeting was read by somebody else."""
@@ -225,7 +198,7 @@ class Dataplane(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         # The server takes what we send: that is a sign of life, too.
         self._watchdog.hear()
-        if self._error is None:
+        if self.error is None:
             self._outbox.resume()
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -234,7 +207,7 @@ class Dataplane(asyncio.BufferedProtocol):
         return self._framer.buffer()
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self._error is not None:
+        if self.error is not None:
             return
         self._watchdog.hear()
         self.wire_bytes += nbytes
@@ -260,7 +233,7 @@ class Dataplane(asyncio.BufferedProtocol):
             return
         deflate.push(data)
         try:
-            while not self._paused and self._error is None:
+            while not self._paused and self.error is None:
                 inflated = deflate.pull()
                 if not inflated:
                     return
@@ -279,7 +252,7 @@ class Dataplane(asyncio.BufferedProtocol):
         except Exception as error:  # noqa: BLE001 - told to the event loop, and to everybody who waits
             self._report(error)
             self._fail(error)
-        if arrivals.is_full and not self._paused and self._error is None:
+        if arrivals.is_full and not self._paused and self.error is None:
             self._pause()
 
     def _route(self, text: bytes, literals: tuple[Literal, ...], size: int, spooled: int) -> bool:
@@ -296,7 +269,7 @@ class Dataplane(asyncio.BufferedProtocol):
             return self._complete(command, text)
         elif not (self.arrivals.commands and self.arrivals.answer(text, literals, size, spooled)):
             self._untagged(text, literals)
-        return self._error is None
+        return self.error is None
 
     def _untagged(self, text: bytes, literals: tuple[Literal, ...]) -> None:
         self._owner.heard(text, literals)
@@ -331,14 +304,14 @@ class Dataplane(asyncio.BufferedProtocol):
         self._outbox.proceed()
         if self._bye is not None and not self._outbox.flight and command.name != "LOGOUT":
             self._fail(self._farewell("connection"))
-        return self._error is None and not switched
+        return self.error is None and not switched
 
     def _begin_switch(self, command: Command) -> None:
         if command.name == "STARTTLS":
             self._before_handshake = True
             self._outbox.hold()
-            if self._transport is not None:
-                self._transport.pause_reading()
+            if self.transport is not None:
+                self.transport.pause_reading()
         else:
             self._deflate = self._outbox.deflate = Deflate()
 
@@ -381,27 +354,27 @@ class Dataplane(asyncio.BufferedProtocol):
     def _pause(self) -> None:
         self._paused = True
         self._watchdog.pause()
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.pause_reading()
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.pause_reading()
 
     def _resume(self) -> None:
-        if self._error is not None:
+        if self.error is not None:
             return
         self._paused = False
         self._watchdog.resume()
         if self._deflate is not None:
             # Called from a release, maybe deep in a handler: what is left to inflate waits its turn.
             self._loop.call_soon(self._inflate)
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def _fail(self, error: BaseException) -> None:
-        if self._error is not None:
+        if self.error is not None:
             return
-        self._error = error
+        self.error = error
         self._watchdog.stop()
-        if self._transport is not None:
-            self._transport.abort()
+        if self.transport is not None:
+            self.transport.abort()
         self._framer.close()
         now, paused = self._loop.time(), self._watchdog.paused_seconds
         commands = self._outbox.drain()

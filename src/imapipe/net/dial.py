@@ -30,6 +30,7 @@ from imapipe.net.dataplane import Dataplane
 from imapipe.net.options import MAX_HELD_BYTES, MAX_SPOOL_BYTES, SPOOL_ABOVE, PlaneOptions
 from imapipe.net.session import Session
 from imapipe.net.signals import is_refusal, refusal_in, status_error, to_error
+from imapipe.net.upgrade import start_tls
 from imapipe.wire.framing import Limits
 from imapipe.wire.response import parse_greeting
 
@@ -187,8 +188,7 @@ async def _secure(connection: Connection, options: DialOptions) -> None:
     if options.starttls and not offered:
         raise CapabilityMissing("STARTTLS", "starttls=True demands it; use imaps:// if the server has that")
     if options.starttls or (offered and options.starttls is None and not account.is_loopback):
-        command = Command("STARTTLS", [b"STARTTLS\r\n"])
-        tagged = await connection.plane.start_tls(command, _context(options), account.host)
+        tagged = await start_tls(connection.plane, _context(options), account.host)
         if tagged.status != "OK":
             raise _failed(f"STARTTLS was refused: {tagged.text}", options)
         return

@@ -64,3 +64,8 @@ class Waiter:
     def was_told(self, error: BaseException) -> bool:
         """Whether an error is what he was told instead of getting a connection."""
         return self.future.done() and not self.future.cancelled() and self.future.exception() is error
+
+    def fail(self, error: Exception) -> None:
+        """He gets none; nothing happens where he does not wait any more."""
+        if not self.future.done():
+            self.future.set_exception(error)

@@ -199,7 +199,7 @@ class ConnectionPool:
             if self._wake is not None:
                 self._wake.cancel()
             while self._waiters:
-                self._fail(self._waiters.popleft(), PoolClosed())
+                self._waiters.popleft().fail(PoolClosed())
             for task in tuple(self._tasks):
                 task.cancel()
             for connection in tuple(self._leased):
@@ -259,7 +259,7 @@ class ConnectionPool:
         for waiter in tuple(self._waiters):
             if (error := self._self_wait(waiter.holder)) is not None:
                 self._waiters.remove(waiter)
-                self._fail(waiter, error)
+                waiter.fail(error)
 
     def _self_wait(self, run: Holder | None) -> PoolTimeout | None:
         if run is None or run.leases_held < self._limit.value or self._idle:
@@ -346,12 +346,7 @@ class ConnectionPool:
         permanent = isinstance(error, AuthenticationFailed | CapabilityMissing) or not isinstance(error, ImapipeError)
         if permanent or not (working or self._opening):
             while self._waiters:
-                self._fail(self._waiters.popleft(), error)
-
-    @staticmethod
-    def _fail(waiter: Waiter, error: Exception) -> None:
-        if not waiter.future.done():
-            waiter.future.set_exception(error)
+                self._waiters.popleft().fail(error)
 
     def _watch(self, connection: Connection) -> None:
         """Hear when it ends, and what it says of limits."""
