@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import gc
 import io
@@ -14,9 +15,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+import imapipe
 from imapipe.errors import SpoolError
 from imapipe.net import spool
 from imapipe.net.spool import SpooledFile, SpoolFile
+from imapipe.testing import Server
 
 
 def spooled(data: bytes, folder: Path, *, step: int = 1000) -> SpooledFile:
@@ -29,6 +32,10 @@ def spooled(data: bytes, folder: Path, *, step: int = 1000) -> SpooledFile:
 def open_files() -> int:
     gc.collect()
     return psutil.Process().num_fds()
+
+
+def is_empty(folder: Path) -> bool:
+    return not list(folder.iterdir())
 
 
 DATA = bytes(range(256)) * 100
@@ -144,3 +151,28 @@ def test_where_the_system_cannot_read_at_a_position(tmp_path: Path, monkeypatch:
     assert literal.read() == DATA
     with literal.open() as first, literal.open() as second:
         assert first.read(300) + second.read(300) + first.read(300) == DATA[:300] + DATA[:300] + DATA[300:600]
+
+
+@pytest.mark.asyncio
+async def test_a_full_disk_ends_the_run_and_leaves_nothing(tmp_path: Path) -> None:
+    handled: list[int] = []
+
+    async def handle(message: imapipe.Message) -> None:
+        handled.append(message.uid)
+
+    small, large = b"Subject: s\r\n\r\nx", b"Subject: l\r\n\r\n" + b"x" * 50_000
+    async with Server([small, small, large, small]) as server:
+        before = open_files()
+        async with imapipe.create_pool(server.url, password="secret", spool_above=1024, spool_dir=tmp_path) as pool:
+            job = pool.mailbox("INBOX").search().fetch("full")
+            with small_disk(), pytest.raises(SpoolError, match="name another folder with spool_dir="):
+                await job.run(handle)
+            # The account is fine, and so is the pool.
+            async with pool.acquire() as connection:
+                await connection.noop()
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert server.counters.open_connections == 0
+        assert open_files() <= before
+    assert is_empty(tmp_path)
+    assert handled == [1, 2]
