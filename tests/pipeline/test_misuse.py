@@ -36,8 +36,9 @@ async def test_two_tasks_at_one_stream(by_batch: bool) -> None:
 async def test_a_handler_waits_for_a_lease_before_its_run_takes_the_last_one() -> None:
     """The first lane's handlers wait while the second lane's connection is still being made."""
     async with Server(40) as server:
-        options = {"max_size": 2, "acquire_timeout_seconds": None}
-        async with imapipe.create_pool(server.url, password=server.password, **options) as pool:
+        async with imapipe.create_pool(
+            server.url, password=server.password, max_size=2, acquire_timeout_seconds=None
+        ) as pool:
 
             async def handle(_: imapipe.Message) -> None:
                 async with pool.acquire() as connection:
@@ -99,7 +100,7 @@ def test_numbers_of_the_wrong_kind_in_steps(step: str, value: object) -> None:
 def test_a_policy_that_was_not_called(policy: type) -> None:
     job = imapipe.create_pool(_POOL_URL, password="x").mailbox("INBOX").search()
     with pytest.raises(TypeError, match=r"AdaptiveBatch\(\)"):
-        job.batch(policy)
+        job.batch(policy)  # type: ignore[arg-type]
 
 
 @pytest.mark.asyncio
