@@ -7,6 +7,7 @@ from imapipe.middleware.base import Call, Ledger, Middleware, Plan, Run, chain, 
 from imapipe.middleware.byte_budget import ByteBudget
 from imapipe.middleware.checkpoint import Checkpoint
 from imapipe.middleware.metrics import Metrics, MetricsSnapshot
+from imapipe.middleware.open_telemetry import OpenTelemetry
 from imapipe.middleware.progress import Progress, ProgressSnapshot
 from imapipe.middleware.rate_limit import RateLimit
 from imapipe.middleware.retry import Retry
@@ -21,6 +22,7 @@ __all__ = [
     "Metrics",
     "MetricsSnapshot",
     "Middleware",
+    "OpenTelemetry",
     "Plan",
     "Progress",
     "ProgressSnapshot",
