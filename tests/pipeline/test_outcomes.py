@@ -9,6 +9,7 @@ from tests.pipeline.world import OpenWorld, check_sums
 
 import imapipe
 from imapipe import search as q
+from imapipe.pipeline import fetching
 from imapipe.testing import (
     Bye,
     CutAfterBytes,
@@ -346,10 +347,9 @@ async def test_bye_in_the_middle(open_world: OpenWorld) -> None:
 async def test_a_stall_ends_the_connection_and_is_retried(open_world: OpenWorld) -> None:
     fault = CutAfterBytes(300, kind="stall", command="UID FETCH", nth=1)
     world = await open_world(
-        SyntheticMailbox(30), faults=[fault], options={"command_timeout_seconds": 0.2, "spool_above": 4096}
+        SyntheticMailbox(30), faults=[fault], options={"stall_timeout_seconds": 0.2, "command_timeout_seconds": 0.2}
     )
     job = world.job("full").batch(10).use(imapipe.Retry(wait_initial_seconds=0))
-    world.pool.connections.max_size = 4
     report = await job.run(world.handle, connections=1)
     check_sums(report)
     assert report.complete
@@ -452,7 +452,9 @@ async def test_a_hopeless_server_behind_retry(open_world: OpenWorld) -> None:
     report = await world.job().batch(10).use(imapipe.Retry(attempts=2, sleep=sleep)).run(world.handle, connections=2)
     check_sums(report)
     assert report.failed == 300
-    assert len(world.server.commands.named("UID FETCH")) < 200
+    # Twelve batches or so are bisected to the end; the others are not tried.
+    assert len(world.server.commands.named("UID FETCH")) < 300
+    assert sum(failure.reason == "not-tried" for failure in report.failures.values()) > 100
 
 
 @pytest.mark.asyncio
@@ -584,3 +586,64 @@ async def test_wrong_password_is_raised(open_world: OpenWorld) -> None:
         with pytest.raises(imapipe.AuthenticationFailed):
             async for _ in pool.mailbox("INBOX").search(q.ALL):
                 pass
+
+
+@pytest.mark.asyncio
+async def test_expungeissued_is_looked_into(open_world: OpenWorld) -> None:
+    """RFC 5530: some of it was expunged by somebody else; the rest came."""
+    world = await open_world(20, faults=[OmitUids({4, 5}, times=1)])
+    world.server.faults.add(
+        Reply("NO", "gone", code="EXPUNGEISSUED", command="UID FETCH", after_response=True, times=1)
+    )
+    report = await world.job().run(world.handle)
+    check_sums(report)
+    assert report.complete
+    assert report.done == 20
+
+
+@pytest.mark.asyncio
+async def test_our_own_slowness_costs_no_attempt(open_world: OpenWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that hangs up on one who does not read is asked again, also without Retry."""
+    monkeypatch.setattr(fetching, "OWN_DELAY_SECONDS", 0.01)
+    world = await open_world(
+        SyntheticMailbox(400, size=3000),
+        options={"max_held_bytes": 64 * 1024},
+        faults=[CutAfterBytes(900_000, command="UID FETCH", nth=1)],
+    )
+
+    async def handle(message: imapipe.Message) -> None:
+        await world.handle(message)
+        if message.uid in (5, 100):
+            await asyncio.sleep(0.03)
+
+    report = await world.job("full").batch(400).run(handle, connections=1, concurrency=1)
+    check_sums(report)
+    assert report.complete
+    assert sorted(world.handled) == list(range(1, 401))
+    assert len(world.server.commands.named("UID FETCH")) == 2
+
+
+@pytest.mark.asyncio
+async def test_a_set_full_of_holes_is_asked_for_in_several_commands(open_world: OpenWorld) -> None:
+    """What a second look leaves may be too long for one line."""
+    box = SyntheticMailbox(3000, first_uid=1_000_000_000)
+    odd = {uid for uid in box.uids if uid % 2}
+    world = await open_world(box, faults=[OmitUids(odd, times=1)], max_command_bytes=8192)
+    report = await world.job().batch(3000).depth(1).run(world.handle, connections=1)
+    check_sums(report)
+    assert report.complete
+    assert report.done == 3000
+    assert world.sizes[0] == 3000
+    assert len(world.asked) > 2
+    assert max(len(text) for text in world.asked) <= 8000
+
+
+@pytest.mark.asyncio
+async def test_a_connection_that_has_reached_its_age_is_replaced_between_batches(open_world: OpenWorld) -> None:
+    world = await open_world(SyntheticMailbox(300), options={"max_age_seconds": 0.03}, latency_seconds=0.002)
+    report = await world.job().batch(10).run(world.handle, connections=1)
+    check_sums(report)
+    assert report.complete
+    assert report.reconnects == report.retries == 0
+    assert world.server.counters.connections > 1
+    assert not [record for record in world.server.commands if record.outcome == "LOST"]

@@ -108,6 +108,8 @@ class Crew:
         if self._owner is not None:
             self._cancellations_before = self._owner.cancelling()
         driver = asyncio.create_task(self._run.drive(), name=f"imapipe run {self._run.mailbox}")
+        # Cancelled before its first step it does nothing at all: the workers must not wait for it then.
+        driver.add_done_callback(lambda _: self._run.inbox.close())
         workers = [
             asyncio.create_task(self._handle_messages(), name=f"imapipe handler {number}")
             for number in range(1, self._concurrency + 1)

@@ -8,8 +8,8 @@ Invariants:
 
 - A lane takes its first batch when it has a connection, so no batch waits for one while other lanes could do it.
 - The lease is given back when the lane ends, when nothing was in flight for a second, and, at a batch boundary,
-  when somebody else waits for a connection. It is never given back with something in flight, unless the lane is
-  cancelled: the pool then ends the connection.
+  when somebody else waits for a connection or this one has reached its age. It is never given back with something
+  in flight, unless the lane is cancelled: the pool then ends the connection.
 - The depth follows the round trip: it is doubled as long as an answer begins a large part of a round trip after the
   end of the one before it, and about a round trip after its command: then the server had nothing to do meanwhile.
 - A connection that was leased again has the mailbox open under the UIDVALIDITY of the run, or the run ends.
@@ -257,15 +257,17 @@ class Lane:
         self._set_depth(connection)
 
     async def _yield_to_others(self) -> None:
-        """Somebody waits for a connection: let what is in flight land, and queue up behind him."""
+        """Somebody waits for a connection, or ours is too old: let what is in flight land, and queue up again."""
         if self._connection is not None and self._should_yield():
             await self._quiet.wait()
             if self._should_yield():
                 self.give_back()
 
     def _should_yield(self) -> bool:
-        held = asyncio.get_running_loop().time() - self._leased_at
-        return held >= MIN_LEASE_SECONDS and self._run.access.others_wait
+        now = asyncio.get_running_loop().time()
+        if self._connection is not None and now >= self._connection.expires_at:
+            return True
+        return now - self._leased_at >= MIN_LEASE_SECONDS and self._run.access.others_wait
 
     def _finished(self, connection: Connection) -> None:
         """A call on the connection is over."""

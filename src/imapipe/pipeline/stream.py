@@ -44,6 +44,8 @@ class Runs:
         task = asyncio.get_running_loop().create_task(self._drive(run), name=f"imapipe run {run.mailbox}")
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        # A task that is cancelled before its first step does nothing at all: nobody may wait for it then.
+        task.add_done_callback(lambda _: run.inbox.close())
         return task
 
     async def _drive(self, run: Run) -> None:

@@ -1,0 +1,84 @@
+"""The inbox: no message without a consumer, no consumer woken for nothing that stays, nothing after the end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+import pytest
+
+from imapipe.models.message import Message
+from imapipe.pipeline.flight import Flight, Inbox
+from imapipe.pipeline.ledger import Ledger
+
+
+def _messages(count: int) -> list[Message]:
+    return [cast(Message, object()) for _ in range(count)]
+
+
+@pytest.mark.asyncio
+async def test_a_wake_up_that_was_cancelled_is_passed_on() -> None:
+    inbox = Inbox()
+    flight = Flight(inbox, Ledger())
+    first, second = asyncio.create_task(inbox.wait()), asyncio.create_task(inbox.wait())
+    await asyncio.sleep(0)
+    inbox.put(flight, _messages(1))
+    # It was the first one's turn, and it is gone.
+    first.cancel()
+    assert await second
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert len(inbox.items) == 1
+
+
+@pytest.mark.asyncio
+async def test_a_consumer_that_is_just_being_cancelled_is_passed_over() -> None:
+    inbox = Inbox()
+    flight = Flight(inbox, Ledger())
+    waiting = [asyncio.create_task(inbox.wait()) for _ in range(3)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    waiting[1].cancel()
+    inbox.put(flight, _messages(1))
+    assert await waiting[2]
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+@pytest.mark.asyncio
+async def test_as_many_are_woken_as_there_is_work_for() -> None:
+    inbox = Inbox()
+    flight = Flight(inbox, Ledger())
+    waiting = [asyncio.create_task(inbox.wait()) for _ in range(5)]
+    await asyncio.sleep(0)
+    inbox.put(flight, _messages(2))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert sum(task.done() for task in waiting) == 2
+    inbox.close()
+    assert await asyncio.gather(*waiting) == [True] * 5
+    inbox.items.clear()
+    assert await inbox.wait() is False
+
+
+@pytest.mark.asyncio
+async def test_nothing_is_given_out_after_it_discards() -> None:
+    inbox = Inbox()
+    flight = Flight(inbox, Ledger())
+    inbox.put(flight, _messages(3))
+    inbox.discard()
+    inbox.put(flight, _messages(2))
+    assert not inbox.items
+    assert await inbox.wait() is False
+    assert inbox.delivered == 5
+
+
+def test_one_flight_is_forgotten() -> None:
+    inbox = Inbox()
+    one, other = Flight(inbox, Ledger()), Flight(inbox, Ledger())
+    inbox.put(one, _messages(2))
+    inbox.put(other, _messages(1))
+    inbox.put(one, _messages(1))
+    items = inbox.items
+    inbox.forget(one)
+    assert inbox.items is items
+    assert [flight for flight, _ in items] == [other]
