@@ -13,6 +13,7 @@ Invariants:
 
 - Batches are let through in the order in which they came, one after the other, at the rate: after a batch the next one
   waits until the amount of the first is worth it. Up to 50 ms of lateness is made up for, so that timers cost nothing.
+  (A bucket of aiolimiter has one rate for all its life.)
 - All batches of an account that go through one instance share one rate, whatever run or connection they are of.
 - An instance keeps what it learned for the next run on the account in the same event loop.
 """
