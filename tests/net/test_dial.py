@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import errno
 import logging
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -405,6 +407,46 @@ async def test_cancelled_at_any_moment_it_leaves_no_socket_and_no_task(
         assert server.counters.open_connections == 0
         assert turns > 5
     assert other_tasks() == before
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+@pytest.mark.asyncio
+async def test_a_socket_that_somebody_else_opened(contexts: Contexts, trusted: bool) -> None:
+    opened: list[socket.socket] = []
+
+    async def open_socket(host: str, port: int) -> socket.socket:
+        opened.append(socket.socket())
+        opened[-1].setblocking(False)
+        await asyncio.get_running_loop().sock_connect(opened[-1], (host, port))
+        return opened[-1]
+
+    async with Server(3, tls=contexts[0]) as server:
+        options = options_for(server.url, ssl_context=contexts[1] if trusted else None, open_socket=open_socket)
+        if trusted:
+            async with dialled(options) as connection:
+                assert await works(connection)
+                assert is_encrypted(connection)
+        else:
+            with pytest.raises(ConnectionFailed, match="certificate was not accepted"):
+                await dial(options)
+    assert [each.fileno() for each in opened] == [-1]
+
+
+@pytest.mark.asyncio
+async def test_a_proxy_that_fails() -> None:
+    async def open_socket(host: str, port: int) -> socket.socket:
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+
+    with pytest.raises(ConnectionFailed, match="the port refused it"):
+        await dial(options_for("imap://ann@127.0.0.1:1", open_socket=open_socket))
+
+
+@pytest.mark.asyncio
+async def test_the_system_watches_over_silent_connections() -> None:
+    async with Server(3) as server, dialled(options_for(server.url)) as connection:
+        assert connection.plane.transport is not None
+        used = connection.plane.transport.get_extra_info("socket")
+        assert used.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
 
 
 # -- after the login ---------------------------------------------------------------------------------------------------

@@ -253,6 +253,23 @@ async def test_a_connection_that_was_idle_for_long_is_asked_first(later: Callabl
             assert isinstance(first.plane.error, CommandTimeout)
 
 
+async def test_who_is_cancelled_while_his_connection_is_asked_loses_nothing(later: Callable[[float], None]) -> None:
+    async with Server(3, faults=[Stall(0, command="NOOP")]) as server, pool_on(server, 1) as pool:
+        async with pool.lease() as first:
+            later(60)
+        later(60)
+        waiting = asyncio.ensure_future(pool.take())
+        await asyncio.sleep(0.01)
+        assert pool.stats.leased == 1
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert pool.stats.leased == 0
+        server.faults.clear()
+        async with pool.lease() as second:
+            assert second is not first
+
+
 # -- limits ------------------------------------------------------------------------------------------------------------
 
 

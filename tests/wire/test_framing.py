@@ -269,6 +269,8 @@ def test_close_frees_what_was_half_received() -> None:
     assert frame_chunks([b"* 1 FETCH (BODY[1] {%d}\r\nabc" % DIRECT_BYTES], direct) == []
     direct.close()
     assert not direct.partial
+    # Neither the half literal nor the buffer is kept.
+    assert len(direct._buffer) == 1
     assert frame_chunks([STREAM], direct) == EXPECTED
 
 

@@ -142,13 +142,17 @@ async def _open_transport(plane: Dataplane, options: DialOptions) -> None:
     loop = asyncio.get_running_loop()
     if options.open_socket is None:
         await loop.create_connection(lambda: plane, account.host, account.port, ssl=context, server_hostname=name)
-        return
-    connected = await options.open_socket(account.host, account.port)
-    try:
-        await loop.create_connection(lambda: plane, sock=connected, ssl=context, server_hostname=name)
-    except BaseException:
-        connected.close()
-        raise
+    else:
+        connected = await options.open_socket(account.host, account.port)
+        try:
+            await loop.create_connection(lambda: plane, sock=connected, ssl=context, server_hostname=name)
+        except BaseException:
+            connected.close()
+            raise
+    used = plane.transport.get_extra_info("socket") if plane.transport is not None else None
+    if used is not None:
+        # In IDLE nobody sends for half an hour; only the system notices that the other side is gone.
+        used.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
 
 def _context(options: DialOptions) -> ssl.SSLContext:

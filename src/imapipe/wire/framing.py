@@ -242,6 +242,8 @@ class Framer:
         self._pieces.clear()
         self._literals.clear()
         self._start = self._scan = self._end = 0
+        # Whoever still holds the connection, to release its messages, holds no buffer.
+        self._replace_buffer(bytearray(1))
 
     def _await_line_end(self, start: int) -> None:
         """No line ends in what is here: see that the search goes on where it stopped."""
