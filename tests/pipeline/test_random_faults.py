@@ -131,7 +131,9 @@ class _Job:
         self.faults = given
         self.use = use
         self.handled: list[int] = []
-        self.server = Server(SyntheticMailbox(MESSAGES, size=500), extensions=use.profile, faults=given)
+        self.server = Server(
+            SyntheticMailbox(MESSAGES, size=None if use.at % 2 else 700), extensions=use.profile, faults=given
+        )
 
     async def handle(self, message: imapipe.Message) -> None:
         self.handled.append(message.uid)
@@ -165,7 +167,12 @@ class _Job:
         before = asyncio.all_tasks()
         async with self.server as server:
             pool = imapipe.create_pool(
-                server.url, password=server.password, spool_above=1024, max_held_bytes=8192, command_timeout_seconds=5
+                server.url,
+                password=server.password,
+                spool_above=1024,
+                max_spool_bytes=32768,
+                max_held_bytes=8192,
+                command_timeout_seconds=5,
             )
             report: imapipe.RunReport | None = None
             try:
