@@ -176,3 +176,23 @@ async def test_a_full_disk_ends_the_run_and_leaves_nothing(tmp_path: Path) -> No
         assert open_files() <= before
     assert is_empty(tmp_path)
     assert handled == [1, 2]
+
+
+@pytest.mark.parametrize("more", [{}, {"spool_above": 1024}, {"compress": True, "spool_above": 4096}], ids=repr)
+@pytest.mark.asyncio
+async def test_no_bound_can_stop_a_consumer_of_whole_batches(more: dict[str, int]) -> None:
+    bodies = [b"Subject: %d\r\n\r\n" % number + b"x" * (number * 7919 % 30_000) for number in range(80)]
+    async with (
+        Server(bodies) as server,
+        imapipe.create_pool(
+            server.url,
+            password="secret",
+            max_held_bytes=50_000,
+            max_spool_bytes=60_000,
+            **more,  # type: ignore[arg-type]
+        ) as pool,
+        asyncio.timeout(60),
+    ):
+        batches = pool.mailbox("INBOX").search().batch(40).fetch("full").batches()
+        found = [message.body async for batch in batches for message in batch]
+    assert sorted(found) == sorted(bodies)
