@@ -30,14 +30,8 @@ from imapipe.errors import (
     BatchInterrupted,
     CapabilityMissing,
     CheckpointError,
-    CommandError,
-    CommandTimeout,
-    ConnectionFailed,
     PoolClosed,
-    PoolTimeout,
-    ServerBye,
     SpoolError,
-    Throttled,
     UidValidityChanged,
 )
 from imapipe.middleware.base import Middleware, chain
@@ -54,14 +48,13 @@ from imapipe.pipeline.lane import Lane
 from imapipe.pipeline.ledger import Ledger
 from imapipe.pipeline.lookup import look, narrow
 from imapipe.pipeline.memory import memory_of
+from imapipe.pipeline.patience import Patience
 from imapipe.pipeline.plan import Plan
 from imapipe.pipeline.sizes import fetch_sizes
 from imapipe.pipeline.specification import Specification
 from imapipe.wire.search_key import SearchKey
 from imapipe.wire.uid_set import UidSet
 
-# So many batches after each other without a byte from the server, and the run gives up instead of asking on and on.
-HOPELESS_BATCHES = 3
 _COMMAND_WORDS_BYTES = 32
 _SHORTEST_UID_TEXT_BYTES = 1000
 
@@ -141,8 +134,8 @@ class Run:
         self._max_failures = max_failures
         self._started: list[Middleware] = []
         self._call = chain(self.layers, self._innermost)
-        self._fruitless = 0
-        self._fruitless_since = 0.0
+        self._patience = Patience()
+        self._asked: set[int] = set()
 
     # -- what middleware sees --------------------------------------------------------------------
 
@@ -281,8 +274,7 @@ class Run:
                     group.create_task(lane.work())
         except BaseExceptionGroup as errors:
             error = first_cause(errors)
-        # One cause ends a run: the first that was noted, whatever fell over it. It is raised here, outside of the
-        # handling of the group, and so keeps its own cause and context.
+        # The first cause counts, whatever fell over it; raised outside of the handling of the group it keeps its own.
         error = self.failure or error
         if error is not None:
             raise error
@@ -327,13 +319,11 @@ class Run:
             self.stop(fatal)
             raise
         self._book(batch, result, error)
-        if error is None or self.inbox.delivered > delivered or not _blames_server(error):
-            self._fruitless = 0
-        elif began >= self._fruitless_since:
-            # Batches that fail together, because one connection ended, count once.
-            self._fruitless_since = asyncio.get_running_loop().time()
-            self._fruitless += 1
-            if self._fruitless >= HOPELESS_BATCHES:
+        now = asyncio.get_running_loop().time()
+        if batch.number in self._asked:
+            # A batch that a layer answered by itself says nothing of the server.
+            self._asked.discard(batch.number)
+            if self._patience.is_over(began, now, result, error, delivered=self.inbox.delivered > delivered):
                 self.stop()
         sizer.observe(result)
         self.books.batch_ended(result)
@@ -361,6 +351,7 @@ class Run:
         return self.books.report(self)
 
     async def _innermost(self, batch: Batch) -> BatchResult:
+        self._asked.add(batch.number)
         return await self._lanes[batch.lane].fetch_batch(batch)
 
     def _dismiss(self) -> None:
@@ -406,10 +397,3 @@ def first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
-
-
-def _blames_server(error: BaseException) -> bool:
-    """Whether an error says that the server, or the way to it, does not work; a refused FETCH is about its messages."""
-    if isinstance(error, CommandError):
-        return error.command != "UID FETCH" or isinstance(error, ServerBye | Throttled)
-    return isinstance(error, ConnectionFailed | PoolTimeout | CommandTimeout)
