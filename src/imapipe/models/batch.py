@@ -70,7 +70,8 @@ class BatchResult:
         vanished: Messages that no longer exist on the server.
         failed: Messages that will not be tried again in this run, with the reason.
         missing: Messages never delivered: what a retry asks for again.
-        elapsed_seconds: From sending the command to its tagged reply, without our own pauses.
+        elapsed_seconds: How long the server worked on it: from its command, or from the end of the answer before it on
+            the same connection, to its tagged reply, without our own pauses.
         bytes_received: Bytes of the responses, after decompression.
         reply_seconds: How long the server took to begin an answer, at most; None where nothing was asked.
     """

@@ -46,7 +46,7 @@ class RunReport:
         elapsed_seconds: How long it took.
         bytes_received: Bytes of FETCH responses, after decompression.
         wire_bytes: Bytes received on the connections, as they came.
-        batch_seconds: From sending a batch to its reply.
+        batch_seconds: How long the server worked on a batch.
         batch_sizes: Messages in a batch.
         retries: Batches that were asked for again.
         reconnects: Connections that had to be replaced.
