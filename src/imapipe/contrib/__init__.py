@@ -1,1 +1,0 @@
-"""Adapters for other frameworks; each needs an extra of its own."""

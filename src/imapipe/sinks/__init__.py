@@ -1,1 +1,0 @@
-"""Places to write messages to: Maildir, mbox, JSON Lines and others."""
