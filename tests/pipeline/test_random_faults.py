@@ -182,7 +182,11 @@ class _Job:
                         for _ in range(cancel_after):
                             await asyncio.sleep(0)
                         task.cancel()
-                    report = await task
+                    try:
+                        report = await task
+                    finally:
+                        # Given back by the run itself, not taken away by the pool when that closes.
+                        assert pool.stats.leased == 0
             except (imapipe.ImapipeError, asyncio.CancelledError) as error:
                 assert cancel_after is not None or not isinstance(error, asyncio.CancelledError)  # noqa: PT017
             stats = pool.stats

@@ -274,6 +274,8 @@ class Run:
                     group.create_task(lane.work())
         except BaseExceptionGroup as errors:
             error = first_cause(errors)
+        finally:
+            first.give_back()  # It does so itself, unless it was cancelled before its first step.
         # The first cause counts, whatever fell over it; raised outside of the handling of the group it keeps its own.
         error = self.failure or error
         if error is not None:
@@ -393,7 +395,5 @@ class Run:
 
 def first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """The first exception in a group, however deep."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+    first = group.exceptions[0]
+    return first_cause(first) if isinstance(first, BaseExceptionGroup) else first
