@@ -93,7 +93,6 @@ class Framer:
         "_end",
         "_filled",
         "_in_literal",
-        "_in_memory",
         "_limits",
         "_literals",
         "_need",
@@ -125,7 +124,6 @@ class Framer:
         self._pieces: list[bytes] = []
         self._literals: list[Literal] = []
         self._size = 0
-        self._in_memory = 0
         # The literal being received: `_need` bytes of it are to come, out of the buffer or straight into `_direct`.
         self._in_literal = False
         self._need = 0
@@ -215,7 +213,7 @@ class Framer:
                     text, found, size = b"".join(pieces), tuple(literals), self._size + after - start
                     pieces.clear()
                     literals.clear()
-                    self._size = self._in_memory = 0
+                    self._size = 0
                     start = after
                     yield text, found, size
                 else:
@@ -274,10 +272,10 @@ class Framer:
         spooled = self._spool is not None and size > self._spool_above
         self._pieces.append(line)
         self._size += len(line) + size
-        self._in_memory = sum(map(len, self._pieces)) + (0 if spooled else size)
-        self._in_memory += sum(len(literal) for literal in self._literals if isinstance(literal, bytes | bytearray))
-        if self._in_memory > self._limits.response_bytes:
-            self._too_large("a response", self._in_memory, self._limits.response_bytes)
+        in_memory = sum(map(len, self._pieces)) + (0 if spooled else size)
+        in_memory += sum(len(literal) for literal in self._literals if isinstance(literal, bytes | bytearray))
+        if in_memory > self._limits.response_bytes:
+            self._too_large("a response", in_memory, self._limits.response_bytes)
         self._start = self._scan = after
         self._need = size
         self._in_literal = True
