@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator
-from itertools import pairwise, starmap
-from operator import le
+from itertools import compress, pairwise, repeat, starmap
+from operator import le, lt, sub
 from typing import Final
 
 from imapipe.wire.sequence_set import MAX_UID
@@ -32,6 +32,18 @@ def join(ranges: Iterable[tuple[int, int]]) -> Arrays:
             highest = end
         elif end > highest:
             ends[-1] = highest = end
+    return starts, ends
+
+
+def join_numbers(numbers: array[int]) -> Arrays:
+    """Make ranges of ascending numbers, which may repeat."""
+    if not numbers:
+        return array("I"), array("I")
+    # Whether a gap is in front of each number but the first; no Python code runs for any of them.
+    gaps = bytes(map(lt, repeat(1), map(sub, numbers[1:], numbers)))
+    starts, ends = numbers[:1], array("I", compress(numbers, gaps))
+    starts.extend(compress(numbers[1:], gaps))
+    ends.append(numbers[-1])
     return starts, ends
 
 

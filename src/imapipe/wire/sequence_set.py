@@ -55,33 +55,47 @@ def parse_sequence_set(data: bytes | bytearray | memoryview, star: int | None) -
     starts, ends = array("I"), array("I")
     for window in _windows(data, b",", _SET_WINDOW_BYTES):
         # int() would also take "+1", " 1" and "1_000".
-        if window.translate(None, b"0123456789:,*"):
+        marks = window.translate(None, b"0123456789")
+        if marks.translate(None, b":,*"):
             raise ValueError(f"not a set of UIDs: {_excerpt(window)}")
-        pieces = [piece.split(b":", 1) for piece in window.split(b",")]
         try:
-            try:
-                starts.extend([int(piece[0]) for piece in pieces])
-                ends.extend([int(piece[-1]) for piece in pieces])
-            except ValueError:
-                del starts[len(ends) :]
-                bounds = [(_bound(piece[0], star), _bound(piece[-1], star)) for piece in pieces]
+            if b"*" in marks or b"::" in marks:
+                bounds = [_range(piece, star) for piece in window.split(b",")]
                 starts.extend([first for first, _ in bounds])
                 ends.extend([last for _, last in bounds])
+                continue
+            # The last number of a range is made a negative one, so that the whole window is one list of numbers.
+            for number in _numbers(window.replace(b":", b",-")):
+                if number < 0:
+                    ends[-1] = -number
+                else:
+                    starts.append(number)
+                    ends.append(number)
         except OverflowError:
             raise ValueError(f"a UID is a number from 1 to {MAX_UID}") from None
     return starts, ends
 
 
-def _bound(text: bytes, star: int | None) -> int:
-    """Read one end of a range: `seq-number` of RFC 9051 §9."""
-    if text == b"*":
-        if star is None:
-            raise ValueError("'*' in a set of UIDs has no meaning without the highest UID of the mailbox (star=)")
-        return star
+def _numbers(text: bytes) -> list[int]:
+    """Read numbers with commas between them."""
     try:
-        return int(text)
+        return [*map(int, text.split(b","))]
     except ValueError:
-        raise ValueError(f"not a UID: {_excerpt(text)}") from None
+        pieces = [piece.removeprefix(b"-") for piece in text.split(b",")]
+        wrong = next((piece for piece in pieces if not piece.isdigit()), max(pieces, key=len))
+        raise ValueError(f"not a UID: {_excerpt(wrong)}") from None
+
+
+def _range(text: bytes, star: int | None) -> tuple[int, int]:
+    """Read one range with `*` in it."""
+    bounds = [_star(star) if bound == b"*" else _numbers(bound)[0] for bound in text.split(b":", 1)]
+    return bounds[0], bounds[-1]
+
+
+def _star(star: int | None) -> int:
+    if star is None:
+        raise ValueError("'*' in a set of UIDs has no meaning without the highest UID of the mailbox (star=)")
+    return star
 
 
 def _windows(

@@ -17,11 +17,11 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
-from itertools import islice, starmap
-from operator import le, sub
+from itertools import accumulate, chain, islice, repeat, starmap
+from operator import add, le, sub
 from typing import Final, overload
 
-from imapipe.wire.interval import ascends, by_start, intersect, join, sort_numbers, sort_ranges, subtract
+from imapipe.wire.interval import ascends, by_start, intersect, join, join_numbers, sort_numbers, sort_ranges, subtract
 from imapipe.wire.sequence_set import MAX_UID, parse_numbers, parse_sequence_set, require_positive
 
 __all__ = ["MAX_UID", "UidSet", "parse_numbers"]
@@ -68,7 +68,7 @@ class UidSet:
         require_positive(kept)
         if not ascends(kept):
             kept = sort_numbers(kept)
-        return cls._of(*join(zip(kept, kept, strict=True)))
+        return cls._of(*join_numbers(kept))
 
     @classmethod
     def from_ranges(cls, ranges: Iterable[tuple[int, int]]) -> UidSet:
@@ -146,8 +146,7 @@ class UidSet:
         return bool(self._starts)
 
     def __iter__(self) -> Iterator[int]:
-        for start, end in zip(self._starts, self._ends, strict=True):
-            yield from range(start, end + 1)
+        return chain.from_iterable(map(range, self._starts, map(add, self._ends, repeat(1))))
 
     def __contains__(self, uid: object) -> bool:
         if not isinstance(uid, int):
@@ -222,11 +221,11 @@ class UidSet:
             IndexError: No UID has this rank.
             ValueError: A slice with a step other than 1.
         """
-        before = self._ranks()
         if isinstance(rank, int):
             wanted = rank if rank >= 0 else rank + len(self)
             if not 0 <= wanted < len(self):
                 raise IndexError(f"no rank {rank} in a set of {len(self)} UIDs")
+            before = self._ranks()
             position = bisect_right(before, wanted) - 1
             return self._starts[position] + wanted - before[position]
         low, high, step = rank.indices(len(self))
@@ -236,6 +235,7 @@ class UidSet:
             return self
         if low >= high:
             return _EMPTY
+        before = self._ranks()
         first = bisect_right(before, low) - 1
         last = bisect_right(before, high - 1) - 1
         starts = self._starts[first : last + 1]
@@ -303,13 +303,9 @@ class UidSet:
     def _ranks(self) -> array[int]:
         """Return the rank at which each range begins."""
         if self._before is None:
-            before = array("I")
-            total = 0
-            for start, end in zip(self._starts, self._ends, strict=True):
-                before.append(total)
-                total += end - start + 1
-            self._before = before
-            self._count = total
+            # What the ranges before one hold is the sum of their widths, and one more for each of them.
+            widths = accumulate(map(sub, self._ends, self._starts), initial=0)
+            self._before = array("I", map(add, widths, range(len(self._starts))))
         return self._before
 
     # ---------------------------------------------------------------- algebra
