@@ -53,7 +53,7 @@ class Fetching:
         "_reply_seconds",
         "_run",
         "_seconds",
-        "_vanished",
+        "_todo",
         "_wanted",
         "is_unfinished",
         "was_our_delay",
@@ -64,20 +64,18 @@ class Fetching:
         self._batch = batch
         self._observe = observe
         self._before = run.ledger.outcome_of(batch.uids)
-        self._wanted = batch.uids - self._before
+        self._wanted = self._todo = batch.uids - self._before
         self._flight = Flight(run.inbox, run.ledger)
         self._seconds = 0.0
         self._reply_seconds: float | None = None
         self._bytes = 0
-        self._vanished = _NOTHING
         self.was_our_delay = False
         self.is_unfinished = bool(self._wanted)
 
     @property
     def missing(self) -> UidSet:
         """What has no outcome yet."""
-        flight = self._flight
-        return self._wanted - UidSet.from_numbers(flight.done) - UidSet.from_numbers(flight.failed) - self._vanished
+        return self._wanted - self._run.ledger.outcome_of(self._wanted)
 
     async def fetch(self, connection: Connection, gathering: Gathering | None) -> None:
         """Fetch what is missing, on a connection that has the mailbox open, and see it settled.
@@ -106,21 +104,23 @@ class Fetching:
             self._run.inbox.forget(flight)
             raise
         if error is not None:
+            self._todo = self.missing
             raise error
         self.is_unfinished = False
 
     def result(self) -> BatchResult:
         """What became of the batch so far."""
-        ledger, flight, before = self._run.ledger, self._flight, self._before
-        failed = dict(flight.failed)
-        for uid in before & ledger.failed:
+        ledger, uids = self._run.ledger, self._batch.uids
+        missing = self.missing
+        failed = dict(self._flight.failed)
+        for uid in self._before & ledger.failed:
             failed[uid] = ledger.failures.get(uid) or Failure(uid, "failed")
         return BatchResult(
             self._batch,
-            done=UidSet.from_numbers(flight.done) | before & ledger.done,
-            vanished=self._vanished | before & ledger.vanished,
+            done=uids & ledger.done,
+            vanished=uids & ledger.vanished,
             failed=failed,
-            missing=self.missing,
+            missing=missing,
             elapsed_seconds=self._seconds,
             bytes_received=self._bytes,
             reply_seconds=self._reply_seconds,
@@ -128,7 +128,7 @@ class Fetching:
 
     async def _fetch_all(self, connection: Connection) -> None:
         """Ask for all of it, and again for what a second look finds to be there."""
-        todo = [self.missing]
+        todo = [self._todo]
         while todo:
             uids = todo.pop()
             if uids:
@@ -180,7 +180,6 @@ class Fetching:
         there = await still_there(connection, missing, self._run.today)
         gone = missing - there
         if gone:
-            self._vanished |= gone
             self._run.ledger.vanish(gone)
         return there
 

@@ -21,6 +21,7 @@ from collections.abc import Iterable
 from imapipe.models.batch import Failure
 from imapipe.models.message import Message
 from imapipe.net.connection import Connection
+from imapipe.net.dataplane import Dataplane
 from imapipe.pipeline.ledger import Ledger
 
 Delivery = tuple["Flight", Message]
@@ -127,31 +128,19 @@ class Flight:
     """Counts the messages of one batch until all of them are settled.
 
     Attributes:
-        done: UIDs whose handler returned.
         failed: What failed: messages whose handler raised, and those that could not be had.
     """
 
-    __slots__ = (
-        "_connection",
-        "_gathered",
-        "_gathering",
-        "_inbox",
-        "_landed",
-        "_ledger",
-        "_unsettled",
-        "done",
-        "failed",
-    )
+    __slots__ = ("_gathered", "_gathering", "_inbox", "_landed", "_ledger", "_plane", "_unsettled", "failed")
 
     def __init__(self, inbox: Inbox, ledger: Ledger) -> None:
-        self._connection: Connection | None = None
+        self._plane: Dataplane | None = None
         self._inbox = inbox
         self._ledger = ledger
         self._gathered: list[Message] = []
         self._gathering: Gathering | None = None
         self._unsettled = 0
         self._landed: asyncio.Future[None] | None = None
-        self.done: list[int] = []
         self.failed: dict[int, Failure] = {}
 
     def board(self, connection: Connection, gathering: Gathering | None) -> None:
@@ -161,7 +150,7 @@ class Flight:
             connection: Where their bytes are held.
             gathering: Where messages are to be given out in whole batches.
         """
-        self._connection = connection
+        self._plane = connection.plane
         self._gathering = gathering
 
     def deliver(self, messages: list[Message]) -> None:
@@ -185,7 +174,6 @@ class Flight:
 
     def settle(self, message: Message) -> None:
         """Its handler returned, or its consumer asked for the next one."""
-        self.done.append(message.uid)
         self._ledger.settle(message.uid)
         self._release(message)
 
@@ -211,8 +199,8 @@ class Flight:
             await self._landed
 
     def _release(self, message: Message) -> None:
-        if self._connection is not None:
-            self._connection.plane.release(message.wire_size, message.spooled_size)
+        if self._plane is not None:
+            self._plane.release(message.wire_size, message.spooled_size)
         self._unsettled -= 1
         if not self._unsettled and self._landed is not None and not self._landed.done():
             self._landed.set_result(None)

@@ -37,10 +37,10 @@ class Ledger:
     """
 
     __slots__ = (
-        "_every",
         "_recent",
         "_recent_failures",
         "_recent_vanished",
+        "_room",
         "_subscribers",
         "done",
         "failed",
@@ -60,7 +60,8 @@ class Ledger:
         self._recent: list[int] = []
         self._recent_failures: dict[int, Failure] = {}
         self._recent_vanished = UidSet()
-        self._every = GROUP
+        # How many may be in `_recent` before the next flush.
+        self._room = GROUP
         self._subscribers: list[tuple[int, Settled]] = []
 
     @property
@@ -82,12 +83,12 @@ class Ledger:
         """See `middleware.base.Ledger.subscribe`."""
         entry = (every, settled)
         self._subscribers.append(entry)
-        self._every = min([GROUP, *(e for e, _ in self._subscribers)])
+        self._make_room()
 
         def unsubscribe() -> None:
             if entry in self._subscribers:
                 self._subscribers.remove(entry)
-                self._every = min([GROUP, *(e for e, _ in self._subscribers)])
+                self._make_room()
 
         return unsubscribe
 
@@ -99,7 +100,7 @@ class Ledger:
         """The message was handled. The caller settles each UID once."""
         recent = self._recent
         recent.append(uid)
-        if len(recent) + len(self._recent_failures) >= self._every:
+        if len(recent) >= self._room:
             self.flush()
 
     def fail(self, failure: Failure) -> None:
@@ -111,7 +112,8 @@ class Ledger:
         self._recent_failures[uid] = failure
         if len(self.failures) < MAX_FAILURE_DETAILS:
             self.failures[uid] = failure
-        if len(self._recent) + len(self._recent_failures) >= self._every:
+        self._make_room()
+        if len(self._recent) >= self._room:
             self.flush()
 
     def vanish(self, uids: UidSet) -> None:
@@ -142,8 +144,13 @@ class Ledger:
         self._recent = []
         self._recent_failures = {}
         self._recent_vanished = UidSet()
+        self._make_room()
         self.done |= done
         self.failed |= UidSet.from_numbers(failed)
         self.vanished |= vanished
         for _, settled in tuple(self._subscribers):
             settled(done, failed, vanished)
+
+    def _make_room(self) -> None:
+        """Subscribers or recent failures have changed."""
+        self._room = min([GROUP, *(every for every, _ in self._subscribers)]) - len(self._recent_failures)
