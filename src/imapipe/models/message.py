@@ -333,12 +333,14 @@ class Message(Fetched):
         if "BODY[]" in names:
             return "BODY[]"
         sections = self._context.fetch.names
-        return next((n for n in sections if n.startswith(("BODY[", "BINARY[")) and not _is_header(n)), None)
+        return next(
+            (n for n in sections if n.startswith(("BODY[", "BINARY[")) and not n.startswith("BODY[HEADER")), None
+        )
 
     def _header_bytes(self) -> bytes | None:
-        for name in self._context.fetch.names:
-            if _is_header(name) and not name.endswith(">"):
-                return literal_bytes(self._literal(name) or b"")
+        name = self._context.fetch.header_name
+        if name:
+            return literal_bytes(self._literal(name) or b"")
         if "BODY[]" not in self._names():
             return None
         lines = []
@@ -348,7 +350,3 @@ class Message(Fetched):
                     break
                 lines.append(line)
         return b"".join(lines)
-
-
-def _is_header(name: str) -> bool:
-    return name.startswith("BODY[HEADER")

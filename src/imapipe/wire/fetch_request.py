@@ -68,11 +68,13 @@ class Fetch:
     Attributes:
         items: The items as they are sent, without UID.
         names: The items as they come back, without UID.
+        header_name: The one of `names` that brings the header, or fields of it, whole; "" where none does.
         mark_seen: Whether fetching changes flags.
     """
 
     items: tuple[str, ...]
     names: tuple[str, ...]
+    header_name: str
     mark_seen: bool
 
     def __init__(
@@ -102,7 +104,10 @@ class Fetch:
     def _set(self, items: Iterable[str], *, mark_seen: bool) -> None:
         unique = sorted(dict.fromkeys(items), key=_rank)
         object.__setattr__(self, "items", tuple(unique))
-        object.__setattr__(self, "names", tuple(_name(item) for item in unique))
+        names = tuple(_name(item) for item in unique)
+        object.__setattr__(self, "names", names)
+        header_name = next((n for n in names if n.startswith("BODY[HEADER") and not n.endswith(">")), "")
+        object.__setattr__(self, "header_name", header_name)
         object.__setattr__(self, "mark_seen", mark_seen)
 
     def __or__(self, other: Fetch) -> Fetch:
