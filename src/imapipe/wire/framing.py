@@ -190,9 +190,11 @@ class Framer:
             # Slices of bytes cost half of what those of a view of the buffer do, and there are several a response.
             chunk = bytes(self._view[base:end])
             length = end - base
-            start = 0
-            while (at := chunk.find(b"\r\n", start)) >= 0:
-                after = at + 2
+            start = search = 0
+            while (at := chunk.find(b"\n", search) - 1) >= -1:
+                search = after = at + 2
+                if at < start or chunk[at] != 0x0D:
+                    continue
                 if at > start and chunk[at - 1] == 0x7D:
                     marker = marker_at(chunk, chunk.rfind(b"{", start, at))
                     if marker is not None and (pieces or not _is_text_line(chunk, start, after)):
@@ -204,7 +206,7 @@ class Framer:
                         pieces.append(chunk[start:after])
                         literals.append(chunk[after:stop])
                         self._size += stop - start
-                        start = stop
+                        start = search = stop
                         self._start = self._scan = base + stop
                         continue
                 self._start = self._scan = base + after
