@@ -38,7 +38,7 @@ from imapipe import (
     Retry,
 )
 from imapipe import search as q
-from imapipe.middleware import Call
+from imapipe.middleware.base import Call
 from imapipe.testing import Bandwidth, CutAfterBytes, Delay, PoisonUids, Reply, Throttle
 
 

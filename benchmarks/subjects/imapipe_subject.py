@@ -17,7 +17,7 @@ import imapipe
 
 # Public names are imported when they are first used; as with the peers, that belongs before the clock.
 import imapipe.client
-import imapipe.middleware
+import imapipe.middleware.base
 from benchmarks.job import Job
 from benchmarks.meter import Meter
 from benchmarks.tally import Person, Tally

@@ -49,18 +49,15 @@ if TYPE_CHECKING:
         UidValidityChanged,
         WorkerDied,
     )
-    from imapipe.middleware import (
-        AdaptiveRateLimit,
-        ByteBudget,
-        Checkpoint,
-        Metrics,
-        Middleware,
-        OpenTelemetry,
-        Progress,
-        ProgressSnapshot,
-        RateLimit,
-        Retry,
-    )
+    from imapipe.middleware.adaptive_rate_limit import AdaptiveRateLimit
+    from imapipe.middleware.base import Middleware
+    from imapipe.middleware.byte_budget import ByteBudget
+    from imapipe.middleware.checkpoint import Checkpoint
+    from imapipe.middleware.metrics import Metrics
+    from imapipe.middleware.open_telemetry import OpenTelemetry
+    from imapipe.middleware.progress import Progress, ProgressSnapshot
+    from imapipe.middleware.rate_limit import RateLimit
+    from imapipe.middleware.retry import Retry
     from imapipe.models.batch import Batch, BatchResult, Failure
     from imapipe.models.mailbox import MailboxEntry, MailboxStatus
     from imapipe.models.message import Gmail, Message
@@ -217,18 +214,15 @@ _HOMES = {
         "UidValidityChanged",
         "WorkerDied",
     ),
-    "imapipe.middleware": (
-        "AdaptiveRateLimit",
-        "ByteBudget",
-        "Checkpoint",
-        "Metrics",
-        "Middleware",
-        "OpenTelemetry",
-        "Progress",
-        "ProgressSnapshot",
-        "RateLimit",
-        "Retry",
-    ),
+    "imapipe.middleware.adaptive_rate_limit": ("AdaptiveRateLimit",),
+    "imapipe.middleware.base": ("Middleware",),
+    "imapipe.middleware.byte_budget": ("ByteBudget",),
+    "imapipe.middleware.checkpoint": ("Checkpoint",),
+    "imapipe.middleware.metrics": ("Metrics",),
+    "imapipe.middleware.open_telemetry": ("OpenTelemetry",),
+    "imapipe.middleware.progress": ("Progress", "ProgressSnapshot"),
+    "imapipe.middleware.rate_limit": ("RateLimit",),
+    "imapipe.middleware.retry": ("Retry",),
     "imapipe.models.batch": (
         "Batch",
         "BatchResult",

@@ -8,9 +8,9 @@ import tempfile
 import pytest
 from tests.middleware.fakes import FakeRun, done, interrupted, run_in_fake_time, uids
 
+from imapipe import Checkpoint, Metrics, Middleware, Progress, RateLimit, Retry
 from imapipe.errors import ConnectionLost
-from imapipe.middleware import Checkpoint, Metrics, Middleware, Progress, RateLimit, Retry, chain, check_order
-from imapipe.middleware.base import Call
+from imapipe.middleware.base import Call, chain, check_order
 from imapipe.middleware.progress import ProgressSnapshot
 from imapipe.models.batch import Batch, BatchResult
 from imapipe.models.event import Attempt, Wait

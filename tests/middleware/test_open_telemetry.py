@@ -20,6 +20,7 @@ import imapipe
 from imapipe import OpenTelemetry
 from imapipe import search as q
 from imapipe.errors import CommandNo
+from imapipe.middleware.base import Call
 from imapipe.models.batch import Batch, BatchResult, Failure
 from imapipe.models.event import Attempt, Reconnect, Refusal, Throttle, Wait
 from imapipe.testing import CutAfterBytes, Server
@@ -119,7 +120,7 @@ async def test_spans_of_a_run_and_its_batches() -> None:
     assert not second.events
 
 
-def _refuse(error: Exception) -> imapipe.middleware.Call:
+def _refuse(error: Exception) -> Call:
     async def call_next(batch: Batch) -> BatchResult:
         raise interrupted(batch, error, done=uids("11:13"))
 
@@ -275,6 +276,6 @@ def test_without_an_sdk_it_does_nothing() -> None:
 
 
 def test_nobody_imports_it_who_does_not_use_it() -> None:
-    program = "import sys, imapipe.middleware; imapipe.middleware.OpenTelemetry; print('opentelemetry' in sys.modules)"
+    program = "import sys, imapipe; imapipe.OpenTelemetry; print('opentelemetry' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60)
     assert result.stdout == "False\n"

@@ -17,11 +17,8 @@ import io
 import os
 import shutil
 from datetime import datetime
-from email import message_from_binary_file, message_from_bytes
-from email.message import EmailMessage
-from email.policy import default as default_policy
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from imapipe.errors import NotFetched, ProtocolError
 from imapipe.models.fetched import Fetched, FoundItem, MessageContext
@@ -39,6 +36,9 @@ from imapipe.wire.fetch import (
     parse_size,
 )
 from imapipe.wire.literal import Literal, literal_bytes
+
+if TYPE_CHECKING:
+    from email.message import EmailMessage
 
 __all__ = ["FoundItem", "Gmail", "Message", "MessageContext"]
 
@@ -256,12 +256,16 @@ class Message(Fetched):
             pass
         if "BODY[]" not in self._names():
             raise NotFetched("email()", "ask for the whole message with fetch('full')")
+        # The parser and its policies take longer to import than a small job to run, and most jobs do without.
+        from email import message_from_binary_file, message_from_bytes  # noqa: PLC0415
+        from email.policy import default  # noqa: PLC0415
+
         literal = self._literal("BODY[]") or b""
         if isinstance(literal, bytes | bytearray):
-            self._email: EmailMessage = message_from_bytes(bytes(literal), policy=default_policy)
+            self._email: EmailMessage = message_from_bytes(bytes(literal), policy=default)
         else:
             with literal.open() as file:
-                self._email = message_from_binary_file(file, policy=default_policy)
+                self._email = message_from_binary_file(file, policy=default)
         return self._email
 
     @property

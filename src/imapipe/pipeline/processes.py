@@ -15,17 +15,17 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import multiprocessing
 import os
 from collections.abc import Awaitable, Callable
-from multiprocessing.connection import Connection as Pipe
+from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
 from imapipe.errors import WorkerDied
 from imapipe.models.message import Message
 
-_SPAWN = multiprocessing.get_context("spawn")
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection as Pipe
 
 
 class _Worker:
@@ -34,8 +34,12 @@ class _Worker:
     __slots__ = ("_pipe", "_process")
 
     def __init__(self, function: Callable[..., object]) -> None:
-        self._pipe, far_end = _SPAWN.Pipe()
-        self._process = _SPAWN.Process(target=_serve, args=(far_end, function), daemon=True, name="imapipe worker")
+        # Most jobs never need it.
+        from multiprocessing import get_context  # noqa: PLC0415
+
+        spawn = get_context("spawn")
+        self._pipe, far_end = spawn.Pipe()
+        self._process = spawn.Process(target=_serve, args=(far_end, function), daemon=True, name="imapipe worker")
         self._process.start()
         far_end.close()
 

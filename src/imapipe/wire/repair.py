@@ -13,6 +13,7 @@ Invariants:
 from __future__ import annotations
 
 import re
+from functools import cache
 
 from imapipe.wire.token import QUOTED, list_end, malformed, unquote
 
@@ -22,8 +23,10 @@ _ESCAPING = rb'"(?:[^"\\\r]++|\\[^\r]|\r(?!\n)|"(?!' + _CLOSED + rb'))*"(?=' + _
 _PLAIN = rb'"(?:[^"\r]++|\r(?!\n)|"(?!' + _CLOSED + rb'))*"(?=' + _CLOSED + rb")"
 
 # A quote that begins no string ends the reading: to look for its end again from the next quote would be quadratic.
-_STRINGS = (re.compile(_ESCAPING + rb'|"'), re.compile(_PLAIN + rb'|"'))
-_STRUCTURES = (re.compile(_ESCAPING + rb'|[()"]'), re.compile(_PLAIN + rb'|[()"]'))
+_STRINGS = (_ESCAPING + rb'|"', _PLAIN + rb'|"')
+_STRUCTURES = (_ESCAPING + rb'|[()"]', _PLAIN + rb'|[()"]')
+# Compiled when first needed: most servers never make it so.
+_compiled = cache(re.compile)
 _SPECIAL = re.compile(rb'["\\]')
 
 _WELL_QUOTED = re.compile(rb'(?:[^"]*+(?<=[ (])' + QUOTED + rb'(?=[ ()]|\Z))*[^"]*+')
@@ -43,7 +46,7 @@ def loose_list_end(text: bytes, offset: int, reading: int) -> int:
     Raises:
         ProtocolError: The list or a string in it does not end.
     """
-    return list_end(text, offset, _STRUCTURES[reading])
+    return list_end(text, offset, _compiled(_STRUCTURES[reading]))
 
 
 def requote(text: bytes, reading: int) -> bytes:
@@ -59,4 +62,4 @@ def requote(text: bytes, reading: int) -> bytes:
         inner = unquote(match[0]) if reading == 0 else match[0][1:-1]
         return b'"' + _SPECIAL.sub(rb"\\\g<0>", inner) + b'"'
 
-    return _STRINGS[reading].sub(write, text)
+    return _compiled(_STRINGS[reading]).sub(write, text)

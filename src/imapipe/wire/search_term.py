@@ -28,7 +28,7 @@ _MAX_SECONDS: Final = 2**32 - 1
 _FORBIDDEN: Final = re.compile("[\r\n\0]")
 _FIELD_NAME: Final = re.compile(r"[!-9;-~]+")
 # RFC 9051 §9 `flag-keyword`: an `atom`.
-_KEYWORD: Final = re.compile(r"""[^\x00-\x20\x7f-\U0010ffff(){%*"\\\]]+""")
+_KEYWORD: Final = re.compile(r"[!#$&'+-\[^-z|}~]+")
 _OBJECT_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,255}")
 
 
