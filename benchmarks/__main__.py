@@ -11,7 +11,7 @@ from typing import Final
 from benchmarks.calibration import calibrate
 from benchmarks.environment import commit, environment
 from benchmarks.goals import verdicts
-from benchmarks.mailboxes import Mailboxes
+from benchmarks.mailboxes import Mailboxes, mail_folder
 from benchmarks.pairs import measure
 from benchmarks.peers import ROOT, Peers
 from benchmarks.publish import RESULTS, publish
@@ -81,12 +81,13 @@ def _chosen(rows: list[Row], names: list[str]) -> list[Row]:
 
 
 def _run(rows: list[Row], options: argparse.Namespace) -> Results:
-    mailboxes = Mailboxes(options.cache)
-    expected = {row.mailbox: mailboxes.prepare(row.mailbox) for row in rows if row.mailbox is not None}
     rounds = options.pairs or (QUICK_PAIRS if options.quick else PAIRS)
     version = commit()
-    with new_server(mailboxes.directory) as server:
-        results = Results(environment=environment(server, configuration_text(server, mailboxes.directory)))
+    mail = mail_folder(options.cache)
+    with new_server(mail) as server:
+        mailboxes = Mailboxes(options.cache, server)
+        expected = {row.mailbox: mailboxes.prepare(row.mailbox) for row in rows if row.mailbox is not None}
+        results = Results(environment=environment(server, configuration_text(server, mail)))
         for name, value in results.environment.items():
             print(f"{name}: {value}")
         for link in dict.fromkeys(row.link for row in rows if row.link is not None):

@@ -2,6 +2,8 @@
 
 Invariant: a mailbox counts as made when its manifest is there, and that is written last. The manifest holds what each
 work must add up to, computed from the messages as they were stored, not from what a server says about them.
+
+Messages are written as a Maildir, which fixes their order and flags, and the server copies them into its own format.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import json
 import os
 import random
 import shutil
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -19,6 +22,7 @@ from typing import Final, Literal
 from benchmarks.mail import VERSION, Sample, make_sample
 from benchmarks.tally import Expected, Tally
 from benchmarks.tiny import write_tiny_mailbox
+from dovecot_server import DovecotServer
 from dovecot_server.configuration import choose_accounts
 from dovecot_server.maildir import Mail, write_mailbox
 
@@ -56,12 +60,14 @@ class Mailbox:
 class Mailboxes:
     """The mailboxes in the cache folder.
 
-    Attributes:
-        directory: Holds a Maildir for each user.
+    Args:
+        cache: The cache folder; the server keeps its mail in `mail_folder(cache)`.
+        server: The server, which must run.
     """
 
-    def __init__(self, cache: Path) -> None:
-        self.directory = cache / "mail"
+    def __init__(self, cache: Path, server: DovecotServer) -> None:
+        self._server = server
+        self._mail = mail_folder(cache)
         self._manifests = cache / "manifests"
 
     def prepare(self, mailbox: Mailbox) -> dict[str, Expected]:
@@ -69,15 +75,23 @@ class Mailboxes:
         manifest = self._manifests / f"{mailbox.user}.json"
         if not manifest.exists():
             print(f"filling {mailbox.user}: {mailbox.count:,} messages", flush=True)
-            maildir = self.directory / mailbox.user
-            shutil.rmtree(maildir, ignore_errors=True)
-            maildir.parent.mkdir(parents=True, exist_ok=True)
-            expected = _fill(maildir, mailbox)
+            shutil.rmtree(self._mail / mailbox.user, ignore_errors=True)
+            with tempfile.TemporaryDirectory(prefix=f"{mailbox.user}-", dir=self._mail.parent) as folder:
+                # The server's account reads it.
+                Path(folder).chmod(0o755)
+                maildir = Path(folder) / "Maildir"
+                expected = _fill(maildir, mailbox)
+                self._server.import_maildir(mailbox.user, maildir)
             self._manifests.mkdir(parents=True, exist_ok=True)
             partial = manifest.with_suffix(".part")
             partial.write_text(json.dumps({work: asdict(value) for work, value in expected.items()}, indent=1))
             partial.replace(manifest)
         return {work: Expected(**value) for work, value in json.loads(manifest.read_text()).items()}
+
+
+def mail_folder(cache: Path) -> Path:
+    """Where the server keeps the mail: below it, a folder for each user."""
+    return cache / "mail"
 
 
 def _owner() -> tuple[int, int] | None:

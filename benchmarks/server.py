@@ -8,10 +8,14 @@ import stat
 from pathlib import Path
 
 from dovecot_server import DovecotServer
+from dovecot_server.configuration import choose_accounts
 
 
 def new_server(mail: Path) -> DovecotServer:
-    """Prepare a server that serves the Maildirs below a folder; it runs while it is entered.
+    """Prepare a server that keeps its mail below a folder; it runs while it is entered.
+
+    In Dovecot's own format, mdbox: to open a file for each message, as it must with Maildir, costs it so much that the
+    clients wait for it, and the best of them all look alike.
 
     Raises:
         FileNotFoundError: Dovecot is not installed.
@@ -19,12 +23,14 @@ def new_server(mail: Path) -> DovecotServer:
     """
     mail.mkdir(parents=True, exist_ok=True)
     if os.geteuid() == 0:
+        accounts = choose_accounts()
+        os.chown(mail, accounts.mail_uid, accounts.mail_gid)
         _check_reachable(mail.resolve())
     # The last word on a setting counts, and this comes last; 2.4 calls the first one by another name.
     if DovecotServer().version < (2, 4):
-        extra = f"mail_location = maildir:{mail.resolve()}/%u"
+        extra = f"mail_location = mdbox:{mail.resolve()}/%u"
     else:
-        extra = f"mail_path = {mail.resolve()}/%{{user}}"
+        extra = f"mail_driver = mdbox\nmail_path = {mail.resolve()}/%{{user}}"
     # A process of it ends at 256 MB otherwise, which is too little to open a million messages.
     return DovecotServer(extra=f"{extra}\ndefault_vsz_limit = 4G")
 

@@ -208,6 +208,32 @@ class DovecotServer:
         folder = root if mailbox.upper() == "INBOX" else root / f".{mailbox.replace('/', '.')}"
         return write_mailbox(folder, mails, uidvalidity=uidvalidity, owner=owner)
 
+    def import_maildir(self, user: str, folder: Path) -> None:
+        """Copy the messages of a Maildir to the end of a user's INBOX, in whatever format this server keeps mail.
+
+        In an INBOX that was empty before they get UIDs from 1, in the order of those they had; none of them is left
+        `\\Recent`. The server must run.
+
+        Raises:
+            RuntimeError: It could not be done; the text holds what was said.
+        """
+        program = self._program.parent.joinpath("../bin/doveadm")
+        command = [str(program), "-c", str(self.directory / "dovecot.conf"), "import", "-u", user]
+        done = subprocess.run(
+            [*command, f"maildir:{folder.resolve()}", "", "all"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            msg = f"the mail in {folder} could not be imported: {done.stderr.strip()}"
+            raise RuntimeError(msg)
+        # Whoever selects the mailbox first takes the flag from them.
+        client = self.login(user)
+        client.select()
+        client.logout()
+
     def _prepare(self) -> None:
         """Make the folders and the certificate."""
         # The processes of other accounts pass through; only the owner may look around.
