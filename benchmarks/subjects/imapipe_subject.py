@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
+import psutil  # noqa: F401 - a run imports it to watch itself
+
 import imapipe
 
 # Public names are imported when they are first used; as with the peers, that belongs before the clock.
