@@ -57,7 +57,11 @@ def _parser() -> argparse.ArgumentParser:
         prog="nox -s bench --", description="Measure imapipe against a Dovecot of its own."
     )
     parser.add_argument("--quick", action="store_true", help="smaller works, fewer peers: three minutes")
-    parser.add_argument("--check", action="store_true", help="compare with the goals; exit status 1 if one is missed")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="compare with the goals; exit status 1 if one is missed that the ceiling meets",
+    )
     parser.add_argument(
         "--only", action="append", default=[], metavar="NAME", help="a row, or a sweep such as rtt; repeat"
     )
@@ -112,8 +116,10 @@ def _run(rows: list[Row], options: argparse.Namespace) -> Results:
 def _judge(results: Results) -> int:
     judged = list(verdicts(results))
     print(f"\n{verdict_table(judged)}")
-    missed = sum(each.met is False for each in judged)
-    print(f"\n{len(judged)} goals, {missed} missed, {sum(each.met is None for each in judged)} not measured")
+    beyond = sum(each.out_of_reach for each in judged)
+    missed = sum(each.met is False for each in judged) - beyond
+    unknown = sum(each.met is None for each in judged)
+    print(f"\n{len(judged)} goals: {missed} missed, {beyond} missed by the ceiling too, {unknown} not measured")
     return 1 if missed else 0
 
 

@@ -12,6 +12,9 @@ TEN_MEGABIT: Final = 1_250_000
 """Bytes per second."""
 
 RATES: Final = (("messages", 1_500), ("commands", 15), ("bytes", 500_000))
+FIRST_JOB: Final = "all that a first job needs"
+"""Names of `imapipe` are imported when they are first used, so `import imapipe` alone says little."""
+
 DEPENDENCIES: Final = "aioimaplib, anyio, aiolimiter, orjson"
 
 
@@ -103,7 +106,7 @@ def _imports() -> Row:
             for label, modules in (
                 ("python", ""),
                 ("import imapipe", "imapipe"),
-                ("all that a first job needs", "imapipe.client"),
+                (FIRST_JOB, "imapipe.client"),
                 ("its dependencies", DEPENDENCIES),
             )
         ),

@@ -66,9 +66,14 @@ def calibration_text(found: Calibration) -> str:
 
 def verdict_table(verdicts: Iterable[Verdict]) -> str:
     """Goals beside what was measured."""
-    words = {True: "met", False: "MISSED", None: "not measured"}
-    rows = [(each.row, each.goal, each.measured, words[each.met]) for each in verdicts]
+    rows = [(each.row, each.goal, each.measured, _word(each)) for each in verdicts]
     return markdown(("row", "goal", "measured: median (lowest … highest)", "verdict"), rows, numbers=False)
+
+
+def _word(verdict: Verdict) -> str:
+    if verdict.out_of_reach:
+        return "MISSED, by the ceiling too"
+    return {True: "met", False: "MISSED", None: "not measured"}[verdict.met]
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: bool = True) -> str:

@@ -13,11 +13,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
-import psutil  # noqa: F401 - a run imports it to watch itself
+# What is imported when it is first used; as with the peers, that belongs before the clock.
+import aiolimiter  # noqa: F401
+import filelock  # noqa: F401
+import psutil  # noqa: F401
+import tenacity  # noqa: F401
 
 import imapipe
-
-# Public names are imported when they are first used; as with the peers, that belongs before the clock.
 import imapipe.client
 import imapipe.middleware.base
 from benchmarks.job import Job

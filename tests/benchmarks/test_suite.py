@@ -1,0 +1,137 @@
+"""The suite on a small mailbox: what was read right has a figure, what was read wrong has none."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from benchmarks.calibration import calibrate
+from benchmarks.mailboxes import Mailbox, Mailboxes, mail_folder
+from benchmarks.pairs import measure
+from benchmarks.peers import ROOT, Peers
+from benchmarks.results import RowResult
+from benchmarks.row import CEILING, IMAPIPE, Entry, Link, Row
+from benchmarks.runner import Runner
+from benchmarks.tally import Expected
+
+from dovecot_server import DovecotServer
+
+MAILBOX = Mailbox("short", 60)
+IMAPLIB = Entry("imaplib", "imaplib_peer", batch=25)
+
+
+@pytest.fixture(scope="module")
+def cache() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:
+        # The account that serves the mail reads it.
+        Path(folder).chmod(0o755)
+        mail_folder(Path(folder)).mkdir()
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def stored(dovecot: DovecotServer, cache: Path) -> dict[str, Expected]:
+    mailboxes = Mailboxes(cache, dovecot)
+    made = mailboxes.prepare(MAILBOX)
+    # The second time it is there.
+    assert mailboxes.prepare(MAILBOX) == made
+    return made
+
+
+def run(
+    server: DovecotServer, cache: Path, expected: Expected, work: str, *entries: Entry, link: Link | None = None
+) -> RowResult:
+    row = Row(name=work, title=work, work=work, mailbox=MAILBOX, entries=(CEILING, *entries), paired=True, link=link)
+    runner = Runner(server, Peers(cache))
+    return measure(row, runner, expected, port=server.port, rounds=1, quick=True, commit="0")
+
+
+@pytest.mark.parametrize("work", ["metadata", "fields", "headers", "bodies", "flags", "search"])
+def test_imapipe_and_the_ceiling_agree_with_what_was_stored(
+    dovecot: DovecotServer, cache: Path, stored: dict[str, Expected], work: str
+) -> None:
+    found = run(dovecot, cache, stored[work], work, IMAPIPE, *(() if work == "fields" else (IMAPLIB,)))
+    assert [entry.problem for entry in found.entries] == [""] * len(found.entries)
+    assert found.messages == stored[work].count
+    assert found.received > 0
+    ours = found.entry("imapipe")
+    assert ours is not None
+    assert (len(ours.wall), len(ours.ratios), ours.rounds) == (1, 1, [0])
+    assert min(ours.peak_rss) >= min(ours.idle_rss) > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"digest": "0" * 16}, "what it read is not what was stored: the digests differ"),
+        ({"count": 61}, "read 60 messages (sum "),
+        ({"total": 1}, "read 60 messages (sum "),
+    ],
+)
+def test_who_reads_something_else_has_no_figures(
+    dovecot: DovecotServer, cache: Path, stored: dict[str, Expected], change: dict[str, object], problem: str
+) -> None:
+    found = run(dovecot, cache, replace(stored["headers"], **change), "headers", IMAPIPE)  # type: ignore[arg-type]
+    assert found.entry("imapipe") is None
+    assert found.entries[1].problem.startswith(problem)
+
+
+def test_a_ceiling_in_batches_receives_all_of_it(
+    dovecot: DovecotServer, cache: Path, stored: dict[str, Expected]
+) -> None:
+    by_batch = replace(CEILING, label="by 7", batch=7, connections=2, options={"depth": "3"})
+    found = run(dovecot, cache, stored["headers"], "headers", by_batch)
+    whole, batches = found.entries
+    assert (whole.problem, batches.problem) == ("", "")
+    # Replies of each command and a second login aside it is the same.
+    assert 0 < batches.notes["received"] - whole.notes["received"] < 4000
+
+
+def test_a_row_goes_through_the_proxy(dovecot: DovecotServer, cache: Path, stored: dict[str, Expected]) -> None:
+    found = run(dovecot, cache, stored["headers"], "headers", IMAPIPE, link=Link(20))
+    for entry in found.entries:
+        # Connect, log in, examine, search, fetch: no less can come of a round trip of 20 ms.
+        assert min(entry.wall) >= 0.1, entry
+
+
+def test_the_proxy_holds_bytes_back() -> None:
+    found = calibrate(Link(10, 4_000_000))
+    assert found.round_trip_ms >= 10
+    assert found.megabytes_per_second < 4.4
+
+
+def test_what_cannot_run_here_says_why(
+    dovecot: DovecotServer, cache: Path, stored: dict[str, Expected], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    found = run(dovecot, cache, stored["headers"], "headers", Entry("mbsync", "mbsync_peer"), Entry("flow", "imapflow"))
+    assert [entry.problem for entry in found.entries[1:]] == [
+        "absent: mbsync is not installed",
+        "absent: Node is not installed",
+    ]
+
+
+def benchmarks(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "benchmarks", *arguments]
+    environment = {"PYTHONPATH": str(ROOT / "tools"), "PATH": ""}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_rows_have_names() -> None:
+    listed = benchmarks("--list")
+    assert listed.returncode == 0
+    names = [line.split()[0] for line in listed.stdout.splitlines()]
+    assert names[:7] == ["metadata", "fields", "headers", "bodies", "large", "flags", "search"]
+    assert {"rtt-0", "rtt-20", "rtt-100", "size-1000", "size-1000000", "connections", "depth", "compress"} <= {*names}
+    some = benchmarks("--list", "--only", "rtt").stdout
+    assert [line.split()[0] for line in some.splitlines()] == ["rtt-0", "rtt-20", "rtt-100"]
+
+
+def test_an_unknown_row_is_refused() -> None:
+    refused = benchmarks("--only", "warp")
+    assert (refused.returncode, refused.stderr) == (2, "no row is called warp; --list names them\n")
