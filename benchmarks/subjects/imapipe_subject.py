@@ -36,6 +36,9 @@ _LAYERS: Final[dict[str, Callable[[Path], imapipe.Middleware]]] = {
     "Checkpoint": lambda folder: imapipe.Checkpoint(folder / "state.json"),
     "Retry": lambda _: imapipe.Retry(attempts=5),
     "RateLimit": lambda _: imapipe.RateLimit(messages_per_second=10_000_000),
+    "AdaptiveRateLimit": lambda _: imapipe.AdaptiveRateLimit(1_000_000),
+    "ByteBudget": lambda _: imapipe.ByteBudget(10**12),
+    "OpenTelemetry": lambda _: imapipe.OpenTelemetry(),
 }
 _Handler = Callable[[imapipe.Message], Awaitable[None]]
 
