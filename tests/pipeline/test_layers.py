@@ -9,7 +9,7 @@ from tests.pipeline.world import OpenWorld, World, check_sums
 
 import imapipe
 from imapipe.middleware.base import Call, Run
-from imapipe.testing import CutAfterBytes, SyntheticMailbox
+from imapipe.testing import CutAfterBytes, Delay, SyntheticMailbox
 
 
 class _Layer(imapipe.Middleware):
@@ -213,3 +213,51 @@ async def _reports_in_order(world: World) -> None:
 async def test_the_last_snapshot_knows_what_was_given_up(open_world: OpenWorld) -> None:
     await _reports_in_order(await open_world(100))
     await _reports_in_order(await open_world(100, faults=[CutAfterBytes(0, command="UID FETCH")]))
+
+
+class _Abandoning(imapipe.Middleware):
+    """Cancels its first call once a handler is at work, and calls again while that handler still is."""
+
+    def __init__(self, begun: asyncio.Event, go_on: asyncio.Event) -> None:
+        self._begun = begun
+        self._go_on = go_on
+        self.result: imapipe.BatchResult | None = None
+
+    async def __call__(self, batch: imapipe.Batch, call_next: Call) -> imapipe.BatchResult:
+        first = asyncio.ensure_future(call_next(batch))
+        await self._begun.wait()
+        first.cancel()
+        await asyncio.wait([first])
+        again = asyncio.ensure_future(call_next(batch))
+        await asyncio.sleep(0)
+        self._go_on.set()
+        try:
+            self.result = await again
+        except imapipe.BatchInterrupted as interrupted:
+            self.result = interrupted.result
+        assert self.result is not None
+        return self.result
+
+
+@pytest.mark.asyncio
+async def test_what_fails_in_an_abandoned_call_is_in_the_result_of_the_next(open_world: OpenWorld) -> None:
+    """Each UID of a batch is in exactly one set of its result, whichever call it was that brought the message."""
+    cut = CutAfterBytes(0, "close", command="UID FETCH", nth=2)
+    world = await open_world(3, faults=[cut, Delay(0.1, command="UID FETCH", nth=2)])
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def handle(message: imapipe.Message) -> None:
+        begun.set()
+        await go_on.wait()
+        raise ValueError(message.uid)
+
+    layer = _Abandoning(begun, go_on)
+    report = await world.job().use(layer).run(handle, concurrency=1)
+    result = layer.result
+    assert result is not None
+    assert sorted(result.failed) == [1]
+    assert result.missing.text() == "2:3"
+    assert not result.done
+    assert not result.vanished
+    check_sums(report)
+    assert (report.failed, report.failures[1].reason) == (3, "ValueError")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -161,6 +162,25 @@ def test_a_long_line_costs_linear_time(chunk: int) -> None:
     frames = [frame for start in range(0, len(line), chunk) for frame in receive(framer, line[start : start + chunk])]
     assert [len(text) for text, _, _ in frames] == [len(line) - 2]
     assert framer.copied_bytes <= 2 * len(line)
+
+
+def test_bare_line_feeds_are_not_looked_at_one_by_one() -> None:
+    """A line of them costs a few searches, not one each: an event loop has other things to do."""
+    line = b"* X " + b"\n" * 500_000 + b"\r\n"
+    framer = Framer()
+    calls = 0
+
+    def count(frame: object, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    sys.setprofile(count)
+    try:
+        frames = list(receive(framer, line))
+    finally:
+        sys.setprofile(None)
+    assert [text for text, _, _ in frames] == [line[:-2]]
+    assert calls < 1000
 
 
 def test_many_short_lines_are_never_moved() -> None:

@@ -46,7 +46,6 @@ class Fetching:
 
     __slots__ = (
         "_batch",
-        "_before",
         "_bytes",
         "_flight",
         "_observe",
@@ -63,8 +62,7 @@ class Fetching:
         self._run = run
         self._batch = batch
         self._observe = observe
-        self._before = run.ledger.outcome_of(batch.uids)
-        self._wanted = self._todo = batch.uids - self._before
+        self._wanted = self._todo = batch.uids - run.ledger.outcome_of(batch.uids)
         self._flight = Flight(run.inbox, run.ledger)
         self._seconds = 0.0
         self._reply_seconds: float | None = None
@@ -113,8 +111,9 @@ class Fetching:
         ledger, uids = self._run.ledger, self._batch.uids
         missing = self.missing
         failed = dict(self._flight.failed)
-        for uid in self._before & ledger.failed:
-            failed[uid] = ledger.failures.get(uid) or Failure(uid, "failed")
+        # Also what failed before this call, or in another one for the same messages meanwhile.
+        for uid in uids & ledger.failed:
+            failed.setdefault(uid, ledger.failures.get(uid) or Failure(uid, "failed"))
         return BatchResult(
             self._batch,
             done=uids & ledger.done,
