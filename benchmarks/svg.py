@@ -20,7 +20,7 @@ _LINES_TOP: Final = 80
 _PLOT_HEIGHT: Final = 300
 _INK, _FAINT, _GRID = "#24292f", "#6e7781", "#d8dee4"
 _STRONG, _PLAIN, _PALE = "#0a6c74", "#9fb4c7", "#c9ced4"
-_LINES: Final = ("#0a6c74", "#8a8d91", "#b35900", "#5b4b9a", "#a0305c", "#4d7c0f", "#1f6feb")
+_LINES: Final = ("#0a6c74", "#8a8d91", "#b35900", "#5b4b9a", "#a0305c", "#4d7c0f", "#1f6feb", "#7a5c2e")
 
 
 @dataclass(frozen=True, slots=True)
