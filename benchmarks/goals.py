@@ -45,8 +45,11 @@ class _Goal:
     rival: tuple[str, float] | None = None
 
     def is_out_of_reach(self, row: RowResult) -> bool:
-        peer = row.entry(self.rival[0]) if self.rival is not None else None
-        return self.rival is not None and peer is not None and peer.ratio_spread.median < self.rival[1]
+        if self.rival is None:
+            return False
+        label, least = self.rival
+        peer = row.entry(label)
+        return peer is not None and peer.ratio_spread.median < least
 
 
 def verdicts(results: Results) -> Iterator[Verdict]:

@@ -16,7 +16,7 @@ from typing import Final
 from benchmarks.tally import Person
 
 VERSION: Final = 2
-"""Changes whenever the same seed would give other bytes: kept mailboxes of another version are made anew."""
+"""Changes whenever the same seed would give other bytes, or the server keeps them in another way."""
 
 _FIRST_DATE: Final = datetime(2021, 1, 4, 6, 0, tzinfo=UTC)
 _GIVEN: Final = (

@@ -9,7 +9,6 @@ Messages are written as a Maildir, which fixes their order and flags, and the se
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import tempfile
@@ -23,7 +22,6 @@ from benchmarks.mail import VERSION, Sample, make_sample
 from benchmarks.tally import Expected, Tally
 from benchmarks.tiny import write_tiny_mailbox
 from dovecot_server import DovecotServer
-from dovecot_server.configuration import choose_accounts
 from dovecot_server.maildir import Mail, write_mailbox
 
 UIDVALIDITY: Final = 1_700_000_000
@@ -80,7 +78,7 @@ class Mailboxes:
                 # The server's account reads it.
                 Path(folder).chmod(0o755)
                 maildir = Path(folder) / "Maildir"
-                expected = _fill(maildir, mailbox)
+                expected = _fill(maildir, mailbox, self._server.mail_owner)
                 self._server.import_maildir(mailbox.user, maildir)
             self._manifests.mkdir(parents=True, exist_ok=True)
             partial = manifest.with_suffix(".part")
@@ -94,16 +92,10 @@ def mail_folder(cache: Path) -> Path:
     return cache / "mail"
 
 
-def _owner() -> tuple[int, int] | None:
-    """The account that serves the mail: another one than ours where we are root."""
-    accounts = choose_accounts()
-    return (accounts.mail_uid, accounts.mail_gid) if os.geteuid() == 0 else None
-
-
-def _fill(maildir: Path, mailbox: Mailbox) -> dict[str, Expected]:
+def _fill(maildir: Path, mailbox: Mailbox, owner: tuple[int, int] | None) -> dict[str, Expected]:
     tallies = _Tallies()
     if mailbox.kind == "tiny":
-        for uid, flags, size in write_tiny_mailbox(maildir, mailbox.count, UIDVALIDITY, _owner()):
+        for uid, flags, size in write_tiny_mailbox(maildir, mailbox.count, UIDVALIDITY, owner):
             tallies.add_flags(uid, flags, size)
         return tallies.results("metadata", "flags", "search")
 
@@ -113,7 +105,7 @@ def _fill(maildir: Path, mailbox: Mailbox) -> dict[str, Expected]:
             tallies.add_content(uid, sample)
             yield Mail(sample.content, sample.flags, sample.internal_date)
 
-    write_mailbox(maildir, mails(), uidvalidity=UIDVALIDITY, owner=_owner())
+    write_mailbox(maildir, mails(), uidvalidity=UIDVALIDITY, owner=owner)
     return tallies.results("metadata", "fields", "headers", "bodies", "flags", "search")
 
 

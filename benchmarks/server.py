@@ -8,7 +8,6 @@ import stat
 from pathlib import Path
 
 from dovecot_server import DovecotServer
-from dovecot_server.configuration import choose_accounts
 
 
 def new_server(mail: Path) -> DovecotServer:
@@ -22,12 +21,12 @@ def new_server(mail: Path) -> DovecotServer:
         PermissionError: The account that serves the mail cannot reach the folder.
     """
     mail.mkdir(parents=True, exist_ok=True)
-    if os.geteuid() == 0:
-        accounts = choose_accounts()
-        os.chown(mail, accounts.mail_uid, accounts.mail_gid)
+    probe = DovecotServer()
+    if probe.mail_owner is not None:
+        os.chown(mail, *probe.mail_owner)
         _check_reachable(mail.resolve())
     # The last word on a setting counts, and this comes last; 2.4 calls the first one by another name.
-    if DovecotServer().version < (2, 4):
+    if probe.version < (2, 4):
         extra = f"mail_location = mdbox:{mail.resolve()}/%u"
     else:
         extra = f"mail_driver = mdbox\nmail_path = {mail.resolve()}/%{{user}}"

@@ -106,7 +106,7 @@ def _imports() -> Row:
             for label, modules in (
                 ("python", ""),
                 ("import imapipe", "imapipe"),
-                (FIRST_JOB, "imapipe.client"),
+                (FIRST_JOB, "imapipe.client, psutil"),
                 ("its dependencies", DEPENDENCIES),
             )
         ),

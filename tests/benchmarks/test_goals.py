@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from benchmarks.goals import Verdict, verdicts
 from benchmarks.results import EntryResult, Results, RowResult
 from benchmarks.table import verdict_table

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from benchmarks.calibration import calibrate
 from benchmarks.mailboxes import Mailbox, Mailboxes, mail_folder
 from benchmarks.pairs import measure
@@ -18,7 +19,6 @@ from benchmarks.results import RowResult
 from benchmarks.row import CEILING, IMAPIPE, Entry, Link, Row
 from benchmarks.runner import Runner
 from benchmarks.tally import Expected
-
 from dovecot_server import DovecotServer
 
 MAILBOX = Mailbox("short", 60)

@@ -68,6 +68,7 @@ class DovecotServer:
         tls_port: Port for TLS from the first byte; 0 until it is started.
         password: The password of every user.
         directory: Everything it writes is below this folder.
+        mail_owner: User and group number of what it keeps as mail; None where that is our own account.
         version: Its version, such as (2, 3, 19).
     """
 
@@ -91,6 +92,7 @@ class DovecotServer:
         self._max_connections_per_user = max_connections_per_user
         self._extra = extra
         self._accounts = choose_accounts()
+        self.mail_owner = (self._accounts.mail_uid, self._accounts.mail_gid) if os.geteuid() == 0 else None
         self._process: subprocess.Popen[bytes] | None = None
         self._user_numbers = itertools.count(1)
         self.host = HOST
@@ -199,14 +201,13 @@ class DovecotServer:
         if "." in mailbox:
             msg = f"a Maildir's levels are separated by dots, so none can be in a name: {mailbox}"
             raise ValueError(msg)
-        owner = (self._accounts.mail_uid, self._accounts.mail_gid) if os.geteuid() == 0 else None
         root = self.directory / "home" / user / "Maildir"
         root.mkdir(parents=True, exist_ok=True)
-        if owner is not None:
-            os.chown(root.parent, *owner)
-            os.chown(root, *owner)
+        if self.mail_owner is not None:
+            os.chown(root.parent, *self.mail_owner)
+            os.chown(root, *self.mail_owner)
         folder = root if mailbox.upper() == "INBOX" else root / f".{mailbox.replace('/', '.')}"
-        return write_mailbox(folder, mails, uidvalidity=uidvalidity, owner=owner)
+        return write_mailbox(folder, mails, uidvalidity=uidvalidity, owner=self.mail_owner)
 
     def import_maildir(self, user: str, folder: Path) -> None:
         """Copy the messages of a Maildir to the end of a user's INBOX, in whatever format this server keeps mail.
@@ -241,8 +242,8 @@ class DovecotServer:
         home = self.directory / "home"
         home.mkdir()
         (self.directory / "state").mkdir()
-        if os.geteuid() == 0:
-            os.chown(home, self._accounts.mail_uid, self._accounts.mail_gid)
+        if self.mail_owner is not None:
+            os.chown(home, *self.mail_owner)
         write_certificate(self.certificate_file, self.directory / "key.pem")
 
     def _launch(self, *, last: bool) -> bool:

@@ -41,7 +41,6 @@ class Fetching:
 
     Attributes:
         was_our_delay: The connection ended after we had not read from it for long.
-        is_unfinished: There is something to ask for, and it was not asked for without an error.
     """
 
     __slots__ = (
@@ -54,7 +53,6 @@ class Fetching:
         "_seconds",
         "_todo",
         "_wanted",
-        "is_unfinished",
         "was_our_delay",
     )
 
@@ -68,7 +66,11 @@ class Fetching:
         self._reply_seconds: float | None = None
         self._bytes = 0
         self.was_our_delay = False
-        self.is_unfinished = bool(self._wanted)
+
+    @property
+    def is_unfinished(self) -> bool:
+        """There is something to ask for, and it was not asked for without an error."""
+        return bool(self._todo)
 
     @property
     def missing(self) -> UidSet:
@@ -104,7 +106,7 @@ class Fetching:
         if error is not None:
             self._todo = self.missing
             raise error
-        self.is_unfinished = False
+        self._todo = _NOTHING
 
     def result(self) -> BatchResult:
         """What became of the batch so far."""

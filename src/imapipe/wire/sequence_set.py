@@ -87,7 +87,7 @@ def _numbers(text: bytes) -> list[int]:
 
 
 def _range(text: bytes, star: int | None) -> tuple[int, int]:
-    """Read one range with `*` in it."""
+    """Read one range end by end: `*` may be in it, or it may be wrong."""
     bounds = [_star(star) if bound == b"*" else _numbers(bound)[0] for bound in text.split(b":", 1)]
     return bounds[0], bounds[-1]
 
