@@ -12,7 +12,7 @@ from typing import Final
 
 import imapipe
 import imapipe.client
-import imapipe.middleware.rate_limit
+import imapipe.limits.rate_limit
 from benchmarks.job import Job
 from benchmarks.meter import Meter
 from benchmarks.tally import Tally

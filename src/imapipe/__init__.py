@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from imapipe.client import Mailbox, Pool, create_pool
     from imapipe.errors import (
         AuthenticationFailed,
-        BatchInterrupted,
         CapabilityMissing,
         CheckpointCorrupt,
         CheckpointError,
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
         ConnectionFailed,
         ConnectionLost,
         ImapipeError,
-        Incomplete,
         InvalidSearch,
         InvalidURL,
         MessageIndexError,
@@ -49,21 +47,21 @@ if TYPE_CHECKING:
         UidValidityChanged,
         WorkerDied,
     )
-    from imapipe.middleware.adaptive_rate_limit import AdaptiveRateLimit
+    from imapipe.limits.adaptive_rate_limit import AdaptiveRateLimit
+    from imapipe.limits.byte_budget import ByteBudget
+    from imapipe.limits.rate_limit import RateLimit
     from imapipe.middleware.base import Middleware
-    from imapipe.middleware.byte_budget import ByteBudget
     from imapipe.middleware.checkpoint import Checkpoint
     from imapipe.middleware.metrics import Metrics
     from imapipe.middleware.open_telemetry import OpenTelemetry
     from imapipe.middleware.progress import Progress, ProgressSnapshot
-    from imapipe.middleware.rate_limit import RateLimit
     from imapipe.middleware.retry import Retry
-    from imapipe.models.batch import Batch, BatchResult, Failure
+    from imapipe.models.batch import Batch, BatchInterrupted, BatchResult, Failure
     from imapipe.models.mailbox import MailboxEntry, MailboxStatus
     from imapipe.models.message import Gmail, Message
-    from imapipe.models.report import RunReport
+    from imapipe.models.report import Incomplete, RunReport
     from imapipe.net.connection import Connection
-    from imapipe.net.pool import PoolStats
+    from imapipe.net.pool.pool import PoolStats
     from imapipe.pipeline.batching import AdaptiveBatch, BatchPolicy, FixedBatch
     from imapipe.pipeline.handlers import in_threads
     from imapipe.pipeline.pipeline import JobPlan, Pipeline
@@ -72,10 +70,10 @@ if TYPE_CHECKING:
     from imapipe.pipeline.search_result import Reduction, SearchResult
     from imapipe.pipeline.search_store import MailboxState, SearchQuestion, SearchStore
     from imapipe.store import CheckpointStore, JsonCheckpointStore
-    from imapipe.wire.body_structure import BodyStructure
-    from imapipe.wire.envelope import Address, Envelope
     from imapipe.wire.fetch_request import Fetch
-    from imapipe.wire.framing import Limits
+    from imapipe.wire.response.body_structure import BodyStructure
+    from imapipe.wire.response.envelope import Address, Envelope
+    from imapipe.wire.response.framing import Limits
     from imapipe.wire.search_key import SearchKey
     from imapipe.wire.uid_set import UidSet
 
@@ -185,7 +183,6 @@ _HOMES = {
     ),
     "imapipe.errors": (
         "AuthenticationFailed",
-        "BatchInterrupted",
         "CapabilityMissing",
         "CheckpointCorrupt",
         "CheckpointError",
@@ -199,7 +196,6 @@ _HOMES = {
         "ConnectionFailed",
         "ConnectionLost",
         "ImapipeError",
-        "Incomplete",
         "InvalidSearch",
         "InvalidURL",
         "MessageIndexError",
@@ -214,17 +210,18 @@ _HOMES = {
         "UidValidityChanged",
         "WorkerDied",
     ),
-    "imapipe.middleware.adaptive_rate_limit": ("AdaptiveRateLimit",),
+    "imapipe.limits.adaptive_rate_limit": ("AdaptiveRateLimit",),
     "imapipe.middleware.base": ("Middleware",),
-    "imapipe.middleware.byte_budget": ("ByteBudget",),
+    "imapipe.limits.byte_budget": ("ByteBudget",),
     "imapipe.middleware.checkpoint": ("Checkpoint",),
     "imapipe.middleware.metrics": ("Metrics",),
     "imapipe.middleware.open_telemetry": ("OpenTelemetry",),
     "imapipe.middleware.progress": ("Progress", "ProgressSnapshot"),
-    "imapipe.middleware.rate_limit": ("RateLimit",),
+    "imapipe.limits.rate_limit": ("RateLimit",),
     "imapipe.middleware.retry": ("Retry",),
     "imapipe.models.batch": (
         "Batch",
+        "BatchInterrupted",
         "BatchResult",
         "Failure",
     ),
@@ -236,9 +233,9 @@ _HOMES = {
         "Gmail",
         "Message",
     ),
-    "imapipe.models.report": ("RunReport",),
+    "imapipe.models.report": ("Incomplete", "RunReport"),
     "imapipe.net.connection": ("Connection",),
-    "imapipe.net.pool": ("PoolStats",),
+    "imapipe.net.pool.pool": ("PoolStats",),
     "imapipe.pipeline.batching": (
         "AdaptiveBatch",
         "BatchPolicy",
@@ -267,13 +264,13 @@ _HOMES = {
         "CheckpointStore",
         "JsonCheckpointStore",
     ),
-    "imapipe.wire.body_structure": ("BodyStructure",),
-    "imapipe.wire.envelope": (
+    "imapipe.wire.response.body_structure": ("BodyStructure",),
+    "imapipe.wire.response.envelope": (
         "Address",
         "Envelope",
     ),
     "imapipe.wire.fetch_request": ("Fetch",),
-    "imapipe.wire.framing": ("Limits",),
+    "imapipe.wire.response.framing": ("Limits",),
     "imapipe.wire.search_key": ("SearchKey",),
     "imapipe.wire.uid_set": ("UidSet",),
 }

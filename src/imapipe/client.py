@@ -9,7 +9,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from imapipe.models.event import EventBus
 from imapipe.models.mailbox import MailboxEntry, MailboxStatus
 from imapipe.net.account import parse_url
 from imapipe.net.authentication import Credentials
@@ -17,13 +16,14 @@ from imapipe.net.bridge import IMAP4
 from imapipe.net.connection import STATUS_ITEMS, Connection
 from imapipe.net.dial import Compress, DialOptions, OpenSocket, dial
 from imapipe.net.options import MAX_HELD_BYTES, MAX_SPOOL_BYTES
-from imapipe.net.pool import ConnectionPool, PoolStats
+from imapipe.net.pool.pool import ConnectionPool, PoolStats
 from imapipe.pipeline.pipeline import Pipeline
 from imapipe.pipeline.search_store import SearchStore
 from imapipe.pipeline.specification import Specification
 from imapipe.pipeline.stream import Runs
+from imapipe.runtime.event_bus import EventBus
 from imapipe.search import ALL
-from imapipe.wire.framing import Limits
+from imapipe.wire.response.framing import Limits
 from imapipe.wire.search_key import SearchKey
 
 ALL_STATUS_ITEMS = (*STATUS_ITEMS, "SIZE", "HIGHESTMODSEQ", "MAILBOXID")

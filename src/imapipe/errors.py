@@ -32,17 +32,13 @@
        ├ CheckpointMismatch
        └ CheckpointLocked
 
+`Incomplete` and `BatchInterrupted` carry values and stand beside them: in `models.report` and `models.batch`.
+
 Every fact is an attribute as well as text, so a program never parses a message. No message holds a
 credential or the content of a mail: excerpts of what a server sent are redacted by whoever makes them.
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from imapipe.models.batch import Batch, BatchResult
-    from imapipe.models.report import RunReport
 
 
 class ImapipeError(Exception):
@@ -206,32 +202,6 @@ class NotFetched(ImapipeError, LookupError):
     def __init__(self, field: str, advice: str = "") -> None:
         self.field = field
         super().__init__(f"{field!r} was not fetched" + (f"; {advice}" if advice else ""))
-
-
-class Incomplete(ImapipeError):
-    """A run ended with messages that failed or are unaccounted for."""
-
-    def __init__(self, report: RunReport) -> None:
-        self.report = report
-        super().__init__(
-            f"{report.failed} of {report.planned} messages failed; see report.failures"
-            if report.failed
-            else "the server showed fewer messages than it says the mailbox holds; see report.unaccounted"
-        )
-
-
-class BatchInterrupted(ImapipeError):
-    """A batch ended before every message of it was delivered; `__cause__` says why.
-
-    Attributes:
-        batch: What was asked for.
-        result: What was reached: the outcomes of the messages that were delivered before.
-    """
-
-    def __init__(self, batch: Batch, result: BatchResult) -> None:
-        self.batch = batch
-        self.result = result
-        super().__init__(f"batch {batch.number} was interrupted with {len(result.missing)} messages not delivered")
 
 
 class WorkerDied(ImapipeError):

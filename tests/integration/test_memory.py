@@ -11,7 +11,7 @@ import imapipe
 from dovecot_server import DovecotServer
 from imapipe import search as q
 from imapipe.net.connection import Connection
-from imapipe.wire.framing import BUFFER_BYTES
+from imapipe.wire.response.framing import BUFFER_BYTES
 
 MIB = 1024 * 1024
 CAP = 2 * MIB

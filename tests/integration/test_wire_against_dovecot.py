@@ -13,13 +13,13 @@ from email.utils import getaddresses
 import pytest
 
 from dovecot_server import DovecotServer
-from imapipe.wire.body_structure import BodyStructure, parse_body_structure
 from imapipe.wire.encoded_word import decode_header
-from imapipe.wire.envelope import parse_envelope
-from imapipe.wire.fetch import parse_body, parse_flags, parse_internal_date, parse_size, scan_fetch
-from imapipe.wire.framing import Framer
-from imapipe.wire.literal import Literal
-from imapipe.wire.response import Esearch, ListItem, MailboxStatus, Search, Status, Tagged, parse_response
+from imapipe.wire.response.body_structure import BodyStructure, parse_body_structure
+from imapipe.wire.response.envelope import parse_envelope
+from imapipe.wire.response.fetch import parse_body, parse_flags, parse_internal_date, parse_size, scan_fetch
+from imapipe.wire.response.framing import Framer
+from imapipe.wire.response.literal import Literal
+from imapipe.wire.response.response import Esearch, ListItem, MailboxStatus, Search, Status, Tagged, parse_response
 from imapipe.wire.uid_set import UidSet
 
 Frame = tuple[bytes, tuple[Literal, ...]]

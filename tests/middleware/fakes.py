@@ -8,10 +8,10 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from imapipe.errors import BatchInterrupted
 from imapipe.middleware.base import Middleware, Settled
-from imapipe.models.batch import NO_UIDS, Batch, BatchResult, Failure
-from imapipe.models.event import Event, EventBus
+from imapipe.models.batch import NO_UIDS, Batch, BatchInterrupted, BatchResult, Failure
+from imapipe.models.event import Event
+from imapipe.runtime.event_bus import EventBus
 from imapipe.wire.uid_set import UidSet
 
 T = TypeVar("T")

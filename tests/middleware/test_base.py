@@ -14,7 +14,7 @@ from imapipe.middleware.base import Call, chain, check_order
 from imapipe.middleware.progress import ProgressSnapshot
 from imapipe.models.batch import Batch, BatchResult
 from imapipe.models.event import Attempt, Wait
-from imapipe.models.resources import Reading, Sampler
+from imapipe.runtime.resources import Reading, Sampler
 
 
 class Marking(Middleware):

@@ -17,13 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.middleware.fakes import FakeRun, done, uids
 
-from imapipe.errors import (
-    CheckpointCorrupt,
-    CheckpointError,
-    CheckpointLocked,
-    CheckpointMismatch,
-    UidValidityChanged,
-)
+from imapipe.errors import CheckpointCorrupt, CheckpointError, CheckpointLocked, CheckpointMismatch, UidValidityChanged
 from imapipe.middleware.checkpoint import Checkpoint
 from imapipe.models.batch import Batch, BatchResult, Failure
 from imapipe.store.checkpoint_state import CheckpointChange, CheckpointState

@@ -7,12 +7,12 @@ import asyncio
 import pytest
 from tests.middleware.fakes import FakeRun, done, interrupted, uids
 
-from imapipe.errors import BatchInterrupted, ConnectionLost
+from imapipe.errors import ConnectionLost
 from imapipe.middleware.metrics import Metrics, MetricsSnapshot
-from imapipe.models.batch import Batch, BatchResult
+from imapipe.models.batch import Batch, BatchInterrupted, BatchResult
+from imapipe.models.distribution import NOTHING_SEEN
 from imapipe.models.event import Attempt, BatchEnd, Reconnect, Refusal, Throttle, Wait
-from imapipe.models.histogram import NOTHING_SEEN
-from imapipe.models.resources import Reading, ResourceUsage, Sampler
+from imapipe.runtime.resources import Reading, ResourceUsage, Sampler
 
 
 def sampler() -> Sampler:

@@ -12,17 +12,9 @@ from hypothesis import strategies as st
 from tenacity import wait_fixed
 from tests.middleware.fakes import FakeRun, done, interrupted, uids
 
-from imapipe.errors import (
-    BatchInterrupted,
-    CommandBad,
-    CommandNo,
-    ConnectionFailed,
-    ConnectionLost,
-    ResponseTooLarge,
-    Throttled,
-)
+from imapipe.errors import CommandBad, CommandNo, ConnectionFailed, ConnectionLost, ResponseTooLarge, Throttled
 from imapipe.middleware.retry import Retry
-from imapipe.models.batch import Batch, BatchResult, Failure
+from imapipe.models.batch import Batch, BatchInterrupted, BatchResult, Failure
 from imapipe.models.event import Attempt
 from imapipe.wire.uid_set import UidSet
 

@@ -7,7 +7,6 @@ from tests.middleware.fakes import uids
 
 from imapipe.errors import (
     AuthenticationFailed,
-    BatchInterrupted,
     CapabilityMissing,
     CheckpointError,
     CommandBad,
@@ -25,7 +24,7 @@ from imapipe.errors import (
     UidValidityChanged,
 )
 from imapipe.middleware.transient import Verdict, is_transient, reason
-from imapipe.models.batch import Batch, BatchResult
+from imapipe.models.batch import Batch, BatchInterrupted, BatchResult
 
 FETCH = "UID FETCH"
 BATCH = Batch(1, uids("1"))

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from imapipe.models.batch import Failure
-from imapipe.models.histogram import Distribution
+from imapipe.models.distribution import Distribution
 from imapipe.models.report import MAX_FAILURE_DETAILS, RunReport
 from imapipe.wire.uid_set import UidSet
 

@@ -12,13 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imapipe.errors import (
-    CommandTimeout,
-    ConnectionLost,
-    ProtocolError,
-    ResponseTooLarge,
-    ServerBye,
-)
+from imapipe.errors import CommandTimeout, ConnectionLost, ProtocolError, ResponseTooLarge, ServerBye
 from imapipe.models.message import Message, MessageContext
 from imapipe.net.command import Command, Company, FetchCommand
 from imapipe.net.dataplane import Dataplane
@@ -26,7 +20,7 @@ from imapipe.net.options import PlaneOptions
 from imapipe.net.session import Session
 from imapipe.net.upgrade import start_tls
 from imapipe.wire.fetch_request import Fetch, compile_shape
-from imapipe.wire.framing import DIRECT_BYTES, Limits
+from imapipe.wire.response.framing import DIRECT_BYTES, Limits
 from imapipe.wire.uid_set import UidSet
 from scripted_server import FakeTransport
 

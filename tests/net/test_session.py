@@ -6,7 +6,7 @@ import pytest
 
 from imapipe.net.command import Command
 from imapipe.net.session import Session
-from imapipe.wire.response import Tagged, parse_response
+from imapipe.wire.response.response import Tagged, parse_response
 
 # A command makes a future, which wants a running loop.
 pytestmark = pytest.mark.asyncio

@@ -6,7 +6,7 @@ import pytest
 
 from imapipe.errors import CommandBad, CommandError, CommandNo, ConnectionLost, ServerBye, Throttled
 from imapipe.net.signals import as_error_of, code_words, is_refusal, is_throttle_text, to_error
-from imapipe.wire.response import Tagged, parse_response
+from imapipe.wire.response.response import Tagged, parse_response
 
 
 def error(line: bytes) -> CommandError:

@@ -19,8 +19,8 @@ from imapipe.net.connection import Connection
 from imapipe.net.dial import DialOptions, dial
 from imapipe.net.session import Session
 from imapipe.wire.fetch_request import Fetch
-from imapipe.wire.framing import Framer
-from imapipe.wire.literal import literal_bytes
+from imapipe.wire.response.framing import Framer
+from imapipe.wire.response.literal import literal_bytes
 from imapipe.wire.uid_set import UidSet
 from scripted_server import Feeding, ScriptedServer, read_script
 

@@ -11,7 +11,7 @@ import pytest
 
 from imapipe.pipeline.batching import FixedBatch
 from imapipe.pipeline.plan import Plan
-from imapipe.wire.response import Search, parse_response
+from imapipe.wire.response.response import Search, parse_response
 
 # In a process of its own: what other tests needed would hide what this one does.
 _MEASURE = """
@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from imapipe.pipeline.batching import FixedBatch
 from imapipe.pipeline.plan import Plan
-from imapipe.wire.response import parse_response
+from imapipe.wire.response.response import parse_response
 
 def peak():
     # Not getrusage: its peak is inherited from the parent.

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import imapipe
 from imapipe import search as q
-from imapipe.net import connection_limit
+from imapipe.net.pool import connection_limit
 from imapipe.pipeline import access, lane
 from imapipe.testing import (
     Bye,

@@ -10,7 +10,7 @@ import pytest
 from tests.pipeline.world import OpenWorld, World, check_sums
 
 import imapipe
-from imapipe.net.pool import holder
+from imapipe.net.pool.pool import holder
 from imapipe.testing import CutAfterBytes, OmitUids, SyntheticMailbox
 
 

@@ -13,7 +13,7 @@ from imapipe import FixedBatch, Retry
 from imapipe import search as q
 from imapipe.models import message as message_module
 from imapipe.testing import PoisonUids, Server, Stall, SyntheticMailbox, make_messages
-from imapipe.wire.envelope import Envelope, parse_envelope
+from imapipe.wire.response.envelope import Envelope, parse_envelope
 
 
 def _planes(pool: imapipe.Pool) -> list[imapipe.Connection]:

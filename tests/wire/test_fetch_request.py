@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imapipe.wire.fetch import scan_fetch
 from imapipe.wire.fetch_request import Fetch, Shape, compile_shape
+from imapipe.wire.response.fetch import scan_fetch
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from imapipe.wire.body_structure import parse_body_structure
-from imapipe.wire.envelope import parse_envelope
-from imapipe.wire.fetch import (
+from imapipe.wire.response.body_structure import parse_body_structure
+from imapipe.wire.response.envelope import parse_envelope
+from imapipe.wire.response.fetch import (
     FetchScan,
     parse_body,
     parse_flags,
@@ -19,9 +19,9 @@ from imapipe.wire.fetch import (
     parse_size,
     scan_fetch,
 )
-from imapipe.wire.framing import Framer
-from imapipe.wire.literal import Literal
-from imapipe.wire.response import (
+from imapipe.wire.response.framing import Framer
+from imapipe.wire.response.literal import Literal
+from imapipe.wire.response.response import (
     Code,
     Continuation,
     Esearch,

@@ -24,7 +24,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from imapipe.models.batch import Batch, BatchResult, Failure
-from imapipe.models.event import EventBus
+from imapipe.runtime.event_bus import EventBus
 from imapipe.wire.uid_set import UidSet
 
 Call = Callable[[Batch], Awaitable[BatchResult]]

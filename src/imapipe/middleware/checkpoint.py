@@ -30,7 +30,7 @@ from imapipe.errors import CheckpointError, CheckpointMismatch, UidValidityChang
 from imapipe.middleware.account_notes import AccountNotes
 from imapipe.middleware.base import Call, Middleware, Run
 from imapipe.models.batch import Batch, BatchResult, Failure
-from imapipe.models.ticker import Ticker
+from imapipe.runtime.ticker import Ticker
 from imapipe.store.base import CheckpointStore
 from imapipe.store.checkpoint_state import CheckpointChange, CheckpointState
 from imapipe.store.json_store import JsonCheckpointStore

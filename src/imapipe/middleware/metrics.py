@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from imapipe.errors import BatchInterrupted
 from imapipe.middleware.base import Call, Middleware, Run
-from imapipe.models.batch import Batch, BatchResult
+from imapipe.models.batch import Batch, BatchInterrupted, BatchResult
+from imapipe.models.distribution import Distribution
 from imapipe.models.event import Attempt, Event, Reconnect, Throttle, Wait
-from imapipe.models.histogram import Distribution, Histogram
-from imapipe.models.resources import ResourceUsage, Sampler
+from imapipe.runtime.histogram import Histogram
+from imapipe.runtime.resources import ResourceUsage, Sampler
 
 
 @dataclass(frozen=True, slots=True)

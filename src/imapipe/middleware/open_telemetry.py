@@ -11,11 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from imapipe.errors import BatchInterrupted
 from imapipe.middleware.base import Call, Middleware, Run
 from imapipe.middleware.served import Served
 from imapipe.middleware.transient import reason
-from imapipe.models.batch import Batch, BatchResult, Failure
+from imapipe.models.batch import Batch, BatchInterrupted, BatchResult, Failure
 from imapipe.models.event import Attempt, Event, Reconnect, Refusal, Throttle, Wait
 from imapipe.wire.uid_set import UidSet
 

@@ -20,7 +20,7 @@ from typing import Final
 from imapipe.middleware.base import Call, Middleware, Run
 from imapipe.models.batch import Batch, BatchResult
 from imapipe.models.event import Event, Wait
-from imapipe.models.ticker import Ticker
+from imapipe.runtime.ticker import Ticker
 
 _log = logging.getLogger(__name__)
 

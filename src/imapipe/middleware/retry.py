@@ -18,10 +18,9 @@ import random as random_module
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
-from imapipe.errors import BatchInterrupted
 from imapipe.middleware.base import Call, Middleware, Run
 from imapipe.middleware.transient import Verdict, is_transient, reason
-from imapipe.models.batch import Batch, BatchResult, Failure
+from imapipe.models.batch import Batch, BatchInterrupted, BatchResult, Failure
 from imapipe.models.event import Attempt
 from imapipe.wire.uid_set import UidSet
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from imapipe.errors import ImapipeError
 from imapipe.wire.uid_set import UidSet
 
 NO_UIDS = UidSet()
@@ -104,3 +105,17 @@ class BatchResult:
             bytes_received=self.bytes_received + other.bytes_received,
             reply_seconds=max((s for s in (self.reply_seconds, other.reply_seconds) if s is not None), default=None),
         )
+
+
+class BatchInterrupted(ImapipeError):
+    """A batch ended before every message of it was delivered; `__cause__` says why.
+
+    Attributes:
+        batch: What was asked for.
+        result: What was reached: the outcomes of the messages that were delivered before.
+    """
+
+    def __init__(self, batch: Batch, result: BatchResult) -> None:
+        self.batch = batch
+        self.result = result
+        super().__init__(f"batch {batch.number} was interrupted with {len(result.missing)} messages not delivered")

@@ -1,13 +1,11 @@
 """Events: what happens outside the messages themselves, for whoever wants to react or to show it.
 
 The pool emits what servers say of connections (`Throttle`, `Refusal`, `Reconnect`), the pipeline and the
-middleware what they do (`BatchEnd`, `Attempt`, `Wait`). An `EventBus` calls its listeners at once, in the
-order in which they came; a listener must be quick and must not raise.
+middleware what they do (`BatchEnd`, `Attempt`, `Wait`). `runtime.event_bus` carries them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from imapipe.models.batch import BatchResult
@@ -64,28 +62,3 @@ class BatchEnd:
 
 
 Event = Throttle | Refusal | Reconnect | Attempt | Wait | BatchEnd
-Listener = Callable[[Event], None]
-
-
-class EventBus:
-    """Calls every listener for every event, synchronously."""
-
-    __slots__ = ("_listeners",)
-
-    def __init__(self) -> None:
-        self._listeners: list[Listener] = []
-
-    def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """Add a listener; the function returned removes it again."""
-        self._listeners.append(listener)
-
-        def unsubscribe() -> None:
-            if listener in self._listeners:
-                self._listeners.remove(listener)
-
-        return unsubscribe
-
-    def emit(self, event: Event) -> None:
-        """Tell all listeners."""
-        for listener in tuple(self._listeners):
-            listener(event)

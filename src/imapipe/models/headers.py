@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from email.utils import parseaddr
 
 from imapipe.wire.encoded_word import decode_header
-from imapipe.wire.envelope import Address
+from imapipe.wire.response.envelope import Address
 
 # A field begins where a line does and goes on over lines that begin with white space; a CR alone is no line end.
 _FIELD = re.compile(rb"^([!-9;-~]++)[ \t]*+:([^\r\n]*+(?:(?:\r?\n[ \t]|\r(?!\n))[^\r\n]*+)*+)", re.MULTILINE)

@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from imapipe.errors import NotFetched, ProtocolError
 from imapipe.models.fetched import Fetched, FoundItem, MessageContext
 from imapipe.models.headers import Headers
-from imapipe.wire.body_structure import BodyStructure, parse_body_structure
 from imapipe.wire.date import parse_internal_date, parse_message_date
-from imapipe.wire.envelope import Address, Envelope, parse_envelope
-from imapipe.wire.fetch import (
+from imapipe.wire.response.body_structure import BodyStructure, parse_body_structure
+from imapipe.wire.response.envelope import Address, Envelope, parse_envelope
+from imapipe.wire.response.fetch import (
     flags_of,
     parse_email_id,
     parse_gmail_labels,
@@ -35,7 +35,7 @@ from imapipe.wire.fetch import (
     parse_savedate,
     parse_size,
 )
-from imapipe.wire.literal import Literal, literal_bytes
+from imapipe.wire.response.literal import Literal, literal_bytes
 
 if TYPE_CHECKING:
     from email.message import EmailMessage

@@ -18,8 +18,9 @@ from typing import Final
 
 import orjson
 
+from imapipe.errors import ImapipeError
 from imapipe.models.batch import NO_UIDS, Failure
-from imapipe.models.histogram import NOTHING_SEEN, Distribution
+from imapipe.models.distribution import NOTHING_SEEN, Distribution
 from imapipe.wire.uid_set import UidSet
 
 MAX_FAILURE_DETAILS: Final = 10_000
@@ -193,3 +194,15 @@ def _spread(seen: Distribution, form: str) -> str:
         return "none"
     values = {"mean": seen.mean, "min": seen.minimum, "max": seen.maximum, "p50": seen.p50, "p95": seen.p95}
     return ", ".join(f"{name} {value:{form}}" for name, value in values.items())
+
+
+class Incomplete(ImapipeError):
+    """A run ended with messages that failed or are unaccounted for."""
+
+    def __init__(self, report: RunReport) -> None:
+        self.report = report
+        super().__init__(
+            f"{report.failed} of {report.planned} messages failed; see report.failures"
+            if report.failed
+            else "the server showed fewer messages than it says the mailbox holds; see report.unaccounted"
+        )

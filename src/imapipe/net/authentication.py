@@ -17,7 +17,7 @@ from imapipe.errors import AuthenticationFailed, CapabilityMissing
 from imapipe.net.command import Command
 from imapipe.net.signals import is_refusal, to_error
 from imapipe.wire.mailbox_name import quote
-from imapipe.wire.response import Tagged
+from imapipe.wire.response.response import Tagged
 
 Token = Callable[[], Awaitable[str]]
 Runner = Callable[[Command], Awaitable[Tagged]]

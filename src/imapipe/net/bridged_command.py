@@ -16,9 +16,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from imapipe.net.command import Command
-from imapipe.wire.literal import Literal, literal_bytes
 from imapipe.wire.mailbox_name import decode_mailbox_name, encode_mailbox_name, quote
-from imapipe.wire.response import Tagged
+from imapipe.wire.response.literal import Literal, literal_bytes
+from imapipe.wire.response.response import Tagged
 
 # RFC 2177 wants IDLE renewed every 29 minutes; until then the server need not say a word.
 IDLE_QUIET_SECONDS = 3600.0

@@ -14,8 +14,8 @@ from imapipe.net.dataplane import Dataplane
 from imapipe.net.session import SelectedMailbox, Session
 from imapipe.net.signals import to_error
 from imapipe.wire.mailbox_name import decode_mailbox_name, encode_mailbox_name, quote
-from imapipe.wire.response import Id, ListItem, Namespace, Response, Tagged, parse_response
-from imapipe.wire.response import MailboxStatus as StatusResponse
+from imapipe.wire.response.response import Id, ListItem, Namespace, Response, Tagged, parse_response
+from imapipe.wire.response.response import MailboxStatus as StatusResponse
 
 STATUS_ITEMS = ("MESSAGES", "UIDNEXT", "UIDVALIDITY", "UNSEEN")
 

@@ -32,9 +32,9 @@ from imapipe.net.outbox import Outbox
 from imapipe.net.signals import as_error_of, code_words
 from imapipe.net.spool import SpoolFile
 from imapipe.net.watchdog import Watchdog
-from imapipe.wire.framing import Frame, Framer
-from imapipe.wire.literal import Literal
-from imapipe.wire.response import Status, Tagged, parse_response
+from imapipe.wire.response.framing import Frame, Framer
+from imapipe.wire.response.literal import Literal
+from imapipe.wire.response.response import Status, Tagged, parse_response
 
 # How long a server that said BYE may take to answer what is in flight, and to close.
 BYE_SECONDS = 5.0

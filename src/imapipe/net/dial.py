@@ -31,8 +31,8 @@ from imapipe.net.options import MAX_HELD_BYTES, MAX_SPOOL_BYTES, SPOOL_ABOVE, Pl
 from imapipe.net.session import Session
 from imapipe.net.signals import is_refusal, refusal_in, status_error, to_error
 from imapipe.net.upgrade import start_tls
-from imapipe.wire.framing import Limits
-from imapipe.wire.response import parse_greeting
+from imapipe.wire.response.framing import Limits
+from imapipe.wire.response.response import parse_greeting
 
 Compress = Choice["auto", True, False]
 OpenSocket: TypeAlias = Callable[[str, int], Awaitable[socket.socket]]

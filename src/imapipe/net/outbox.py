@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 from imapipe.net.command import Command, Company
 from imapipe.net.compression import Deflate
-from imapipe.wire.response import Continuation, parse_response
+from imapipe.wire.response.response import Continuation, parse_response
 
 WRITE_BYTES = 64 * 1024
 

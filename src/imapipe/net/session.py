@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 
 from imapipe.errors import ProtocolError
 from imapipe.net.command import Command
-from imapipe.wire.literal import Literal
-from imapipe.wire.response import (
+from imapipe.wire.response.literal import Literal
+from imapipe.wire.response.response import (
     Capability,
     Code,
     Enabled,

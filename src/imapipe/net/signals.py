@@ -8,16 +8,8 @@ from __future__ import annotations
 
 import re
 
-from imapipe.errors import (
-    CommandBad,
-    CommandError,
-    CommandNo,
-    ConnectionLost,
-    ImapipeError,
-    ServerBye,
-    Throttled,
-)
-from imapipe.wire.response import Code, Tagged
+from imapipe.errors import CommandBad, CommandError, CommandNo, ConnectionLost, ImapipeError, ServerBye, Throttled
+from imapipe.wire.response.response import Code, Tagged
 
 # Exchange Online: "Request is throttled. Suggested Backoff Time: 299961 milliseconds".
 LONGEST_BACKOFF_SECONDS = 3600.0

@@ -55,7 +55,7 @@ class _Store:
 
 
 class SpooledFile:
-    """A finished literal on disk (`wire.literal.SpooledLiteral`)."""
+    """A finished literal on disk (`wire.response.literal.SpooledLiteral`)."""
 
     __slots__ = ("_store",)
 
@@ -120,7 +120,7 @@ class _Reader(io.RawIOBase):
 
 
 class SpoolFile:
-    """A literal on its way to disk (`wire.framing.SpoolWriter`).
+    """A literal on its way to disk (`wire.response.framing.SpoolWriter`).
 
     Args:
         size: How many bytes are to come.

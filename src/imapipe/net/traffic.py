@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from imapipe.models.event import EventBus, Throttle
+from imapipe.models.event import Throttle
 from imapipe.net.dataplane import Dataplane
 from imapipe.net.signals import backoff_seconds, is_throttle_text
-from imapipe.wire.response import Code
+from imapipe.runtime.event_bus import EventBus
+from imapipe.wire.response.response import Code
 
 # A link is slow when so many bytes took longer than this many bytes a second would: then inflating costs less
 # time than it saves.

@@ -12,7 +12,7 @@ from imapipe.errors import ConnectionLost, ProtocolError
 from imapipe.net.command import Command
 from imapipe.net.dataplane import Dataplane
 from imapipe.net.signals import as_error_of
-from imapipe.wire.response import Tagged
+from imapipe.wire.response.response import Tagged
 
 
 async def start_tls(plane: Dataplane, context: ssl.SSLContext, server_hostname: str) -> Tagged:

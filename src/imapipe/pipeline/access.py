@@ -16,12 +16,13 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from imapipe.errors import CommandNo, CommandTimeout, ConnectionLost, ServerBye, Throttled, UidValidityChanged
-from imapipe.models.event import EventBus, Wait
+from imapipe.models.event import Wait
 from imapipe.net.connection import Connection
-from imapipe.net.pool import ConnectionPool
+from imapipe.net.pool.pool import ConnectionPool
 from imapipe.net.session import SelectedMailbox
 from imapipe.pipeline.books import Books
 from imapipe.pipeline.specification import Specification
+from imapipe.runtime.event_bus import EventBus
 
 # How often the search is begun where connections end, or the server asks for less.
 LOOK_ATTEMPTS = 5

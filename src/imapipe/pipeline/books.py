@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from imapipe.models.batch import BatchResult
 from imapipe.models.event import Attempt, Event, Reconnect, Throttle, Wait
-from imapipe.models.histogram import Histogram
 from imapipe.models.report import RunReport
-from imapipe.models.resources import Sampler
 from imapipe.pipeline.memory import memory_of
+from imapipe.runtime.histogram import Histogram
+from imapipe.runtime.resources import Sampler
 
 if TYPE_CHECKING:
     from imapipe.net.command import FetchCommand

@@ -22,7 +22,7 @@ from imapipe.net.connection import Connection
 from imapipe.net.signals import to_error
 from imapipe.pipeline.flight import Flight, Gathering
 from imapipe.pipeline.lookup import still_there
-from imapipe.wire.response import Tagged
+from imapipe.wire.response.response import Tagged
 from imapipe.wire.uid_set import UidSet
 
 if TYPE_CHECKING:

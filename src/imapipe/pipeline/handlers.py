@@ -22,7 +22,7 @@ import anyio.to_thread
 
 from imapipe.models.batch import Failure
 from imapipe.models.message import Message
-from imapipe.net.pool import holder
+from imapipe.net.pool.pool import holder
 from imapipe.pipeline.flight import Flight
 from imapipe.pipeline.run import Run
 

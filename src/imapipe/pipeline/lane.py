@@ -20,8 +20,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from imapipe.errors import BatchInterrupted, ImapipeError
-from imapipe.models.batch import Batch, BatchResult
+from imapipe.errors import ImapipeError
+from imapipe.models.batch import Batch, BatchInterrupted, BatchResult
 from imapipe.models.event import Reconnect
 from imapipe.net.command import FetchCommand
 from imapipe.net.connection import Connection

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from imapipe.middleware.base import Middleware, check_order
 from imapipe.models.argument import check_whole
 from imapipe.models.report import RunReport
-from imapipe.net.pool import ConnectionPool
+from imapipe.net.pool.pool import ConnectionPool
 from imapipe.pipeline.batching import BatchPolicy, FixedBatch
 from imapipe.pipeline.handlers import Crew, Handler, check_handler
 from imapipe.pipeline.memory import memory_of

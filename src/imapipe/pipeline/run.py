@@ -27,7 +27,6 @@ import anyio.to_thread
 
 from imapipe.errors import (
     AuthenticationFailed,
-    BatchInterrupted,
     CapabilityMissing,
     CheckpointError,
     PoolClosed,
@@ -35,11 +34,11 @@ from imapipe.errors import (
     UidValidityChanged,
 )
 from imapipe.middleware.base import Middleware, chain
-from imapipe.models.batch import Batch, BatchResult, Failure
-from imapipe.models.event import BatchEnd, EventBus
+from imapipe.models.batch import Batch, BatchInterrupted, BatchResult, Failure
+from imapipe.models.event import BatchEnd
 from imapipe.models.report import RunReport
 from imapipe.net.connection import MAX_COMMAND_BYTES, Connection
-from imapipe.net.pool import ConnectionPool
+from imapipe.net.pool.pool import ConnectionPool
 from imapipe.pipeline.access import MailboxAccess
 from imapipe.pipeline.batching import Sizer
 from imapipe.pipeline.books import Books
@@ -52,6 +51,7 @@ from imapipe.pipeline.patience import Patience
 from imapipe.pipeline.plan import Plan
 from imapipe.pipeline.sizes import fetch_sizes
 from imapipe.pipeline.specification import Specification
+from imapipe.runtime.event_bus import EventBus
 from imapipe.wire.search_key import SearchKey
 from imapipe.wire.uid_set import UidSet
 
@@ -151,7 +151,7 @@ class Run:
 
     @property
     def leases_held(self) -> int:
-        """See `net.pool.Holder`."""
+        """See `net.pool.pool.Holder`."""
         return self.access.leases_held
 
     @property

@@ -20,10 +20,10 @@ from types import TracebackType
 from typing import Literal as Choice
 from typing import Self
 
-from imapipe.errors import Incomplete, PoolClosed
+from imapipe.errors import PoolClosed
 from imapipe.models.message import Message
-from imapipe.models.report import RunReport
-from imapipe.net.pool import Holder, holder
+from imapipe.models.report import Incomplete, RunReport
+from imapipe.net.pool.pool import Holder, holder
 from imapipe.pipeline.flight import Flight
 from imapipe.pipeline.run import Run
 

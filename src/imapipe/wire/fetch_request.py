@@ -3,7 +3,7 @@ r"""What a FETCH asks for, and the shape of the answers to it (RFC 9051 §6.4.5,
 `Fetch` is the request: an ordered set of items, UID always first. `Shape` recognises, with one regular
 expression, an answer that holds exactly these items in one order: it gives the UID and the place of every item
 without scanning the rest. Servers keep to an order, so the shape of the first answer fits those that follow;
-an answer that does not fit is scanned item by item instead (`wire.fetch.scan_fetch`), with the same result.
+an answer that does not fit is scanned item by item instead (`wire.response.fetch.scan_fetch`), with the same result.
 
 Invariant: a shape never matches an answer that lacks an item or holds another one. Items before the last are
 matched whole; the last one may be open-ended (ENVELOPE, BODYSTRUCTURE), because framing has made sure that the

@@ -1,0 +1,1 @@
+"""Limits as middleware: rates, fixed and found, and budgets of bytes."""

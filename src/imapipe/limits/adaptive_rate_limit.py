@@ -1,0 +1,221 @@
+"""Adaptive rate limit: finds the rate that a server bears, and keeps near it (the law is in `adaptive_rate`).
+
+Signals and what they do:
+
+- A batch was refused as too much (`Throttled`), or the server said so by itself (`Throttle`: in a BYE, or with an OK
+  as Gmail does): the rate falls, and where the server names a time, nothing is sent on any connection until then.
+- A login was refused for too many connections (`Refusal`), the server said NO or BYE to a batch, or nothing at all:
+  the rate falls a little.
+- Answers that begin later than `target_seconds`: the rate falls a little, again and again; while they are early it
+  may rise.
+
+Invariants:
+
+- Batches are let through in the order in which they came, one after the other, at the rate: after a batch the next one
+  waits until the amount of the first is worth it. Up to 50 ms of lateness is made up for, so that timers cost nothing.
+  (A bucket of aiolimiter has one rate for all its life.)
+- All batches of an account that go through one instance share one rate, whatever run or connection they are of.
+- An instance keeps what it learned for the next run on the account in the same event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import Final, Literal
+from weakref import WeakKeyDictionary
+
+from imapipe.errors import CommandNo, CommandTimeout, ServerBye, Throttled
+from imapipe.limits.adaptive_rate import AdaptiveRate, Bounds, Passage
+from imapipe.middleware.base import Call, Middleware, Run
+from imapipe.middleware.served import Served
+from imapipe.models.batch import Batch, BatchInterrupted, BatchResult
+from imapipe.models.event import Event, Refusal, Throttle, Wait
+
+_LATENESS_SECONDS: Final = 0.05
+# Below this a wait is the scheduling of the loop, not a limit.
+_SHORTEST_WAIT_SECONDS: Final = 0.001
+_START: Final = {"commands": 5.0, "messages": 500.0}
+_MINIMUM_SHARE: Final = 0.02
+
+Unit = Literal["commands", "messages"]
+
+
+class AdaptiveRateLimit(Middleware):
+    """Holds batches back as far as the server asks for it, and not more.
+
+    Args:
+        start_per_second: The rate to begin with; 5 commands or 500 messages unless said.
+        minimum_per_second: The lowest rate; a fiftieth of the start unless said.
+        maximum_per_second: The highest rate; none unless said.
+        unit: What is counted: "commands" (FETCH commands) or "messages" (messages asked for). For both, use two.
+        target_seconds: How soon an answer should begin: below it the rate may rise, above it falls. None looks at
+            refusals only.
+
+    An instance may be used by several runs, at the same time or one after the other; those on one account share its
+    rate.
+    """
+
+    def __init__(
+        self,
+        start_per_second: float | None = None,
+        *,
+        minimum_per_second: float | None = None,
+        maximum_per_second: float | None = None,
+        unit: Unit = "commands",
+        target_seconds: float | None = 1.0,
+    ) -> None:
+        if unit not in _START:
+            raise ValueError(f'unit is "commands" or "messages", not {unit!r}')
+        start = _START[unit] if start_per_second is None else start_per_second
+        minimum = _MINIMUM_SHARE * start if minimum_per_second is None else minimum_per_second
+        maximum = math.inf if maximum_per_second is None else maximum_per_second
+        if not (0 < minimum <= start <= maximum and start < math.inf):
+            raise ValueError("0 < minimum_per_second <= start_per_second <= maximum_per_second is needed")
+        if target_seconds is not None and not target_seconds > 0:
+            raise ValueError("target_seconds must be above 0")
+        self.unit: Unit = unit
+        self._bounds = Bounds(start, minimum, maximum, target_seconds)
+        self._gates: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Gate]] = WeakKeyDictionary()
+        self._served: Served[_Service] = Served()
+        self._latest: _Gate | None = None
+
+    @property
+    def rate_per_second(self) -> float:
+        """The rate now, on the account of the run that began last."""
+        return self._bounds.start if self._latest is None else self._latest.rate.per_second
+
+    @property
+    def ceiling_per_second(self) -> float | None:
+        """What the server was seen to bear, there; None while it never asked for less."""
+        return None if self._latest is None else self._latest.rate.ceiling
+
+    async def start(self, run: Run) -> None:
+        """Listen to what the server says, from now on."""
+        gate = self._gate(run.account)
+        self._latest = gate
+        self._served.begin(run, _Service(run, gate))
+
+    async def stop(self) -> None:
+        """Listen no more; what was learned is kept."""
+        service = self._served.end()
+        if service is not None:
+            service.end()
+
+    async def __call__(self, batch: Batch, call_next: Call) -> BatchResult:
+        """Let a batch through when its turn has come, and learn from what becomes of it."""
+        service = self._served.kept
+        gate = service.gate if service is not None else self._gate("")
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        passage = await gate.enter(len(batch) if self.unit == "messages" else 1)
+        waited = loop.time() - began
+        if waited >= _SHORTEST_WAIT_SECONDS and service is not None:
+            service.run.events.emit(Wait(type(self).__name__, waited))
+        try:
+            result = await call_next(batch)
+        except BatchInterrupted as interrupted:
+            gate.interrupted(passage, interrupted.__cause__)
+            raise
+        gate.served(passage, result)
+        return result
+
+    def _gate(self, account: str) -> _Gate:
+        loop = asyncio.get_running_loop()
+        gates = self._gates.setdefault(loop, {})
+        if account not in gates:
+            gates[account] = _Gate(AdaptiveRate(self._bounds, loop.time()), loop)
+        return gates[account]
+
+
+class _Service:
+    """What is kept for one run: it, the gate of its account, and the ear on its events."""
+
+    __slots__ = ("_unsubscribe", "gate", "run")
+
+    def __init__(self, run: Run, gate: _Gate) -> None:
+        self.run = run
+        self.gate = gate
+        self._unsubscribe = run.events.subscribe(gate.hear)
+
+    def end(self) -> None:
+        """Listen no more."""
+        self._unsubscribe()
+
+
+class _Gate:
+    """Where the batches of one account wait.
+
+    Attributes:
+        rate: The rate at which they are let through.
+    """
+
+    __slots__ = ("_due", "_loop", "_queue", "rate")
+
+    def __init__(self, rate: AdaptiveRate, loop: asyncio.AbstractEventLoop) -> None:
+        self.rate = rate
+        self._loop = loop
+        # asyncio's lock is fair: it wakes waiters in the order in which they came.
+        self._queue = asyncio.Lock()
+        self._due = -math.inf
+
+    async def enter(self, amount: float) -> Passage:
+        """Wait for the turn."""
+        async with self._queue:
+            # Again after each sleep: a pause or a lower rate may have come meanwhile.
+            while (wait := self._due - (now := self._loop.time())) > 0:  # noqa: ASYNC110
+                await asyncio.sleep(wait)
+            is_held = self._due > now - _LATENESS_SECONDS
+            passage = self.rate.passed(now, amount, was_held=is_held)
+            self._due = max(self._due, now - _LATENESS_SECONDS) + self.rate.interval(amount)
+            return passage
+
+    def served(self, passage: Passage, result: BatchResult) -> None:
+        """A batch came back."""
+        seconds = result.elapsed_seconds if result.reply_seconds is None else result.reply_seconds
+        before = self.rate.per_second
+        self.rate.served(self._loop.time(), passage, seconds)
+        self._slow_down(before)
+
+    def interrupted(self, passage: Passage, cause: BaseException | None) -> None:
+        """A batch did not."""
+        now, before = self._loop.time(), self.rate.per_second
+        match cause:
+            case Throttled():
+                pause = self.rate.throttled(now, passage)
+                self._slow_down(before)
+                self._pause(max(pause, cause.retry_after_seconds or 0.0))
+            case CommandNo() | ServerBye() | CommandTimeout():
+                self.rate.troubled(now, passage)
+                self._slow_down(before)
+            case _:
+                # A network that fails, or a mistake of our own, tells nothing of what the server bears.
+                return
+
+    def hear(self, event: Event) -> None:
+        """What was said beside the batches; of a refused batch this comes first."""
+        now, before = self._loop.time(), self.rate.per_second
+        match event:
+            case Throttle(source=source, retry_after_seconds=seconds):
+                # NO and BAD are answers to commands: those of batches come back as interrupted, and tell more.
+                pause = self.rate.throttled(now) if source in ("OK", "BYE") else 0.0
+                self._slow_down(before)
+                self._pause(max(pause, seconds or 0.0))
+            case Refusal():
+                self.rate.troubled(now)
+                self._slow_down(before)
+            case _:
+                return
+
+    def _slow_down(self, before: float) -> None:
+        """The rate was another one `before`: who waits now waits as long as the new one says."""
+        now = self._loop.time()
+        if self.rate.per_second < before and self._due > now:
+            self._due = now + (self._due - now) * before / self.rate.per_second
+
+    def _pause(self, seconds: float) -> None:
+        if seconds > 0:
+            now = self._loop.time()
+            until = max(self._due, now + seconds)
+            self._due = until
+            self.rate.paused(now, until)

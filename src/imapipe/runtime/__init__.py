@@ -1,0 +1,1 @@
+"""What runs beside a run: ticker, resource sampler, histograms, the event bus."""

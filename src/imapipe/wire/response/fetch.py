@@ -1,0 +1,332 @@
+"""FETCH and UIDFETCH responses: where each item stands, and what the simple ones mean.
+
+RFC 9051 §7.5.2 (`message-data`, `msg-att`) and RFC 9586 §3.3 (`uidfetch-resp`). `scan_fetch` finds every item
+without parsing its value, so that a message pays only for what is read of it. The parse functions take the text
+and one span of it.
+
+Invariants:
+    Every byte is looked at a constant number of times. Parentheses in strings and literals never count.
+    An item that comes twice counts with its last value: servers add flags that changed meanwhile.
+    A value that the server left out is an empty span and reads as NIL.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+from imapipe.errors import ProtocolError
+from imapipe.wire import date
+from imapipe.wire.mailbox_name import decode_mailbox_name
+from imapipe.wire.response.literal import Literal, literal_bytes
+from imapipe.wire.response.repair import READINGS, loose_list_end
+from imapipe.wire.response.token import (
+    LONG_VALUE,
+    MARKER,
+    QUOTED,
+    VALUE,
+    Cursor,
+    ItemSpan,
+    loose_number,
+    malformed,
+    unquote,
+    value_end,
+)
+
+__all__ = [
+    "FetchScan",
+    "ItemSpan",
+    "flags_of",
+    "parse_body",
+    "parse_email_id",
+    "parse_flags",
+    "parse_gmail_labels",
+    "parse_internal_date",
+    "parse_modseq",
+    "parse_number",
+    "parse_preview",
+    "parse_savedate",
+    "parse_size",
+    "scan_fetch",
+]
+
+_MAX_UID: Final = 2**32 - 1
+
+# `section`, with header field names that may be quoted or even literals, and the origin of a partial answer.
+_FIELDS = rb'\((?:[^()"{\r\n]++|' + QUOTED + rb"|" + MARKER + rb")*\)"
+_SECTION = rb"\[[^\]\[(\"\r\n]*+(?:" + _FIELDS + rb")?\](?:<\d++(?:\.\d++)?>)?"
+_NAME = rb'([^ ()\[\]{}"\r\n]++(' + _SECTION + rb")?)"
+# After a section only a string, NIL or a number (BINARY.SIZE) is a value; anything else is the next item. What stands
+# right behind a literal is the rest of a body whose length the server counted short (in characters, for instance).
+_SECTION_VALUE = QUOTED + rb"|~?" + MARKER + rb"(?=[ \n)])|(?:(?i:NIL)|\d++)(?=[ )])"
+
+_HEAD = re.compile(rb"[\0 ]*(?:\* *)?(\d{1,20}) +(?:(UID)?FETCH) *\(", re.IGNORECASE)
+# The last alternative makes every match begin where the one before it ended.
+# A bare LF between items is taken for a space.
+_ITEM = re.compile(
+    rb"[ \n]*" + _NAME + rb"[ \n]*((?(2)(?:" + _SECTION_VALUE + rb")|(?:" + VALUE + rb")))?[ \n]*|(?s:.)"
+)
+_ITEM_NAME = re.compile(rb"[ \n]*" + _NAME + rb"[ \n]*")
+_SECTION_ITEM_VALUE = re.compile(_SECTION_VALUE)
+_TAIL = re.compile(rb"[ \n]*\) *")
+
+_FIELD = re.compile(QUOTED + rb"|" + MARKER + rb'|[^ ()"\r\n]++')
+
+# Names repeat with every message. The table is bounded, as header field names may be anything.
+_NAMES: dict[bytes, str] = {}
+_MAX_NAMES: Final = 1024
+
+# So do flags, and equal sets are then one object.
+_FLAG_SETS: dict[bytes, frozenset[str]] = {b"()": frozenset()}
+_MAX_FLAG_SETS: Final = 4096
+_SYSTEM_FLAGS: Final = {
+    flag.lower(): flag for flag in ("\\Seen", "\\Answered", "\\Flagged", "\\Deleted", "\\Draft", "\\Recent")
+}
+
+
+class FetchScan:
+    """One FETCH response, taken apart.
+
+    Attributes:
+        seq: The message sequence number; 0 for UIDFETCH, which has none.
+        uid: The UID, or None when the response does not say: such a response is unsolicited.
+        items: Canonical item name (upper-case, such as `BODY[HEADER.FIELDS (DATE)]`) to the place of its value.
+    """
+
+    __slots__ = ("items", "seq", "uid")
+
+    def __init__(self, seq: int, uid: int | None, items: dict[str, ItemSpan]) -> None:
+        self.seq = seq
+        self.uid = uid
+        self.items = items
+
+    def __repr__(self) -> str:
+        return f"FetchScan(seq={self.seq}, uid={self.uid}, items={list(self.items)})"
+
+
+def scan_fetch(text: bytes, literals: Sequence[Literal] = (), start: int = 0) -> FetchScan:
+    """Locate the items of a FETCH or UIDFETCH response.
+
+    Args:
+        text: The response, its literals cut out.
+        literals: Its literals.
+        start: Where in `text` the response begins.
+
+    Raises:
+        ProtocolError: It is no such response, or it does not end as one.
+    """
+    head = _HEAD.match(text, start)
+    if head is None:
+        raise malformed("a FETCH response was expected", text, start)
+    number = int(head[1])
+    position = head.end()
+    items: dict[str, ItemSpan] = {}
+    if len(text) < LONG_VALUE:
+        names = _NAMES
+        index = 0
+        for match in _ITEM.finditer(text, position):
+            raw = match[1]
+            if raw is None:
+                break
+            first, end = match.span(3)
+            if first < 0:
+                first = end = match.end(1)
+            name = names.get(raw)
+            if literals:
+                if name is None:
+                    name = _canonical_name(raw, literals, index)
+                index += text.count(b"}\r\n", position, first)
+                items[name] = ItemSpan(first, end, index)
+                index += text.count(b"}\r\n", first, end)
+            else:
+                items[name or _canonical_name(raw, literals, 0)] = ItemSpan(first, end, 0)
+            position = match.end()
+        if text[position:] != b")" and _TAIL.fullmatch(text, position) is None:
+            items = _scan_carefully(text, literals, head.end())
+    else:
+        items = _scan_carefully(text, literals, position)
+    if head[2] is not None:
+        return FetchScan(0, number if 0 < number <= _MAX_UID else None, items)
+    span = items.get("UID")
+    uid = loose_number(text[span[0] : span[1]]) if span is not None else None
+    return FetchScan(number, uid if uid is not None and 0 < uid <= _MAX_UID else None, items)
+
+
+def _scan_carefully(text: bytes, literals: Sequence[Literal], position: int) -> dict[str, ItemSpan]:
+    """Scan what is very long, nests deeply, or has strings that are not escaped (QQ, iCloud)."""
+    try:
+        return _scan_reading(text, literals, position, None)
+    except ProtocolError as error:
+        for reading in READINGS:
+            try:
+                return _scan_reading(text, literals, position, reading)
+            except ProtocolError:
+                # The first error names the place where the grammar was really broken.
+                continue
+        raise error
+
+
+def _scan_reading(text: bytes, literals: Sequence[Literal], position: int, reading: int | None) -> dict[str, ItemSpan]:
+    """Scan item by item, lists counted strictly, or in one of the loose readings."""
+    items: dict[str, ItemSpan] = {}
+    index = 0
+    while _TAIL.fullmatch(text, position) is None:
+        match = _ITEM_NAME.match(text, position)
+        if match is None:
+            raise malformed("the name of an item was expected", text, position)
+        name = _NAMES.get(match[1]) or _canonical_name(match[1], literals, index)
+        first = match.end()
+        if match[2] is not None:
+            value = _SECTION_ITEM_VALUE.match(text, first)
+            end = first if value is None else value.end()
+        elif text[first : first + 1] == b")":
+            end = first
+        elif reading is not None and text[first : first + 1] == b"(":
+            end = loose_list_end(text, first, reading)
+        else:
+            end = value_end(text, first)
+        index += text.count(b"}\r\n", position, first)
+        items[name] = ItemSpan(first, end, index)
+        index += text.count(b"}\r\n", first, end)
+        position = end
+    return items
+
+
+def _canonical_name(raw: bytes, literals: Sequence[Literal], index: int) -> str:
+    """The canonical form of an item name: upper-case, no PEEK, no quotes, only the origin of a range."""
+    section, parenthesis, rest = raw.partition(b"(")
+    if parenthesis:
+        fields, _, tail = rest.rpartition(b")")
+        names: list[bytes] = []
+        for match in _FIELD.finditer(fields):
+            field = match[0]
+            if field[:1] == b'"':
+                field = unquote(field)
+            elif field[-1:] == b"\n":
+                if index >= len(literals):
+                    raise malformed("a literal is missing", raw, 0)
+                field = literal_bytes(literals[index])
+                index += 1
+            names.append(field)
+        section = section + b"(" + b" ".join(names) + b")" + tail
+    origin = section.rfind(b"<") if section[-1:] == b">" else -1
+    if origin > 0:
+        section = section[:origin] + section[origin:].partition(b".")[0].rstrip(b">") + b">"
+    name = section.decode("ascii", "backslashreplace").upper().replace(".PEEK[", "[", 1)
+    if b"{" not in raw:
+        if len(_NAMES) >= _MAX_NAMES:
+            _NAMES.clear()
+        _NAMES[raw] = name
+    return name
+
+
+def parse_flags(text: bytes, span: ItemSpan) -> frozenset[str]:
+    """FLAGS: the system flags in their usual spelling, keywords as the server spells them."""
+    return flags_of(text[span[0] : span[1]])
+
+
+def flags_of(raw: bytes) -> frozenset[str]:
+    """The flags of a parenthesised list, given with its parentheses."""
+    known = _FLAG_SETS.get(raw)
+    if known is not None:
+        return known
+    flags: set[str] = set()
+    for flag in Cursor(raw).atoms() if raw else ():
+        decoded = flag.decode("utf-8", "replace")
+        flags.add(_SYSTEM_FLAGS.get(decoded.lower(), decoded))
+    if len(_FLAG_SETS) >= _MAX_FLAG_SETS:
+        _FLAG_SETS.clear()
+    return _FLAG_SETS.setdefault(raw, frozenset(flags))
+
+
+def parse_number(text: bytes, span: ItemSpan) -> int:
+    """A number, as RFC822.SIZE, BINARY.SIZE and X-GM-MSGID have it; what is negative or NIL is 0.
+
+    Raises:
+        ProtocolError: It is no number.
+    """
+    raw = text[span[0] : span[1]]
+    number = loose_number(raw)
+    if number is not None:
+        return number
+    if raw and raw.upper() != b"NIL":
+        raise malformed("a number was expected", text, span[0])
+    return 0
+
+
+def parse_size(text: bytes, span: ItemSpan) -> int:
+    """RFC822.SIZE in bytes. Advisory: Exchange is wrong by a factor of three."""
+    return parse_number(text, span)
+
+
+def parse_modseq(text: bytes, span: ItemSpan) -> int:
+    """MODSEQ (RFC 7162 §7, `fetch-mod-resp`); -1 (Zoho) is 0.
+
+    Raises:
+        ProtocolError: It is no number.
+    """
+    raw = text[span[0] : span[1]].strip(b"() ")
+    number = loose_number(raw)
+    if number is None and raw and raw.upper() != b"NIL":
+        raise malformed("a MODSEQ was expected", text, span[0])
+    return number or 0
+
+
+def parse_internal_date(text: bytes, span: ItemSpan) -> datetime | None:
+    """INTERNALDATE, aware; None when it is no date, such as `00-Jan-0000`."""
+    return date.parse_internal_date(text[span[0] : span[1]])
+
+
+def parse_savedate(text: bytes, span: ItemSpan) -> datetime | None:
+    """SAVEDATE (RFC 8514 §4.3): when the message came into this mailbox; None when the mailbox does not know."""
+    return date.parse_internal_date(text[span[0] : span[1]])
+
+
+def parse_body(text: bytes, literals: Sequence[Literal], span: ItemSpan) -> Literal | None:
+    """The value of BODY[…], BINARY[…] or RFC822 …: `nstring` or `literal8`. None for NIL or a value left out.
+
+    A literal is handed out as it is, so a spooled one stays outside memory.
+
+    Raises:
+        ProtocolError: It is no string.
+    """
+    start, end, index = span
+    first = text[start : start + 1]
+    if first in (b"{", b"~"):
+        if index >= len(literals):
+            raise malformed("a literal is missing", text, start)
+        return literals[index]
+    if first == b'"':
+        return unquote(text[start:end])
+    if start == end or text[start:end].upper() == b"NIL":
+        return None
+    raise malformed("a string or NIL was expected", text, start)
+
+
+def parse_gmail_labels(text: bytes, literals: Sequence[Literal], span: ItemSpan) -> frozenset[str]:
+    r"""X-GM-LABELS: names as Gmail shows them, system labels with a backslash, such as `\Inbox`.
+
+    Raises:
+        ProtocolError: It is no list of strings.
+    """
+    start, end, index = span
+    labels = Cursor(text, start, literals, index).atoms() if start < end else []
+    return frozenset(decode_mailbox_name(label) for label in labels)
+
+
+def parse_email_id(text: bytes, span: ItemSpan) -> str | None:
+    """EMAILID or THREADID (RFC 8474 §5.3, `objectid`); None for NIL."""
+    raw = text[span[0] : span[1]].strip(b'()" ')
+    return None if not raw or raw.upper() == b"NIL" else raw.decode("ascii", "replace")
+
+
+def parse_preview(text: bytes, literals: Sequence[Literal], span: ItemSpan) -> str | None:
+    """PREVIEW (RFC 8970 §3.2): the beginning of the message as text; None when the server has none.
+
+    Raises:
+        ProtocolError: It is no string.
+    """
+    value = parse_body(text, literals, span)
+    return None if value is None else literal_bytes(value).decode("utf-8", "replace")

@@ -1,0 +1,361 @@
+r"""Framing: the byte stream of a server cut into responses, before anything is parsed.
+
+A response is a line, or several lines with literals between them (RFC 9051 §4.3). The framer looks for
+nothing but line ends and, where a line ends in `}`, for a literal marker. So a malformed response never
+shifts what follows it, and mail content is never taken for protocol.
+
+What comes out is the pair every parser of this package takes: the text of the response without its final
+CRLF, with each literal cut out but its marker `{n}\r\n` left in place, and the literals in order. CRLF
+stands in the text only behind a marker.
+
+Invariants:
+
+- Linear: each byte is searched once whatever the chunks are (`_scan` never moves back within a line), and a
+  tail is moved only when the buffer is full and at least half of it is free, or the buffer doubles. A buffer that
+  grew for one long line goes back to its size when that line is done.
+- A literal at least `DIRECT_BYTES` long gets a buffer of its own that the transport fills directly; above
+  `spool_above` it goes to what `spool` opens, piece by piece, and is never whole in memory.
+- Nothing larger than the limits is ever waited for: the error comes when the size is announced.
+- `frames()` may be left at any response; `rest()` then gives the bytes behind it untouched (STARTTLS, COMPRESS).
+- A status or continuation line ends where its line ends: `{12}` there is text, not a literal (resp-text).
+
+The framer does no I/O; whoever owns it writes into `buffer()` and says how much with `received()`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from imapipe.errors import ResponseTooLarge
+from imapipe.wire.response.literal import Literal, SpooledLiteral
+
+BUFFER_BYTES = 256 * 1024
+DIRECT_BYTES = 16 * 1024
+
+Frame = tuple[bytes, tuple[Literal, ...], int]
+"""Text, literals, and the bytes the response took on the wire."""
+
+_MARKER = re.compile(rb"\{(\d+)\+?\}\r\n")
+# What begins like this has no literals, whatever its text ends in: `resp-cond-state` and its kin, `continue-req`,
+# `response-tagged`; with the NULs in front and the missing spaces that are met.
+_TEXT_LINE = re.compile(
+    rb"[\0 ]*(?:\* *)?(?:OK|NO|BAD|BYE|PREAUTH)[ \r\[]|[\0 ]*\+|[^*+ \r\n]+ +(?:OK|NO|BAD)[ \r\[]", re.IGNORECASE
+)
+_NO_LITERALS: tuple[Literal, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How large a response may be, in bytes.
+
+    Attributes:
+        line_bytes: One line; a SEARCH answer of ten million UIDs takes about 80 MB.
+        literal_bytes: One literal.
+        response_bytes: All lines and literals of one response that are kept in memory.
+        literals: The number of literals in one response.
+    """
+
+    line_bytes: int = 128 * 1024 * 1024
+    literal_bytes: int = 2 * 1024 * 1024 * 1024
+    response_bytes: int = 256 * 1024 * 1024
+    literals: int = 10_000
+
+
+class SpoolWriter(Protocol):
+    """Where a large literal goes while it arrives."""
+
+    def write(self, data: memoryview) -> None:
+        """Append bytes; `data` is not valid after the call."""
+
+    def finish(self) -> SpooledLiteral:
+        """All bytes are there."""
+
+    def discard(self) -> None:
+        """The rest will not come: free what is held."""
+
+
+class Framer:
+    """Cuts what a server sends into responses.
+
+    Args:
+        limits: Sizes above which `frames` raises `ResponseTooLarge`.
+        spool: Opens the place for a literal of the given size, or None to keep all in memory.
+        spool_above: Literals longer than this many bytes are spooled.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_direct",
+        "_direct_view",
+        "_end",
+        "_filled",
+        "_in_literal",
+        "_limits",
+        "_literals",
+        "_need",
+        "_pieces",
+        "_scan",
+        "_size",
+        "_spool",
+        "_spool_above",
+        "_start",
+        "_view",
+        "_writer",
+        "copied_bytes",
+        "total_bytes",
+    )
+
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        *,
+        spool: Callable[[int], SpoolWriter] | None = None,
+        spool_above: int = 1024 * 1024,
+    ) -> None:
+        self._limits = limits or Limits()
+        self._spool = spool
+        self._spool_above = spool_above
+        self._buffer = bytearray(BUFFER_BYTES)
+        self._view = memoryview(self._buffer)
+        self._start = self._scan = self._end = 0
+        self._pieces: list[bytes] = []
+        self._literals: list[Literal] = []
+        self._size = 0
+        # The literal being received: `_need` bytes of it are to come, out of the buffer or straight into `_direct`.
+        self._in_literal = False
+        self._need = 0
+        self._direct: bytearray | None = None
+        self._direct_view: memoryview | None = None
+        self._filled = 0
+        self._writer: SpoolWriter | None = None
+        self.total_bytes = 0
+        self.copied_bytes = 0
+
+    @property
+    def partial(self) -> bool:
+        """Whether a response has begun and not ended."""
+        return self._end > self._start or bool(self._pieces)
+
+    def buffer(self) -> memoryview:
+        """Where the next bytes belong; never empty."""
+        if self._direct_view is not None:
+            return self._direct_view[self._filled :]
+        if self._end == len(self._buffer):
+            self._make_room()
+        return self._view[self._end :]
+
+    def received(self, count: int) -> None:
+        """`count` bytes were written to the start of `buffer()`."""
+        self.total_bytes += count
+        if self._direct_view is not None:
+            self._filled += count
+            self._need -= count
+        else:
+            self._end += count
+
+    def feed(self, data: bytes | memoryview) -> Iterator[Frame]:
+        """Take bytes that are already in memory (after inflating, and in tests) and give the responses in them.
+
+        Unlike `frames` it must be run to its end, or the rest of `data` is lost.
+        """
+        view = memoryview(data)
+        while view:
+            room = self.buffer()
+            count = min(len(room), len(view))
+            room[:count] = view[:count]
+            view = view[count:]
+            self.received(count)
+            yield from self.frames()
+
+    def frames(self) -> Iterator[Frame]:
+        """Give each response that is complete.
+
+        Raises:
+            ResponseTooLarge: A size above the limits was announced or reached.
+            OSError: A spooled literal could not be written.
+        """
+        marker_at = _MARKER.match
+        pieces, literals, limits = self._pieces, self._literals, self._limits
+        whole_literal = self._spool_above if self._spool is not None else limits.literal_bytes
+        while True:
+            if self._in_literal and not self._continue_literal():
+                return
+            base, end = self._start, self._end
+            if self._buffer.find(b"\r\n", self._scan, end) < 0:
+                self._await_line_end(base)
+                return
+            # Slices of bytes cost half of what those of a view of the buffer do, and there are several a response.
+            chunk = bytes(self._view[base:end])
+            length = end - base
+            start = search = 0
+            # LF alone is found several times as fast as CRLF. Where a bare one shows up, CRLF is looked for after all.
+            while (at := chunk.find(b"\n", search) - 1) >= -1:
+                if at < start or chunk[at] != 0x0D:
+                    at = chunk.find(b"\r\n", at + 2)
+                    if at < 0:
+                        break
+                search = after = at + 2
+                if at > start and chunk[at - 1] == 0x7D:
+                    marker = marker_at(chunk, chunk.rfind(b"{", start, at))
+                    if marker is not None and (pieces or not _is_text_line(chunk, start, after)):
+                        # A literal of 18 digits or more is never here, and is judged by `_begin_literal`.
+                        stop = after + int(marker[1][:18])
+                        if stop > length or stop - after > whole_literal or len(literals) >= limits.literals:
+                            self._begin_literal(chunk[start:after], marker[1], base + after)
+                            break
+                        pieces.append(chunk[start:after])
+                        literals.append(chunk[after:stop])
+                        self._size += stop - start
+                        start = search = stop
+                        self._start = self._scan = base + stop
+                        continue
+                self._start = self._scan = base + after
+                if pieces:
+                    pieces.append(chunk[start:at])
+                    text, found, size = b"".join(pieces), tuple(literals), self._size + after - start
+                    pieces.clear()
+                    literals.clear()
+                    self._size = 0
+                    start = after
+                    yield text, found, size
+                else:
+                    line = chunk[start:at]
+                    size = after - start
+                    start = after
+                    if line:
+                        yield line, _NO_LITERALS, size
+
+    def rest(self) -> bytes:
+        """Take out the bytes behind the last response that `frames` gave."""
+        rest = bytes(self._view[self._start : self._end])
+        self._start = self._scan = self._end = 0
+        return rest
+
+    def close(self) -> None:
+        """No more bytes will come: free what a half-received response holds."""
+        if self._writer is not None:
+            self._writer.discard()
+            self._writer = None
+        self._direct = self._direct_view = None
+        self._in_literal = False
+        self._need = 0
+        self._pieces.clear()
+        self._literals.clear()
+        self._start = self._scan = self._end = 0
+        # Whoever still holds the connection, to release its messages, holds no buffer.
+        self._replace_buffer(bytearray(1))
+
+    def _await_line_end(self, start: int) -> None:
+        """No line ends in what is here: see that the search goes on where it stopped."""
+        length = self._end - start
+        if length > self._limits.line_bytes:
+            self._too_large("a line", length, self._limits.line_bytes)
+        if length:
+            # The last byte may be the CR of the next line end.
+            self._scan = max(self._scan, self._end - 1)
+            return
+        self._start = self._scan = self._end = 0
+        if len(self._buffer) > BUFFER_BYTES:
+            self._replace_buffer(bytearray(BUFFER_BYTES))
+
+    def _begin_literal(self, line: bytes, digits: bytes, after: int) -> None:
+        """Prepare to receive a literal that is not whole in the buffer, or that belongs elsewhere.
+
+        Args:
+            line: The line that announces it, with its CRLF.
+            digits: Its size as announced.
+            after: Where in the buffer its first byte is, or will be.
+        """
+        size = int(digits) if len(digits) <= 20 else 10**20
+        if size > self._limits.literal_bytes:
+            self._too_large("a literal", size, self._limits.literal_bytes)
+        if len(self._literals) >= self._limits.literals:
+            self._too_large("the number of literals in a response", len(self._literals) + 1, self._limits.literals)
+        spooled = self._spool is not None and size > self._spool_above
+        self._pieces.append(line)
+        self._size += len(line) + size
+        in_memory = sum(map(len, self._pieces)) + (0 if spooled else size)
+        in_memory += sum(len(literal) for literal in self._literals if isinstance(literal, bytes | bytearray))
+        if in_memory > self._limits.response_bytes:
+            self._too_large("a response", in_memory, self._limits.response_bytes)
+        self._start = self._scan = after
+        self._need = size
+        self._in_literal = True
+        here = self._end - after
+        if spooled and self._spool is not None:
+            self._writer = self._spool(size)
+        elif size >= DIRECT_BYTES and here < size:
+            self._direct = bytearray(size)
+            self._direct_view = memoryview(self._direct)
+            self._direct_view[:here] = self._view[after : self._end]
+            self._filled = here
+            self._need -= here
+            self._start = self._scan = self._end = 0
+
+    def _continue_literal(self) -> bool:
+        """Take what came of the literal under way; whether it is complete."""
+        if self._direct is not None:
+            if self._need:
+                return False
+            self._literals.append(self._direct)
+            self._direct = self._direct_view = None
+            self._in_literal = False
+            return True
+        start = self._start
+        here = self._end - start
+        if self._writer is not None:
+            count = min(here, self._need)
+            self._writer.write(self._view[start : start + count])
+            self._need -= count
+            self._start = self._scan = start + count
+            if self._start == self._end:
+                self._start = self._scan = self._end = 0
+            if self._need:
+                return False
+            self._literals.append(self._writer.finish())
+            self._writer = None
+            self._in_literal = False
+            return True
+        if here < self._need:
+            return False
+        self._literals.append(bytes(self._view[start : start + self._need]))
+        self._start = self._scan = start + self._need
+        self._need = 0
+        self._in_literal = False
+        return True
+
+    def _make_room(self) -> None:
+        """The buffer is full: move the tail to its start, or into a buffer of another size."""
+        tail = self._end - self._start
+        capacity = len(self._buffer)
+        if tail > capacity // 2:
+            capacity *= 2
+        elif tail <= BUFFER_BYTES // 2:
+            capacity = BUFFER_BYTES
+        self.copied_bytes += tail
+        if capacity == len(self._buffer):
+            self._buffer[:tail] = self._buffer[self._start : self._end]
+        else:
+            other = bytearray(capacity)
+            other[:tail] = self._view[self._start : self._end]
+            self._replace_buffer(other)
+        self._scan -= self._start
+        self._start = 0
+        self._end = tail
+
+    def _replace_buffer(self, buffer: bytearray) -> None:
+        self._buffer = buffer
+        self._view = memoryview(buffer)
+
+    def _too_large(self, what: str, size: int, limit: int) -> None:
+        raise ResponseTooLarge(f"{what} is too large", size=size, limit=limit, offset=self.total_bytes)
+
+
+def _is_text_line(chunk: bytes, start: int, end: int) -> bool:
+    """Whether a line that ends in a marker is a status or a continuation; `* <number> …` never is."""
+    if chunk[start] == 0x2A and 0x30 <= chunk[start + 2] <= 0x39:
+        return False
+    return _TEXT_LINE.match(chunk, start, end) is not None
