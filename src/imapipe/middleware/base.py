@@ -1,21 +1,24 @@
 """The contract between the pipeline and its middleware.
 
-A middleware wraps the call that fetches one batch and hands its messages to the handler:
+A `Middleware` is what a user makes, and may use in any number of runs and pools at the same time. For each run its
+`start` gives a `Layer`: that run's own state, wrapped around the call that fetches one batch and hands its messages
+to the handler:
 
-    async def __call__(self, batch, call_next):
-        ...                                # before: wait, narrow the batch
-        result = await call_next(batch)    # may be called again, or for parts of the batch
-        ...                                # after: observe
-        return result                      # joined with BatchResult.merge when called several times
+    class Layer:
+        async def __call__(self, batch, call_next):
+            ...                                # before: wait, narrow the batch
+            result = await call_next(batch)    # may be called again, or for parts of the batch
+            ...                                # after: observe
+            return result                      # joined with BatchResult.merge when called several times
 
 Invariants:
 
-- One instance is shared by all workers of a run, which call it at the same time.
-- `start` is called once before the first batch, outermost layer first; `stop` once after the last one,
-  innermost first, also after a failure or a cancellation, and only where `start` had returned.
+- What runs share on purpose (the bucket of a limit, a budget) lives in the Middleware; everything else in the Layer.
+- A layer is shared by all workers of its run, which call it at the same time.
+- `start` is called once before the first batch, outermost first; `stop` once after the last one, innermost first,
+  also after a failure or a cancellation, and only where `start` had returned.
 - No layer swallows a cancellation.
 - Costs are per batch. What must be known per message is in the ledger, which reports in groups.
-- An instance serves one run at a time; a new run starts it anew.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from typing import Protocol
 
 from imapipe.models.batch import Batch, BatchResult, Failure
 from imapipe.runtime.event_bus import EventBus
+from imapipe.runtime.resources import ResourceUsage
 from imapipe.wire.uid_set import UidSet
 
 Call = Callable[[Batch], Awaitable[BatchResult]]
@@ -82,6 +86,13 @@ class Ledger(Protocol):
         """Tell the subscribers now what is new, however little."""
 
 
+class Resources(Protocol):
+    """The resource sampler of a run."""
+
+    def usage(self) -> ResourceUsage:
+        """What was seen so far; final when the run is over."""
+
+
 class Run(Protocol):
     """What a middleware may know of the run it serves."""
 
@@ -114,8 +125,12 @@ class Run(Protocol):
         """What happens beside the messages."""
 
     @property
-    def layers(self) -> Sequence[Middleware]:
-        """All of its layers, outermost first."""
+    def layers(self) -> Sequence[Layer]:
+        """The layers that have started so far, outermost first: in `start`, those outside of the new one."""
+
+    @property
+    def resources(self) -> Resources:
+        """What the run costs the machine; sampled once a second, for all who want to know."""
 
     @property
     def unaccounted(self) -> int:
@@ -137,17 +152,8 @@ class Run(Protocol):
         """
 
 
-class Middleware:
-    """The base of every middleware; passes everything through.
-
-    Attributes:
-        not_inside: Class names of layers that this one must not stand inside of; `use()` checks them.
-    """
-
-    not_inside: Sequence[str] = ()
-
-    async def start(self, run: Run) -> None:
-        """Prepare for a run. May read and write files; raising ends the run before its first batch."""
+class Layer:
+    """One run's own state of a middleware; passes everything through."""
 
     async def __call__(self, batch: Batch, call_next: Call) -> BatchResult:
         """Let a batch through."""
@@ -157,7 +163,28 @@ class Middleware:
         """The run is over. Called under cancellation too: keep it short and synchronous at heart."""
 
 
-def chain(layers: Sequence[Middleware], innermost: Call) -> Call:
+class Middleware:
+    """The base of every middleware: a value that any number of runs may use at the same time.
+
+    Attributes:
+        not_inside: Types of middleware that this one must not stand inside of; `use()` checks them.
+    """
+
+    not_inside: Sequence[type[Middleware]] = ()
+
+    async def start(self, run: Run) -> Layer:
+        """Prepare for a run, and give its layer. May read and write files; raising ends the run before its first batch.
+
+        A layer that only listens may be a plain `Layer()`.
+        """
+        raise TypeError(f"{type(self).__name__} has no start(), which gives a run its layer")
+
+
+class Limit(Middleware):
+    """The base of what holds batches back: every try pays, so whatever tries again stands outside of it."""
+
+
+def chain(layers: Sequence[Layer], innermost: Call) -> Call:
     """Wrap `innermost` in the layers, the first one outermost."""
     call = innermost
     for layer in reversed(layers):
@@ -165,23 +192,21 @@ def chain(layers: Sequence[Middleware], innermost: Call) -> Call:
     return call
 
 
-def _wrap(layer: Middleware, call_next: Call) -> Call:
+def _wrap(layer: Layer, call_next: Call) -> Call:
     async def call(batch: Batch) -> BatchResult:
         return await layer(batch, call_next)
 
     return call
 
 
-def check_order(layers: Sequence[Middleware]) -> None:
-    """Refuse an order of layers in which one of them cannot do what it promises.
+def check_order(middleware: Sequence[Middleware]) -> None:
+    """Refuse an order in which one of them cannot do what it promises.
 
     Raises:
-        ValueError: A layer stands inside one that its `not_inside` names.
+        ValueError: One stands inside of a type that its `not_inside` names.
     """
-    outer: list[str] = []
-    for layer in layers:
-        name = type(layer).__name__
-        for other in layer.not_inside:
-            if other in outer:
-                raise ValueError(f"{name} must stand outside of {other}: name it earlier in use(...)")
-        outer.append(name)
+    for number, inner in enumerate(middleware):
+        for outer in middleware[:number]:
+            if isinstance(outer, tuple(inner.not_inside)):
+                names = type(inner).__name__, type(outer).__name__
+                raise ValueError(f"{names[0]} must stand outside of {names[1]}: name it earlier in use(...)")
