@@ -63,12 +63,13 @@ if TYPE_CHECKING:
     from imapipe.net.connection import Connection
     from imapipe.net.pool.pool import PoolStats
     from imapipe.pipeline.batching import AdaptiveBatch, BatchPolicy, FixedBatch
-    from imapipe.pipeline.handlers import in_threads
-    from imapipe.pipeline.pipeline import JobPlan, Pipeline
+    from imapipe.pipeline.delivery.handlers import in_threads
+    from imapipe.pipeline.delivery.processes import in_processes
+    from imapipe.pipeline.delivery.sink import Sink
+    from imapipe.pipeline.findings import JobPlan, Reduction
+    from imapipe.pipeline.pipeline import Pipeline, SearchResult
     from imapipe.pipeline.priority import PriorityBatch, PriorityClass
-    from imapipe.pipeline.processes import in_processes
-    from imapipe.pipeline.search_result import Reduction, SearchResult
-    from imapipe.pipeline.search_store import MailboxState, SearchQuestion, SearchStore
+    from imapipe.pipeline.source.search_store import MailboxState, SearchQuestion, SearchStore
     from imapipe.store import CheckpointStore, JsonCheckpointStore
     from imapipe.wire.fetch_request import Fetch
     from imapipe.wire.response.body_structure import BodyStructure
@@ -152,6 +153,7 @@ __all__ = [
     "SearchResult",
     "SearchStore",
     "ServerBye",
+    "Sink",
     "SizeClass",
     "SpoolError",
     "Throttled",
@@ -241,21 +243,22 @@ _HOMES = {
         "BatchPolicy",
         "FixedBatch",
     ),
-    "imapipe.pipeline.handlers": ("in_threads",),
-    "imapipe.pipeline.pipeline": (
+    "imapipe.pipeline.delivery.handlers": ("in_threads",),
+    "imapipe.pipeline.findings": (
         "JobPlan",
-        "Pipeline",
+        "Reduction",
     ),
     "imapipe.pipeline.priority": (
         "PriorityBatch",
         "PriorityClass",
     ),
-    "imapipe.pipeline.processes": ("in_processes",),
-    "imapipe.pipeline.search_result": (
-        "Reduction",
+    "imapipe.pipeline.delivery.processes": ("in_processes",),
+    "imapipe.pipeline.delivery.sink": ("Sink",),
+    "imapipe.pipeline.pipeline": (
+        "Pipeline",
         "SearchResult",
     ),
-    "imapipe.pipeline.search_store": (
+    "imapipe.pipeline.source.search_store": (
         "MailboxState",
         "SearchQuestion",
         "SearchStore",

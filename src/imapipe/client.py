@@ -17,10 +17,10 @@ from imapipe.net.connection import STATUS_ITEMS, Connection
 from imapipe.net.dial import Compress, DialOptions, OpenSocket, dial
 from imapipe.net.options import MAX_HELD_BYTES, MAX_SPOOL_BYTES
 from imapipe.net.pool.pool import ConnectionPool, PoolStats
+from imapipe.pipeline.delivery.stream import Runs
 from imapipe.pipeline.pipeline import Pipeline
-from imapipe.pipeline.search_store import SearchStore
+from imapipe.pipeline.source.search_store import SearchStore
 from imapipe.pipeline.specification import Specification
-from imapipe.pipeline.stream import Runs
 from imapipe.runtime.event_bus import EventBus
 from imapipe.search import ALL
 from imapipe.wire.response.framing import Limits

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from imapipe import search as q
 from imapipe.catalog.search_cache import SearchCache
-from imapipe.pipeline.search_store import MailboxState, SearchQuestion
+from imapipe.pipeline.source.search_store import MailboxState, SearchQuestion
 from imapipe.wire.search_key import SearchKey
 from imapipe.wire.uid_set import UidSet
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from imapipe.models.batch import Batch, BatchResult
 from imapipe.pipeline.batching import AdaptiveBatch, FixedBatch
 from imapipe.pipeline.plan import Plan
-from imapipe.pipeline.sizes import Sizes
+from imapipe.pipeline.source.sizes import Sizes
 from imapipe.wire.uid_set import UidSet
 
 uid_sets = st.builds(UidSet.from_numbers, st.sets(st.integers(1, 5000), max_size=300))

@@ -6,7 +6,7 @@ import pytest
 
 import imapipe
 from imapipe import search as q
-from imapipe.pipeline import find
+from imapipe.pipeline.source import find
 from imapipe.testing import Server, SyntheticMailbox
 from imapipe.wire.uid_set import UidSet
 

@@ -5,32 +5,38 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.pipeline.world import OpenWorld, World, check_sums
+from tests.pipeline.world import Always, OpenWorld, World, check_sums
 
 import imapipe
-from imapipe.middleware.base import Call, Run
+from imapipe.middleware.base import Call, Layer, Run
 from imapipe.testing import CutAfterBytes, Delay, SyntheticMailbox
 
 
-class _Layer(imapipe.Middleware):
-    """Notes what happens to it."""
+class _Noting(imapipe.Middleware):
+    """Notes what happens to it and to its layers."""
 
+    def __init__(self, name: str, events: list[str], *, fail_in: str = "") -> None:
+        self._layer = _Layer(name, events, fail_in=fail_in)
+
+    async def start(self, run: Run) -> Layer:
+        self._layer.note("start")
+        return self._layer
+
+
+class _Layer(Layer):
     def __init__(self, name: str, events: list[str], *, fail_in: str = "") -> None:
         self._name = name
         self._events = events
         self._fail_in = fail_in
 
-    async def start(self, run: Run) -> None:
-        self._note("start")
-
     async def __call__(self, batch: imapipe.Batch, call_next: Call) -> imapipe.BatchResult:
-        self._note("call")
+        self.note("call")
         return await call_next(batch)
 
     async def stop(self) -> None:
-        self._note("stop")
+        self.note("stop")
 
-    def _note(self, what: str) -> None:
+    def note(self, what: str) -> None:
         self._events.append(f"{what} {self._name}")
         if self._fail_in == what:
             raise RuntimeError(f"{what} {self._name}")
@@ -40,7 +46,7 @@ class _Layer(imapipe.Middleware):
 async def test_started_from_outside_stopped_from_inside(open_world: OpenWorld) -> None:
     world = await open_world(5)
     events: list[str] = []
-    await world.job().use(_Layer("a", events), _Layer("b", events)).run(world.handle)
+    await world.job().use(_Noting("a", events), _Noting("b", events)).run(world.handle)
     assert events == ["start a", "start b", "call a", "call b", "stop b", "stop a"]
 
 
@@ -48,7 +54,7 @@ async def test_started_from_outside_stopped_from_inside(open_world: OpenWorld) -
 async def test_one_that_cannot_start_ends_the_run_and_the_others_are_stopped(open_world: OpenWorld) -> None:
     world = await open_world(5)
     events: list[str] = []
-    job = world.job().use(_Layer("a", events), _Layer("b", events, fail_in="start"), _Layer("c", events))
+    job = world.job().use(_Noting("a", events), _Noting("b", events, fail_in="start"), _Noting("c", events))
     with pytest.raises(RuntimeError, match="start b"):
         await job.run(world.handle)
     assert events == ["start a", "start b", "stop a"]
@@ -61,7 +67,7 @@ async def test_one_that_raises_ends_the_run_with_that(open_world: OpenWorld) -> 
     world = await open_world(200)
     events: list[str] = []
     with pytest.raises(RuntimeError, match="call b"):
-        await world.job().batch(5).use(_Layer("a", events), _Layer("b", events, fail_in="call")).run(world.handle)
+        await world.job().batch(5).use(_Noting("a", events), _Noting("b", events, fail_in="call")).run(world.handle)
     assert events[-2:] == ["stop b", "stop a"]
     assert world.pool.stats.leased == 0
 
@@ -70,7 +76,7 @@ async def test_one_that_raises_ends_the_run_with_that(open_world: OpenWorld) -> 
 async def test_one_that_cannot_stop_does_not_keep_others_from_it(open_world: OpenWorld) -> None:
     world = await open_world(5)
     events: list[str] = []
-    job = world.job().use(_Layer("a", events), _Layer("b", events, fail_in="stop"))
+    job = world.job().use(_Noting("a", events), _Noting("b", events, fail_in="stop"))
     with pytest.raises(RuntimeError, match="stop b"):
         await job.run(world.handle)
     assert events[-2:] == ["stop b", "stop a"]
@@ -88,11 +94,11 @@ async def test_the_first_error_is_raised_and_the_next_one_logged(
         raise LookupError
 
     with pytest.raises(LookupError):
-        await world.job().use(_Layer("a", events, fail_in="stop")).run(handle, on_error="raise")
+        await world.job().use(_Noting("a", events, fail_in="stop")).run(handle, on_error="raise")
     assert "could not be stopped" in caplog.text
 
 
-class _Twice(imapipe.Middleware):
+class _Twice(Layer):
     """A naive retry: everything once more."""
 
     async def __call__(self, batch: imapipe.Batch, call_next: Call) -> imapipe.BatchResult:
@@ -113,13 +119,13 @@ async def test_asking_for_everything_once_more_handles_nothing_twice(open_world:
         if message.uid == 3:
             raise ValueError
 
-    report = await world.job().batch(10).use(_Twice()).run(handle, connections=1)
+    report = await world.job().batch(10).use(Always(_Twice())).run(handle, connections=1)
     check_sums(report)
     assert (report.done, report.failed) == (39, 1)
     assert sorted(world.handled) == list(range(1, 41))
 
 
-class _Impatient(imapipe.Middleware):
+class _Impatient(Layer):
     """Gives a batch little time, and then another chance."""
 
     def __init__(self, seconds: float) -> None:
@@ -142,14 +148,14 @@ async def test_a_layer_that_cancels_a_batch_and_asks_again(open_world: OpenWorld
         SyntheticMailbox(30), faults=[CutAfterBytes(2000, kind="stall", command="UID FETCH", nth=1)]
     )
     layer = _Impatient(0.1)
-    report = await world.job("full").batch(10).depth(1).use(layer).run(world.handle, connections=1)
+    report = await world.job("full").batch(10).depth(1).use(Always(layer)).run(world.handle, connections=1)
     check_sums(report)
     assert report.complete
     assert layer.timeouts == 1
     assert sorted(world.handled) == list(range(1, 31))
 
 
-class _Skip(imapipe.Middleware):
+class _Skip(Layer):
     """Leaves messages out."""
 
     async def __call__(self, batch: imapipe.Batch, call_next: Call) -> imapipe.BatchResult:
@@ -160,13 +166,13 @@ class _Skip(imapipe.Middleware):
 @pytest.mark.asyncio
 async def test_what_a_layer_leaves_out_has_failed_and_is_not_silently_short(open_world: OpenWorld) -> None:
     world = await open_world(20)
-    report = await world.job().use(_Skip()).run(world.handle)
+    report = await world.job().use(Always(_Skip())).run(world.handle)
     check_sums(report)
     assert (report.done, report.failed) == (10, 10)
     assert {failure.reason for failure in report.failures.values()} == {"not-tried"}
 
 
-class _Cancelled(imapipe.Middleware):
+class _Cancelled(Layer):
     """Waits for ever."""
 
     def __init__(self) -> None:
@@ -191,7 +197,7 @@ class _Cancelled(imapipe.Middleware):
 async def test_a_waiting_layer_is_cancelled_and_stopped(open_world: OpenWorld) -> None:
     world = await open_world(20)
     layer = _Cancelled()
-    task = asyncio.create_task(world.job().batch(5).use(layer).run(world.handle, connections=1))
+    task = asyncio.create_task(world.job().batch(5).use(Always(layer)).run(world.handle, connections=1))
     await layer.reached.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -215,7 +221,7 @@ async def test_the_last_snapshot_knows_what_was_given_up(open_world: OpenWorld) 
     await _reports_in_order(await open_world(100, faults=[CutAfterBytes(0, command="UID FETCH")]))
 
 
-class _Abandoning(imapipe.Middleware):
+class _Abandoning(Layer):
     """Cancels its first call once a handler is at work, and calls again while that handler still is."""
 
     def __init__(self, begun: asyncio.Event, go_on: asyncio.Event) -> None:
@@ -252,7 +258,7 @@ async def test_what_fails_in_an_abandoned_call_is_in_the_result_of_the_next(open
         raise ValueError(message.uid)
 
     layer = _Abandoning(begun, go_on)
-    report = await world.job().use(layer).run(handle, concurrency=1)
+    report = await world.job().use(Always(layer)).run(handle, concurrency=1)
     result = layer.result
     assert result is not None
     assert sorted(result.failed) == [1]

@@ -9,7 +9,7 @@ from tests.pipeline.world import OpenWorld, check_sums
 
 import imapipe
 from imapipe import search as q
-from imapipe.pipeline import fetching
+from imapipe.pipeline.operation import fetch as fetching
 from imapipe.testing import (
     Bye,
     CutAfterBytes,

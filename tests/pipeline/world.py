@@ -6,7 +6,18 @@ from collections.abc import Awaitable, Callable
 
 import imapipe
 from imapipe import search as q
+from imapipe.middleware.base import Layer, Run
 from imapipe.testing import Server
+
+
+class Always(imapipe.Middleware):
+    """Gives every run the layer that it was made with."""
+
+    def __init__(self, layer: Layer) -> None:
+        self._layer = layer
+
+    async def start(self, run: Run) -> Layer:
+        return self._layer
 
 
 class World:

@@ -29,8 +29,7 @@ from imapipe.errors import MessageIndexError, ProtocolError
 from imapipe.middleware.base import Middleware
 from imapipe.models.batch import Failure
 from imapipe.models.message import Message
-from imapipe.pipeline.pipeline import Pipeline
-from imapipe.pipeline.search_result import SearchResult
+from imapipe.pipeline.pipeline import Pipeline, SearchResult
 from imapipe.search import ALL
 from imapipe.wire.search_key import SearchKey
 from imapipe.wire.uid_set import UidSet

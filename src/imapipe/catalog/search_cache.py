@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from imapipe.pipeline.search_store import MailboxState, SearchQuestion
+from imapipe.pipeline.source.search_store import MailboxState, SearchQuestion
 from imapipe.wire.search_key import SearchKey
 from imapipe.wire.search_term import RAW
 from imapipe.wire.uid_set import UidSet

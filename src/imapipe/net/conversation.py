@@ -72,6 +72,26 @@ class Conversation:
         return self.session.capabilities
 
     @property
+    def wire_bytes(self) -> int:
+        """Bytes received on the wire so far."""
+        return self.plane.wire_bytes
+
+    @property
+    def error(self) -> BaseException | None:
+        """What ended it, or None."""
+        return self.plane.error
+
+    @property
+    def max_held_bytes(self) -> int:
+        """Bytes of messages that it holds before it stops reading."""
+        return self.plane.arrivals.max_held_bytes
+
+    @property
+    def max_spool_bytes(self) -> int:
+        """Bytes of them in temporary files before it stops reading."""
+        return self.plane.arrivals.max_spool_bytes
+
+    @property
     def selected(self) -> SelectedMailbox | None:
         """The selected mailbox, or None."""
         return self.session.selected

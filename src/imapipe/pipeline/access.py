@@ -21,7 +21,6 @@ from imapipe.net.connection import Connection
 from imapipe.net.pool.pool import ConnectionPool
 from imapipe.net.session import SelectedMailbox
 from imapipe.pipeline.books import Books
-from imapipe.pipeline.specification import Specification
 from imapipe.runtime.event_bus import EventBus
 
 # How often the search is begun where connections end, or the server asks for less.
@@ -33,6 +32,14 @@ _Result = TypeVar("_Result")
 
 class MailboxAccess:
     """The leases of a run.
+
+    Args:
+        pool: Where they come from.
+        mailbox: What is opened on them.
+        writes: Open it for writing.
+        remembers: Have HIGHESTMODSEQ told: answers are remembered by it.
+        events: Where waits are told.
+        books: Where bytes are counted.
 
     Attributes:
         uidvalidity: UIDVALIDITY of the mailbox, once it was opened.
@@ -50,11 +57,20 @@ class MailboxAccess:
         "uidvalidity",
     )
 
-    def __init__(self, pool: ConnectionPool, specification: Specification, events: EventBus, books: Books) -> None:
+    def __init__(
+        self,
+        pool: ConnectionPool,
+        mailbox: str,
+        *,
+        writes: bool,
+        remembers: bool,
+        events: EventBus,
+        books: Books,
+    ) -> None:
         self._pool = pool
-        self._mailbox = specification.mailbox
-        self._writes = specification.fetch.mark_seen
-        self._remembers = specification.search_store is not None
+        self._mailbox = mailbox
+        self._writes = writes
+        self._remembers = remembers
         self._events = events
         self._books = books
         self._leases: dict[Connection, int] = {}
@@ -77,13 +93,13 @@ class MailboxAccess:
             connection = await self._pool.take(self._mailbox, timeout_seconds=math.inf if patient else None)
         finally:
             self._waiting -= 1
-        self._leases[connection] = connection.plane.wire_bytes
+        self._leases[connection] = connection.wire_bytes
         self._pool.refuse_self_waits()
         return connection
 
     def give_back(self, connection: Connection) -> None:
         """Return a lease, whatever is in flight on it."""
-        self._books.wire_bytes += connection.plane.wire_bytes - self._leases.pop(connection)
+        self._books.wire_bytes += connection.wire_bytes - self._leases.pop(connection)
         self._pool.give_back(connection)
 
     @property
@@ -99,7 +115,7 @@ class MailboxAccess:
             expected: The UIDVALIDITY of UIDs that were given instead of a search.
 
         Raises:
-            CommandNo: There is no such mailbox, or its flags cannot be changed and the fetch would.
+            CommandNo: There is no such mailbox, or its flags cannot be changed and the job would.
             UidValidityChanged: The UIDs that were given mean other messages now.
         """
         selected = await self._select(connection)
@@ -122,7 +138,7 @@ class MailboxAccess:
             return await connection.examine(self._mailbox, condstore=self._remembers)
         selected = await connection.select(self._mailbox, condstore=self._remembers)
         if selected.read_only:
-            raise CommandNo("SELECT", "READ-ONLY", "mark_seen=True needs a mailbox whose flags can be changed")
+            raise CommandNo("SELECT", "READ-ONLY", "the job needs a mailbox that can be changed (mark_seen=True does)")
         return selected
 
     async def reach(

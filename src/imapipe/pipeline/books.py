@@ -1,32 +1,27 @@
-"""The books of a run: what is counted beside the outcomes, and the report made of all of it.
-
-Invariant: after `close` the report does not change any more.
-"""
+"""The books of a run: what is counted beside the outcomes."""
 
 from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from imapipe.models.batch import BatchResult
+from imapipe.models.distribution import Distribution
 from imapipe.models.event import Attempt, Event, Reconnect, Throttle, Wait
-from imapipe.models.report import RunReport
-from imapipe.pipeline.memory import memory_of
+from imapipe.net.command import FetchCommand
 from imapipe.runtime.histogram import Histogram
-from imapipe.runtime.resources import Sampler
-
-if TYPE_CHECKING:
-    from imapipe.net.command import FetchCommand
-    from imapipe.pipeline.run import Run
 
 
 class Books:
     """Counts what a run costs.
 
     Attributes:
+        started_at: When the run began.
         unaccounted: Messages that the search did not find although the mailbox holds them.
         wire_bytes: Bytes on the wire, of the leases that have ended.
+        retries: Batches that were asked for again.
+        reconnects: Connections that had to be replaced.
+        waits: How often somebody held a batch back, or the server asked for it.
     """
 
     __slots__ = (
@@ -35,46 +30,50 @@ class Books:
         "_began",
         "_fetching",
         "_received",
-        "_reconnects",
-        "_report",
-        "_retries",
-        "_sampler",
-        "_started_at",
-        "_waits",
+        "reconnects",
+        "retries",
+        "started_at",
         "unaccounted",
+        "waits",
         "wire_bytes",
     )
 
     def __init__(self) -> None:
-        self._sampler = Sampler()
-        self._started_at = datetime.now(UTC)
-        self._began = time.monotonic()
+        self.open()
         self._fetching: set[FetchCommand] = set()
         self._received = 0
         self._batch_seconds = Histogram()
         self._batch_sizes = Histogram()
-        self._retries = 0
-        self._reconnects = 0
-        self._waits = 0
-        self._report: RunReport | None = None
+        self.retries = 0
+        self.reconnects = 0
+        self.waits = 0
         self.unaccounted = 0
         self.wire_bytes = 0
+
+    def open(self) -> None:
+        """The run begins."""
+        self.started_at = datetime.now(UTC)
+        self._began = time.monotonic()
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """Since the run began."""
+        return time.monotonic() - self._began
 
     @property
     def bytes_received(self) -> int:
         """Bytes of FETCH responses so far, after decompression."""
         return self._received + sum(command.bytes_received for command in self._fetching)
 
-    def open(self) -> None:
-        """The run begins."""
-        self._started_at = datetime.now(UTC)
-        self._began = time.monotonic()
-        self._sampler.start()
+    @property
+    def batch_seconds(self) -> Distribution:
+        """How long the server worked on a batch."""
+        return self._batch_seconds.distribution()
 
-    async def close(self, run: Run) -> None:
-        """The run is over."""
-        await self._sampler.stop()
-        self._report = self._make_report(run)
+    @property
+    def batch_sizes(self) -> Distribution:
+        """Messages in a batch."""
+        return self._batch_sizes.distribution()
 
     def fetching(self, command: FetchCommand) -> None:
         """A FETCH was sent."""
@@ -94,49 +93,10 @@ class Books:
         """Count an event."""
         match event:
             case Attempt():
-                self._retries += 1
+                self.retries += 1
             case Reconnect():
-                self._reconnects += 1
+                self.reconnects += 1
             case Wait() | Throttle():
-                self._waits += 1
+                self.waits += 1
             case _:
                 return
-
-    def report(self, run: Run) -> RunReport:
-        """What became of the run so far, or at its end."""
-        return self._report if self._report is not None else self._make_report(run)
-
-    def _make_report(self, run: Run) -> RunReport:
-        ledger = run.ledger
-        ledger.flush()
-        usage = self._sampler.usage()
-        memory = memory_of(run.layers)
-        done_all_runs = memory.done_all_runs if memory is not None else None
-        return RunReport(
-            account=run.account,
-            mailbox=run.mailbox,
-            uidvalidity=run.uidvalidity,
-            planned=len(run.plan.planned),
-            done=ledger.done_count,
-            skipped=ledger.skipped_count,
-            vanished=ledger.vanished_count,
-            failed=ledger.failed_count,
-            failures=dict(ledger.failures),
-            failed_uids=ledger.failed,
-            unaccounted=self.unaccounted,
-            started_at=self._started_at,
-            elapsed_seconds=time.monotonic() - self._began,
-            bytes_received=self.bytes_received,
-            wire_bytes=self.wire_bytes,
-            batch_seconds=self._batch_seconds.distribution(),
-            batch_sizes=self._batch_sizes.distribution(),
-            retries=self._retries,
-            reconnects=self._reconnects,
-            throttle_waits=self._waits,
-            peak_rss_bytes=usage.peak_rss_bytes,
-            cpu_seconds=usage.cpu_seconds,
-            loop_lag_seconds=usage.loop_lag_seconds,
-            system_cpu_percent=usage.system_cpu_percent,
-            system_memory_percent=usage.system_memory_percent,
-            done_all_runs=done_all_runs if done_all_runs is not None else ledger.done_count,
-        )

@@ -1,7 +1,7 @@
 """Lanes: each holds one lease and keeps `depth` UID FETCHes in flight on it.
 
 A lane's workers take batches from the plan and send them through the middleware; the innermost call comes back
-here, to `fetch_batch`, which uses the lane's connection. When that connection ends, every call of the lane on
+here, to the lane's operation on its connection. When that connection ends, every call of the lane on
 it is interrupted, and the next call leases another.
 
 Invariants:
@@ -18,18 +18,20 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from imapipe.errors import ImapipeError
+from imapipe.middleware.base import Layer, chain
 from imapipe.models.batch import Batch, BatchInterrupted, BatchResult
 from imapipe.models.event import Reconnect
 from imapipe.net.command import FetchCommand
 from imapipe.net.connection import Connection
-from imapipe.pipeline.fetching import Fetching
-from imapipe.pipeline.flight import Gathering
-
-if TYPE_CHECKING:
-    from imapipe.pipeline.run import Run
+from imapipe.pipeline.access import MailboxAccess
+from imapipe.pipeline.delivery.flight import Gathering
+from imapipe.pipeline.dispatch import Dispatch
+from imapipe.pipeline.operation.base import Operation, Work, Workbench
+from imapipe.runtime.event_bus import EventBus
 
 MAX_DEPTH = 32
 MIN_DEPTH = 2
@@ -46,6 +48,31 @@ _ARRIVING_ROUND_TRIPS = 1.5
 _SHORTEST_GAP_SECONDS = 0.001
 
 
+@dataclass(frozen=True, slots=True)
+class LaneTask:
+    """What all lanes of a run have to do.
+
+    Attributes:
+        dispatch: Who hands out batches.
+        access: The way to connections with the mailbox open.
+        operation: What is done with a batch.
+        bench: What the works of the run share.
+        layers: The middleware of the run, outermost first.
+        events: Where reconnects are told.
+        depth: Commands in flight on a connection; None follows the round trip.
+        by_batch: Messages are handed over in whole batches.
+    """
+
+    dispatch: Dispatch
+    access: MailboxAccess
+    operation: Operation
+    bench: Workbench
+    layers: Sequence[Layer]
+    events: EventBus
+    depth: int | None = None
+    by_batch: bool = False
+
+
 class Lane:
     """One lease and the batches on it.
 
@@ -57,8 +84,11 @@ class Lane:
     """
 
     __slots__ = (
+        "_access",
+        "_call",
         "_connection",
         "_deeper",
+        "_dispatch",
         "_gathering",
         "_in_flight",
         "_joining",
@@ -68,21 +98,24 @@ class Lane:
         "_quiet",
         "_reason",
         "_release_timer",
-        "_run",
         "_sizer",
+        "_task",
         "active",
         "depth",
         "ended",
         "number",
     )
 
-    def __init__(self, run: Run, number: int, connection: Connection | None = None) -> None:
-        self._run = run
+    def __init__(self, task: LaneTask, number: int, connection: Connection | None = None) -> None:
+        self._task = task
+        self._dispatch = task.dispatch
+        self._access = task.access
         self._connection = connection
-        self._sizer = run.new_sizer()
+        self._sizer = task.dispatch.new_sizer()
+        self._call = chain(task.layers, self._perform)
         self._lock = asyncio.Lock()
         self._joining: asyncio.Timeout | None = None
-        self._gathering = Gathering(connection) if connection is not None and run.by_batch else None
+        self._gathering = Gathering(connection) if connection is not None and task.by_batch else None
         self._in_flight = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -94,9 +127,14 @@ class Lane:
         self.number = number
         self.active = 0
         self.ended = False
-        self.depth = run.depth or MIN_DEPTH
+        self.depth = task.depth or MIN_DEPTH
         if connection is not None:
             self._set_depth(connection)
+
+    @property
+    def is_idle(self) -> bool:
+        """It has not ended, and works on nothing."""
+        return not self.active and not self.ended
 
     async def work(self) -> None:
         """Take batches until the plan is empty."""
@@ -126,15 +164,14 @@ class Lane:
 
         While other lanes work, a connection that cannot be had is no trouble of any batch, so the wait has no end.
         """
-        run = self._run
         pause = FIRST_PAUSE_SECONDS
-        while run.has_batches:
+        while self._dispatch.has_batches:
             connection: Connection | None = None
             try:
                 async with asyncio.timeout(None) as self._joining:
-                    connection = await run.access.take(patient=True)
+                    connection = await self._access.take(patient=True)
             except ImapipeError as error:
-                if run.is_fatal(error):
+                if self._dispatch.is_fatal(error):
                     raise
             except TimeoutError:
                 return
@@ -142,7 +179,7 @@ class Lane:
                 self._joining = None
             if connection is not None and await self._use_first(connection):
                 return
-            if not run.access.leases_held:
+            if not self._access.leases_held:
                 # Nobody works: let a batch meet the error, so that it is told and counted.
                 return
             try:
@@ -159,65 +196,66 @@ class Lane:
             await self._adopt(connection)
         except BaseException as error:
             self.give_back()
-            if isinstance(error, ImapipeError) and not self._run.is_fatal(error):
+            if isinstance(error, ImapipeError) and not self._dispatch.is_fatal(error):
                 return False
             raise
         return True
 
     async def _worker(self) -> None:
-        run = self._run
+        dispatch = self._dispatch
         try:
             while self._may_take(mine=1):
-                batch = run.next_batch(self._sizer, self.number)
+                batch = dispatch.next_batch(self._sizer, self.number)
                 if batch is None:
                     break
-                await run.process(batch, self._sizer)
+                await dispatch.process(batch, self._sizer, self._call)
         finally:
             self.active -= 1
             self._deeper.set()
 
     def _may_take(self, *, mine: int = 0) -> bool:
         """Whether to take another batch; the last ones are kept for lanes that have nothing to do yet."""
-        run = self._run
-        return run.has_batches and (self.active == mine or not run.is_nearly_given_out)
+        dispatch = self._dispatch
+        return dispatch.has_batches and (self.active == mine or not dispatch.is_nearly_given_out)
 
     # -- a batch ---------------------------------------------------------------------------------
 
-    async def fetch_batch(self, batch: Batch) -> BatchResult:
-        """The innermost call: fetch a batch on this lane's connection and see its messages settled.
+    async def _perform(self, batch: Batch) -> BatchResult:
+        """The innermost call: do the operation with a batch on this lane's connection.
 
         Raises:
             BatchInterrupted: The connection ended, or the server refused the command; the cause is chained.
             UidValidityChanged, AuthenticationFailed, CapabilityMissing, PoolClosed, SpoolError: The run cannot go on.
         """
-        fetching = Fetching(self._run, batch, self._observe)
-        while fetching.is_unfinished:
+        self._dispatch.asked(batch)
+        work = self._task.operation.begin(batch, self._task.bench, self._observe)
+        while work.is_unfinished:
             try:
                 if batch.attempt >= SUSPICIOUS_ATTEMPT:
-                    await self._fetch_alone(fetching)
+                    await self._do_alone(work)
                 else:
                     async with self._lock:
                         connection = await self._lease()
-                    await self._fetch(fetching, connection)
+                    await self._do(work, connection)
             except ImapipeError as error:
-                if self._run.is_fatal(error):
+                if self._dispatch.is_fatal(error):
                     raise
-                if not fetching.was_our_delay:
-                    raise BatchInterrupted(batch, fetching.result()) from error
+                if not work.was_our_delay:
+                    raise BatchInterrupted(batch, work.result()) from error
                 # We were slow, not the server: that costs no attempt.
-        return fetching.result()
+        return work.result()
 
-    async def _fetch(self, fetching: Fetching, connection: Connection) -> None:
+    async def _do(self, work: Work, connection: Connection) -> None:
         try:
-            await fetching.fetch(connection, self._gathering)
+            await work.perform(connection, self._gathering)
         finally:
             self._finished(connection)
 
-    async def _fetch_alone(self, fetching: Fetching) -> None:
-        """Fetch with nothing else in flight: where a message makes servers hang up, it is its own batch that fails."""
+    async def _do_alone(self, work: Work) -> None:
+        """Do it with nothing else in flight: where a message makes servers hang up, it is its own batch that fails."""
         async with self._lock:
             await self._quiet.wait()
-            await self._fetch(fetching, await self._lease())
+            await self._do(work, await self._lease())
 
     # -- the lease -------------------------------------------------------------------------------
 
@@ -230,7 +268,7 @@ class Lane:
         self._stop_release_timer()
         if self._connection is not None and not self._connection.is_open:
             self._lose(self._connection)
-        access = self._run.access
+        access = self._access
         try:
             if self._connection is None:
                 # While other lanes of the run work, the wait has no end: they need not lose a batch over it.
@@ -249,10 +287,10 @@ class Lane:
         """Begin to use a connection that was leased just now."""
         self._leased_at = asyncio.get_running_loop().time()
         self._last_finished = 0.0
-        self._gathering = Gathering(connection) if self._run.by_batch else None
-        await self._run.access.reopen(connection)
+        self._gathering = Gathering(connection) if self._task.by_batch else None
+        await self._access.reopen(connection)
         if self._reason:
-            self._run.events.emit(Reconnect(self.number, self._reason))
+            self._task.events.emit(Reconnect(self.number, self._reason))
             self._reason = ""
         self._set_depth(connection)
 
@@ -267,7 +305,7 @@ class Lane:
         now = asyncio.get_running_loop().time()
         if self._connection is not None and now >= self._connection.expires_at:
             return True
-        return now - self._leased_at >= MIN_LEASE_SECONDS and self._run.access.others_wait
+        return now - self._leased_at >= MIN_LEASE_SECONDS and self._access.others_wait
 
     def _finished(self, connection: Connection) -> None:
         """A call on the connection is over."""
@@ -295,7 +333,7 @@ class Lane:
             self._release_timer = None
 
     def _lose(self, connection: Connection) -> None:
-        self._reason = str(connection.plane.error or "closed")
+        self._reason = str(connection.error or "closed")
         self.give_back()
 
     def give_back(self) -> None:
@@ -303,12 +341,12 @@ class Lane:
         self._stop_release_timer()
         connection, self._connection = self._connection, None
         if connection is not None:
-            self._run.access.give_back(connection)
+            self._access.give_back(connection)
 
     # -- depth -----------------------------------------------------------------------------------
 
     def _set_depth(self, connection: Connection) -> None:
-        if self._run.depth is not None:
+        if self._task.depth is not None:
             return
         round_trip = connection.round_trip_seconds
         wanted = MIN_DEPTH + int(round_trip / _SECONDS_PER_BATCH) if round_trip < 10 else MIN_DEPTH
@@ -325,7 +363,7 @@ class Lane:
         begun = max(before, command.started_at)
         seconds = max(0.0, command.finished_at - begun - command.paused_seconds)
         waited_for_others = command.started_at < before
-        if self._run.depth is not None or not waited_for_others or not command.first_byte_at or command.paused_seconds:
+        if self._task.depth is not None or not waited_for_others or not command.first_byte_at or command.paused_seconds:
             return seconds
         round_trip = connection.round_trip_seconds
         idle = command.first_byte_at - begun

@@ -33,6 +33,7 @@ class Ledger:
         vanished: UIDs that were gone.
         failed: All UIDs that failed.
         failures: Details of the first 10,000 of them.
+        uncommitted: UIDs that a sink has written and not made safe yet: no outcome, and not to be asked for again.
         skipped: UIDs that an earlier run did.
     """
 
@@ -47,6 +48,7 @@ class Ledger:
         "failed_count",
         "failures",
         "skipped",
+        "uncommitted",
         "vanished",
     )
 
@@ -55,6 +57,7 @@ class Ledger:
         self.failed = UidSet()
         self.vanished = UidSet()
         self.skipped = UidSet()
+        self.uncommitted = UidSet()
         self.failures: dict[int, Failure] = {}
         self.failed_count = 0
         self._recent: list[int] = []
@@ -103,6 +106,16 @@ class Ledger:
         if len(recent) >= self._room:
             self.flush()
 
+    def await_commit(self, uids: UidSet) -> None:
+        """A sink has written the messages; they are done when it has made them safe."""
+        self.uncommitted |= uids
+
+    def commit(self) -> None:
+        """What was written is safe: it is done."""
+        done, self.uncommitted = self.uncommitted, UidSet()
+        self._recent.extend(done)
+        self.flush()
+
     def fail(self, failure: Failure) -> None:
         """The message will not be tried again in this run."""
         uid = failure.uid
@@ -129,10 +142,14 @@ class Ledger:
             self.failures[uid] = Failure(uid, NOT_TRIED, detail)
 
     def outcome_of(self, uids: UidSet) -> UidSet:
-        """Those of `uids` that have an outcome in this run."""
+        """Those of `uids` that have an outcome in this run, or wait for the commit of a sink."""
         self.flush()
-        # Three small intersections: the sets of a long run can be large, and a batch meets little of them.
-        return uids & self.done | uids & self.failed | uids & self.vanished
+        # Small intersections: the sets of a long run can be large, and a batch meets little of them.
+        return self.handled(uids) | uids & self.failed | uids & self.vanished
+
+    def handled(self, uids: UidSet) -> UidSet:
+        """Those of `uids` that are done as of the last `flush`, or will be when a sink commits."""
+        return uids & self.done | uids & self.uncommitted
 
     def flush(self) -> None:
         """Merge what is recent and tell the subscribers."""

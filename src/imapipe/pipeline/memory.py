@@ -1,6 +1,6 @@
-"""What the pipeline may ask a layer that knows earlier runs (`middleware.checkpoint.Checkpoint`).
+"""What the pipeline may ask of middleware that knows earlier runs (`middleware.checkpoint.Checkpoint`).
 
-The pipeline imports no concrete middleware: a layer that has these two members is taken for such a memory.
+The pipeline imports no concrete middleware: what has these members is taken for such a memory.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from imapipe.middleware.base import Middleware
+from imapipe.middleware.base import Layer, Middleware
 from imapipe.wire.uid_set import UidSet
 
 
@@ -26,16 +26,26 @@ class Remembered(Protocol):
 
 @runtime_checkable
 class Memory(Protocol):
-    """A layer that knows earlier runs."""
+    """Middleware that knows earlier runs."""
+
+    async def recall(self, account: str, mailbox: str) -> Remembered | None:
+        """Read what is known, outside of a run."""
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """A layer that counts over all runs."""
 
     @property
-    def done_all_runs(self) -> int | None:
-        """Messages done over all runs, or None before the first."""
-
-    def peek(self, account: str, mailbox: str) -> Remembered | None:
-        """Read what is known, outside of a run; blocks for the time of reading."""
+    def done_all_runs(self) -> int:
+        """Messages done over all runs."""
 
 
-def memory_of(layers: Sequence[Middleware]) -> Memory | None:
-    """The layer that knows earlier runs, if there is one."""
-    return next((layer for layer in layers if isinstance(layer, Memory)), None)
+def memory_of(middleware: Sequence[Middleware]) -> Memory | None:
+    """What knows earlier runs, if there is one."""
+    return next((one for one in middleware if isinstance(one, Memory)), None)
+
+
+def done_all_runs_of(layers: Sequence[Layer]) -> int | None:
+    """Messages done over all runs, where a layer counts them."""
+    return next((layer.done_all_runs for layer in layers if isinstance(layer, Counting)), None)

@@ -1,182 +1,64 @@
-"""`Pipeline`: search → batch → fetch → handler, as an immutable value that is run.
+"""`Pipeline`: search → batch → fetch → handler, as an immutable value that is run; and what its search finds.
 
-Every step returns a new pipeline and does no I/O. Iterating, `run`, `stream`, `batches`, `uids` and `plan` each
-make a new run.
+Every step (`pipeline.builder`) returns a new pipeline and does no I/O. Iterating, `run`, `stream`, `batches`, `uids`
+and `plan` each make a new run.
+
+Invariant: a `SearchResult` is a value of one moment. Its UIDs mean something under its UIDVALIDITY only, which whatever
+uses them checks.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
 
-from imapipe.middleware.base import Middleware, check_order
-from imapipe.models.argument import check_whole
+from imapipe.models.argument import check_number, check_whole
 from imapipe.models.report import RunReport
-from imapipe.net.pool.pool import ConnectionPool
-from imapipe.pipeline.batching import BatchPolicy, FixedBatch
-from imapipe.pipeline.handlers import Crew, Handler, check_handler
+from imapipe.pipeline.builder import PipelineBuilder
+from imapipe.pipeline.delivery.handlers import Crew, Handler, check_handler
+from imapipe.pipeline.delivery.processes import ProcessHandler
+from imapipe.pipeline.delivery.sink import COMMIT_EVERY_MESSAGES, COMMIT_EVERY_SECONDS, Scribe, Sink, is_sink
+from imapipe.pipeline.delivery.stream import BatchStream, OnError, Stream
+from imapipe.pipeline.findings import JobPlan, Reduction
 from imapipe.pipeline.memory import memory_of
-from imapipe.pipeline.processes import ProcessHandler
 from imapipe.pipeline.run import Run
-from imapipe.pipeline.search_result import Reduction, SearchResult
-from imapipe.pipeline.sizes import fetch_sizes
-from imapipe.pipeline.specification import Specification
-from imapipe.pipeline.stream import BatchStream, OnError, Runs, Stream
-from imapipe.wire.fetch_request import Fetch
+from imapipe.pipeline.source.failed import Failed
+from imapipe.pipeline.source.sizes import fetch_sizes
 from imapipe.wire.search_key import SearchKey
 from imapipe.wire.uid_set import UidSet
 
 DEFAULT_CONCURRENCY = 8
 
 
-@dataclass(frozen=True, slots=True)
-class JobPlan:
-    """What a run would do, without fetching anything of the messages but their sizes.
-
-    Attributes:
-        mailbox: The mailbox.
-        uidvalidity: Its UIDVALIDITY.
-        uids: What the search found.
-        messages: How many.
-        total_bytes: The sum of RFC822.SIZE.
-    """
-
-    mailbox: str
-    uidvalidity: int
-    uids: UidSet
-    messages: int
-    total_bytes: int
-
-
-class Pipeline:
+class Pipeline(PipelineBuilder):
     """A job on one mailbox, described step by step.
 
     Made by `Mailbox.search`. All steps may be left out; without `fetch` only UIDs are fetched.
     """
 
-    __slots__ = ("_account", "_pool", "_runs", "_specification")
-
-    def __init__(self, specification: Specification, pool: ConnectionPool, account: str, runs: Runs) -> None:
-        self._specification = specification
-        self._pool = pool
-        self._account = account
-        self._runs = runs
-
-    def __repr__(self) -> str:
-        return f"<Pipeline {self._specification.mailbox!r} {self._specification.fingerprint}>"
-
-    # -- steps -----------------------------------------------------------------------------------
-
-    def search(self, criteria: SearchKey) -> Pipeline:
-        """Narrow the search: both must match."""
-        return self._with(search=self._specification.search & criteria)
-
-    def batch(self, policy: BatchPolicy | int) -> Pipeline:
-        """Say how large batches are: a policy, or a number for `FixedBatch`. Raises ValueError, TypeError."""
-        if isinstance(policy, int):
-            return self._with(policy=FixedBatch(policy))
-        if isinstance(policy, type) or not hasattr(policy, "sizer"):
-            raise TypeError(f"batch() takes a number or a policy such as imapipe.AdaptiveBatch(), not {policy!r}")
-        return self._with(policy=policy)
-
-    def fetch(self, *what: str | Fetch) -> Pipeline:
-        """Say what is wanted of each message, instead of what was said before: presets, `Fetch` values, or both.
-
-        Raises:
-            ValueError: An unknown preset.
-            TypeError: Neither the name of a preset nor a `Fetch`.
-        """
-        wanted = Fetch()
-        for item in what:
-            if not isinstance(item, str | Fetch):
-                raise TypeError(f"fetch() takes names of presets and imapipe.Fetch(...), not {item!r}")
-            wanted |= Fetch(item) if isinstance(item, str) else item
-        return self._with(fetch=wanted)
-
-    def use(self, *layers: Middleware) -> Pipeline:
-        """Add middleware, outermost first, inside of what is there.
-
-        Raises:
-            ValueError: An order in which a layer cannot do what it promises.
-            TypeError: Not a middleware.
-        """
-        for layer in layers:
-            if not isinstance(layer, Middleware):
-                raise TypeError(f"use() takes middleware such as imapipe.Retry(), not {layer!r}")
-        every = (*self._specification.layers, *layers)
-        check_order(every)
-        return self._with(layers=every)
-
-    def limit(self, count: int) -> Pipeline:
-        """At most so many messages; the others are not planned. Raises ValueError."""
-        check_whole("limit()", count)
-        if count < 0:
-            raise ValueError(f"limit() takes 0 or more, not {count}")
-        return self._with(limit=count)
-
-    def newest_first(self) -> Pipeline:
-        """Highest UIDs first."""
-        return self._with(newest=True)
-
-    def depth(self, count: int) -> Pipeline:
-        """Keep exactly so many FETCHes in flight on each connection, instead of following the round trip."""
-        check_whole("depth()", count)
-        if not 1 <= count <= 64:
-            raise ValueError(f"depth() takes 1 to 64, not {count}")
-        return self._with(depth=count)
-
-    def only_failed(self, report: RunReport | None = None) -> Pipeline:
-        """Only the messages that failed, instead of those the search finds.
-
-        Args:
-            report: That of an earlier run on this mailbox. Without it, those that failed by the Checkpoint of this
-                pipeline and were not done since.
-
-        Raises:
-            ValueError: The report of another account or mailbox.
-
-        Running it raises `UidValidityChanged` where the UIDs mean other messages by now.
-        """
-        if report is None:
-            return self._with(remembered=True, uids=None, uidvalidity=None)
-        if (report.account, report.mailbox) != (self._account, self._specification.mailbox):
-            raise ValueError(
-                f"the report is of {report.mailbox!r} at {report.account}, "
-                f"not of {self._specification.mailbox!r} at {self._account}"
-            )
-        return self._with(remembered=False, uids=report.failed_uids, uidvalidity=report.uidvalidity)
-
-    def only(self, uids: UidSet, *, uidvalidity: int) -> Pipeline:
-        """Only these messages, instead of those the search finds.
-
-        Args:
-            uids: Their UIDs, of `SearchResult.uids` or `MessageIndex.find` for instance.
-            uidvalidity: The UIDVALIDITY that came with them; running it raises `UidValidityChanged` under another.
-        """
-        return self._with(remembered=False, uids=uids, uidvalidity=uidvalidity)
-
-    def _with(self, **changes: object) -> Pipeline:
-        specification = replace(self._specification, **changes)  # type: ignore[arg-type]  # checked by the callers
-        return Pipeline(specification, self._pool, self._account, self._runs)
-
-    # -- runs ------------------------------------------------------------------------------------
+    __slots__ = ()
 
     async def run(
         self,
-        handler: Handler,
+        handler: Handler | Sink,
         *,
         concurrency: int = DEFAULT_CONCURRENCY,
         connections: int | None = None,
         on_error: OnError = "record",
         max_failures: int | None = None,
+        commit_every_messages: int = COMMIT_EVERY_MESSAGES,
+        commit_every_seconds: float = COMMIT_EVERY_SECONDS,
     ) -> RunReport:
-        """Run the job: every message goes to the handler once.
+        """Run the job: every message goes to the handler, or to the sink, once.
 
         Args:
-            handler: `async def handle(message)`; a message is done when it returns, failed when it raises.
+            handler: `async def handle(message)`; a message is done when it returns, failed when it raises. Or a
+                `Sink`: messages are done when its `commit` has returned.
             concurrency: How many handlers work at a time.
             connections: How many connections to use at most; all of the pool unless said.
             on_error: "record" puts what a handler raises into the report; "raise" ends the run with it.
             max_failures: Give up when more messages than this have failed; the rest fails as `not-tried`.
+            commit_every_messages: With a sink: commit when so many messages are written.
+            commit_every_seconds: With a sink: commit when the first of them was written so long ago.
 
         Returns:
             The report; it reconciles: planned = done + skipped + vanished + failed.
@@ -188,8 +70,13 @@ class Pipeline:
 
         Cancellation stops the handlers, ends connections with something in flight, saves the checkpoint.
         """
-        checked = check_handler(handler)
+        sink = handler if is_sink(handler) else None
+        checked = check_handler(handler) if sink is None else None
         check_whole("concurrency", concurrency)
+        check_whole("commit_every_messages", commit_every_messages)
+        check_number("commit_every_seconds", commit_every_seconds)
+        if commit_every_messages < 1 or commit_every_seconds <= 0:
+            raise ValueError("commit_every_messages must be 1 or more, and commit_every_seconds above 0")
         if max_failures is not None:
             check_whole("max_failures", max_failures)
         if concurrency < 1:
@@ -200,7 +87,18 @@ class Pipeline:
         try:
             await self._runs.wait_for_dropped()
             run = self._new_run(connections, max_failures=max_failures)
-            await Crew(run, checked, concurrency=concurrency, raise_errors=raise_errors).work()
+            if checked is not None:
+                await Crew(run, checked, concurrency=concurrency, raise_errors=raise_errors).work()
+            elif sink is not None:
+                scribe = Scribe(
+                    run,
+                    sink,
+                    concurrency=concurrency,
+                    commit_every_messages=commit_every_messages,
+                    commit_every_seconds=commit_every_seconds,
+                    raise_errors=raise_errors,
+                )
+                await scribe.work()
         finally:
             if isinstance(checked, ProcessHandler):
                 checked.close()
@@ -234,14 +132,13 @@ class Pipeline:
         run.access.give_back(await run.look(save=True))
         criteria, found = self._specification.search, run.plan.planned
         step = Reduction(criteria.describe(), run.exists, len(found))
-        unaccounted = run.books.unaccounted
         return SearchResult(
-            self, run.account, run.mailbox, run.uidvalidity, criteria, found, (step,), unaccounted=unaccounted
+            self, run.account, run.mailbox, run.uidvalidity, criteria, found, (step,), unaccounted=run.unaccounted
         )
 
     async def find_within(self, uids: UidSet, criteria: SearchKey, *, uidvalidity: int) -> UidSet:
         """Those of some messages that match (`UID SEARCH UID …`); the way to it is `SearchResult.refine`."""
-        return await self.only(uids, uidvalidity=uidvalidity)._new_run(1).narrow(criteria) if uids else uids
+        return await self._new_run(1).narrow(criteria, uids, uidvalidity=uidvalidity) if uids else uids
 
     async def plan(self) -> JobPlan:
         """What a run would do: counts and bytes. Only sizes are fetched."""
@@ -259,7 +156,7 @@ class Pipeline:
             raise ValueError(
                 f"connections={connections}: use 1 to {self._pool.max_size}, or raise max_size of the pool"
             )
-        if self._specification.remembered and memory_of(self._specification.layers) is None:
+        if isinstance(self._specification.source, Failed) and memory_of(self._specification.middleware) is None:
             raise ValueError("only_failed() without a report needs a Checkpoint in use(...), which knows what failed")
         return Run(
             self._specification,
@@ -269,6 +166,126 @@ class Pipeline:
             max_failures=max_failures,
             by_batch=by_batch,
         )
+
+
+class SearchResult:
+    """The UIDs that a search found. Made by `Pipeline.uids`; `len`, `in`, `==` and iteration are those of `uids`.
+
+    ::
+
+        everything = await pool.mailbox("INBOX").search(q.ALL).uids()
+        recent = await everything.refine(q.since(days=30))
+        flagged = await (await recent.refine(q.UNSEEN)).refine(q.FLAGGED)
+        async for message in flagged.pipeline().fetch("envelope"):
+            ...
+
+    Attributes:
+        account: `user@host:port`.
+        mailbox: The name of the mailbox.
+        uidvalidity: Its UIDVALIDITY.
+        criteria: What the messages match: the searches of all steps.
+        uids: The UIDs.
+        reduction: What each step left, beginning with how many messages the mailbox held.
+        unaccounted: Messages that a search for all did not find although the mailbox holds them: the server caps
+            its answers.
+    """
+
+    __slots__ = (
+        "_pipeline",
+        "account",
+        "criteria",
+        "mailbox",
+        "reduction",
+        "uids",
+        "uidvalidity",
+        "unaccounted",
+    )
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        account: str,
+        mailbox: str,
+        uidvalidity: int,
+        criteria: SearchKey,
+        uids: UidSet,
+        reduction: tuple[Reduction, ...],
+        unaccounted: int = 0,
+    ) -> None:
+        self._pipeline = pipeline
+        self.account = account
+        self.mailbox = mailbox
+        self.uidvalidity = uidvalidity
+        self.criteria = criteria
+        self.uids = uids
+        self.reduction = reduction
+        self.unaccounted = unaccounted
+
+    def __len__(self) -> int:
+        return len(self.uids)
+
+    def __bool__(self) -> bool:
+        return bool(self.uids)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.uids)
+
+    def __contains__(self, uid: object) -> bool:
+        return uid in self.uids
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, UidSet):
+            return self.uids == other
+        if not isinstance(other, SearchResult):
+            return NotImplemented
+        return self._place == other._place and self.uids == other.uids
+
+    def __hash__(self) -> int:
+        return hash(self.uids)
+
+    @property
+    def _place(self) -> tuple[str, str, int]:
+        """Where the UIDs mean something."""
+        return self.account, self.mailbox, self.uidvalidity
+
+    def __repr__(self) -> str:
+        return f"<SearchResult of {len(self)} in {self.mailbox!r} for {self.criteria.describe()}>"
+
+    async def refine(self, criteria: SearchKey) -> SearchResult:
+        """Those of these messages that also match: the server looks at them only, not at the whole mailbox.
+
+        They are sent as a set of UIDs, or as `$` where the connection and the server still know them (RFC 5182).
+        Messages that are gone drop out, once the server has told this connection of it. No message costs no command.
+
+        Args:
+            criteria: Search keys of `imapipe.search`.
+
+        Raises:
+            UidValidityChanged: The UIDs mean other messages now.
+            CapabilityMissing: The search needs what the server does not offer.
+            CommandNo, CommandBad, Throttled: The server refused the search.
+            AuthenticationFailed, ConnectionFailed, PoolTimeout: No connection could be had.
+        """
+        uids = await self._pipeline.find_within(self.uids, criteria, uidvalidity=self.uidvalidity)
+        step = Reduction(criteria.describe(), len(self.uids), len(uids))
+        return SearchResult(
+            self._pipeline.search(criteria),
+            self.account,
+            self.mailbox,
+            self.uidvalidity,
+            self.criteria & criteria,
+            uids,
+            (*self.reduction, step),
+        )
+
+    def pipeline(self, uids: UidSet | None = None) -> Pipeline:
+        """A job on these messages; running it raises UidValidityChanged where the UIDs mean others by now.
+
+        Args:
+            uids: Only on these of them.
+        """
+        chosen = self.uids if uids is None else self.uids & uids
+        return self._pipeline.only(chosen, uidvalidity=self.uidvalidity)
 
 
 def _checked(on_error: OnError) -> OnError:

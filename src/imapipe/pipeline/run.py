@@ -1,17 +1,15 @@
 """A run: one execution of a pipeline, from the search to the report.
 
-The run opens the mailbox, searches, plans, starts the middleware, then lets lanes take batches through it while
-handlers (or whoever iterates) take messages from the inbox. At the end it stops the middleware, innermost
-first, and makes the report.
+The run has its source open the mailbox and say what is to be done, plans, starts the middleware, then lets lanes take
+batches through it while consumers (handlers, a sink, or whoever iterates) take messages from the inbox. At the end it
+stops the layers, innermost first, and makes the report.
 
 Invariants:
 
 - Every planned UID has one outcome at the end: done, skipped, vanished or failed. What was never tried because
   the run gave up is failed with the reason `not-tried`. Only a cancelled run or one that raised has none for the rest.
 - Cancelling leaves nothing: lanes give their leases back synchronously (with something in flight the pool ends
-  the connection), the middleware is stopped and has saved.
-- An error that concerns one batch fails that batch; one that concerns the run ends it. A server with which nothing
-  works any more ends it too, after a bounded number of batches.
+  the connection), the layers are stopped and have saved.
 """
 
 from __future__ import annotations
@@ -19,80 +17,51 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
-import anyio.to_thread
-
-from imapipe.errors import (
-    AuthenticationFailed,
-    CapabilityMissing,
-    CheckpointError,
-    PoolClosed,
-    SpoolError,
-    UidValidityChanged,
-)
-from imapipe.middleware.base import Middleware, chain
-from imapipe.models.batch import Batch, BatchInterrupted, BatchResult, Failure
-from imapipe.models.event import BatchEnd
+from imapipe.middleware.base import Layer
 from imapipe.models.report import RunReport
-from imapipe.net.connection import MAX_COMMAND_BYTES, Connection
+from imapipe.net.connection import Connection
 from imapipe.net.pool.pool import ConnectionPool
 from imapipe.pipeline.access import MailboxAccess
-from imapipe.pipeline.batching import Sizer
 from imapipe.pipeline.books import Books
-from imapipe.pipeline.flight import Inbox
-from imapipe.pipeline.lane import Lane
+from imapipe.pipeline.closing import make_report
+from imapipe.pipeline.delivery.driven import Consumer
+from imapipe.pipeline.delivery.inbox import Inbox
+from imapipe.pipeline.dispatch import Dispatch
+from imapipe.pipeline.lane import Lane, LaneTask
 from imapipe.pipeline.ledger import Ledger
-from imapipe.pipeline.lookup import look, narrow
-from imapipe.pipeline.memory import memory_of
-from imapipe.pipeline.patience import Patience
-from imapipe.pipeline.plan import Plan
-from imapipe.pipeline.sizes import fetch_sizes
+from imapipe.pipeline.memory import done_all_runs_of, memory_of
+from imapipe.pipeline.operation.base import Workbench
+from imapipe.pipeline.plan import Plan, Tier
+from imapipe.pipeline.source.base import Found, Question
+from imapipe.pipeline.source.find import narrow
+from imapipe.pipeline.source.sizes import fetch_sizes
+from imapipe.pipeline.source.tiers import find_tiers
 from imapipe.pipeline.specification import Specification
 from imapipe.runtime.event_bus import EventBus
+from imapipe.runtime.resources import Sampler
 from imapipe.wire.search_key import SearchKey
 from imapipe.wire.uid_set import UidSet
-
-_COMMAND_WORDS_BYTES = 32
-_SHORTEST_UID_TEXT_BYTES = 1000
-
-_FATAL = (
-    AuthenticationFailed,
-    CapabilityMissing,
-    CheckpointError,
-    PoolClosed,
-    SpoolError,
-    UidValidityChanged,
-)
 
 _log = logging.getLogger(__name__)
 
 
 class Run:
-    """One run of a pipeline (`middleware.base.Run` is what the middleware sees of it).
+    """One run of a pipeline: a `middleware.base.Run` to its layers, a `Driven` to its consumer.
 
     Attributes:
         account: `user@host:port`.
         mailbox: The name of the mailbox.
-        fetch: The items asked for.
         fingerprint: Names the job in a checkpoint.
-        layers: The middleware, outermost first.
-        plan: What is left to do; set when the search has been made.
-        exists: How many messages the mailbox held then.
+        layers: The layers that have started, outermost first.
+        exists: How many messages the mailbox held when the search was made.
         ledger: The outcomes so far.
-        inbox: Messages that wait for a handler.
+        inbox: Messages that wait for a consumer.
         events: What happens beside the messages.
-        books: What is counted.
+        resources: What the run costs the machine.
         access: Its connections, with the mailbox open.
-        today: The day on which relative dates of the search were resolved.
-        depth: FETCHes in flight on a connection; None follows the round trip.
-        max_uid_text_bytes: How long the text of the UIDs in a command may be.
-        by_batch: Messages are handed over in whole batches.
-        stopping: No further batch is to be taken.
-        has_given_up: Messages that no handler has begun with are not to be handled either.
-        failure: The first error that ended the run.
     """
 
     def __init__(
@@ -109,40 +78,46 @@ class Run:
         self._pool = pool
         self.account = account
         self.mailbox = specification.mailbox
-        self.fetch = specification.fetch
         self.fingerprint = specification.fingerprint
-        self.layers: Sequence[Middleware] = specification.layers
-        self.depth = specification.depth
-        self.max_uid_text_bytes = max(
-            _SHORTEST_UID_TEXT_BYTES, MAX_COMMAND_BYTES - _COMMAND_WORDS_BYTES - len(specification.fetch.command())
-        )
+        self.layers: Sequence[Layer] = ()
         self.events = EventBus()
         self.ledger = Ledger()
         self.inbox = Inbox()
-        self.books = Books()
-        self.access = MailboxAccess(pool, specification, self.events, self.books)
-        self.by_batch = by_batch
-        self.plan = Plan(UidSet())
+        self.resources = Sampler()
         self.exists = 0
-        self.today = datetime.now().astimezone().date()
-        self.stopping = False
-        self.has_given_up = False
-        self.failure: BaseException | None = None
-        self._gave_up_because = "the run gave up before it came to this message"
+        self._books = Books()
+        self.access = MailboxAccess(
+            pool,
+            specification.mailbox,
+            writes=specification.operation.writes,
+            remembers=specification.search_store is not None,
+            events=self.events,
+            books=self._books,
+        )
+        self._dispatch = Dispatch(
+            specification.policy,
+            ledger=self.ledger,
+            inbox=self.inbox,
+            books=self._books,
+            events=self.events,
+            max_failures=max_failures,
+        )
+        self._today = datetime.now().astimezone().date()
         self._lane_count = lanes
-        self._lanes: list[Lane] = []
-        self._max_failures = max_failures
-        self._started: list[Middleware] = []
-        self._call = chain(self.layers, self._innermost)
-        self._patience = Patience()
-        self._asked: set[int] = set()
+        self._by_batch = by_batch
+        self._report: RunReport | None = None
 
-    # -- what middleware sees --------------------------------------------------------------------
+    # -- what middleware and consumers see ---------------------------------------------------------
+
+    @property
+    def plan(self) -> Plan:
+        """What is left to do; empty before the search."""
+        return self._dispatch.plan
 
     @property
     def bytes_received(self) -> int:
         """Bytes of FETCH responses so far, after decompression."""
-        return self.books.bytes_received
+        return self._books.bytes_received
 
     @property
     def connections(self) -> int:
@@ -151,7 +126,7 @@ class Run:
 
     @property
     def leases_held(self) -> int:
-        """See `net.pool.pool.Holder`."""
+        """See `net.pool.lease.Holder`."""
         return self.access.leases_held
 
     @property
@@ -162,35 +137,70 @@ class Run:
     @property
     def unaccounted(self) -> int:
         """Messages that the search did not find although the mailbox holds them."""
-        return self.books.unaccounted
+        return self._books.unaccounted
+
+    @property
+    def has_given_up(self) -> bool:
+        """Messages that nobody has begun with are not to be handled any more."""
+        return self._dispatch.has_given_up
+
+    @property
+    def failure(self) -> BaseException | None:
+        """The first error that ended the run."""
+        return self._dispatch.failure
 
     def give_up(self, because: str) -> None:
         """Take no further batch; `because` is told of each message that was not tried."""
-        self._gave_up_because = because
-        self.stop()
+        self._dispatch.give_up(because)
+
+    def stop(self, error: BaseException | None = None) -> None:
+        """Take no further batch; with an error, end the run with it."""
+        self._dispatch.stop(error)
+
+    def message_failed(self) -> None:
+        """A message has failed: too many of them end the run."""
+        self._dispatch.message_failed()
 
     # -- the run ---------------------------------------------------------------------------------
 
-    async def drive(self) -> None:
-        """Do all of it. Raises what ends the run; the report is final when this has returned."""
-        stop_listening = (self.events.subscribe(self.books.listen), self._pool.events.subscribe(self.events.emit))
-        self.books.open()
+    async def drive(self, consumer: Consumer | None = None) -> None:
+        """Do all of it. Raises what ends the run; the report is final when this has returned.
+
+        Args:
+            consumer: Who is to be asked when it begins and before it ends.
+        """
+        stop_listening = (self.events.subscribe(self._books.listen), self._pool.events.subscribe(self.events.emit))
+        self._books.open()
+        self.resources.start()
+        unasked = consumer
         try:
             try:
-                await self._work(await self._prepare())
+                connection = await self._prepare(consumer)
+                await self._work(connection)
+                self.ledger.flush()
+                self.ledger.give_up(self.plan.take_rest(), self._dispatch.gave_up_because)
+                self.inbox.close()
+                if consumer is not None:
+                    unasked = None
+                    await consumer.finish()
             except BaseException as error:
                 # Nobody is to work on what can no longer be acknowledged.
                 self.inbox.discard()
-                await self._stop_layers(error)
+                try:
+                    if isinstance(error, Exception) and unasked is not None:
+                        # What a sink has written can be made safe all the same.
+                        await unasked.finish()
+                except Exception:  # noqa: BLE001 - what ended the run is raised
+                    _log.exception("what was written last could not be made safe")
+                finally:
+                    await self._stop_layers(error)
                 raise
-            self.ledger.flush()
-            self.ledger.give_up(self.plan.take_rest(), self._gave_up_because)
-            self.inbox.close()
             await self._stop_layers(None)
         finally:
             for stop in stop_listening:
                 stop()
-            await self.books.close(self)
+            await self.resources.stop()
+            self._report = self.report()
 
     async def look(self, *, save: bool = False) -> Connection:
         """Open the mailbox and find out what is to be done; gives the connection, see `access.reach`.
@@ -201,58 +211,73 @@ class Run:
         connection, _ = await self.access.reach(partial(self._look, save=save))
         return connection
 
-    async def narrow(self, criteria: SearchKey) -> UidSet:
-        """Those of the UIDs the run was given that match. Nothing else is done, and nothing is planned.
+    async def narrow(self, criteria: SearchKey, uids: UidSet, *, uidvalidity: int) -> UidSet:
+        """Those of some messages that match. Nothing else is done, and nothing is planned.
 
         Raises:
-            UidValidityChanged: They mean other messages now.
+            UidValidityChanged: The UIDs mean other messages now.
             ImapipeError: As `drive` does when a search cannot be made.
         """
-        uids = self._specification.uids or UidSet()
-        self.access.uidvalidity = self._specification.uidvalidity or 0
+        self.access.uidvalidity = uidvalidity
 
         async def find(connection: Connection) -> UidSet:
             await self.access.reopen(connection)
-            return await narrow(connection, criteria, uids, self.today)
+            return await narrow(connection, criteria, uids, self._today)
 
         connection, found = await self.access.reach(find)
         self.access.give_back(connection)
         return found
 
-    async def _look(self, connection: Connection, *, save: bool = False) -> None:
-        connection.require(self.fetch.needs)
-        specification = await self._recall()
-        selected = await self.access.open(connection, expected=specification.uidvalidity)
-        findings = await look(
-            connection,
-            selected,
-            specification,
+    def report(self) -> RunReport:
+        """What became of the run so far, or at its end."""
+        if self._report is not None:
+            return self._report
+        return make_report(
             account=self.account,
-            today=self.today,
-            max_uid_text_bytes=self.max_uid_text_bytes,
+            mailbox=self.mailbox,
+            uidvalidity=self.uidvalidity,
+            planned=len(self.plan.planned),
+            ledger=self.ledger,
+            books=self._books,
+            usage=self.resources.usage(),
+            done_all_runs=done_all_runs_of(self.layers),
+        )
+
+    async def _look(self, connection: Connection, *, save: bool = False) -> None:
+        specification = self._specification
+        connection.require(specification.operation.needs)
+        question = Question(
+            self.account,
+            self.mailbox,
+            specification.search,
+            self._today,
+            search_store=specification.search_store,
+            memory=memory_of(specification.middleware),
             save=save,
         )
-        self.plan = findings.plan
-        self.exists = findings.exists
-        self.books.unaccounted = findings.unaccounted
+        found = await specification.source.find(connection, self.access, question)
+        self._dispatch.plan = Plan(
+            await self._tiers(connection, found),
+            limit=specification.limit,
+            max_command_bytes=specification.operation.max_uid_text_bytes,
+        )
+        self.exists = found.exists
+        self._books.unaccounted = found.unaccounted
 
-    async def _recall(self) -> Specification:
-        """The specification, with the UIDs that are to be remembered instead of searched for."""
-        memory = memory_of(self.layers)
-        if not self._specification.remembered or memory is None:
-            return self._specification
-        known = await anyio.to_thread.run_sync(memory.peek, self.account, self.mailbox)
-        if known is None:
-            return replace(self._specification, uids=UidSet())
-        return replace(self._specification, uids=known.failed_uids, uidvalidity=known.uidvalidity)
+    async def _tiers(self, connection: Connection, found: Found) -> list[Tier]:
+        classes = self._specification.policy.classes
+        if classes:
+            return await find_tiers(connection, classes, found, self._today)
+        return [Tier(found.uids, newest_first=self._specification.newest)]
 
-    async def _prepare(self) -> Connection:
+    async def _prepare(self, consumer: Consumer | None) -> Connection:
         connection = await self.look()
         try:
-            for layer in self.layers:
-                await layer.start(self)
-                self._started.append(layer)
+            for one in self._specification.middleware:
+                self.layers = (*self.layers, await one.start(self))
                 self.ledger.skip(self.plan.planned - self.plan.remaining)
+            if consumer is not None:
+                await consumer.begin(self)
         except BaseException:
             self.access.give_back(connection)
             raise
@@ -265,12 +290,24 @@ class Run:
         self.plan.know_sizes(await fetch_sizes(connection, self.plan.remaining))
 
     async def _work(self, connection: Connection) -> None:
-        first = Lane(self, 0, connection)
-        self._lanes = [first, *(Lane(self, number) for number in range(1, self._useful_lanes()))]
+        task = LaneTask(
+            self._dispatch,
+            self.access,
+            self._specification.operation,
+            Workbench(self.ledger, self.inbox, self._books, self._today),
+            self.layers,
+            self.events,
+            depth=self._specification.depth,
+            by_batch=self._by_batch,
+        )
+        first = Lane(task, 0, connection)
+        lanes = [first, *(Lane(task, number) for number in range(1, self._useful_lanes()))]
+        for lane in lanes:
+            self._dispatch.join(lane)
         error: BaseException | None = None
         try:
             async with asyncio.TaskGroup() as group:
-                for lane in self._lanes:
+                for lane in lanes:
                     group.create_task(lane.work())
         except BaseExceptionGroup as errors:
             error = first_cause(errors)
@@ -282,105 +319,14 @@ class Run:
             raise error
 
     def _useful_lanes(self) -> int:
-        batch = max(1, self.new_sizer().size)
+        batch = max(1, self._dispatch.new_sizer().size)
         return max(1, min(self._lane_count, -(-self.plan.remaining_count // batch)))
-
-    def new_sizer(self) -> Sizer:
-        """The state of the batch policy for one lane."""
-        return self._specification.policy.sizer()
-
-    @property
-    def has_batches(self) -> bool:
-        """Whether there is more to take."""
-        return not self.stopping and self.plan.remaining_count > 0
-
-    @property
-    def is_nearly_given_out(self) -> bool:
-        """Whether lanes that have nothing to do yet would get no more than one batch each."""
-        idle = sum(not lane.active and not lane.ended for lane in self._lanes)
-        return idle > 0 and self.plan.remaining_count <= idle * max(1, self.plan.batch_size)
-
-    def next_batch(self, sizer: Sizer, lane: int) -> Batch | None:
-        """The next batch for a lane, or None."""
-        batch = None if self.stopping else self.plan.next_batch(sizer, lane)
-        if not self.has_batches:
-            self._dismiss()
-        return batch
-
-    async def process(self, batch: Batch, sizer: Sizer) -> None:
-        """Send a batch through the middleware and book what came of it."""
-        began = asyncio.get_running_loop().time()
-        delivered = self.inbox.delivered
-        error: BaseException | None = None
-        try:
-            result = await self._call(batch)
-        except BatchInterrupted as interrupted:
-            result = interrupted.result
-            error = interrupted.__cause__ or interrupted
-        except Exception as fatal:
-            self.stop(fatal)
-            raise
-        self._book(batch, result, error)
-        now = asyncio.get_running_loop().time()
-        if batch.number in self._asked:
-            # A batch that a layer answered by itself says nothing of the server.
-            self._asked.discard(batch.number)
-            if self._patience.is_over(began, now, result, error, delivered=self.inbox.delivered > delivered):
-                self.stop()
-        sizer.observe(result)
-        self.books.batch_ended(result)
-        self.events.emit(BatchEnd(result))
-
-    def message_failed(self) -> None:
-        """The handler of a message raised."""
-        if self._max_failures is not None and self.ledger.failed_count > self._max_failures:
-            self.has_given_up = True
-            self.stop()
-
-    def stop(self, error: BaseException | None = None) -> None:
-        """Take no further batch; with an error, end the run with it."""
-        self.stopping = True
-        if error is not None and self.failure is None:
-            self.failure = error
-        self._dismiss()
-
-    def is_fatal(self, error: BaseException) -> bool:
-        """Whether an error concerns the whole run and not one batch."""
-        return isinstance(error, _FATAL)
-
-    def report(self) -> RunReport:
-        """What became of the run."""
-        return self.books.report(self)
-
-    async def _innermost(self, batch: Batch) -> BatchResult:
-        self._asked.add(batch.number)
-        return await self._lanes[batch.lane].fetch_batch(batch)
-
-    def _dismiss(self) -> None:
-        for lane in self._lanes:
-            lane.dismiss()
-
-    def _book(self, batch: Batch, result: BatchResult, error: BaseException | None) -> None:
-        """Whatever of a batch has no outcome has failed: nothing is silently short."""
-        rest = batch.uids - self.ledger.outcome_of(batch.uids)
-        if not rest:
-            return
-        for uid in rest & UidSet.from_numbers(result.failed):
-            self.ledger.fail(result.failed[uid])
-        rest -= UidSet.from_numbers(result.failed)
-        if error is None:
-            self.ledger.give_up(rest, self._gave_up_because if self.stopping else "a layer left the message out")
-            return
-        for uid in rest:
-            self.ledger.fail(Failure(uid, type(error).__name__, str(error)))
-        self.message_failed()
 
     async def _stop_layers(self, because: BaseException | None) -> None:
         """Stop what was started, innermost first; one that fails does not keep the others from saving."""
         self.ledger.flush()
         first: BaseException | None = None
-        while self._started:
-            layer = self._started.pop()
+        for layer in reversed(self.layers):
             try:
                 await layer.stop()
             except BaseException as error:  # noqa: BLE001 - raised, or logged where another one is raised already

@@ -31,7 +31,7 @@ HOPELESS_BATCHES = 3
 _REASONS = frozenset(error.__name__ for error in (ConnectionFailed, ConnectionLost, CommandTimeout, PoolTimeout))
 
 
-class Patience:
+class Hopelessness:
     """Counts batches that were tried in vain."""
 
     __slots__ = ("_count", "_counted_at")
@@ -40,7 +40,7 @@ class Patience:
         self._count = 0
         self._counted_at = 0.0
 
-    def is_over(
+    def is_reached(
         self, began: float, now: float, result: BatchResult, error: BaseException | None, *, delivered: bool
     ) -> bool:
         """Take the end of a batch; whether it is time to give up.

@@ -23,9 +23,10 @@ from typing import Self
 from imapipe.errors import PoolClosed
 from imapipe.models.message import Message
 from imapipe.models.report import Incomplete, RunReport
-from imapipe.net.pool.pool import Holder, holder
-from imapipe.pipeline.flight import Flight
-from imapipe.pipeline.run import Run
+from imapipe.net.pool.lease import Holder, holder
+from imapipe.pipeline.delivery.driven import Driven
+from imapipe.pipeline.delivery.handlers import failure_of
+from imapipe.pipeline.delivery.inbox import Delivery
 
 OnError = Choice["record", "raise"]
 
@@ -39,7 +40,7 @@ class Runs:
         self._tasks: set[asyncio.Task[None]] = set()
         self._dropped: set[asyncio.Task[None]] = set()
 
-    def start(self, run: Run) -> asyncio.Task[None]:
+    def start(self, run: Driven) -> asyncio.Task[None]:
         """Drive a run, once those that were dropped have ended."""
         task = asyncio.get_running_loop().create_task(self._drive(run), name=f"imapipe run {run.mailbox}")
         self._tasks.add(task)
@@ -48,7 +49,7 @@ class Runs:
         task.add_done_callback(lambda _: run.inbox.close())
         return task
 
-    async def _drive(self, run: Run) -> None:
+    async def _drive(self, run: Driven) -> None:
         await self.wait_for_dropped()
         await run.drive()
 
@@ -80,7 +81,7 @@ class Runs:
             await asyncio.wait(tuple(self._tasks))
 
 
-class _Driven:
+class _Iterator:
     """A run and the task that drives it; what both kinds of iterators share.
 
     An async context manager: leaving the block early ends the run, and what was not acknowledged is tried again by
@@ -89,7 +90,7 @@ class _Driven:
 
     __slots__ = ("_driver", "_ended", "_holder_before", "_is_asked", "_on_error", "_run", "_runs")
 
-    def __init__(self, run: Run, runs: Runs, on_error: OnError) -> None:
+    def __init__(self, run: Driven, runs: Runs, on_error: OnError) -> None:
         self._run = run
         self._runs = runs
         self._on_error = on_error
@@ -177,52 +178,71 @@ class _Driven:
             self._runs.drop(self._driver)
 
 
-class Stream(_Driven):
+class Stream(_Iterator):
     """An iterator over the messages of a run, to be used once; afterwards `report` is final."""
 
-    __slots__ = ("_current",)
+    __slots__ = ("_current", "_current_has_failed")
 
-    def __init__(self, run: Run, runs: Runs, on_error: OnError) -> None:
+    def __init__(self, run: Driven, runs: Runs, on_error: OnError) -> None:
         super().__init__(run, runs, on_error)
-        self._current: tuple[Flight, Message] | None = None
+        self._current: Delivery | None = None
+        self._current_has_failed = False
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Message:
         self._refuse_a_second_consumer()
-        self._settle_current()
+        self._let_current_go()
         items = self._run.inbox.items
         if self._ended or (not items and not await self._more()):
             raise StopAsyncIteration
         self._current = delivery = items.popleft()
+        self._current_has_failed = False
         return delivery[1]
 
-    def _settle_current(self) -> None:
+    def fail(self, message: Message, error: BaseException) -> None:
+        """The message that came last has failed, with `error` as the reason; asking for the next one goes on.
+
+        Raises:
+            ValueError: It is not the message that came last, or its outcome is settled already.
+        """
+        if self._current is None or self._current[1] is not message or self._current_has_failed or self._ended:
+            raise ValueError(f"fail() takes the message that came last; that of UID {message.uid} is settled already")
+        self._current_has_failed = True
+        self._current[0].fail(message, failure_of(message, error))
+        self._run.message_failed()
+
+    def _let_current_go(self) -> None:
         current, self._current = self._current, None
-        if current is not None and not self._ended:
-            current[0].settle(current[1])
+        if current is None or self._ended:
+            return
+        carrier, message = current
+        if not self._current_has_failed:
+            carrier.settle(message)
+        carrier.release(message)
 
 
-class BatchStream(_Driven):
+class BatchStream(_Iterator):
     """An iterator over lists of messages, each list acknowledged when the next one is asked for.
 
     A list holds the messages of one batch; it is cut when what is held reaches half of the connection's cap, so
     that a slow consumer cannot stop the run.
     """
 
-    __slots__ = ("_current",)
+    __slots__ = ("_current", "_failed")
 
-    def __init__(self, run: Run, runs: Runs, on_error: OnError) -> None:
+    def __init__(self, run: Driven, runs: Runs, on_error: OnError) -> None:
         super().__init__(run, runs, on_error)
-        self._current: list[tuple[Flight, Message]] = []
+        self._current: list[Delivery] = []
+        self._failed: set[int] = set()
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> list[Message]:
         self._refuse_a_second_consumer()
-        self._settle_current()
+        self._let_current_go()
         items = self._run.inbox.items
         if self._ended or (not items and not await self._more()):
             raise StopAsyncIteration
@@ -231,11 +251,28 @@ class BatchStream(_Driven):
             self._current.append(items.popleft())
         return [message for _, message in self._current]
 
-    def _settle_current(self) -> None:
+    def fail(self, message: Message, error: BaseException) -> None:
+        """A message of the list that came last has failed; the others of the list are acknowledged all the same.
+
+        Raises:
+            ValueError: It is not in that list, or has failed already.
+        """
+        carrier = next((carrier for carrier, one in self._current if one is message), None)
+        if carrier is None or message.uid in self._failed or self._ended:
+            raise ValueError(f"fail() takes a message of the last batch; that of UID {message.uid} is settled already")
+        self._failed.add(message.uid)
+        carrier.fail(message, failure_of(message, error))
+        self._run.message_failed()
+
+    def _let_current_go(self) -> None:
         current, self._current = self._current, []
-        if not self._ended:
-            for flight, message in current:
-                flight.settle(message)
+        failed, self._failed = self._failed, set()
+        if self._ended:
+            return
+        for carrier, message in current:
+            if message.uid not in failed:
+                carrier.settle(message)
+            carrier.release(message)
 
 
 def _cancel(task: asyncio.Task[None]) -> None:

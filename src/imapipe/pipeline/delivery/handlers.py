@@ -22,9 +22,10 @@ import anyio.to_thread
 
 from imapipe.models.batch import Failure
 from imapipe.models.message import Message
-from imapipe.net.pool.pool import holder
-from imapipe.pipeline.flight import Flight
-from imapipe.pipeline.run import Run
+from imapipe.net.pool.lease import holder
+from imapipe.pipeline.delivery.driven import Driven
+from imapipe.pipeline.delivery.inbox import Carrier
+from imapipe.pipeline.delivery.tasks import end_tasks, error_of
 
 Handler = Callable[[Message], Awaitable[object]]
 _DETAIL_CHARACTERS = 500
@@ -93,7 +94,7 @@ class Crew:
         raise_errors: End the run with what a handler raises, instead of recording it.
     """
 
-    def __init__(self, run: Run, handler: Handler, *, concurrency: int, raise_errors: bool) -> None:
+    def __init__(self, run: Driven, handler: Handler, *, concurrency: int, raise_errors: bool) -> None:
         self._run = run
         self._handler = handler
         self._concurrency = concurrency
@@ -119,9 +120,9 @@ class Crew:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         finally:
             self._ending = True
-            await _end(tasks)
+            await end_tasks(tasks)
         # All of them are asked: asyncio complains of an exception that nobody has seen.
-        errors = [error for error in map(_error_of, tasks) if error is not None]
+        errors = [error for error in map(error_of, tasks) if error is not None]
         error = self._run.failure or (errors[0] if errors else None)
         if error is not None:
             raise error
@@ -139,19 +140,20 @@ class Crew:
         assert task is not None
         clock = asyncio.get_running_loop().time
         handled = 0
-        flight: Flight | None
+        carrier: Carrier | None
         message: Message | None
         while await self._wait(task):
             turn_began = clock()
             while items:
-                flight, message = items.popleft()
+                carrier, message = items.popleft()
                 if run.has_given_up:
-                    flight.leave(message)
+                    carrier.release(message)
                     continue
                 try:
                     await handler(message)
                 except Exception as error:
-                    flight.fail(message, failure_of(message, error))
+                    carrier.fail(message, failure_of(message, error))
+                    carrier.release(message)
                     if self._raise_errors:
                         run.stop(error)
                         raise
@@ -160,10 +162,12 @@ class Crew:
                     if self._is_ending:
                         raise
                     _forgive(task)
-                    flight.fail(message, failure_of(message, error))
+                    carrier.fail(message, failure_of(message, error))
+                    carrier.release(message)
                     run.message_failed()
                 else:
-                    flight.settle(message)
+                    carrier.settle(message)
+                    carrier.release(message)
                     if task.cancelling() and not self._is_ending:
                         # It cancelled itself and returned: that must not hit the next message.
                         await self._swallow(task)
@@ -172,7 +176,7 @@ class Crew:
                     await asyncio.sleep(0)
                     turn_began = clock()
             # Nothing to do for now: the last message is not to be kept.
-            flight = message = None
+            carrier = message = None
 
     @property
     def _is_ending(self) -> bool:
@@ -206,25 +210,6 @@ def failure_of(message: Message, error: BaseException) -> Failure:
 def _forgive(task: asyncio.Task[None]) -> None:
     while task.cancelling():
         task.uncancel()
-
-
-async def _end(tasks: list[asyncio.Task[None]]) -> None:
-    """Cancel tasks and wait until they have ended, even when the wait is cancelled again and again."""
-    interrupted: asyncio.CancelledError | None = None
-    for task in tasks:
-        if not task.done():
-            task.cancel()
-    while not all(task.done() for task in tasks):
-        try:
-            await asyncio.wait(tasks)
-        except asyncio.CancelledError as error:
-            interrupted = error
-    if interrupted is not None:
-        raise interrupted
-
-
-def _error_of(task: asyncio.Task[None]) -> BaseException | None:
-    return None if task.cancelled() else task.exception()
 
 
 def _name(function: object) -> str:

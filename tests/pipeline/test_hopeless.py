@@ -15,7 +15,7 @@ from imapipe.errors import (
     Throttled,
 )
 from imapipe.models.batch import Batch, BatchResult, Failure
-from imapipe.pipeline.patience import HOPELESS_BATCHES, Patience
+from imapipe.pipeline.hopeless import HOPELESS_BATCHES, Hopelessness
 from imapipe.wire.uid_set import UidSet
 
 _BATCH = Batch(1, UidSet.parse("1:2"))
@@ -23,9 +23,9 @@ _NOTHING = BatchResult(_BATCH, missing=_BATCH.uids)
 
 
 def _batches_until_over(result: BatchResult, error: BaseException | None, most: int = 20) -> int:
-    patience = Patience()
+    hopelessness = Hopelessness()
     for number in range(1, most + 1):
-        if patience.is_over(2.0 * number, 2.0 * number + 1, result, error, delivered=False):
+        if hopelessness.is_reached(2.0 * number, 2.0 * number + 1, result, error, delivered=False):
             return number
     return 0
 
@@ -61,17 +61,17 @@ def test_single_messages_that_all_fail_with_the_connection() -> None:
 
 
 def test_what_falls_together_counts_once() -> None:
-    patience = Patience()
+    hopelessness = Hopelessness()
     for wave in range(1, HOPELESS_BATCHES + 1):
         over = [
-            patience.is_over(10.0 * wave, 10.0 * wave + 5 + late, _NOTHING, ConnectionLost(), delivered=False)
+            hopelessness.is_reached(10.0 * wave, 10.0 * wave + 5 + late, _NOTHING, ConnectionLost(), delivered=False)
             for late in range(4)
         ]
         assert over == [wave == HOPELESS_BATCHES] * 4
 
 
 def test_a_message_that_comes_sets_the_count_back() -> None:
-    patience = Patience()
+    hopelessness = Hopelessness()
     for number in range(1, 30):
         came = number % HOPELESS_BATCHES == 0
-        assert not patience.is_over(2.0 * number, 2.0 * number + 1, _NOTHING, ConnectionLost(), delivered=came)
+        assert not hopelessness.is_reached(2.0 * number, 2.0 * number + 1, _NOTHING, ConnectionLost(), delivered=came)

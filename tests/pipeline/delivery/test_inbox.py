@@ -8,7 +8,8 @@ from typing import cast
 import pytest
 
 from imapipe.models.message import Message
-from imapipe.pipeline.flight import Flight, Inbox
+from imapipe.pipeline.delivery.flight import Flight
+from imapipe.pipeline.delivery.inbox import Inbox
 from imapipe.pipeline.ledger import Ledger
 
 

@@ -12,32 +12,63 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 from imapipe.errors import CommandTimeout, ConnectionLost, ImapipeError, ServerBye
 from imapipe.models.batch import Batch, BatchResult, Failure
-from imapipe.net.command import FetchCommand
-from imapipe.net.connection import Connection
+from imapipe.net.connection import MAX_COMMAND_BYTES, Connection
 from imapipe.net.signals import to_error
-from imapipe.pipeline.flight import Flight, Gathering
-from imapipe.pipeline.lookup import still_there
+from imapipe.pipeline.delivery.flight import Flight, Gathering
+from imapipe.pipeline.operation.base import Observe, Work, Workbench
+from imapipe.pipeline.source.find import still_there
+from imapipe.wire.fetch_request import Fetch
 from imapipe.wire.response.response import Tagged
 from imapipe.wire.uid_set import UidSet
-
-if TYPE_CHECKING:
-    from imapipe.pipeline.run import Run
 
 # A server that hangs up after we stopped reading for so long may have lost its patience with us.
 OWN_DELAY_SECONDS = 10.0
 _NOTHING = UidSet()
 
-Observe = Callable[[Connection, FetchCommand], float]
-"""Called with each FETCH that got its tagged reply; gives the seconds that the server worked on it."""
+_COMMAND_WORDS_BYTES = 32
+_SHORTEST_UID_TEXT_BYTES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class FetchMessages:
+    """Fetch items of the messages, and hand them to whoever consumes the run (an `Operation`).
+
+    Attributes:
+        fetch: The items.
+    """
+
+    fetch: Fetch = Fetch()  # noqa: RUF009  # a frozen value
+
+    @property
+    def writes(self) -> bool:
+        """See `Operation`."""
+        return self.fetch.mark_seen
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """See `Operation`."""
+        return self.fetch.needs
+
+    @property
+    def max_uid_text_bytes(self) -> int:
+        """See `Operation`."""
+        return max(_SHORTEST_UID_TEXT_BYTES, MAX_COMMAND_BYTES - _COMMAND_WORDS_BYTES - len(self.fetch.command()))
+
+    def describe(self) -> str:
+        """See `Operation`."""
+        return f"FETCH {self.fetch.describe()}"
+
+    def begin(self, batch: Batch, bench: Workbench, observe: Observe) -> Work:
+        """See `Operation`."""
+        return Fetching(self, batch, bench, observe)
 
 
 class Fetching:
-    """One call for a batch, on one connection or on several after each other.
+    """The work of fetching one batch (a `Work`).
 
     Attributes:
         was_our_delay: The connection ended after we had not read from it for long.
@@ -45,23 +76,25 @@ class Fetching:
 
     __slots__ = (
         "_batch",
+        "_bench",
         "_bytes",
         "_flight",
         "_observe",
+        "_operation",
         "_reply_seconds",
-        "_run",
         "_seconds",
         "_todo",
         "_wanted",
         "was_our_delay",
     )
 
-    def __init__(self, run: Run, batch: Batch, observe: Observe) -> None:
-        self._run = run
+    def __init__(self, operation: FetchMessages, batch: Batch, bench: Workbench, observe: Observe) -> None:
+        self._operation = operation
+        self._bench = bench
         self._batch = batch
         self._observe = observe
-        self._wanted = self._todo = batch.uids - run.ledger.outcome_of(batch.uids)
-        self._flight = Flight(run.inbox, run.ledger)
+        self._wanted = self._todo = batch.uids - bench.ledger.outcome_of(batch.uids)
+        self._flight = Flight(bench.inbox, bench.ledger)
         self._seconds = 0.0
         self._reply_seconds: float | None = None
         self._bytes = 0
@@ -75,20 +108,10 @@ class Fetching:
     @property
     def missing(self) -> UidSet:
         """What has no outcome yet."""
-        return self._wanted - self._run.ledger.outcome_of(self._wanted)
+        return self._wanted - self._bench.ledger.outcome_of(self._wanted)
 
-    async def fetch(self, connection: Connection, gathering: Gathering | None) -> None:
-        """Fetch what is missing, on a connection that has the mailbox open, and see it settled.
-
-        Args:
-            connection: The connection.
-            gathering: Where messages are to be given out in whole batches.
-
-        Raises:
-            ImapipeError: What stopped it. What was delivered before is settled.
-
-        Cancelling it ends the connection if it was in the middle of an answer.
-        """
+    async def perform(self, connection: Connection, gathering: Gathering | None) -> None:
+        """Fetch what is missing and see it handled; see `Work`."""
         flight = self._flight
         flight.board(connection, gathering)
         self.was_our_delay = False
@@ -101,7 +124,10 @@ class Fetching:
             flight.hand_over()
             await flight.landed()
         except asyncio.CancelledError:
-            self._run.inbox.forget(flight)
+            self._bench.inbox.forget(flight)
+            if flight.is_holding:
+                # What nobody releases any more would count against the next holder of the connection.
+                connection.abort(ConnectionLost("a run was cancelled with messages in hand"))
             raise
         if error is not None:
             self._todo = self.missing
@@ -110,7 +136,7 @@ class Fetching:
 
     def result(self) -> BatchResult:
         """What became of the batch so far."""
-        ledger, uids = self._run.ledger, self._batch.uids
+        ledger, uids = self._bench.ledger, self._batch.uids
         missing = self.missing
         failed = dict(self._flight.failed)
         # Also what failed before this call, or in another one for the same messages meanwhile.
@@ -118,7 +144,7 @@ class Fetching:
             failed.setdefault(uid, ledger.failures.get(uid) or Failure(uid, "failed"))
         return BatchResult(
             self._batch,
-            done=uids & ledger.done,
+            done=ledger.handled(uids),
             vanished=uids & ledger.vanished,
             failed=failed,
             missing=missing,
@@ -134,14 +160,14 @@ class Fetching:
             uids = todo.pop()
             if uids:
                 # Nearly always the whole: only a set full of holes is too long for one command.
-                asked, rest = uids.take_within(len(uids), self._run.max_uid_text_bytes)
+                asked, rest = uids.take_within(len(uids), self._operation.max_uid_text_bytes)
                 todo += (rest, await self._ask(connection, asked))
 
     async def _ask(self, connection: Connection, uids: UidSet) -> UidSet:
         """Send one FETCH; gives the UIDs that are to be asked for again."""
-        run = self._run
-        command = connection.uid_fetch(uids, run.fetch, self._flight.deliver)
-        run.books.fetching(command)
+        books = self._bench.books
+        command = connection.uid_fetch(uids, self._operation.fetch, self._flight.deliver)
+        books.fetching(command)
         try:
             tagged = await asyncio.shield(command.finished)
         except asyncio.CancelledError:
@@ -152,7 +178,7 @@ class Fetching:
             raise
         finally:
             self._bytes += command.bytes_received
-            run.books.fetched(command)
+            books.fetched(command)
             for failure in command.malformed.values():
                 self._flight.could_not_have(failure)
         seconds = self._observe(connection, command)
@@ -178,10 +204,10 @@ class Fetching:
 
     async def _look_again(self, connection: Connection, missing: UidSet) -> UidSet:
         """Which of the UIDs that were not delivered still exist; the others have vanished."""
-        there = await still_there(connection, missing, self._run.today)
+        there = await still_there(connection, missing, self._bench.today)
         gone = missing - there
         if gone:
-            self._run.ledger.vanish(gone)
+            self._bench.ledger.vanish(gone)
         return there
 
 

@@ -1,23 +1,51 @@
-"""Finding the UIDs of a run: one search, or several bounded ones in a large mailbox.
+"""Finding UIDs in the open mailbox: one search, or several bounded ones in a large mailbox.
 
 A server that answers with a million UIDs in one line is no trouble (they become interval sets), but it keeps
 the connection silent for long and may stop short. So a large mailbox is searched in pages where the server has
 PARTIAL (RFC 9394), or range by range where it has UIDBATCHES (RFC 10022), and else at once.
 
-Invariant: an answer that is not complete (`[MESSAGELIMIT]`, RFC 9738) is followed by a search below the UID it
-names, until one is complete or makes no progress.
+Invariants:
+
+- An answer that is not complete (`[MESSAGELIMIT]`, RFC 9738) is followed by a search below the UID it
+  names, until one is complete or makes no progress.
 """
 
 from __future__ import annotations
 
 import asyncio
+from datetime import date
 
 from imapipe.errors import ProtocolError
-from imapipe.net.connection import Connection
+from imapipe.net.connection import MAX_COMMAND_BYTES, Connection, SearchAnswer
+from imapipe.search import ALL
+from imapipe.wire.search_key import SearchKey
 from imapipe.wire.search_program import SearchProgram
 from imapipe.wire.uid_set import UidSet
 
 PAGE_MESSAGES = 100_000
+_COMMAND_WORDS_BYTES = 64
+
+
+async def find(connection: Connection, key: SearchKey, exists: int, today: date, *, save: bool = False) -> UidSet:
+    """The UIDs in the open mailbox of `exists` messages that match; raises as `find_uids` does."""
+    return await find_uids(connection, _program(connection, key, today), exists, save=save)
+
+
+async def narrow(connection: Connection, key: SearchKey, uids: UidSet, today: date) -> UidSet:
+    """Those of `uids` in the open mailbox that match; what is found is saved for a search within it.
+
+    Raises as `find_uids` does.
+    """
+    return await _at_once(connection, _program(connection, key, today), uids, save=True)
+
+
+def _program(connection: Connection, key: SearchKey, today: date) -> SearchProgram:
+    connection.require(key.needs)
+    return key.program(
+        today=today,
+        literal_plus=connection.offers("LITERAL+") or connection.offers("LITERAL-"),
+        utf8="UTF8=ACCEPT" in connection.session.enabled,
+    )
 
 
 async def find_uids(connection: Connection, program: SearchProgram, exists: int, *, save: bool = False) -> UidSet:
@@ -30,7 +58,9 @@ async def find_uids(connection: Connection, program: SearchProgram, exists: int,
         save: Have the server save the result where it can, for a search within it (RFC 5182).
 
     Raises:
+        CapabilityMissing: The search needs what the server does not offer.
         CommandNo, CommandBad, Throttled: The server refused the search.
+        ConnectionLost, CommandTimeout: The connection ended.
         ProtocolError: It stops short and says so again and again without going on.
     """
     if exists > PAGE_MESSAGES and connection.offers("PARTIAL"):
@@ -38,11 +68,6 @@ async def find_uids(connection: Connection, program: SearchProgram, exists: int,
     if exists > PAGE_MESSAGES and connection.offers("UIDBATCHES") and connection.offers("ESEARCH"):
         return await _by_ranges(connection, program)
     return await _at_once(connection, program, save=save)
-
-
-async def find_within(connection: Connection, program: SearchProgram, uids: UidSet) -> UidSet:
-    """Those of `uids` that match; what is found is saved for a search within it. Raises as `find_uids` does."""
-    return await _at_once(connection, program, uids, save=True)
 
 
 async def _at_once(
@@ -85,3 +110,34 @@ async def _by_ranges(connection: Connection, program: SearchProgram) -> UidSet:
     for search in searches:
         found |= search.result().uids
     return found
+
+
+async def still_there(connection: Connection, uids: UidSet, today: date) -> UidSet:
+    """Those of `uids` that are in the open mailbox; raises as `find_uids` does.
+
+    Other batches may look a second time on the same connection, so nothing is saved on the server (RFC 5182): what
+    `$` stands for would be theirs as often as ours.
+    """
+    program = ALL.program(today=today)
+    found = UidSet()
+    begin = 0
+    while begin < len(uids):
+        end = uids.fit(begin, len(uids), MAX_COMMAND_BYTES - _COMMAND_WORDS_BYTES)
+        asked: UidSet | None = uids[begin:end]
+        while asked:
+            answer = await connection.uid_search(program, within=asked)
+            found |= answer.uids & asked
+            asked = _left_out(answer, asked)
+        begin = end
+    return found
+
+
+def _left_out(answer: SearchAnswer, asked: UidSet) -> UidSet | None:
+    """What a server with MESSAGELIMIT did not look at (RFC 9738 §3.2): the UIDs below the one it names."""
+    below = answer.limited_below
+    if below is None or below <= 1:
+        return None
+    rest = asked & UidSet.from_ranges([(1, below - 1)])
+    if len(rest) == len(asked):
+        raise ProtocolError("MESSAGELIMIT: a search does not get any further")
+    return rest

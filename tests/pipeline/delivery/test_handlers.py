@@ -15,7 +15,7 @@ import pytest
 from tests.pipeline.world import OpenWorld, check_sums
 
 import imapipe
-from imapipe.pipeline.handlers import check_handler
+from imapipe.pipeline.delivery.handlers import check_handler
 from imapipe.testing import SyntheticMailbox
 
 

@@ -1,0 +1,127 @@
+"""The steps of a pipeline: each returns a new one and does no I/O."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Self
+
+from imapipe.middleware.base import Middleware, check_order
+from imapipe.models.argument import check_whole
+from imapipe.models.report import RunReport
+from imapipe.net.pool.pool import ConnectionPool
+from imapipe.pipeline.batching import BatchPolicy, FixedBatch
+from imapipe.pipeline.delivery.stream import Runs
+from imapipe.pipeline.operation.fetch import FetchMessages
+from imapipe.pipeline.source.failed import Failed
+from imapipe.pipeline.source.given import Given
+from imapipe.pipeline.specification import Specification
+from imapipe.wire.fetch_request import Fetch
+from imapipe.wire.search_key import SearchKey
+from imapipe.wire.uid_set import UidSet
+
+
+class PipelineBuilder:
+    """What `Pipeline` is before it runs: a job on one mailbox, described step by step."""
+
+    __slots__ = ("_account", "_pool", "_runs", "_specification")
+
+    def __init__(self, specification: Specification, pool: ConnectionPool, account: str, runs: Runs) -> None:
+        self._specification = specification
+        self._pool = pool
+        self._account = account
+        self._runs = runs
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._specification.mailbox!r} {self._specification.fingerprint}>"
+
+    def search(self, criteria: SearchKey) -> Self:
+        """Narrow the search: both must match."""
+        return self._with(search=self._specification.search & criteria)
+
+    def batch(self, policy: BatchPolicy | int) -> Self:
+        """Say how large batches are: a policy, or a number for `FixedBatch`. Raises ValueError, TypeError."""
+        if isinstance(policy, int):
+            return self._with(policy=FixedBatch(policy))
+        if isinstance(policy, type) or not hasattr(policy, "sizer"):
+            raise TypeError(f"batch() takes a number or a policy such as imapipe.AdaptiveBatch(), not {policy!r}")
+        return self._with(policy=policy)
+
+    def fetch(self, *what: str | Fetch) -> Self:
+        """Say what is wanted of each message, instead of what was said before: presets, `Fetch` values, or both.
+
+        Raises:
+            ValueError: An unknown preset.
+            TypeError: Neither the name of a preset nor a `Fetch`.
+        """
+        wanted = Fetch()
+        for item in what:
+            if not isinstance(item, str | Fetch):
+                raise TypeError(f"fetch() takes names of presets and imapipe.Fetch(...), not {item!r}")
+            wanted |= Fetch(item) if isinstance(item, str) else item
+        return self._with(operation=FetchMessages(wanted))
+
+    def use(self, *middleware: Middleware) -> Self:
+        """Add middleware, outermost first, inside of what is there.
+
+        Raises:
+            ValueError: An order in which one of them cannot do what it promises.
+            TypeError: Not a middleware.
+        """
+        for one in middleware:
+            if not isinstance(one, Middleware):
+                raise TypeError(f"use() takes middleware such as imapipe.Retry(), not {one!r}")
+        every = (*self._specification.middleware, *middleware)
+        check_order(every)
+        return self._with(middleware=every)
+
+    def limit(self, count: int) -> Self:
+        """At most so many messages; the others are not planned. Raises ValueError."""
+        check_whole("limit()", count)
+        if count < 0:
+            raise ValueError(f"limit() takes 0 or more, not {count}")
+        return self._with(limit=count)
+
+    def newest_first(self) -> Self:
+        """Highest UIDs first."""
+        return self._with(newest=True)
+
+    def depth(self, count: int) -> Self:
+        """Keep exactly so many FETCHes in flight on each connection, instead of following the round trip."""
+        check_whole("depth()", count)
+        if not 1 <= count <= 64:
+            raise ValueError(f"depth() takes 1 to 64, not {count}")
+        return self._with(depth=count)
+
+    def only_failed(self, report: RunReport | None = None) -> Self:
+        """Only the messages that failed, instead of those the search finds.
+
+        Args:
+            report: That of an earlier run on this mailbox. Without it, those that failed by the Checkpoint of this
+                pipeline and were not done since.
+
+        Raises:
+            ValueError: The report of another account or mailbox.
+
+        Running it raises `UidValidityChanged` where the UIDs mean other messages by now.
+        """
+        if report is None:
+            return self._with(source=Failed())
+        if (report.account, report.mailbox) != (self._account, self._specification.mailbox):
+            raise ValueError(
+                f"the report is of {report.mailbox!r} at {report.account}, "
+                f"not of {self._specification.mailbox!r} at {self._account}"
+            )
+        return self.only(report.failed_uids, uidvalidity=report.uidvalidity)
+
+    def only(self, uids: UidSet, *, uidvalidity: int) -> Self:
+        """Only these messages, instead of those the search finds.
+
+        Args:
+            uids: Their UIDs, of `SearchResult.uids` or `MessageIndex.find` for instance.
+            uidvalidity: The UIDVALIDITY that came with them; running it raises `UidValidityChanged` under another.
+        """
+        return self._with(source=Given(uids, uidvalidity))
+
+    def _with(self, **changes: object) -> Self:
+        specification = replace(self._specification, **changes)  # type: ignore[arg-type]  # checked by the callers
+        return type(self)(specification, self._pool, self._account, self._runs)

@@ -1,0 +1,106 @@
+"""The inbox of a run: messages between the data plane, which brings them, and consumers, who take them.
+
+Invariants:
+
+- A message that is there and a consumer that waits meet: a wake-up that a cancelled consumer got is passed on.
+- An inbox that discards gives out nothing any more, so nobody works on what can no longer be acknowledged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Protocol, TypeAlias
+
+from imapipe.models.batch import Failure
+from imapipe.models.message import Message
+
+
+class Carrier(Protocol):
+    """Who brought a message, and hears what becomes of it.
+
+    Its outcome and its bytes are two things: each message gets one outcome (`settle`, `fail`, or `await_commit` where a
+    group is made safe later), or none where the run has given up; and each is released once, when nobody needs its
+    bytes any more. The batch returns through the middleware when all of its messages are released.
+    """
+
+    def settle(self, message: Message) -> None:
+        """It is done."""
+
+    def fail(self, message: Message, failure: Failure) -> None:
+        """It has failed."""
+
+    def release(self, message: Message) -> None:
+        """Its bytes may go."""
+
+
+Delivery: TypeAlias = tuple[Carrier, Message]
+
+
+class Inbox:
+    """Messages that wait for a consumer, in the order in which they came.
+
+    Attributes:
+        items: The queue; consumers take from its left side.
+        delivered: How many messages came so far.
+    """
+
+    __slots__ = ("_closed", "_discards", "_waiters", "delivered", "items")
+
+    def __init__(self) -> None:
+        self.items: deque[Delivery] = deque()
+        self.delivered = 0
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._closed = False
+        self._discards = False
+
+    def put(self, carrier: Carrier, messages: list[Message]) -> None:
+        """Add messages and wake as many consumers as they can keep busy."""
+        self.delivered += len(messages)
+        if self._discards:
+            return
+        self.items.extend([(carrier, message) for message in messages])
+        self._wake(len(messages))
+
+    async def wait(self) -> bool:
+        """Wait until there is something; False when nothing will come any more."""
+        while not self.items:
+            if self._closed:
+                return False
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                if waiter in self._waiters:
+                    self._waiters.remove(waiter)
+                elif self.items:
+                    # The wake-up was ours; pass it on, or a message would wait without a consumer.
+                    self._wake(1)
+                raise
+        return True
+
+    def forget(self, carrier: Carrier) -> None:
+        """Give out no more of a call that was cancelled."""
+        kept = [delivery for delivery in self.items if delivery[0] is not carrier]
+        self.items.clear()
+        self.items.extend(kept)
+
+    def close(self) -> None:
+        """Nothing will come any more."""
+        self._closed = True
+        self._wake(len(self._waiters))
+
+    def discard(self) -> None:
+        """Nothing more is to be given out, whatever is there or comes."""
+        self._discards = True
+        self.items.clear()
+        self.close()
+
+    def _wake(self, count: int) -> None:
+        while count > 0 and self._waiters:
+            waiter = self._waiters.popleft()
+            # One that was cancelled in this very moment cannot take anything.
+            if not waiter.done():
+                waiter.set_result(None)
+                count -= 1

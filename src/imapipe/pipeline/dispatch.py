@@ -1,0 +1,213 @@
+"""Dispatch: hands batches to lanes, books what comes back, and decides when to stop.
+
+It is all of a run that lanes and consumers know.
+
+Invariants:
+
+- Every batch that was handed out is booked: whatever of it has no outcome then has failed.
+- An error that concerns one batch fails that batch; one that concerns the run ends it. A server with which nothing
+  works any more ends it too, after a bounded number of batches.
+- Once it stops it hands out no further batch; batches under way come to their end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from imapipe.errors import (
+    AuthenticationFailed,
+    CapabilityMissing,
+    CheckpointError,
+    PoolClosed,
+    SpoolError,
+    UidValidityChanged,
+)
+from imapipe.middleware.base import Call
+from imapipe.models.batch import Batch, BatchInterrupted, BatchResult, Failure
+from imapipe.models.event import BatchEnd
+from imapipe.pipeline.batching import BatchPolicy, Sizer
+from imapipe.pipeline.books import Books
+from imapipe.pipeline.delivery.inbox import Inbox
+from imapipe.pipeline.hopeless import Hopelessness
+from imapipe.pipeline.ledger import Ledger
+from imapipe.pipeline.plan import Plan
+from imapipe.runtime.event_bus import EventBus
+from imapipe.wire.uid_set import UidSet
+
+_FATAL = (
+    AuthenticationFailed,
+    CapabilityMissing,
+    CheckpointError,
+    PoolClosed,
+    SpoolError,
+    UidValidityChanged,
+)
+
+
+class Taker(Protocol):
+    """Who takes batches: a lane."""
+
+    @property
+    def is_idle(self) -> bool:
+        """It has not ended, and works on nothing."""
+
+    def dismiss(self) -> None:
+        """There is nothing left to take: do not wait for a first connection any more."""
+
+
+class Dispatch:
+    """Hands out the batches of a plan.
+
+    Args:
+        policy: The sizes of batches.
+        ledger: The outcomes.
+        inbox: Where messages are handed over.
+        books: What is counted.
+        events: What happens beside the messages.
+        max_failures: Give up when more messages than this have failed.
+
+    Attributes:
+        plan: What is left to do; set when it is known.
+        stopping: No further batch is to be taken.
+        has_given_up: Messages that no handler has begun with are not to be handled either.
+        failure: The first error that ended the run.
+        gave_up_because: What is told of each message that was not tried.
+    """
+
+    __slots__ = (
+        "_asked",
+        "_books",
+        "_events",
+        "_hopelessness",
+        "_inbox",
+        "_ledger",
+        "_max_failures",
+        "_policy",
+        "_takers",
+        "failure",
+        "gave_up_because",
+        "has_given_up",
+        "plan",
+        "stopping",
+    )
+
+    def __init__(
+        self,
+        policy: BatchPolicy,
+        *,
+        ledger: Ledger,
+        inbox: Inbox,
+        books: Books,
+        events: EventBus,
+        max_failures: int | None = None,
+    ) -> None:
+        self._policy = policy
+        self._ledger = ledger
+        self._inbox = inbox
+        self._books = books
+        self._events = events
+        self._max_failures = max_failures
+        self._takers: list[Taker] = []
+        self._hopelessness = Hopelessness()
+        self._asked: set[int] = set()
+        self.plan = Plan(UidSet())
+        self.stopping = False
+        self.has_given_up = False
+        self.failure: BaseException | None = None
+        self.gave_up_because = "the run gave up before it came to this message"
+
+    def join(self, taker: Taker) -> None:
+        """A lane begins to take batches."""
+        self._takers.append(taker)
+
+    def new_sizer(self) -> Sizer:
+        """The state of the batch policy for one lane."""
+        return self._policy.sizer()
+
+    @property
+    def has_batches(self) -> bool:
+        """Whether there is more to take."""
+        return not self.stopping and self.plan.remaining_count > 0
+
+    @property
+    def is_nearly_given_out(self) -> bool:
+        """Whether lanes that have nothing to do yet would get no more than one batch each."""
+        idle = sum(taker.is_idle for taker in self._takers)
+        return idle > 0 and self.plan.remaining_count <= idle * max(1, self.plan.batch_size)
+
+    def next_batch(self, sizer: Sizer, lane: int) -> Batch | None:
+        """The next batch for a lane, or None."""
+        batch = None if self.stopping else self.plan.next_batch(sizer, lane)
+        if not self.has_batches:
+            self._dismiss()
+        return batch
+
+    def asked(self, batch: Batch) -> None:
+        """A batch came through all layers and is being asked for."""
+        self._asked.add(batch.number)
+
+    async def process(self, batch: Batch, sizer: Sizer, call: Call) -> None:
+        """Send a batch through the layers of a lane and book what came of it."""
+        began = asyncio.get_running_loop().time()
+        delivered = self._inbox.delivered
+        error: BaseException | None = None
+        try:
+            result = await call(batch)
+        except BatchInterrupted as interrupted:
+            result = interrupted.result
+            error = interrupted.__cause__ or interrupted
+        except Exception as fatal:
+            self.stop(fatal)
+            raise
+        self._book(batch, result, error)
+        now = asyncio.get_running_loop().time()
+        if batch.number in self._asked:
+            # A batch that a layer answered by itself says nothing of the server.
+            self._asked.discard(batch.number)
+            if self._hopelessness.is_reached(began, now, result, error, delivered=self._inbox.delivered > delivered):
+                self.stop()
+        sizer.observe(result)
+        self._books.batch_ended(result)
+        self._events.emit(BatchEnd(result))
+
+    def message_failed(self) -> None:
+        """A message has failed: too many of them end the run."""
+        if self._max_failures is not None and self._ledger.failed_count > self._max_failures:
+            self.has_given_up = True
+            self.stop()
+
+    def give_up(self, because: str) -> None:
+        """Take no further batch; `because` is told of each message that was not tried."""
+        self.gave_up_because = because
+        self.stop()
+
+    def stop(self, error: BaseException | None = None) -> None:
+        """Take no further batch; with an error, end the run with it."""
+        self.stopping = True
+        if error is not None and self.failure is None:
+            self.failure = error
+        self._dismiss()
+
+    def is_fatal(self, error: BaseException) -> bool:
+        """Whether an error concerns the whole run and not one batch."""
+        return isinstance(error, _FATAL)
+
+    def _dismiss(self) -> None:
+        for taker in self._takers:
+            taker.dismiss()
+
+    def _book(self, batch: Batch, result: BatchResult, error: BaseException | None) -> None:
+        """Whatever of a batch has no outcome has failed: nothing is silently short."""
+        rest = batch.uids - self._ledger.outcome_of(batch.uids)
+        if not rest:
+            return
+        for uid in rest & UidSet.from_numbers(result.failed):
+            self._ledger.fail(result.failed[uid])
+        rest -= UidSet.from_numbers(result.failed)
+        if error is None:
+            self._ledger.give_up(rest, self.gave_up_because if self.stopping else "a layer left the message out")
+            return
+        for uid in rest:
+            self._ledger.fail(Failure(uid, type(error).__name__, str(error)))
+        self.message_failed()

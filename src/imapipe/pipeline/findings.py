@@ -1,0 +1,46 @@
+"""What a pipeline finds out without a run: how far a search narrows, and what a run would do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from imapipe.wire.uid_set import UidSet
+
+
+@dataclass(frozen=True, slots=True)
+class JobPlan:
+    """What a run would do, without fetching anything of the messages but their sizes.
+
+    Attributes:
+        mailbox: The mailbox.
+        uidvalidity: Its UIDVALIDITY.
+        uids: What the search found.
+        messages: How many.
+        total_bytes: The sum of RFC822.SIZE.
+    """
+
+    mailbox: str
+    uidvalidity: int
+    uids: UidSet
+    messages: int
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reduction:
+    """One step of narrowing.
+
+    Attributes:
+        criteria: The search of this step, as text.
+        before: How many messages there were.
+        after: How many of them it left.
+    """
+
+    criteria: str
+    before: int
+    after: int
+
+    @property
+    def percent(self) -> float:
+        """How much of what was there the step took away."""
+        return 100 * (self.before - self.after) / self.before if self.before else 0.0

@@ -1,0 +1,1 @@
+"""Operations: what is done with a batch of messages on a connection."""

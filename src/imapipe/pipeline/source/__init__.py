@@ -1,0 +1,1 @@
+"""Sources: which messages a run is for."""

@@ -1,0 +1,45 @@
+"""The messages that a search finds when the run begins.
+
+Invariants:
+
+- Where a search for everything finds fewer than the mailbox holds, the difference is told as `unaccounted`: some
+  servers cap their answers and say nothing.
+- The state of the mailbox is read before the search whose answer is remembered under it; see `search_store`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from imapipe.net.connection import Connection
+from imapipe.pipeline.access import MailboxAccess
+from imapipe.pipeline.source.base import Found, Question
+from imapipe.pipeline.source.find import find
+from imapipe.pipeline.source.search_store import MailboxState, SearchQuestion
+from imapipe.search import ALL
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """What the search of the pipeline finds (a `Source`)."""
+
+    async def find(self, connection: Connection, access: MailboxAccess, question: Question) -> Found:
+        """See `Source`."""
+        selected = await access.open(connection)
+        exists = selected.exists
+        expunged = selected.expunged
+        key, store, today = question.search, question.search_store, question.today
+        asked = SearchQuestion(question.account, question.mailbox, key, today if key.uses_clock else None)
+        state = MailboxState.of(connection) if store is not None else None
+        remembered = store.recall(asked, state) if store is not None and state is not None else None
+        if remembered is not None:
+            uids = remembered
+        else:
+            uids = await find(connection, key, exists, today, save=question.save)
+        unaccounted = 0
+        if key == ALL:
+            gone_meanwhile = selected.expunged - expunged
+            unaccounted = max(0, exists - gone_meanwhile - len(uids))
+        if store is not None and state is not None and remembered is None and not unaccounted:
+            store.remember(asked, state, uids)
+        return Found(uids, exists, unaccounted)
