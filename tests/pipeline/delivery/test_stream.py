@@ -284,3 +284,35 @@ async def test_retry_works_in_loops(open_world: OpenWorld) -> None:
     world = await open_world(40, faults=[CutAfterBytes(300, command="UID FETCH", nth=2)])
     job = world.job("full").batch(10).use(imapipe.Retry(wait_initial_seconds=0))
     assert sorted([message.uid async for message in job]) == list(range(1, 41))
+
+
+@pytest.mark.asyncio
+async def test_a_consumer_says_that_a_message_failed(open_world: OpenWorld) -> None:
+    world = await open_world(5)
+    async with world.job().stream() as stream:
+        async for message in stream:
+            if message.uid == 2:
+                stream.fail(message, ValueError("not good"))
+                with pytest.raises(ValueError, match="settled already"):
+                    stream.fail(message, ValueError("twice"))
+            last = message
+        with pytest.raises(ValueError, match="settled already"):
+            stream.fail(last, ValueError("too late"))
+    check_sums(stream.report)
+    assert (stream.report.done, stream.report.failed) == (4, 1)
+    assert (stream.report.failures[2].reason, stream.report.failures[2].detail) == ("ValueError", "not good")
+
+
+@pytest.mark.asyncio
+async def test_a_consumer_of_batches_says_which_messages_failed(open_world: OpenWorld) -> None:
+    world = await open_world(10)
+    batches = world.job().batch(5).batches(on_error="record")
+    async for messages in batches:
+        for message in messages:
+            if message.uid in {2, 5, 10}:
+                batches.fail(message, LookupError(str(message.uid)))
+                with pytest.raises(ValueError, match="settled already"):
+                    batches.fail(message, LookupError("twice"))
+    check_sums(batches.report)
+    assert set(batches.report.failures) == {2, 5, 10}
+    assert batches.report.done == 7

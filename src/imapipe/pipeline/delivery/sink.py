@@ -130,6 +130,8 @@ class Scribe:
     async def finish(self) -> None:
         """See `Consumer`: everything is written and committed, and the sink is closed."""
         assert self._finished is not None
+        # Where the run never came to begin, there is nothing to write.
+        self._began.cancel()
         # Not awaited itself: whoever cancels the run cancels the writing by its own way.
         await asyncio.wait([self._finished])
         self._finished.result()
