@@ -12,13 +12,13 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType, TracebackType
-from typing import NamedTuple, Protocol, Self, TypeVar
+from types import TracebackType
+from typing import Protocol, Self, TypeVar
 
 import anyio.to_thread
 
@@ -26,10 +26,11 @@ from imapipe.catalog.index_entry import IndexEntry, Row, SizeClass, to_row
 from imapipe.catalog.index_file import IndexFile
 from imapipe.catalog.index_query import IndexQuery
 from imapipe.errors import MessageIndexError, ProtocolError
-from imapipe.middleware.base import Middleware
+from imapipe.middleware.base import Middleware, Run
 from imapipe.models.batch import Failure
 from imapipe.models.message import Message
-from imapipe.pipeline.pipeline import Pipeline, SearchResult
+from imapipe.models.report import RunReport
+from imapipe.pipeline.pipeline import Pipeline
 from imapipe.search import ALL
 from imapipe.wire.search_key import SearchKey
 from imapipe.wire.uid_set import UidSet
@@ -89,13 +90,40 @@ class IndexReport:
         return not self.failed and not self.unaccounted
 
 
-class _Addition(NamedTuple):
-    """What came of fetching messages and adding them."""
+class _Rows:
+    """Adds messages to the index, a transaction for each group (a `Sink`).
 
-    added: int = 0
-    failed: int = 0
-    failures: Mapping[int, Failure] = MappingProxyType({})
-    bytes_received: int = 0
+    Attributes:
+        added: How many were added.
+    """
+
+    __slots__ = ("_add", "_rows", "added")
+
+    def __init__(self, add: Callable[[list[Row]], Awaitable[int]]) -> None:
+        self._add = add
+        self._rows: list[Row] = []
+        self.added = 0
+
+    async def open(self, run: Run) -> None:
+        """See `Sink`."""
+
+    async def write(self, messages: Sequence[Message]) -> Mapping[int, Exception]:
+        """See `Sink`; what the server got wrong costs that message only."""
+        malformed: dict[int, Exception] = {}
+        for message in messages:
+            try:
+                self._rows.append(to_row(message))
+            except ProtocolError as error:
+                malformed[message.uid] = error
+        return malformed
+
+    async def commit(self) -> None:
+        """See `Sink`."""
+        rows, self._rows = self._rows, []
+        self.added += await self._add(rows)
+
+    async def close(self) -> None:
+        """See `Sink`."""
 
 
 class MessageIndex:
@@ -226,8 +254,10 @@ class MessageIndex:
         if gone:
             await self._in_thread(lambda file: file.remove(number, gone))
         fresh = found.uids - known
-        addition = await self._add(found, fresh, number, use, connections) if fresh else _Addition()
+        rows = _Rows(lambda group: self._in_thread(lambda file: file.add(number, uidvalidity, group)))
+        run: RunReport | None = None
         if fresh:
+            run = await found.pipeline(fresh).fetch("envelope").use(*use).run(rows, connections=connections)
             await self._in_thread(IndexFile.analyse)
         total = await self._in_thread(lambda file: file.count(number))
         return IndexReport(
@@ -236,32 +266,16 @@ class MessageIndex:
             uidvalidity,
             found=len(found),
             known=len(found.uids & known),
-            added=addition.added,
+            added=rows.added,
             removed=len(gone),
-            failed=addition.failed,
+            failed=run.failed if run is not None else 0,
             unaccounted=found.unaccounted,
             total=total,
             reindexed=reindexed,
-            failures=addition.failures,
-            bytes_received=addition.bytes_received,
+            failures=run.failures if run is not None else {},
+            bytes_received=run.bytes_received if run is not None else 0,
             elapsed_seconds=time.monotonic() - began,
         )
-
-    async def _add(
-        self, found: SearchResult, fresh: UidSet, number: int, use: Sequence[Middleware], connections: int | None
-    ) -> _Addition:
-        """Fetch messages and add them, a transaction for each batch."""
-        added = 0
-        malformed: dict[int, Failure] = {}
-        batches = found.pipeline(fresh).fetch("envelope").use(*use).batches(on_error="record", connections=connections)
-        try:
-            async for messages in batches:
-                added += await self._in_thread(partial(_add_batch, messages, number, found.uidvalidity, malformed))
-        finally:
-            await batches.aclose()
-        report = batches.report
-        failures = {**report.failures, **malformed}
-        return _Addition(added, report.failed + len(malformed), failures, report.bytes_received)
 
     async def _in_thread(self, work: Callable[[IndexFile], _Result]) -> _Result:
         file = self._file
@@ -273,16 +287,3 @@ class MessageIndex:
         # The limiter spares threads. But one whose caller asyncio itself has cancelled has left it, and works on.
         with self._lock:
             return work(file)
-
-
-def _add_batch(
-    messages: Sequence[Message], number: int, uidvalidity: int, malformed: dict[int, Failure], file: IndexFile
-) -> int:
-    """Add a batch; what the server got wrong costs that message only."""
-    rows: list[Row] = []
-    for message in messages:
-        try:
-            rows.append(to_row(message))
-        except ProtocolError as error:
-            malformed[message.uid] = Failure(message.uid, "malformed", str(error))
-    return file.add(number, uidvalidity, rows)

@@ -20,6 +20,7 @@ from collections.abc import Awaitable, Callable
 
 import anyio.to_thread
 
+from imapipe.errors import ProtocolError
 from imapipe.models.batch import Failure
 from imapipe.models.message import Message
 from imapipe.net.pool.lease import holder
@@ -203,8 +204,9 @@ class Crew:
 
 
 def failure_of(message: Message, error: BaseException) -> Failure:
-    """The failure of a message whose handler raised."""
-    return Failure(message.uid, type(error).__name__, str(error)[:_DETAIL_CHARACTERS])
+    """The failure of a message whose handler raised; what the server got wrong has the same reason everywhere."""
+    reason = "malformed" if isinstance(error, ProtocolError) else type(error).__name__
+    return Failure(message.uid, reason, str(error)[:_DETAIL_CHARACTERS])
 
 
 def _forgive(task: asyncio.Task[None]) -> None:
