@@ -15,9 +15,9 @@ from typing import Protocol
 
 from imapipe.models.batch import Failure
 from imapipe.models.message import FoundItem, Message, MessageContext
-from imapipe.wire.fetch_request import Shape
 from imapipe.wire.response.literal import Literal
 from imapipe.wire.response.response import Tagged
+from imapipe.wire.response.shape import Shape
 from imapipe.wire.uid_set import UidSet
 
 Untagged = tuple[bytes, tuple[Literal, ...]]

@@ -23,9 +23,10 @@ from imapipe.net.dataplane import Dataplane
 from imapipe.net.options import PlaneOptions
 from imapipe.net.search_set import pack
 from imapipe.net.session import SelectedMailbox, Session
-from imapipe.wire.fetch_request import Fetch, Shape, compile_shape
+from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.mailbox_name import encode_mailbox_name
 from imapipe.wire.response.response import Esearch, Search, UidBatches
+from imapipe.wire.response.shape import Shape, compile_shape
 from imapipe.wire.search_program import SearchProgram
 from imapipe.wire.uid_set import MAX_UID, UidSet
 

@@ -21,7 +21,7 @@ from imapipe.pipeline.search_result import Reduction, SearchResult
 from imapipe.pipeline.sizes import fetch_sizes
 from imapipe.pipeline.specification import Specification
 from imapipe.pipeline.stream import BatchStream, OnError, Runs, Stream
-from imapipe.wire.fetch_request import Fetch
+from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.search_key import SearchKey
 from imapipe.wire.uid_set import UidSet
 

@@ -8,7 +8,7 @@ from imapipe.middleware.base import Middleware
 from imapipe.pipeline.batching import AdaptiveBatch, BatchPolicy
 from imapipe.pipeline.search_store import SearchStore
 from imapipe.search import ALL
-from imapipe.wire.fetch_request import Fetch
+from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.search_key import SearchKey
 from imapipe.wire.uid_set import UidSet
 
