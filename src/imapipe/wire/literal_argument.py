@@ -1,4 +1,4 @@
-"""Arguments that are sent as literals: `literal` of RFC 9051 §9, and when one may go without being asked for (RFC 7888).
+"""Arguments sent as literals: `literal` of RFC 9051 §9, and when one may go without being asked for (RFC 7888).
 
 Two kinds: bytes in memory, and a `Body`, whose bytes are read while they are sent, so that they are never all there.
 
@@ -51,7 +51,8 @@ class Body:
     size: int
 
     def __post_init__(self) -> None:
-        if not isinstance(self.size, int) or isinstance(self.size, bool) or self.size < 0:
+        size: object = self.size
+        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
             raise ValueError("the size of a body is a whole number of bytes from 0")
         if not isinstance(self.source, AsyncIterable) and not callable(getattr(self.source, "read", None)):
             raise ValueError("the source of a body is a binary file or an asynchronous iterable of bytes")

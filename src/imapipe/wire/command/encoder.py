@@ -155,10 +155,19 @@ def uid_text_room(words: bytes) -> int:
     return max(_MIN_SET_BYTES, MAX_COMMAND_BYTES - _FRAME_BYTES - len(words))
 
 
+def one_line(text: str) -> bytes:
+    """A line that is no command of ours, with its CRLF.
+
+    Raises:
+        ValueError: It is more than one.
+    """
+    return _checked(text.encode()) + b"\r\n"
+
+
 # ---------------------------------------------------------------- productions
 
 
-def atom(word: str, what: str) -> bytes:
+def atom(word: object, what: str) -> bytes:
     """A word without quotes: production `atom`.
 
     Args:
@@ -188,7 +197,7 @@ def parenthesised(words: Iterable[bytes]) -> bytes:
     return b"(" + b" ".join(words) + b")"
 
 
-def number(value: int, what: str, *, low: int = 0, high: int = _MAX_NUMBER) -> bytes:
+def number(value: object, what: str, *, low: int = 0, high: int = _MAX_NUMBER) -> bytes:
     """A number: productions `number`, `nz-number` (with `low=1`), `number64`.
 
     Raises:
@@ -199,7 +208,7 @@ def number(value: int, what: str, *, low: int = 0, high: int = _MAX_NUMBER) -> b
     return b"%d" % value
 
 
-def sequence_set(uids: UidSet) -> bytes:
+def sequence_set(uids: object) -> bytes:
     """UIDs: production `sequence-set`.
 
     Raises:
@@ -210,7 +219,7 @@ def sequence_set(uids: UidSet) -> bytes:
     return uids.text().encode()
 
 
-def flag(name: str) -> bytes:
+def flag(name: object) -> bytes:
     r"""A flag that can be set: production `flag`, so a keyword such as `$Junk` or a system flag such as `\Seen`.
 
     Raises:
@@ -229,14 +238,14 @@ def flag_list(flags: Iterable[str]) -> bytes:
     return parenthesised(dict.fromkeys(map(flag, flags)))
 
 
-def date_time(moment: datetime) -> bytes:
+def date_time(moment: object) -> bytes:
     """A moment: production `date-time`, such as `"17-Jul-1996 02:44:25 -0700"`.
 
     Raises:
         ValueError: It has no zone, which would leave the moment open.
     """
     offset = moment.utcoffset() if isinstance(moment, datetime) else None
-    if offset is None:
+    if offset is None or not isinstance(moment, datetime):
         raise ValueError("a moment is a datetime with a zone, such as datetime.now(UTC)")
     if offset % timedelta(minutes=1):
         # Local mean time of the nineteenth century: the grammar has whole minutes.
@@ -249,13 +258,13 @@ def date_time(moment: datetime) -> bytes:
 # ---------------------------------------------------------------- checks
 
 
-def _text(value: str, what: str) -> str:
+def _text(value: object, what: str) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{what} is a str, not {type(value).__name__}")
     return value
 
 
-def _utf8(text: str) -> bytes:
+def _utf8(text: object) -> bytes:
     try:
         return _text(text, "a text").encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""UID MOVE (RFC 6851): copy messages and expunge them here, in one step. Which UIDs became which: COPYUID (RFC 4315)."""
+"""UID MOVE (RFC 6851): copy messages and expunge them here, in one step. The answer: COPYUID (RFC 4315)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 r"""The shape of the answers to a FETCH (RFC 9051 §7.5.2), as a regular expression.
 
-`Shape` recognises, in one C call, an answer that holds exactly these items in one order: it gives the UID and the place of
-every item without scanning the rest. Servers keep to an order, so the shape of the first answer fits those that follow;
-an answer that does not fit is scanned item by item instead (`wire.response.fetch.scan_fetch`), with the same result.
+`Shape` recognises, in one C call, an answer that holds exactly these items in one order: it gives the UID and the place
+of every item without scanning the rest. Servers keep to an order, so the shape of the first answer fits those that
+follow; an answer that does not fit is scanned item by item instead (`wire.response.fetch.scan_fetch`), with the same
+result.
 
 Invariant: a shape never matches an answer that lacks an item or holds another one. Items before the last are
 matched whole; the last one may be open-ended (ENVELOPE, BODYSTRUCTURE), because framing has made sure that the
