@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     from imapipe.pipeline.priority import PriorityBatch, PriorityClass
     from imapipe.pipeline.source.search_store import MailboxState, SearchQuestion, SearchStore
     from imapipe.store import CheckpointStore, JsonCheckpointStore
-    from imapipe.wire.fetch_request import Fetch
+    from imapipe.wire.command.fetch import Fetch
     from imapipe.wire.response.body_structure import BodyStructure
     from imapipe.wire.response.envelope import Address, Envelope
     from imapipe.wire.response.framing import Limits
@@ -272,7 +272,7 @@ _HOMES = {
         "Address",
         "Envelope",
     ),
-    "imapipe.wire.fetch_request": ("Fetch",),
+    "imapipe.wire.command.fetch": ("Fetch",),
     "imapipe.wire.response.framing": ("Limits",),
     "imapipe.wire.search_key": ("SearchKey",),
     "imapipe.wire.uid_set": ("UidSet",),

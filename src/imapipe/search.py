@@ -7,6 +7,7 @@ sent.
 
 from __future__ import annotations
 
+from imapipe.wire.literal_argument import LiteralArgument
 from imapipe.wire.search_criteria import (
     ALL,
     ANSWERED,
@@ -49,7 +50,7 @@ from imapipe.wire.search_criteria import (
     younger_than,
 )
 from imapipe.wire.search_key import SearchKey
-from imapipe.wire.search_program import LiteralArgument, SearchProgram
+from imapipe.wire.search_program import SearchProgram
 from imapipe.wire.search_text import parse
 
 __all__ = [

@@ -23,7 +23,7 @@ from imapipe.net.command import FetchCommand
 from imapipe.net.connection import Connection
 from imapipe.net.dial import DialOptions, dial
 from imapipe.search import SearchKey
-from imapipe.wire.fetch_request import Fetch
+from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.search_program import SearchProgram
 from imapipe.wire.uid_set import UidSet
 

@@ -14,9 +14,10 @@ import pytest
 
 from imapipe.errors import NotFetched, ProtocolError
 from imapipe.models.message import FoundItem, Gmail, Message, MessageContext
-from imapipe.wire.fetch_request import Fetch, compile_shape
+from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.response.fetch import scan_fetch
 from imapipe.wire.response.literal import Literal
+from imapipe.wire.response.shape import compile_shape
 
 RAW = (
     b"From: =?utf-8?q?Ann_M=C3=BCller?= <ann@example.org>\r\n"

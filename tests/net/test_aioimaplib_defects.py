@@ -30,9 +30,10 @@ from imapipe.net.dataplane import Dataplane
 from imapipe.net.options import PlaneOptions
 from imapipe.net.session import SelectedMailbox, Session
 from imapipe.testing import Server
-from imapipe.wire.fetch_request import Fetch, compile_shape
+from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.response.fetch import FetchScan, scan_fetch
 from imapipe.wire.response.literal import Literal
+from imapipe.wire.response.shape import compile_shape
 from imapipe.wire.uid_set import UidSet
 from scripted_server import FakeTransport
 

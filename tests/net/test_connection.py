@@ -18,7 +18,7 @@ from imapipe.net.connection import Connection
 from imapipe.net.dial import DialOptions, dial
 from imapipe.search import SearchKey
 from imapipe.testing import Inject, NilBodies, OmitUids, Reply, Server, Stall
-from imapipe.wire.fetch_request import Fetch
+from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.search_program import SearchProgram
 from imapipe.wire.uid_set import UidSet
 from scripted_server import ScriptedServer

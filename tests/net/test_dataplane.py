@@ -19,8 +19,9 @@ from imapipe.net.dataplane import Dataplane
 from imapipe.net.options import PlaneOptions
 from imapipe.net.session import Session
 from imapipe.net.upgrade import start_tls
-from imapipe.wire.fetch_request import Fetch, compile_shape
+from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.response.framing import DIRECT_BYTES, Limits
+from imapipe.wire.response.shape import compile_shape
 from imapipe.wire.uid_set import UidSet
 from scripted_server import FakeTransport
 

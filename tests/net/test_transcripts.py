@@ -18,7 +18,7 @@ from imapipe.net.authentication import Credentials
 from imapipe.net.connection import Connection
 from imapipe.net.dial import DialOptions, dial
 from imapipe.net.session import Session
-from imapipe.wire.fetch_request import Fetch
+from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.response.framing import Framer
 from imapipe.wire.response.literal import literal_bytes
 from imapipe.wire.uid_set import UidSet

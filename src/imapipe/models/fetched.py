@@ -14,9 +14,10 @@ from re import Match
 from typing import NamedTuple, Self
 
 from imapipe.errors import NotFetched
-from imapipe.wire.fetch_request import Fetch, Shape
+from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.response.fetch import parse_body, scan_fetch
 from imapipe.wire.response.literal import Literal, literal_bytes, spooled_bytes
+from imapipe.wire.response.shape import Shape
 from imapipe.wire.response.token import ItemSpan
 
 

@@ -19,10 +19,10 @@ from imapipe.errors import ProtocolError, ResponseTooLarge
 from imapipe.models.batch import Failure
 from imapipe.models.message import FoundItem, Message
 from imapipe.net.command import FetchCommand, Parts
-from imapipe.wire.fetch_request import Shape, compile_shape
 from imapipe.wire.response.fetch import scan_fetch
 from imapipe.wire.response.framing import Frame
 from imapipe.wire.response.literal import Literal
+from imapipe.wire.response.shape import Shape, compile_shape
 
 EXCERPT_BYTES = 1024
 

@@ -10,13 +10,13 @@ reason as base64 JSON) is answered, or it would wait for ever.
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Awaitable, Callable
 
 from imapipe.errors import AuthenticationFailed, CapabilityMissing
 from imapipe.net.command import Command
 from imapipe.net.signals import is_refusal, to_error
-from imapipe.wire.mailbox_name import quote
+from imapipe.wire.command.authenticate import Mechanism, authenticate, oauthbearer, plain, xoauth2
+from imapipe.wire.command.login import login
 from imapipe.wire.response.response import Tagged
 
 Token = Callable[[], Awaitable[str]]
@@ -79,69 +79,46 @@ class Credentials:
         assert self._token is not None
         token = await self._token()
         if "AUTH=OAUTHBEARER" in capabilities:
-            user = self.user.replace("=", "=3D").replace(",", "=2C")
-            initial = f"n,a={user},\x01host={host}\x01port={port}\x01auth=Bearer {token}\x01\x01"
-            return _sasl("OAUTHBEARER", initial.encode(), capabilities, after_refusal=b"AQ==\r\n")
+            return _Sasl(oauthbearer(self.user, token, host=host, port=port), initial="SASL-IR" in capabilities)
         if "AUTH=XOAUTH2" in capabilities:
-            initial = f"user={self.user}\x01auth=Bearer {token}\x01\x01"
-            return _sasl("XOAUTH2", initial.encode(), capabilities, after_refusal=b"\r\n")
+            return _Sasl(xoauth2(self.user, token), initial="SASL-IR" in capabilities)
         raise CapabilityMissing(
             "AUTH=OAUTHBEARER or AUTH=XOAUTH2", "a token cannot be used here; log in with a password"
         )
 
     def _password_command(self, capabilities: frozenset[str]) -> Command:
         assert self._password is not None
-        plain = "AUTH=PLAIN" in capabilities
         ascii_only = self.user.isascii() and self._password.isascii()
-        if plain and ("LOGINDISABLED" in capabilities or not ascii_only):
-            initial = b"\0" + self.user.encode() + b"\0" + self._password.encode()
-            return _sasl("PLAIN", initial, capabilities, after_refusal=b"*\r\n")
+        if "AUTH=PLAIN" in capabilities and ("LOGINDISABLED" in capabilities or not ascii_only):
+            return _Sasl(plain(self.user, self._password), initial="SASL-IR" in capabilities)
         if "LOGINDISABLED" in capabilities:
             raise CapabilityMissing(
                 "LOGIN", "the server forbids passwords on this connection; use imaps:// or STARTTLS"
             )
-        if any(c in self.user + self._password for c in "\r\n\0"):
-            raise ValueError("the user name or the password holds a line end or NUL")
-        if ascii_only:
-            return Command("LOGIN", [b"LOGIN " + quote(self.user) + b" " + quote(self._password) + b"\r\n"])
-        user, password = self.user.encode(), self._password.encode()
-        return Command(
-            "LOGIN",
-            [b"LOGIN {%d}\r\n" % len(user), user + b" {%d}\r\n" % len(password), password + b"\r\n"],
-        )
+        return Command.of(login(self.user, self._password))
 
 
 class _Sasl(Command):
     """AUTHENTICATE: gives its response when asked for it, and then the same line to everything else.
 
     Args:
-        start: The first line, with or without the response.
-        response: The response as it is sent.
-        is_initial: Whether the first line holds it (RFC 4959).
-        after_refusal: The answer to whatever else the server asks.
+        mechanism: What is said.
+        initial: Whether the first line holds the response (RFC 4959).
     """
 
-    __slots__ = ("_after_refusal", "_is_initial", "_response")
+    __slots__ = ("_after_refusal", "_initial", "_response")
 
-    def __init__(self, start: bytes, response: bytes, *, is_initial: bool, after_refusal: bytes) -> None:
-        super().__init__("AUTHENTICATE", [start], keeps_asking=True)
-        self._response = response
-        self._is_initial = is_initial
-        self._after_refusal = after_refusal
+    def __init__(self, mechanism: Mechanism, *, initial: bool) -> None:
+        request = authenticate(mechanism, initial=initial)
+        super().__init__(request.name, request.pieces, keeps_asking=True)
+        self._response = mechanism.response
+        self._initial = initial
+        self._after_refusal = mechanism.after_refusal
 
     def next_piece(self, text: bytes) -> bytes | None:
         """Answer a request: the first one asks for the response, unless it was sent and not overlooked."""
         response, self._response = self._response, b""
         # With the response sent already, an empty request means that the server overlooked it.
-        if response and not (self._is_initial and text):
+        if response and not (self._initial and text):
             return response
         return self._after_refusal
-
-
-def _sasl(mechanism: str, initial: bytes, capabilities: frozenset[str], *, after_refusal: bytes) -> Command:
-    response = b64encode(initial)
-    start = b"AUTHENTICATE " + mechanism.encode()
-    is_initial = "SASL-IR" in capabilities
-    if is_initial:
-        start += b" " + response
-    return _Sasl(start + b"\r\n", response + b"\r\n", is_initial=is_initial, after_refusal=after_refusal)

@@ -38,6 +38,7 @@ from imapipe.errors import CommandTimeout, ConnectionFailed
 from imapipe.net.bridged_command import Bridged, BridgedIdle, BridgedSasl, write_command
 from imapipe.net.dataplane import Dataplane
 from imapipe.net.session import SelectedMailbox, Session
+from imapipe.wire.command.encoder import one_line
 
 IMAP4: TypeAlias = aioimaplib.IMAP4
 Open = Callable[[], Awaitable[None]]
@@ -153,14 +154,14 @@ class BridgeProtocol(private.IMAP4ClientProtocol):  # type: ignore[misc]  # it s
     def _bridge(self, command: private.Command, literal: bytes | None, timeout: float | None) -> Bridged:
         if command.name != "APPEND":
             literal = None
-        pieces, mailbox = write_command(command, literal, utf8="UTF8=ACCEPT" in self._session.enabled)
+        request = write_command(command, literal, utf8="UTF8=ACCEPT" in self._session.enabled)
         if command.name == "IDLE":
             return BridgedIdle(
-                command, pieces, begun=self._idle_event, wake=self._wake_listeners, quiet_seconds=timeout
+                command, request, begun=self._idle_event, wake=self._wake_listeners, quiet_seconds=timeout
             )
         if command.name == "AUTHENTICATE":
-            return BridgedSasl(command, pieces, quiet_seconds=timeout, keeps_asking=True)
-        return Bridged(command, pieces, mailbox=mailbox, takes_all=command.name in _TAKE_ALL, quiet_seconds=timeout)
+            return BridgedSasl(command, request, quiet_seconds=timeout, keeps_asking=True)
+        return Bridged(command, request, takes_all=command.name in _TAKE_ALL, quiet_seconds=timeout)
 
     async def search(self, *criteria: str, charset: str | None = "utf-8", by_uid: bool = False) -> private.Response:
         """SEARCH; CHARSET is sent only where something in it is not ASCII (Exchange rejects it otherwise)."""
@@ -182,9 +183,14 @@ class BridgeProtocol(private.IMAP4ClientProtocol):  # type: ignore[misc]  # it s
             self._idle.end(self._plane.write)
 
     def send(self, line: str, scrub: str | None = None) -> None:
-        """Write a line by hand; nobody knows what it does, so the connection goes back to no pool."""
+        """Write a line by hand; nobody knows what it does, so the connection goes back to no pool.
+
+        Raises:
+            ValueError: It is more than one line.
+        """
+        data = one_line(line)
         self._session.unknown_commands += 1
-        self._plane.write(line.encode() + b"\r\n")
+        self._plane.write(data)
 
     def _wake_listeners(self) -> None:
         """Nothing will be pushed any more: whoever waits for it must look at `has_pending_idle` again."""

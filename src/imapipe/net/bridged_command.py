@@ -16,6 +16,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 from imapipe.net.command import Command
+from imapipe.wire.command.encoder import Request, Word
+from imapipe.wire.command.idle import DONE
+from imapipe.wire.command.login import login
+from imapipe.wire.literal_argument import LiteralArgument
 from imapipe.wire.mailbox_name import decode_mailbox_name, encode_mailbox_name, quote
 from imapipe.wire.response.literal import Literal, literal_bytes
 from imapipe.wire.response.response import Tagged
@@ -76,8 +80,7 @@ class Bridged(Command):
 
     Args:
         theirs: The command.
-        pieces: What is sent for it.
-        mailbox: What a SELECT or EXAMINE opens.
+        request: What is sent for it.
         takes_all: It gets every untagged response, whole, and not only those under its own name.
         quiet_seconds: How long the server may be silent.
         keeps_asking: The server may ask for more after the last piece.
@@ -88,18 +91,17 @@ class Bridged(Command):
     def __init__(
         self,
         theirs: Theirs,
-        pieces: list[bytes],
+        request: Request,
         *,
-        mailbox: str = "",
         takes_all: bool = True,
         quiet_seconds: float | None = None,
         keeps_asking: bool = False,
     ) -> None:
         super().__init__(
-            f"{theirs.prefix or ''}{theirs.name}",
-            pieces,
+            request.name,
+            request.pieces,
             keeps_asking=keeps_asking,
-            mailbox=mailbox,
+            mailbox=request.mailbox,
             quiet_seconds=quiet_seconds,
         )
         self.tag = theirs.tag.encode()
@@ -154,7 +156,7 @@ class BridgedIdle(Bridged):
 
     Args:
         theirs: The command, whose `flush` gives what it was given together to the user's queue.
-        pieces: What is sent for it.
+        request: What is sent for it.
         begun: Set when the server has begun.
         wake: Called when the connection ended, so that nobody waits for a push any more.
         quiet_seconds: How long the server may take to begin.
@@ -165,13 +167,13 @@ class BridgedIdle(Bridged):
     def __init__(
         self,
         theirs: Theirs,
-        pieces: list[bytes],
+        request: Request,
         *,
         begun: asyncio.Event,
         wake: Callable[[], None],
         quiet_seconds: float | None,
     ) -> None:
-        super().__init__(theirs, pieces, quiet_seconds=quiet_seconds, keeps_asking=True)
+        super().__init__(theirs, request, quiet_seconds=quiet_seconds, keeps_asking=True)
         self._begun = begun
         self._wake = wake
         self._is_over = False
@@ -183,12 +185,12 @@ class BridgedIdle(Bridged):
             return None
         self._begun.set()
         self.quiet_seconds = IDLE_QUIET_SECONDS
-        return b"DONE\r\n" if self._is_over else None
+        return DONE if self._is_over else None
 
     def end(self, write: Callable[[bytes], None]) -> None:
         """Send DONE, once, and not before the server has begun."""
         if self._begun.is_set() and not self._is_over:
-            write(b"DONE\r\n")
+            write(DONE)
         self._is_over = True
 
     def receive(self, text: bytes, literals: tuple[Literal, ...]) -> None:
@@ -214,13 +216,16 @@ class BridgedIdle(Bridged):
         self.theirs.flush()
 
 
-def write_command(theirs: Theirs, literal: bytes | None, *, utf8: bool) -> tuple[list[bytes], str]:
-    """What is sent for a command, without its tag, and the mailbox that it opens, or "".
+def write_command(theirs: Theirs, literal: bytes | None, *, utf8: bool) -> Request:
+    """What is sent for a command.
 
     Args:
         theirs: The command.
         literal: The message of an APPEND.
         utf8: Whether UTF8=ACCEPT is enabled.
+
+    Raises:
+        ValueError: CR, LF or NUL in an argument, or a marker of a literal that does not come.
     """
     arguments = [b"" if argument is None else str(argument).encode() for argument in theirs.args]
     mailbox = ""
@@ -233,21 +238,16 @@ def write_command(theirs: Theirs, literal: bytes | None, *, utf8: bool) -> tuple
     elif theirs.name in _PATTERNS:
         arguments[:2] = [_pattern(str(name), utf8=utf8) for name in theirs.args[:2]]
     elif theirs.name == "LOGIN" and len(arguments) == 2:
-        return _write_login(str(theirs.args[0]), str(theirs.args[1])), ""
+        # aioimaplib quotes the password and not the user.
+        return login(str(theirs.args[0]), _unquote(str(theirs.args[1])))
     elif theirs.name == "ID" and len(arguments) > 1:
         # aioimaplib puts spaces behind and before the parentheses, where the grammar has none (RFC 2971 §4).
         arguments = [b"(" + b" ".join(arguments[1:-1]) + b")"]
-    line = b" ".join([f"{theirs.prefix or ''}{theirs.name}".encode(), *arguments]) + b"\r\n"
-    return [line] if literal is None else [line, bytes(literal) + b"\r\n"], mailbox
-
-
-def _write_login(user: str, quoted_password: str) -> list[bytes]:
-    """LOGIN: aioimaplib quotes the password and not the user; what is not ASCII can only be a literal."""
-    password = _unquote(quoted_password)
-    if user.isascii() and password.isascii():
-        return [b"LOGIN " + quote(user) + b" " + quote(password) + b"\r\n"]
-    first, second = user.encode(), password.encode()
-    return [b"LOGIN {%d}\r\n" % len(first), first + b" {%d}\r\n" % len(second), second + b"\r\n"]
+    words: list[Word] = [*arguments]
+    if literal is not None:
+        # aioimaplib has put the marker in its place already.
+        words[-1] = LiteralArgument(bytes(literal), synchronising=True)
+    return Request(f"{theirs.prefix or ''}{theirs.name}", *words, mailbox=mailbox)
 
 
 def _raw_name(name: str, *, utf8: bool) -> bytes:

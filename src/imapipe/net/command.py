@@ -11,13 +11,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, Self
 
 from imapipe.models.batch import Failure
 from imapipe.models.message import FoundItem, Message, MessageContext
-from imapipe.wire.fetch_request import Shape
+from imapipe.net.upload import Upload
+from imapipe.wire.command.encoder import Piece, Request
 from imapipe.wire.response.literal import Literal
 from imapipe.wire.response.response import Tagged
+from imapipe.wire.response.shape import Shape
 from imapipe.wire.uid_set import UidSet
 
 Untagged = tuple[bytes, tuple[Literal, ...]]
@@ -53,7 +55,8 @@ class Command:
 
     Args:
         name: What errors call it, such as `UID SEARCH`; never arguments.
-        pieces: What is sent, in order; between two pieces the client waits for a continuation request.
+        pieces: What is sent, in order, made by `wire.command`; between two pieces the client waits for a continuation
+            request. Bodies in them are read while they are sent.
         company: What may be in flight with it.
         keeps_asking: The server may ask for more after the last piece (AUTHENTICATE, IDLE).
         mailbox: The mailbox that a SELECT or EXAMINE names.
@@ -64,6 +67,7 @@ class Command:
         untagged: The untagged responses that came for it, in order.
         reply: The line of its tagged reply, b"" before.
         started_at: Loop time at which it was written.
+        uploads: The bodies of it whose turn came.
     """
 
     __slots__ = (
@@ -78,12 +82,13 @@ class Command:
         "started_at",
         "tag",
         "untagged",
+        "uploads",
     )
 
     def __init__(
         self,
         name: str,
-        pieces: Sequence[bytes],
+        pieces: Sequence[Piece],
         *,
         company: Company = Company.ALONE,
         keeps_asking: bool = False,
@@ -101,6 +106,12 @@ class Command:
         self.keeps_asking = keeps_asking
         self.mailbox = mailbox
         self.quiet_seconds = quiet_seconds
+        self.uploads: tuple[Upload, ...] = ()
+
+    @classmethod
+    def of(cls, request: Request, *, company: Company = Company.ALONE) -> Self:
+        """Make it of an encoded command."""
+        return cls(request.name, request.pieces, company=company, mailbox=request.mailbox)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} {self.tag.decode('ascii', 'replace')}>"
@@ -109,7 +120,7 @@ class Command:
         """An untagged response that belongs to this command."""
         self.untagged.append((text, literals))
 
-    def next_piece(self, text: bytes) -> bytes | None:
+    def next_piece(self, text: bytes) -> Piece | None:
         """What to send after a continuation request with this text, or None where none was expected."""
         return self.pieces.pop(0) if self.pieces else None
 
@@ -179,7 +190,7 @@ class FetchCommand(Command):
 
     def __init__(
         self,
-        pieces: Sequence[bytes],
+        pieces: Sequence[Piece],
         uids: UidSet,
         context: MessageContext,
         shape: Shape | None,

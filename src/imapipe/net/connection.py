@@ -11,21 +11,27 @@ from the next one.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeAlias
 
 from imapipe.errors import CommandNo, ProtocolError
 from imapipe.models.message import Message, MessageContext
 from imapipe.net.bridge import IMAP4, adopt_client
+from imapipe.net.changing import Changing
 from imapipe.net.command import Command, Company, FetchCommand
-from imapipe.net.conversation import STATUS_ITEMS, Conversation
+from imapipe.net.conversation import STATUS_ITEMS
 from imapipe.net.dataplane import Dataplane
 from imapipe.net.options import PlaneOptions
 from imapipe.net.search_set import pack
 from imapipe.net.session import SelectedMailbox, Session
-from imapipe.wire.fetch_request import Fetch, Shape, compile_shape
-from imapipe.wire.mailbox_name import encode_mailbox_name
-from imapipe.wire.response.response import Esearch, Search, UidBatches
+from imapipe.wire.command.encoder import MAX_COMMAND_BYTES, uid_text_room
+from imapipe.wire.command.fetch import Fetch, uid_fetch
+from imapipe.wire.command.search import SearchAnswer, read_search, uid_search
+from imapipe.wire.command.select import select
+from imapipe.wire.command.uidbatches import uidbatches
+from imapipe.wire.command.unselect import examine_nothing, unselect
+from imapipe.wire.response.response import UidBatches
+from imapipe.wire.response.shape import Shape, compile_shape
 from imapipe.wire.search_program import SearchProgram
 from imapipe.wire.uid_set import MAX_UID, UidSet
 
@@ -34,29 +40,11 @@ __all__ = ["MAX_COMMAND_BYTES", "STATUS_ITEMS", "Connection", "SearchAnswer"]
 Deliver: TypeAlias = Callable[[list[Message]], None]
 UidRanges: TypeAlias = list[tuple[int, int]]
 
-# Servers are free to refuse longer lines; 8,000 octets pass nearly everywhere (RFC 7162 §4).
-MAX_COMMAND_BYTES = 8000
-# Of a command with a long search program this much is for the set of UIDs all the same.
-_MIN_SET_BYTES = 1000
-_SEARCH_WORDS_BYTES = 100
+# What a search within a set may have beside that and its own program.
+_SEARCH_WORDS = b"UID SEARCH RETURN (SAVE ALL COUNT) UID "
 
 
-@dataclass(frozen=True, slots=True)
-class SearchAnswer:
-    """What UID SEARCH found.
-
-    Attributes:
-        uids: The UIDs.
-        modseq: The highest mod-sequence of them, where the search used MODSEQ.
-        limited_below: Where the server stopped short (RFC 9738): it looked at UIDs from this one up; else None.
-    """
-
-    uids: UidSet
-    modseq: int | None = None
-    limited_below: int | None = None
-
-
-class Connection(Conversation):
+class Connection(Changing):
     """A connection that is logged in, or an adopted one.
 
     Attributes:
@@ -88,28 +76,29 @@ class Connection(Conversation):
             mailbox: Its name.
             condstore: Have HIGHESTMODSEQ told, where CONDSTORE is offered (RFC 7162 §3.1.8). Dovecot keeps none
                 before somebody asks.
+
+        Raises:
+            ValueError: A line end or NUL in the name.
         """
-        return await self._select("EXAMINE", mailbox, condstore)
+        return await self._select(mailbox, condstore=condstore, read_only=True)
 
     async def select(self, mailbox: str, *, condstore: bool = False) -> SelectedMailbox:
         """Open a mailbox for reading and writing (SELECT); arguments as in `examine`."""
-        return await self._select("SELECT", mailbox, condstore)
+        return await self._select(mailbox, condstore=condstore, read_only=False)
 
-    async def _select(self, verb: str, mailbox: str, condstore: bool) -> SelectedMailbox:
-        line = verb.encode() + b" " + encode_mailbox_name(mailbox, utf8=self._utf8)
-        if condstore and self.offers("CONDSTORE"):
-            line += b" (CONDSTORE)"
+    async def _select(self, mailbox: str, *, condstore: bool, read_only: bool) -> SelectedMailbox:
+        request = select(mailbox, self._dialect, read_only=read_only, condstore=condstore and self.offers("CONDSTORE"))
         try:
-            await self.execute(Command(verb, [line + b"\r\n"], mailbox=mailbox))
+            await self._ask(request)
         except CommandNo as error:
             # NetEase (163.com, 126.com) and other Coremail servers open no mailbox for clients without a name.
             if self._identified or "unsafe login" not in error.text.lower() or not self.offers("ID"):
                 raise
             await self.identify()
-            await self.execute(Command(verb, [line + b"\r\n"], mailbox=mailbox))
+            await self._ask(request)
         selected = self.session.selected
         if selected is None:
-            raise ProtocolError(f"{verb} was answered OK without a mailbox")
+            raise ProtocolError(f"{request.name} was answered OK without a mailbox")
         selected.condstore = condstore
         return selected
 
@@ -121,12 +110,9 @@ class Connection(Conversation):
         if self.session.selected is None:
             return
         if self.offers("UNSELECT"):
-            await self.execute(Command("UNSELECT", [b"UNSELECT\r\n"]))
+            await self._ask(unselect())
             return
-        # EXAMINE of a mailbox that does not exist leaves none selected (RFC 3501 §6.3.1).
-        tagged = await self.plane.run(
-            Command("EXAMINE", [b'EXAMINE "imapipe-no-such-mailbox"\r\n'], mailbox="imapipe-no-such-mailbox")
-        )
+        tagged = await self.plane.run(Command.of(examine_nothing()))
         if tagged.status == "OK":
             raise ProtocolError("a mailbox that should not exist was opened")
 
@@ -143,13 +129,13 @@ class Connection(Conversation):
 
         Raises:
             CommandNo, CommandBad, Throttled: The server refused the search.
+            ValueError: The program was put together by hand, and not well.
         """
         selected = self.session.selected
         if within is None or not within or (selected is not None and selected.saved == within):
             parts = [within]
         else:
-            words = sum(map(len, program.chunks())) + _SEARCH_WORDS_BYTES
-            parts = [*pack(within, max(_MIN_SET_BYTES, MAX_COMMAND_BYTES - words))]
+            parts = [*pack(within, uid_text_room(_SEARCH_WORDS + b"".join(program.chunks())))]
         found = UidSet()
         modseq: int | None = None
         limited: int | None = None
@@ -167,7 +153,7 @@ class Connection(Conversation):
             return await self._search_once(program, within)
         selected = self.session.selected
         try:
-            answer = await self._search_once(program, within, b"SAVE ALL COUNT")
+            answer = await self._search_once(program, within, save=True)
         except CommandNo as error:
             if not error.code.startswith("NOTSAVED"):
                 raise
@@ -183,53 +169,32 @@ class Connection(Conversation):
         """
         self.require(["PARTIAL"])
         above_only = UidSet.from_ranges([(above + 1, MAX_UID)]) if above else None
-        answer = await self._search_once(program, above_only, b"PARTIAL 1:%d" % count)
+        answer = await self._search_once(program, above_only, first=count)
         # `n:*` and its like give the last message even where its UID is lower (RFC 9051 §9, seq-range).
         return replace(answer, uids=answer.uids - UidSet.from_ranges([(1, above)])) if above else answer
 
     async def uid_batches(self, size: int) -> UidRanges:
         """Ranges of UIDs that hold `size` messages each, lowest first: UIDBATCHES (RFC 10022)."""
         self.require(["UIDBATCHES"])
-        command = Command("UIDBATCHES", [b"UIDBATCHES %d\r\n" % size])
-        await self.execute(command)
-        ranges = [found for r in self._responses(command) if isinstance(r, UidBatches) for found in r.ranges]
+        _, responses = await self._ask(uidbatches(size))
+        ranges = [found for r in responses if isinstance(r, UidBatches) for found in r.ranges]
         return sorted((min(pair), max(pair)) for pair in ranges)
 
     async def _search_once(
-        self, program: SearchProgram, within: UidSet | None, returns: bytes = b"ALL COUNT"
+        self, program: SearchProgram, within: UidSet | None, *, save: bool = False, first: int | None = None
     ) -> SearchAnswer:
-        extended = self.offers("ESEARCH") or not returns.startswith(b"ALL")
-        start = b"UID SEARCH RETURN (" + returns + b")" if extended else b"UID SEARCH"
-        first, *others = program.chunks()
-        narrowed = self._narrowing(within) if within is not None else b""
-        if narrowed and program.charset is not None:
-            charset, _, first = first.removeprefix(b"CHARSET ").partition(b" ")
-            narrowed = b"CHARSET " + charset + b" " + narrowed
-        pieces = [start + b" " + narrowed + first, *others]
-        pieces[-1] += b"\r\n"
-        command = Command("UID SEARCH", pieces, company=Company.SEARCH if extended else Company.ALONE)
-        tagged = await self.execute(command)
-        uids = UidSet()
-        modseq: int | None = None
-        for response in self._responses(command):
-            if isinstance(response, Search):
-                # Some servers answer one command with several lines.
-                uids |= response.uids
-                modseq = response.modseq if response.modseq is not None else modseq
-            elif isinstance(response, Esearch):
-                if response.count is not None and response.count > len(response.all or ()):
-                    raise ProtocolError(f"ESEARCH counts {response.count} messages and lists fewer")
-                uids |= response.all or UidSet()
-                uids |= response.partial.uids if response.partial is not None else UidSet()
-                modseq = response.modseq if response.modseq is not None else modseq
-        limit = tagged.code.message_limit if tagged.code is not None else None
-        return SearchAnswer(uids, modseq, limit.uid if limit is not None else None)
-
-    def _narrowing(self, within: UidSet) -> bytes:
         selected = self.session.selected
-        if selected is not None and selected.saved == within:
-            return b"$ "
-        return b"UID " + within.text().encode() + b" "
+        extended = save or first is not None or self.offers("ESEARCH")
+        request = uid_search(
+            program,
+            extended=extended,
+            save=save,
+            first=first,
+            within=within,
+            within_saved=within is not None and selected is not None and selected.saved == within,
+        )
+        tagged, responses = await self._ask(request, company=Company.SEARCH if extended else Company.ALONE)
+        return read_search(responses, tagged)
 
     def uid_fetch(self, uids: UidSet, fetch: Fetch, deliver: Deliver) -> FetchCommand:
         """Send a UID FETCH, without waiting; others may be in flight, for other UIDs.
@@ -246,18 +211,19 @@ class Connection(Conversation):
 
         Raises:
             ProtocolError: No mailbox is open.
+            ValueError: No UID.
             ConnectionLost, ServerBye, CommandTimeout: The connection has ended already.
         """
         selected = self.session.selected
         if selected is None:
             raise ProtocolError("UID FETCH needs a selected mailbox")
         uidonly = "UIDONLY" in self.session.enabled
+        request = uid_fetch(uids, fetch, with_uid=not uidonly)
         if fetch not in self._shapes:
             names = fetch.names if uidonly else ("UID", *fetch.names)
             self._shapes[fetch] = compile_shape(names, uidfetch=uidonly)
-        line = b"UID FETCH " + uids.text().encode() + b" " + fetch.command(with_uid=not uidonly) + b"\r\n"
         context = MessageContext(selected.name, selected.uidvalidity, fetch)
-        command = FetchCommand([line], uids, context, self._shapes[fetch], deliver)
+        command = FetchCommand(request.pieces, uids, context, self._shapes[fetch], deliver)
         self.plane.submit(command)
         return command
 
@@ -265,7 +231,3 @@ class Connection(Conversation):
         """A FETCH is over: keep what it taught about the server's order of items."""
         self._shapes[command.context.fetch] = command.shape
         self.used_at = command.finished_at
-
-    def release(self, count: int, spooled: int = 0) -> None:
-        """`count` bytes of delivered messages are held no more, `spooled` of them in temporary files."""
-        self.plane.release(count, spooled)

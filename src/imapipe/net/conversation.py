@@ -9,11 +9,20 @@ from contextlib import suppress
 from imapipe.errors import CapabilityMissing, CommandNo, ConnectionLost, ImapipeError, ProtocolError
 from imapipe.models.mailbox import MailboxEntry, MailboxStatus
 from imapipe.net.bridge import IMAP4, tidy_client
-from imapipe.net.command import Command
+from imapipe.net.command import Command, Company
 from imapipe.net.dataplane import Dataplane
 from imapipe.net.session import SelectedMailbox, Session
 from imapipe.net.signals import to_error
-from imapipe.wire.mailbox_name import decode_mailbox_name, encode_mailbox_name, quote
+from imapipe.wire.command.capability import capability
+from imapipe.wire.command.enable import enable
+from imapipe.wire.command.encoder import Dialect, Request, atoms
+from imapipe.wire.command.id import id_
+from imapipe.wire.command.list import list_
+from imapipe.wire.command.logout import logout
+from imapipe.wire.command.namespace import namespace
+from imapipe.wire.command.noop import noop
+from imapipe.wire.command.status import status
+from imapipe.wire.mailbox_name import decode_mailbox_name
 from imapipe.wire.response.response import Id, ListItem, Namespace, Response, Tagged, parse_response
 from imapipe.wire.response.response import MailboxStatus as StatusResponse
 
@@ -72,29 +81,33 @@ class Conversation:
         return self.session.capabilities
 
     @property
+    def selected(self) -> SelectedMailbox | None:
+        """The selected mailbox, or None."""
+        return self.session.selected
+
+    @property
+    def error(self) -> BaseException | None:
+        """Why the connection ended, or None while it lives."""
+        return self.plane.error
+
+    @property
     def wire_bytes(self) -> int:
         """Bytes received on the wire so far."""
         return self.plane.wire_bytes
 
     @property
-    def error(self) -> BaseException | None:
-        """What ended it, or None."""
-        return self.plane.error
-
-    @property
     def max_held_bytes(self) -> int:
-        """Bytes of messages that it holds before it stops reading."""
+        """Bytes of messages delivered and not released, in memory, above which it does not read on."""
         return self.plane.arrivals.max_held_bytes
 
     @property
     def max_spool_bytes(self) -> int:
-        """Bytes of them in temporary files before it stops reading."""
+        """The same for temporary files."""
         return self.plane.arrivals.max_spool_bytes
 
-    @property
-    def selected(self) -> SelectedMailbox | None:
-        """The selected mailbox, or None."""
-        return self.session.selected
+    def release(self, count: int, spooled: int = 0) -> None:
+        """`count` bytes of delivered messages are held no more, `spooled` of them in temporary files."""
+        self.plane.release(count, spooled)
 
     def tidy(self) -> None:
         """Leave nothing of this holder to the next."""
@@ -111,9 +124,9 @@ class Conversation:
 
     def require(self, capabilities: Iterable[str]) -> None:
         """Raise CapabilityMissing unless the server offers all of them."""
-        for capability in sorted(capabilities):
-            if not self.offers(capability):
-                raise CapabilityMissing(capability)
+        for name in sorted(capabilities):
+            if not self.offers(name):
+                raise CapabilityMissing(name)
 
     def abort(self, error: BaseException | None = None) -> None:
         """End the connection now, synchronously and without a word to the server."""
@@ -134,35 +147,35 @@ class Conversation:
     async def ask_capabilities(self) -> None:
         """CAPABILITY, where the server has not said it already."""
         if not self.session.capabilities:
-            await self.execute(Command("CAPABILITY", [b"CAPABILITY\r\n"]))
+            await self._ask(capability())
 
     async def noop(self) -> None:
         """NOOP: the server tells what changed."""
-        await self.execute(Command("NOOP", [b"NOOP\r\n"]))
+        await self._ask(noop())
 
     async def enable(self, *capabilities: str) -> frozenset[str]:
-        """ENABLE (RFC 5161); gives all that is enabled now."""
-        names = " ".join(capabilities).encode()
-        await self.execute(Command("ENABLE", [b"ENABLE " + names + b"\r\n"]))
+        """ENABLE (RFC 5161); gives all that is enabled now.
+
+        Raises:
+            ValueError: One of them is no name of a capability.
+        """
+        await self._ask(enable(capabilities))
         return self.session.enabled
 
     async def identify(self, fields: Mapping[str, str | None] | None = None) -> dict[str, str | None]:
         """ID (RFC 2971): say who we are, hear who the server is.
 
         Raises:
-            ValueError: A line end or NUL in a field.
+            ValueError: A line end or NUL in a field, or more than RFC 2971 allows.
         """
-        words = [_nstring(word) for pair in (fields or _WHO_WE_ARE).items() for word in pair]
-        command = Command("ID", [b"ID (" + b" ".join(words) + b")\r\n"])
-        await self.execute(command)
+        _, responses = await self._ask(id_(fields or _WHO_WE_ARE, self._dialect))
         self._identified = True
-        return next((dict(r.fields) for r in self._responses(command) if isinstance(r, Id)), {})
+        return next((dict(r.fields) for r in responses if isinstance(r, Id)), {})
 
     async def namespace(self) -> Namespace | None:
         """NAMESPACE (RFC 2342), or None where the server says nothing."""
-        command = Command("NAMESPACE", [b"NAMESPACE\r\n"])
-        await self.execute(command)
-        return next((r for r in self._responses(command) if isinstance(r, Namespace)), None)
+        _, responses = await self._ask(namespace())
+        return next((r for r in responses if isinstance(r, Namespace)), None)
 
     async def list(
         self, pattern: str = "*", *, reference: str = "", status_items: Sequence[str] = ()
@@ -170,22 +183,25 @@ class Conversation:
         """LIST the mailboxes, with their STATUS in the same round trip where LIST-STATUS is offered.
 
         A mailbox whose STATUS the server refuses is listed without.
+
+        Raises:
+            ValueError: A line end or NUL in a name, or an item of STATUS that is none.
         """
+        # All are looked at: whether one is refused must not depend on the server.
+        atoms(("MESSAGES", *status_items), "an item of STATUS")
         wanted = [item for item in status_items if self._offers_status(item)]
         with_status = bool(wanted) and self.offers("LIST-STATUS")
-        line = b"LIST " + encode_mailbox_name(reference, utf8=self._utf8) + b" " + _pattern(pattern, utf8=self._utf8)
-        if with_status:
-            line += f" RETURN (STATUS ({' '.join(wanted)}))".encode()
-        command = Command("LIST", [line + b"\r\n"])
-        await self.execute(command)
+        _, responses = await self._ask(
+            list_(pattern, self._dialect, reference=reference, status_items=wanted if with_status else ())
+        )
         entries: dict[str, MailboxEntry] = {}
         statuses: dict[str, MailboxStatus] = {}
-        for response in self._responses(command):
+        for response in responses:
             if isinstance(response, ListItem):
-                name = decode_mailbox_name(response.name, utf8=self._utf8)
+                name = decode_mailbox_name(response.name, utf8=self._dialect.utf8)
                 entries[name] = MailboxEntry(name, response.delimiter, response.attributes)
             elif isinstance(response, StatusResponse):
-                name = decode_mailbox_name(response.name, utf8=self._utf8)
+                name = decode_mailbox_name(response.name, utf8=self._dialect.utf8)
                 statuses[name] = MailboxStatus.from_items(name, response.values)
         if wanted and not with_status:
             for entry in entries.values():
@@ -201,12 +217,12 @@ class Conversation:
 
         Raises:
             CommandNo: There is no such mailbox.
+            ValueError: A line end or NUL in the name, or an item that is none.
         """
+        atoms(("MESSAGES", *items), "an item of STATUS")
         wanted = [item for item in items if self._offers_status(item)] or ["MESSAGES"]
-        name = encode_mailbox_name(mailbox, utf8=self._utf8)
-        command = Command("STATUS", [b"STATUS " + name + f" ({' '.join(wanted)})\r\n".encode()])
-        await self.execute(command)
-        for response in self._responses(command):
+        _, responses = await self._ask(status(mailbox, wanted, self._dialect))
+        for response in responses:
             if isinstance(response, StatusResponse):
                 return MailboxStatus.from_items(mailbox, response.values)
         raise ProtocolError("STATUS was answered OK without a STATUS response")
@@ -220,15 +236,25 @@ class Conversation:
         if self.is_open and not self.plane.is_busy:
             try:
                 async with asyncio.timeout(timeout_seconds):
-                    await self.plane.run(Command("LOGOUT", [b"LOGOUT\r\n"]))
+                    await self.plane.run(Command.of(logout()))
             except (ImapipeError, OSError):
                 # Gone before it could answer: what LOGOUT wanted has happened.
                 self.abort()
         self.abort(ConnectionLost("the connection was closed"))
 
     @property
-    def _utf8(self) -> bool:
-        return "UTF8=ACCEPT" in self.session.enabled
+    def _dialect(self) -> Dialect:
+        offered = self.session.capabilities
+        return Dialect(
+            utf8="UTF8=ACCEPT" in self.session.enabled,
+            literal_plus="LITERAL+" in offered,
+            literal_minus=self.offers("LITERAL-"),
+        )
+
+    async def _ask(self, request: Request, *, company: Company = Company.ALONE) -> tuple[Tagged, Iterable[Response]]:
+        """Send a command; gives its OK and what came before it, and raises as `execute` does."""
+        command = Command.of(request, company=company)
+        return await self.execute(command), self._responses(command)
 
     def _measure(self, command: Command) -> None:
         now = asyncio.get_running_loop().time()
@@ -243,12 +269,3 @@ class Conversation:
                 if command.name != "LIST":
                     raise
                 # Exchange lists folders with control characters in their names; the others are still good.
-
-
-def _nstring(word: str | None) -> bytes:
-    return b"NIL" if word is None else quote(word)
-
-
-def _pattern(pattern: str, *, utf8: bool) -> bytes:
-    """A LIST pattern: wildcards stay, the rest is encoded as in a name."""
-    return b'"INBOX"' if pattern.upper() == "INBOX" else encode_mailbox_name(pattern, utf8=utf8)

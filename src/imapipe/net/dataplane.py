@@ -29,7 +29,7 @@ from imapipe.net.command import Command, FetchCommand, Owner
 from imapipe.net.compression import Deflate
 from imapipe.net.options import PlaneOptions
 from imapipe.net.outbox import Outbox
-from imapipe.net.signals import as_error_of, code_words
+from imapipe.net.signals import as_error_of, code_words, report_defect
 from imapipe.net.spool import SpoolFile
 from imapipe.net.watchdog import Watchdog
 from imapipe.wire.response.framing import Frame, Framer
@@ -65,7 +65,7 @@ class Dataplane(asyncio.BufferedProtocol):
         self._options = options
         self._framer = Framer(options.limits, spool=self._open_spool, spool_above=options.spool_above)
         self.arrivals = Arrivals(options.max_held_bytes, options.max_spool_bytes, options.limits.response_bytes)
-        self._outbox = Outbox(self._starting)
+        self._outbox = Outbox(self._starting, self._source_failed, self._wait_for_source)
         shortest = min(options.command_timeout_seconds, options.stall_timeout_seconds, BYE_SECONDS)
         self._watchdog = Watchdog(self._loop, self._patience, shortest, self._timed_out)
         self.transport: asyncio.Transport | None = None
@@ -137,10 +137,33 @@ class Dataplane(asyncio.BufferedProtocol):
             if not self._outbox.withdraw(command) and command.tag in self._outbox.flight:
                 self.abort(ConnectionLost(f"{command.name} was cancelled"))
             raise
+        finally:
+            for upload in command.uploads:
+                await upload.over()
 
     def abort(self, error: BaseException) -> None:
         """End the connection now, without a word to the server; every command fails with `error`."""
-        self._fail(error)
+        if self.error is not None:
+            return
+        self.error = error
+        self._watchdog.stop()
+        if self.transport is not None:
+            self.transport.abort()
+        self._framer.close()
+        now, paused = self._loop.time(), self._watchdog.paused_seconds
+        commands = self._outbox.drain()
+        try:
+            for fetch in tuple(self.arrivals.commands):
+                self.arrivals.finish(fetch, now, paused)
+        except Exception as defect:  # noqa: BLE001 - told to the event loop; the commands must hear of the end
+            report_defect(self._loop, defect, self)
+        for command in commands:
+            command.fail(as_error_of(command.name, error))
+        if not self.greeting.done():
+            self.greeting.set_exception(error)
+            # Where nobody waits for it any more, it is no one's news.
+            self.greeting.exception()
+        self._owner.lost(error)
 
     def write(self, data: bytes) -> None:
         """Send bytes outside of any command (DONE after IDLE)."""
@@ -190,7 +213,7 @@ class Dataplane(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         reason = str(exc) if exc else "the server closed the connection"
-        self._fail(ConnectionLost(reason) if self._bye is None else self._farewell("connection"))
+        self.abort(ConnectionLost(reason) if self._bye is None else self._farewell("connection"))
 
     def pause_writing(self) -> None:
         self._outbox.pause()
@@ -202,9 +225,7 @@ class Dataplane(asyncio.BufferedProtocol):
             self._outbox.resume()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        if self._deflate is not None:
-            return self._deflate.buffer
-        return self._framer.buffer()
+        return self._framer.buffer() if self._deflate is None else self._deflate.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         if self.error is not None:
@@ -223,9 +244,6 @@ class Dataplane(asyncio.BufferedProtocol):
             # The OK to COMPRESS was in it; what stood behind that is compressed already.
             self._inflate(self._framer.rest())
 
-    def eof_received(self) -> bool:
-        return False
-
     def _inflate(self, data: bytes | memoryview = b"") -> None:
         """Inflate what came and what was left, in bounded steps, and never past a pause."""
         deflate = self._deflate
@@ -240,7 +258,7 @@ class Dataplane(asyncio.BufferedProtocol):
                 self.bytes_received += len(inflated)
                 self._take(self._framer.feed(inflated))
         except ProtocolError as error:
-            self._fail(error)
+            self.abort(error)
 
     def _take(self, frames: Iterable[Frame]) -> None:
         arrivals = self.arrivals
@@ -248,10 +266,10 @@ class Dataplane(asyncio.BufferedProtocol):
             arrivals.take(frames, self._route)
             arrivals.hand_over(self._watchdog.heard_at)
         except (ProtocolError, SpoolError) as error:
-            self._fail(error)
+            self.abort(error)
         except Exception as error:  # noqa: BLE001 - told to the event loop, and to everybody who waits
-            self._report(error)
-            self._fail(error)
+            report_defect(self._loop, error, self)
+            self.abort(error)
         if arrivals.is_full and not self._paused and self.error is None:
             self._pause()
 
@@ -283,7 +301,7 @@ class Dataplane(asyncio.BufferedProtocol):
                 self._outbox.hold()
                 self._watchdog.rush()
                 if not self._outbox.flight:
-                    self._fail(self._farewell("connection"))
+                    self.abort(self._farewell("connection"))
 
     def _complete(self, command: Command, text: bytes) -> bool:
         """A tagged reply; whether what follows it is of the same kind."""
@@ -303,7 +321,7 @@ class Dataplane(asyncio.BufferedProtocol):
         command.complete(tagged)
         self._outbox.proceed()
         if self._bye is not None and not self._outbox.flight and command.name != "LOGOUT":
-            self._fail(self._farewell("connection"))
+            self.abort(self._farewell("connection"))
         return self.error is None and not switched
 
     def _begin_switch(self, command: Command) -> None:
@@ -332,6 +350,19 @@ class Dataplane(asyncio.BufferedProtocol):
             self._watchdog.rush()
         self._owner.sending(command)
 
+    def _source_failed(self, error: Exception) -> None:
+        """The bytes that were announced cannot be sent: whoever sends them hears why."""
+        for command in self._outbox.flight.values():
+            command.fail(error)
+        self.abort(ConnectionLost("the message to be sent could not be read as it was announced"))
+
+    def _wait_for_source(self, begins: bool) -> None:
+        """While we wait for what we are to send, the silence is not the server's."""
+        if begins:
+            self._watchdog.pause()
+        elif not self._paused and self.error is None:
+            self._watchdog.resume()
+
     def _patience(self) -> float | None:
         if self._outbox.is_empty:
             return None
@@ -344,7 +375,7 @@ class Dataplane(asyncio.BufferedProtocol):
 
     def _timed_out(self, patience: float) -> None:
         name = next((command.name for command in self._outbox.flight.values()), "connection")
-        self._fail(CommandTimeout(name, timeout_seconds=patience) if self._bye is None else self._farewell(name))
+        self.abort(CommandTimeout(name, timeout_seconds=patience) if self._bye is None else self._farewell(name))
 
     def _farewell(self, name: str) -> ServerBye:
         """What the server's BYE means for a command."""
@@ -367,32 +398,3 @@ class Dataplane(asyncio.BufferedProtocol):
             self._loop.call_soon(self._inflate)
         if self.transport is not None and not self.transport.is_closing():
             self.transport.resume_reading()
-
-    def _fail(self, error: BaseException) -> None:
-        if self.error is not None:
-            return
-        self.error = error
-        self._watchdog.stop()
-        if self.transport is not None:
-            self.transport.abort()
-        self._framer.close()
-        now, paused = self._loop.time(), self._watchdog.paused_seconds
-        commands = self._outbox.drain()
-        try:
-            for fetch in tuple(self.arrivals.commands):
-                self.arrivals.finish(fetch, now, paused)
-        except Exception as defect:  # noqa: BLE001 - told to the event loop; the commands must hear of the end
-            self._report(defect)
-        for command in commands:
-            command.fail(as_error_of(command.name, error))
-        if not self.greeting.done():
-            self.greeting.set_exception(error)
-            # Where nobody waits for it any more, it is no one's news.
-            self.greeting.exception()
-        self._owner.lost(error)
-
-    def _report(self, error: Exception) -> None:
-        """A defect in our own code, or in what it calls with messages."""
-        self._loop.call_exception_handler(
-            {"message": "imapipe: what takes the messages of a connection failed", "exception": error, "protocol": self}
-        )

@@ -31,6 +31,7 @@ from imapipe.net.options import MAX_HELD_BYTES, MAX_SPOOL_BYTES, SPOOL_ABOVE, Pl
 from imapipe.net.session import Session
 from imapipe.net.signals import is_refusal, refusal_in, status_error, to_error
 from imapipe.net.upgrade import start_tls
+from imapipe.wire.command.compress import compress
 from imapipe.wire.response.framing import Limits
 from imapipe.wire.response.response import parse_greeting
 
@@ -227,7 +228,7 @@ async def _compress(connection: Connection, options: DialOptions, *, slow_link: 
         connection.require(["COMPRESS=DEFLATE"])
     worth_it = slow_link and not options.account.is_loopback and connection.offers("COMPRESS=DEFLATE")
     if demanded or (options.compress == "auto" and worth_it):
-        tagged = await connection.plane.compress(Command("COMPRESS", [b"COMPRESS DEFLATE\r\n"]))
+        tagged = await connection.plane.compress(Command.of(compress()))
         if demanded and tagged.status != "OK":
             raise to_error("COMPRESS", tagged)
 

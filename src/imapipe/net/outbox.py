@@ -6,7 +6,7 @@ Invariants:
   else travels alone (RFC 9051 §5.5).
 - Nothing is sent while a command waits for a continuation request, nor while bytes before it are still unsent.
 - At most `WRITE_BYTES` at a time are given to the transport, and none while it asks for a pause: a literal of any size
-  takes no second copy of it in memory.
+  takes no second copy of it in memory, and a body that is read while it is sent is never in memory at all.
 - A command is either waiting, or in flight, or over.
 """
 
@@ -19,6 +19,8 @@ from collections.abc import Callable
 
 from imapipe.net.command import Command, Company
 from imapipe.net.compression import Deflate
+from imapipe.net.upload import Upload, Wait
+from imapipe.wire.command.encoder import Piece
 from imapipe.wire.response.response import Continuation, parse_response
 
 WRITE_BYTES = 64 * 1024
@@ -31,6 +33,8 @@ class Outbox:
 
     Args:
         starting: Told of each command just before it is written.
+        source_failed: Told when a body could not be read as it was announced; the connection cannot go on.
+        waiting: Told when the sending begins to wait for a source, and when that gave something.
 
     Attributes:
         flight: Commands that were sent and are not over, by tag, in the order of sending.
@@ -40,22 +44,29 @@ class Outbox:
     __slots__ = (
         "_asks",
         "_held",
+        "_room",
+        "_source_failed",
         "_starting",
         "_transport",
         "_unsent",
         "_waiting",
-        "_writable",
+        "_waiting_for_source",
         "deflate",
         "flight",
     )
 
-    def __init__(self, starting: Callable[[Command], None]) -> None:
+    def __init__(
+        self, starting: Callable[[Command], None], source_failed: Callable[[Exception], None], waiting: Wait
+    ) -> None:
         self._starting = starting
+        self._source_failed = source_failed
+        self._waiting_for_source = waiting
         self._transport: asyncio.Transport | None = None
         self._waiting: deque[Command] = deque()
         self._asks: Command | None = None
-        self._unsent: deque[memoryview] = deque()
-        self._writable = True
+        self._unsent: deque[memoryview | Upload] = deque()
+        self._room = asyncio.Event()
+        self._room.set()
         self._held = False
         self.flight: dict[bytes, Command] = {}
         self.deflate: Deflate | None = None
@@ -88,7 +99,7 @@ class Outbox:
     def proceed(self, *, go_on: bool = False) -> None:
         """Send what may be sent now."""
         self._held = self._held and not go_on
-        while self._waiting and self._asks is None and not self._unsent and not self._held and self._writable:
+        while self._waiting and self._asks is None and not self._unsent and not self._held and self._room.is_set():
             alone = self._waiting[0].company is Company.ALONE
             if self.flight and (alone or any(c.company is Company.ALONE for c in self.flight.values())):
                 return
@@ -105,7 +116,7 @@ class Outbox:
         if not command.pieces and not command.keeps_asking:
             self._asks = None
         if piece is not None:
-            self.write(piece)
+            self._write_piece(command, piece)
         self.proceed()
 
     def finish(self, command: Command) -> None:
@@ -135,6 +146,9 @@ class Outbox:
         commands = [*self.flight.values(), *self._waiting]
         self.flight.clear()
         self._waiting.clear()
+        for item in self._unsent:
+            if isinstance(item, Upload):
+                item.cancel()
         self._unsent.clear()
         self._asks = None
         return commands
@@ -148,23 +162,31 @@ class Outbox:
 
     def pause(self) -> None:
         """The transport holds enough."""
-        self._writable = False
+        self._room.clear()
 
     def resume(self) -> None:
         """The transport takes more."""
-        self._writable = True
+        self._room.set()
         self._flush()
         self.proceed()
 
     def _flush(self) -> None:
-        while self._unsent and self._writable and self._transport is not None:
+        while self._unsent and self._room.is_set() and self._transport is not None:
             data = self._unsent[0]
+            if isinstance(data, Upload):
+                # It writes by itself, and says when it is over.
+                data.begin()
+                return
             piece, rest = data[:WRITE_BYTES], data[WRITE_BYTES:]
             if rest:
                 self._unsent[0] = rest
             else:
                 self._unsent.popleft()
-            self._transport.write(piece if self.deflate is None else self.deflate.deflate(piece))
+            self._put(piece)
+
+    def _put(self, data: bytes | memoryview) -> None:
+        if self._transport is not None:
+            self._transport.write(data if self.deflate is None else self.deflate.deflate(data))
 
     def _send(self, command: Command) -> None:
         self.flight[command.tag] = command
@@ -172,4 +194,30 @@ class Outbox:
         first = command.pieces.pop(0)
         if command.pieces or command.keeps_asking:
             self._asks = command
-        self.write(command.tag + b" " + first)
+        if isinstance(first, bytes):
+            self.write(command.tag + b" " + first)
+        else:
+            self.write(command.tag + b" ")
+            self._write_piece(command, first)
+
+    def _write_piece(self, command: Command, piece: Piece) -> None:
+        if isinstance(piece, bytes):
+            self.write(piece)
+            return
+        for part in piece:
+            if isinstance(part, bytes):
+                self._unsent.append(memoryview(part))
+                continue
+            upload = Upload(part, self._room, self._put, self._uploaded, self._waiting_for_source)
+            command.uploads += (upload,)
+            self._unsent.append(upload)
+        self._flush()
+
+    def _uploaded(self, error: Exception | None) -> None:
+        """The body at the head is over."""
+        if error is not None:
+            self._source_failed(error)
+            return
+        self._unsent.popleft()
+        self._flush()
+        self.proceed()

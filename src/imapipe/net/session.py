@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 from imapipe.errors import ProtocolError
 from imapipe.net.command import Command
+from imapipe.wire.command.encoder import Piece
 from imapipe.wire.response.literal import Literal
 from imapipe.wire.response.response import (
     Capability,
@@ -123,7 +124,7 @@ class Session:
             self.unknown_commands += 1
         if name in ("SELECT", "EXAMINE"):
             self._selecting = SelectedMailbox(command.mailbox, read_only=name == "EXAMINE")
-        elif self.selected is not None and name in _SAVERS and any(b"SAVE" in p.upper() for p in command.pieces):
+        elif self.selected is not None and name in _SAVERS and any(map(_saves, command.pieces)):
             # Even when it is refused, `$` is not what it was (RFC 5182 §2.1).
             self.selected.saved = None
         self._capabilities_told = False
@@ -216,6 +217,10 @@ class Session:
             mailbox.permanent_flags = code.permanent_flags or frozenset()
         elif code.name == "MAILBOXID":
             mailbox.mailbox_id = code.mailbox_id or ""
+
+
+def _saves(piece: Piece) -> bool:
+    return isinstance(piece, bytes) and b"SAVE" in piece.upper()
 
 
 def _verb(name: str) -> str:

@@ -12,6 +12,7 @@ from imapipe.errors import ConnectionLost, ProtocolError
 from imapipe.net.command import Command
 from imapipe.net.dataplane import Dataplane
 from imapipe.net.signals import as_error_of
+from imapipe.wire.command.starttls import starttls
 from imapipe.wire.response.response import Tagged
 
 
@@ -28,7 +29,7 @@ async def start_tls(plane: Dataplane, context: ssl.SSLContext, server_hostname: 
 
     Cancelling it ends the connection.
     """
-    command = Command("STARTTLS", [b"STARTTLS\r\n"])
+    command = Command.of(starttls())
     tagged = await plane.begin_tls(command)
     if tagged.status != "OK" or plane.transport is None:
         return tagged

@@ -15,7 +15,7 @@ from imapipe.pipeline.operation.fetch import FetchMessages
 from imapipe.pipeline.source.failed import Failed
 from imapipe.pipeline.source.given import Given
 from imapipe.pipeline.specification import Specification
-from imapipe.wire.fetch_request import Fetch
+from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.search_key import SearchKey
 from imapipe.wire.uid_set import UidSet
 

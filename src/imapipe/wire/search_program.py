@@ -16,15 +16,13 @@ from enum import Enum
 from hashlib import sha256
 from typing import Final, NamedTuple, TypeGuard
 
+from imapipe.wire.literal_argument import MAX_UNASKED_BYTES, LiteralArgument
 from imapipe.wire.mailbox_name import quote
 from imapipe.wire.search_term import RAW, Argument, Atom, Term, format_date
 from imapipe.wire.uid_set import UidSet
 
 _MAX_QUOTED_BYTES: Final = 1_000
 """Longer text goes as a literal: with unknown servers a line should stay near 1,000 bytes (RFC 2683 §3.2.1.5)."""
-
-_MAX_NON_SYNCHRONISING_BYTES: Final = 4_096
-"""The limit of LITERAL- (RFC 7888 §5), kept with LITERAL+ too."""
 
 _MAX_DESCRIBED_CHARACTERS: Final = 1_000
 
@@ -45,24 +43,6 @@ class Operator(NamedTuple):
 
 
 Tokens = tuple[Term | Operator, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class LiteralArgument:
-    """A text that is sent as a literal: its marker, then (when synchronising, after a continuation request) `data`.
-
-    Attributes:
-        data: The text as UTF-8.
-        synchronising: Whether the server must ask for it (`{5}`) or it follows at once (`{5+}`, RFC 7888).
-    """
-
-    data: bytes
-    synchronising: bool
-
-    @property
-    def marker(self) -> bytes:
-        """What announces it, with its CRLF."""
-        return b"{%d%b}\r\n" % (len(self.data), b"" if self.synchronising else b"+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +103,7 @@ def build_program(tokens: Tokens, *, today: date, literal_plus: bool, utf8: bool
                 continue
             pieces.append(bytes(line))
             line.clear()
-            pieces.append(LiteralArgument(data, not literal_plus or len(data) > _MAX_NON_SYNCHRONISING_BYTES))
+            pieces.append(LiteralArgument(data, not literal_plus or len(data) > MAX_UNASKED_BYTES))
     if line:
         pieces.append(bytes(line))
     return SearchProgram(tuple(pieces), charset)

@@ -158,15 +158,20 @@ def make_raw(text: object) -> Term:
         raise InvalidSearch("raw() takes ASCII without CR, LF and NUL; write other text with subject() and its like")
     if re.search(r"\{\d+\+?\}\s*\Z", text):
         raise InvalidSearch("raw() takes no literals such as {5}; write that text with subject() and its like")
+    if not is_balanced(text):
+        raise InvalidSearch("close every quote and parenthesis in the text of raw(), and none besides")
+    return Term(RAW, (text.strip(),))
+
+
+def is_balanced(text: str) -> bool:
+    """Whether every quoted string and every parenthesis in a text is closed, and none besides."""
     depth = 0
     # A quoted string counts as one piece; a quote that is left over opens one that never ends.
     for piece in re.findall(r'"(?:[^"\\]|\\.)*"|["()]', text):
         depth += {"(": 1, ")": -1, '"': -len(text)}.get(piece, 0)
         if depth < 0:
             break
-    if depth:
-        raise InvalidSearch("close every quote and parenthesis in the text of raw(), and none besides")
-    return Term(RAW, (text.strip(),))
+    return not depth
 
 
 def read_uids(name: str, value: object) -> UidSet | Atom:

@@ -21,7 +21,7 @@ from imapipe.net.signals import to_error
 from imapipe.pipeline.delivery.flight import Flight, Gathering
 from imapipe.pipeline.operation.base import Observe, Work, Workbench
 from imapipe.pipeline.source.find import still_there
-from imapipe.wire.fetch_request import Fetch
+from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.response.response import Tagged
 from imapipe.wire.uid_set import UidSet
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from imapipe.models.message import Message
 from imapipe.net.connection import MAX_COMMAND_BYTES, Connection
 from imapipe.net.signals import to_error
-from imapipe.wire.fetch_request import Fetch
+from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.uid_set import UidSet
 
 _SIZE = Fetch("size")

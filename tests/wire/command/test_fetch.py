@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imapipe.wire.fetch_request import Fetch, Shape, compile_shape
+from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.response.fetch import scan_fetch
+from imapipe.wire.response.shape import Shape, compile_shape
 
 
 @pytest.mark.parametrize(

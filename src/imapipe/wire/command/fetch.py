@@ -1,21 +1,13 @@
-r"""What a FETCH asks for, and the shape of the answers to it (RFC 9051 §6.4.5, §7.5.2).
-
-`Fetch` is the request: an ordered set of items, UID always first. `Shape` recognises, with one regular
-expression, an answer that holds exactly these items in one order: it gives the UID and the place of every item
-without scanning the rest. Servers keep to an order, so the shape of the first answer fits those that follow;
-an answer that does not fit is scanned item by item instead (`wire.response.fetch.scan_fetch`), with the same result.
-
-Invariant: a shape never matches an answer that lacks an item or holds another one. Items before the last are
-matched whole; the last one may be open-ended (ENVELOPE, BODYSTRUCTURE), because framing has made sure that the
-text ends where the response does.
-"""
+r"""UID FETCH, and what it asks for (RFC 9051 §6.4.5): `Fetch`, an ordered set of items, UID always first."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+
+from imapipe.wire.command.encoder import Request, number, sequence_set
+from imapipe.wire.uid_set import UidSet
 
 _PRESETS: dict[str, tuple[str, ...]] = {
     "uid": (),
@@ -42,8 +34,9 @@ _NEEDS = {
     "SAVEDATE": "SAVEDATE",
     "PREVIEW": "PREVIEW",
 }
-_SECTION = re.compile(r"(?:\d+(?:\.\d+)*(?:\.(?:MIME|HEADER|TEXT))?|HEADER|TEXT)?\Z")
-_FIELD_NAME = re.compile(r"[!-9;-~]+\Z")
+_SECTION = re.compile(r"(?:\d+(?:\.\d+)*(?:\.(?:MIME|HEADER|TEXT))?|HEADER|TEXT)?\Z", re.ASCII)
+# RFC 5322 §3.6.8 without what would have to be quoted, and would come back in a spelling of the server's own.
+_FIELD_NAME = re.compile(r"[!#$&'+-9;-Z^-z|}~]+\Z")
 # Small before large, so that the open-ended one comes last and memory is held for a short time.
 _ORDER = ("FLAGS", "INTERNALDATE", "RFC822.SIZE")
 _LARGE = ("ENVELOPE", "BODYSTRUCTURE", "BODY", "BINARY")
@@ -147,7 +140,9 @@ class Fetch:
 def _field_names(names: Sequence[str]) -> str:
     for name in names:
         if not _FIELD_NAME.match(name):
-            raise ValueError(f"{name!r} is not the name of a header field: use printable ASCII without ':'")
+            raise ValueError(
+                f'{name!r} is not the name of a header field: use printable ASCII without : ( ) [ ] {{ % * " \\'
+            )
     return " ".join(dict.fromkeys(name.upper() for name in names))
 
 
@@ -155,14 +150,12 @@ def _body_item(section: str, partial: tuple[int, int] | None, *, binary: bool) -
     section = section.upper()
     if not _SECTION.match(section):
         raise ValueError(f"{section!r} is not a section: use '', HEADER, TEXT, or a part such as 1.2 or 1.MIME")
-    if binary and not re.match(r"[\d.]*\Z", section):
+    if binary and not re.match(r"[0-9.]*\Z", section):
         raise ValueError(f"binary=True takes a part number such as '1.2', not {section!r}")
     item = f"{'BINARY' if binary else 'BODY'}.PEEK[{section}]"
     if partial is not None:
-        offset, count = partial
-        if offset < 0 or count < 1:
-            raise ValueError(f"partial={partial!r}: use an offset of 0 or more and a count of 1 or more")
-        item += f"<{offset}.{count}>"
+        offset, count = (number(value, "a part of partial=", low=low) for low, value in enumerate(partial))
+        item += f"<{offset.decode()}.{count.decode()}>"
     return item
 
 
@@ -180,75 +173,10 @@ def _name(item: str) -> str:
     return re.sub(r"<(\d+)\.\d+>\Z", r"<\1>", item.replace(".PEEK[", "[", 1))
 
 
-_SIMPLE = {
-    "UID": r"(\d{1,10})",
-    "FLAGS": r'(\([^()"{]*\))',
-    "INTERNALDATE": r'("[^"\\]*")',
-    "RFC822.SIZE": r"(\d{1,19})",
-    "MODSEQ": r"(\(\d{1,19}\))",
-    "EMAILID": r'(\([^()" ]+\))',
-    "THREADID": r'(\([^()" ]+\))',
-    "X-GM-MSGID": r"(\d{1,20})",
-    "X-GM-THRID": r"(\d{1,20})",
-}
-_OPEN = ("ENVELOPE", "BODYSTRUCTURE")
+def uid_fetch(uids: UidSet, fetch: Fetch, *, with_uid: bool = True) -> Request:
+    """UID FETCH; `with_uid=False` for UIDONLY sessions.
 
-
-class Shape:
-    """One order of the items in an answer, as a regular expression.
-
-    Attributes:
-        match: Bound method: `match(text)` gives a match or None.
-        groups: Item name to the number of its group. An open-ended item's group begins where its value does.
-        uid_group: The number of the group that holds the UID.
-        literal_items: Names of the items whose values are literals, in order.
-        names: The names of all items.
-        open_item: The name of the item that stretches to the end of the answer, or "".
+    Raises:
+        ValueError: An empty set.
     """
-
-    __slots__ = ("groups", "literal_items", "match", "names", "open_item", "uid_group")
-
-    def __init__(
-        self, pattern: re.Pattern[bytes], groups: dict[str, int], literal_items: tuple[str, ...], open_item: str
-    ) -> None:
-        self.match = pattern.match
-        self.groups = groups
-        self.uid_group = groups["UID"]
-        self.literal_items = literal_items
-        self.names = frozenset((*groups, *literal_items))
-        self.open_item = open_item
-
-
-@lru_cache(maxsize=256)
-def compile_shape(order: tuple[str, ...], *, uidfetch: bool = False) -> Shape | None:
-    """The shape of answers whose items come in this order, UID among them, or None where one must be scanned.
-
-    Args:
-        order: Item names as they come back. For `uidfetch` without UID, which stands in front.
-        uidfetch: The answers are UIDFETCH responses (RFC 9586 §3.3).
-    """
-    groups: dict[str, int] = {}
-    literal_items: list[str] = []
-    if uidfetch:
-        groups["UID"] = 1
-    patterns: list[str] = []
-    for position, name in enumerate(order):
-        last = position == len(order) - 1
-        if name in _SIMPLE:
-            value = _SIMPLE[name]
-            groups[name] = len(groups) + 1
-        elif name in _OPEN and last:
-            value = r"(\()"
-            groups[name] = len(groups) + 1
-        elif name.startswith(("BODY[", "BINARY[")):
-            value = r"~?\{\d+\+?\}\r\n"
-            literal_items.append(name)
-        else:
-            return None
-        patterns.append(re.escape(name) + " " + value)
-    if "UID" not in groups:
-        return None
-    head = r"\* (\d{1,10}) UIDFETCH \(" if uidfetch else r"\* \d+ FETCH \("
-    open_item = order[-1] if order and order[-1] in _OPEN else ""
-    tail = "" if open_item else r"\)\Z"
-    return Shape(re.compile((head + " ".join(patterns) + tail).encode()), groups, tuple(literal_items), open_item)
+    return Request("UID FETCH", sequence_set(uids), fetch.command(with_uid=with_uid))

@@ -1,0 +1,108 @@
+"""The part of a connection that changes mailboxes and what is in them; `Connection` is the whole.
+
+Invariant: nothing here expunges a message that was not named. There is no CLOSE and no EXPUNGE without UIDs.
+
+A command takes as many UIDs as its line has room for (`wire.command.encoder.uid_text_room`): whoever calls cuts his
+set, because he has to know what was done when one of several commands failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from imapipe.net.conversation import Conversation
+from imapipe.wire.command.append import NewMessage, append
+from imapipe.wire.command.copy import read_copy_uid, uid_copy
+from imapipe.wire.command.create import create
+from imapipe.wire.command.delete import delete
+from imapipe.wire.command.expunge import uid_expunge
+from imapipe.wire.command.move import uid_move
+from imapipe.wire.command.rename import rename
+from imapipe.wire.command.store import FlagChange, read_modified, uid_store
+from imapipe.wire.command.subscribe import subscribe
+from imapipe.wire.command.unsubscribe import unsubscribe
+from imapipe.wire.response.code import AppendUid, CopyUid
+from imapipe.wire.uid_set import UidSet
+
+
+class Changing(Conversation):
+    """What changes something on the server. Every method raises as `execute` does, and ValueError for its arguments."""
+
+    __slots__ = ()
+
+    async def create(self, mailbox: str) -> None:
+        """CREATE a mailbox."""
+        await self._ask(create(mailbox, self._dialect))
+
+    async def delete(self, mailbox: str) -> None:
+        """DELETE a mailbox, with all that is in it."""
+        await self._ask(delete(mailbox, self._dialect))
+
+    async def rename(self, mailbox: str, new_name: str) -> None:
+        """RENAME a mailbox."""
+        await self._ask(rename(mailbox, new_name, self._dialect))
+
+    async def subscribe(self, mailbox: str) -> None:
+        """SUBSCRIBE to a mailbox."""
+        await self._ask(subscribe(mailbox, self._dialect))
+
+    async def unsubscribe(self, mailbox: str) -> None:
+        """UNSUBSCRIBE from a mailbox."""
+        await self._ask(unsubscribe(mailbox, self._dialect))
+
+    async def uid_store(
+        self,
+        uids: UidSet,
+        change: FlagChange,
+        flags: Iterable[str],
+        *,
+        silent: bool = True,
+        unchanged_since: int | None = None,
+    ) -> UidSet:
+        r"""UID STORE: change flags in the selected mailbox.
+
+        Args:
+            uids: Which messages.
+            change: Whether flags are added, removed, or take the place of all others.
+            flags: Such as `\Seen` and `$Junk`.
+            silent: The server does not tell the flags that result.
+            unchanged_since: Leave messages alone whose mod-sequence is above this; needs CONDSTORE.
+
+        Returns:
+            The UIDs of messages left alone because somebody else had changed them.
+        """
+        if unchanged_since is not None:
+            self.require(["CONDSTORE"])
+        request = uid_store(uids, change, flags, silent=silent, unchanged_since=unchanged_since)
+        tagged, _ = await self._ask(request)
+        return read_modified(tagged)
+
+    async def uid_copy(self, uids: UidSet, mailbox: str) -> CopyUid | None:
+        """UID COPY into another mailbox; gives which UIDs became which, where the server tells."""
+        tagged, responses = await self._ask(uid_copy(uids, mailbox, self._dialect))
+        return read_copy_uid(responses, tagged)
+
+    async def uid_move(self, uids: UidSet, mailbox: str) -> CopyUid | None:
+        """UID MOVE into another mailbox; needs MOVE. Gives which UIDs became which, where the server tells."""
+        self.require(["MOVE"])
+        tagged, responses = await self._ask(uid_move(uids, mailbox, self._dialect))
+        return read_copy_uid(responses, tagged)
+
+    async def uid_expunge(self, uids: UidSet) -> None:
+        r"""UID EXPUNGE: remove those of these messages that have `\Deleted`; needs UIDPLUS."""
+        self.require(["UIDPLUS"])
+        await self._ask(uid_expunge(uids))
+
+    async def append(self, mailbox: str, *messages: NewMessage) -> AppendUid | None:
+        """APPEND messages, all or none of them; several need MULTIAPPEND.
+
+        A `Body` is read while it is sent, never faster than the server takes it; when its source fails, or does not
+        give as many bytes as was said, the connection ends and the source's own exception is raised.
+
+        Returns:
+            Where they are, if the server tells (UIDPLUS).
+        """
+        if len(messages) > 1:
+            self.require(["MULTIAPPEND"])
+        tagged, _ = await self._ask(append(mailbox, messages, self._dialect))
+        return tagged.code.append_uid if tagged.code is not None else None

@@ -1,0 +1,98 @@
+"""UID SEARCH (RFC 9051 §6.4.4): by ESEARCH (RFC 4731), saved (RFC 5182), in pages (RFC 9394). And what it found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from imapipe.errors import ProtocolError
+from imapipe.wire.command.encoder import Request, Word, atom, number, parenthesised, sequence_set
+from imapipe.wire.response.response import Esearch, Response, Search, Tagged
+from imapipe.wire.search_program import SearchProgram
+from imapipe.wire.search_term import is_balanced
+from imapipe.wire.uid_set import UidSet
+
+
+@dataclass(frozen=True, slots=True)
+class SearchAnswer:
+    """What UID SEARCH found.
+
+    Attributes:
+        uids: The UIDs.
+        modseq: The highest mod-sequence of them, where the search used MODSEQ.
+        limited_below: Where the server stopped short (RFC 9738): it looked at UIDs from this one up; else None.
+    """
+
+    uids: UidSet
+    modseq: int | None = None
+    limited_below: int | None = None
+
+
+def uid_search(
+    program: SearchProgram,
+    *,
+    extended: bool = False,
+    save: bool = False,
+    first: int | None = None,
+    within: UidSet | None = None,
+    within_saved: bool = False,
+) -> Request:
+    """UID SEARCH.
+
+    Args:
+        program: The keys.
+        extended: Ask for ESEARCH, whose answer names the command.
+        save: Have the server keep the result as `$`; extended.
+        first: Only so many of the lowest UIDs: PARTIAL; extended.
+        within: Look only at these UIDs.
+        within_saved: `within` is what the server keeps: `$` is sent for it.
+
+    Raises:
+        ValueError: CR, LF or NUL in the program outside a literal, a quote or a parenthesis that is not closed, or an
+            empty set.
+    """
+    _check(program)
+    words: list[Word] = []
+    if first is not None:
+        words += (b"RETURN", b"(PARTIAL 1:" + number(first, "the number of messages", low=1) + b")")
+    elif extended or save:
+        words += (b"RETURN", parenthesised((b"SAVE", b"ALL", b"COUNT") if save else (b"ALL", b"COUNT")))
+    if program.charset is not None:
+        words += (b"CHARSET", atom(program.charset, "a charset"))
+    if within_saved:
+        words.append(b"$")
+    elif within is not None:
+        words += (b"UID", sequence_set(within))
+    return Request("UID SEARCH", *words, program.pieces)
+
+
+def read_search(responses: Iterable[Response], tagged: Tagged) -> SearchAnswer:
+    """Put the answers to a search together.
+
+    Raises:
+        ProtocolError: The answer counts more messages than it lists.
+    """
+    uids = UidSet()
+    modseq: int | None = None
+    for response in responses:
+        if isinstance(response, Search):
+            # Some servers answer one command with several lines.
+            uids |= response.uids
+            modseq = response.modseq if response.modseq is not None else modseq
+        elif isinstance(response, Esearch):
+            if response.count is not None and response.count > len(response.all or ()):
+                raise ProtocolError(f"ESEARCH counts {response.count} messages and lists fewer")
+            uids |= response.all or UidSet()
+            uids |= response.partial.uids if response.partial is not None else UidSet()
+            modseq = response.modseq if response.modseq is not None else modseq
+    limit = tagged.code.message_limit if tagged.code is not None else None
+    return SearchAnswer(uids, modseq, limit.uid if limit is not None else None)
+
+
+def _check(program: SearchProgram) -> None:
+    """A program can be put together by hand, too."""
+    if not program.pieces:
+        raise ValueError("a search needs at least one key")
+    text = b"".join(piece if isinstance(piece, bytes) else b"literal" for piece in program.pieces)
+    if not is_balanced(text.decode("latin-1")):
+        raise ValueError("a search has a quote or a parenthesis that is not closed")
