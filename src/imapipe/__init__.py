@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from imapipe.net.connection import Connection
     from imapipe.net.pool.pool import PoolStats
     from imapipe.pipeline.batching import AdaptiveBatch, BatchPolicy, FixedBatch
+    from imapipe.pipeline.delivery.handler_retry import HandlerRetry
     from imapipe.pipeline.delivery.handlers import in_threads
     from imapipe.pipeline.delivery.processes import in_processes
     from imapipe.pipeline.delivery.sink import Sink
@@ -111,6 +112,7 @@ __all__ = [
     "Fetch",
     "FixedBatch",
     "Gmail",
+    "HandlerRetry",
     "ImapipeError",
     "Incomplete",
     "IndexEntry",
@@ -243,6 +245,7 @@ _HOMES = {
         "BatchPolicy",
         "FixedBatch",
     ),
+    "imapipe.pipeline.delivery.handler_retry": ("HandlerRetry",),
     "imapipe.pipeline.delivery.handlers": ("in_threads",),
     "imapipe.pipeline.findings": (
         "JobPlan",

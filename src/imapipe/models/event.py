@@ -55,10 +55,25 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
+class HandlersPaused:
+    """Handling stands still: so many calls of the handler in a row failed, the last one for this reason."""
+
+    failures: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class HandlersResumed:
+    """Handling goes on, after it stood still for so long."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class BatchEnd:
     """A batch went through all layers."""
 
     result: BatchResult
 
 
-Event = Throttle | Refusal | Reconnect | Attempt | Wait | BatchEnd
+Event = Throttle | Refusal | Reconnect | Attempt | Wait | HandlersPaused | HandlersResumed | BatchEnd

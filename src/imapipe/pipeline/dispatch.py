@@ -182,6 +182,11 @@ class Dispatch:
         self.gave_up_because = because
         self.stop()
 
+    def give_up_handling(self, because: str) -> None:
+        """Take no further batch and begin with no message that waits; `because` is told of each of them."""
+        self.has_given_up = True
+        self.give_up(because)
+
     def stop(self, error: BaseException | None = None) -> None:
         """Take no further batch; with an error, end the run with it."""
         self.stopping = True

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from imapipe.models.argument import check_number, check_whole
 from imapipe.models.report import RunReport
 from imapipe.pipeline.builder import PipelineBuilder
+from imapipe.pipeline.delivery.handler_retry import HandlerRetry
 from imapipe.pipeline.delivery.handlers import Crew, Handler, check_handler
 from imapipe.pipeline.delivery.processes import ProcessHandler
 from imapipe.pipeline.delivery.sink import COMMIT_EVERY_MESSAGES, COMMIT_EVERY_SECONDS, Scribe, Sink, is_sink
@@ -45,6 +46,7 @@ class Pipeline(PipelineBuilder):
         connections: int | None = None,
         on_error: OnError = "record",
         max_failures: int | None = None,
+        handler_retry: HandlerRetry | None = None,
         commit_every_messages: int = COMMIT_EVERY_MESSAGES,
         commit_every_seconds: float = COMMIT_EVERY_SECONDS,
     ) -> RunReport:
@@ -57,6 +59,8 @@ class Pipeline(PipelineBuilder):
             connections: How many connections to use at most; all of the pool unless said.
             on_error: "record" puts what a handler raises into the report; "raise" ends the run with it.
             max_failures: Give up when more messages than this have failed; the rest fails as `not-tried`.
+            handler_retry: Call the handler again for messages that it failed with, and stand still while everything
+                fails: `imapipe.HandlerRetry(attempts=5, on=(OSError,))`. Without it a message has one try.
             commit_every_messages: With a sink: commit when so many messages are written.
             commit_every_seconds: With a sink: commit when the first of them was written so long ago.
 
@@ -71,6 +75,10 @@ class Pipeline(PipelineBuilder):
         Cancellation stops the handlers, ends connections with something in flight, saves the checkpoint.
         """
         sink = handler if is_sink(handler) else None
+        if handler_retry is not None and (sink is not None or not isinstance(handler_retry, HandlerRetry)):
+            raise TypeError(
+                "handler_retry= takes an imapipe.HandlerRetry(...), and goes with a handler, not with a sink"
+            )
         checked = check_handler(handler) if sink is None else None
         check_whole("concurrency", concurrency)
         check_whole("commit_every_messages", commit_every_messages)
@@ -88,7 +96,7 @@ class Pipeline(PipelineBuilder):
             await self._runs.wait_for_dropped()
             run = self._new_run(connections, max_failures=max_failures)
             if checked is not None:
-                await Crew(run, checked, concurrency=concurrency, raise_errors=raise_errors).work()
+                await Crew(run, checked, concurrency=concurrency, raise_errors=raise_errors, retry=handler_retry).work()
             elif sink is not None:
                 scribe = Scribe(
                     run,

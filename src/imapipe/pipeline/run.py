@@ -153,6 +153,15 @@ class Run:
         """Take no further batch; `because` is told of each message that was not tried."""
         self._dispatch.give_up(because)
 
+    def give_up_handling(self, because: str) -> None:
+        """Take no further batch and begin with no message that waits; `because` is told of each of them."""
+        self._dispatch.give_up_handling(because)
+
+    def fail(self, error: BaseException) -> None:
+        """End the run with this error, and hand out nothing more."""
+        self._dispatch.has_given_up = True
+        self._dispatch.stop(error)
+
     def stop(self, error: BaseException | None = None) -> None:
         """Take no further batch; with an error, end the run with it."""
         self._dispatch.stop(error)

@@ -9,7 +9,7 @@ import pytest
 from tests.pipeline.world import Always, OpenWorld, check_sums
 
 import imapipe
-from imapipe.middleware.base import Layer, Run
+from imapipe.middleware.base import Call, Layer, Run
 from imapipe.testing import CutAfterBytes, SyntheticMailbox
 
 
@@ -222,7 +222,7 @@ async def test_a_commit_comes_in_time_although_no_message_does(open_world: OpenW
     release = asyncio.Event()
 
     class _Slow(Layer):
-        async def __call__(self, batch: imapipe.Batch, call_next: imapipe.middleware.Call) -> imapipe.BatchResult:
+        async def __call__(self, batch: imapipe.Batch, call_next: Call) -> imapipe.BatchResult:
             result = await call_next(batch)
             if batch.number == 1:
                 await release.wait()

@@ -289,6 +289,7 @@ async def test_retry_works_in_loops(open_world: OpenWorld) -> None:
 @pytest.mark.asyncio
 async def test_a_consumer_says_that_a_message_failed(open_world: OpenWorld) -> None:
     world = await open_world(5)
+    last: imapipe.Message | None = None
     async with world.job().stream() as stream:
         async for message in stream:
             if message.uid == 2:
@@ -296,6 +297,7 @@ async def test_a_consumer_says_that_a_message_failed(open_world: OpenWorld) -> N
                 with pytest.raises(ValueError, match="settled already"):
                     stream.fail(message, ValueError("twice"))
             last = message
+        assert last is not None
         with pytest.raises(ValueError, match="settled already"):
             stream.fail(last, ValueError("too late"))
     check_sums(stream.report)

@@ -8,6 +8,7 @@ from imapipe.middleware.base import Run
 from imapipe.models.report import RunReport
 from imapipe.pipeline.delivery.inbox import Inbox
 from imapipe.pipeline.ledger import Ledger
+from imapipe.runtime.event_bus import EventBus
 
 
 class Consumer(Protocol):
@@ -36,6 +37,10 @@ class Driven(Protocol):
         """The outcomes so far."""
 
     @property
+    def events(self) -> EventBus:
+        """What happens beside the messages."""
+
+    @property
     def leases_held(self) -> int:
         """See `net.pool.lease.Holder`."""
 
@@ -49,6 +54,9 @@ class Driven(Protocol):
 
     async def drive(self, consumer: Consumer | None = None) -> None:
         """Do all of it. Raises what ends the run; the report is final when this has returned."""
+
+    def give_up_handling(self, because: str) -> None:
+        """Take no further batch and begin with no message that waits; `because` is told of each of them."""
 
     def stop(self, error: BaseException | None = None) -> None:
         """Take no further batch; with an error, end the run with it."""

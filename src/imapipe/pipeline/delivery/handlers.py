@@ -25,6 +25,7 @@ from imapipe.models.batch import Failure
 from imapipe.models.message import Message
 from imapipe.net.pool.lease import holder
 from imapipe.pipeline.delivery.driven import Driven
+from imapipe.pipeline.delivery.handler_retry import HandlerRetry, Tries
 from imapipe.pipeline.delivery.inbox import Carrier
 from imapipe.pipeline.delivery.tasks import end_tasks, error_of
 
@@ -93,11 +94,21 @@ class Crew:
         handler: What to call.
         concurrency: How many workers.
         raise_errors: End the run with what a handler raises, instead of recording it.
+        retry: Call it again for messages that it failed with.
     """
 
-    def __init__(self, run: Driven, handler: Handler, *, concurrency: int, raise_errors: bool) -> None:
+    def __init__(
+        self,
+        run: Driven,
+        handler: Handler,
+        *,
+        concurrency: int,
+        raise_errors: bool,
+        retry: HandlerRetry | None = None,
+    ) -> None:
         self._run = run
-        self._handler = handler
+        self._tries = Tries(retry, handler, run.events, run.give_up_handling) if retry is not None else None
+        self._handler: Handler = self._tries or handler
         self._concurrency = concurrency
         self._raise_errors = raise_errors
         self._owner: asyncio.Task[object] | None = None
@@ -132,7 +143,7 @@ class Crew:
 
     async def _handle_messages(self) -> None:
         """One worker: handle messages until the inbox is closed."""
-        run, handler = self._run, self._handler
+        run, handler, tries = self._run, self._handler, self._tries
         # An acquire() in a handler must not wait for a lease that this very run holds.
         holder.set(run)
         inbox = run.inbox
@@ -146,6 +157,9 @@ class Crew:
         while await self._wait(task):
             turn_began = clock()
             while items:
+                if tries is not None and tries.stands_still:
+                    await self._go_on(tries, task)
+                    continue
                 carrier, message = items.popleft()
                 if run.has_given_up:
                     carrier.release(message)
@@ -189,6 +203,15 @@ class Crew:
         while True:
             try:
                 return await self._run.inbox.wait()
+            except asyncio.CancelledError:
+                if self._is_ending:
+                    raise
+                _forgive(task)
+
+    async def _go_on(self, tries: Tries, task: asyncio.Task[None]) -> None:
+        while tries.stands_still and not self._run.has_given_up:
+            try:
+                await tries.go_on()
             except asyncio.CancelledError:
                 if self._is_ending:
                     raise
