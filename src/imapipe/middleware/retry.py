@@ -6,9 +6,10 @@ Invariants:
 - A try that delivered something is progress and costs nothing. Only fruitless tries in a row are counted.
 - A batch that stays fruitless is halved, and halved again, until single messages are left; one that fails alone is
   poisoned: it becomes `failed`, and the rest goes on. The pieces are a stack, there is no recursion.
-- An outage of the server makes no message poisoned. Where an error says that no connection could be made, nothing is
-  halved (`Verdict.bisect`). Where connections end or fall silent and nothing at all comes to the run, each half is
-  asked for once: a poisoned message is in one of them, so the other one comes, and if none does it is an outage.
+- An outage of the server makes no message poisoned. Nothing is halved where no connection could be made
+  (`Verdict.bisect`), nor where the server is silent and nothing at all comes to the run. Where connections just end,
+  without a byte for anybody, one or two messages may do that to the server: they cannot be in all pieces, so halves and
+  quarters are asked for in turn, and if none of a few comes it is an outage.
 - Halving goes on only as long as the fruitless tries in a row are no more than finding one message can take.
 - A batch that is given up gives back everything that is missing.
 - Each run has a budget of fruitless tries. When it is spent, every batch has its first try and no other.
@@ -21,10 +22,10 @@ from __future__ import annotations
 import asyncio
 import random as random_module
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from imapipe.errors import CommandBad, CommandError, CommandNo, ProtocolError
+from imapipe.errors import CommandBad, CommandError, CommandNo, CommandTimeout, ProtocolError
 from imapipe.middleware.base import Call, Layer, Limit, Middleware, Run
 from imapipe.middleware.transient import Verdict, is_transient, reason
 from imapipe.models.batch import Batch, BatchInterrupted, BatchResult, Failure
@@ -36,8 +37,9 @@ if TYPE_CHECKING:
 
 # What failed once in company gets a second try alone before it is called poisoned.
 _TRIES_ALONE: Final = 2
-# So many pieces of a batch are asked for in a row without a byte from the server: its two halves.
-_SILENT_PIECES: Final = 2
+# So many pieces in a row for which no byte came are an outage. Two poisoned messages make no more than four, wherever
+# they are (but in batches of fewer than seven, which are given up).
+_SILENT_PIECES: Final = 5
 # Many batches are told to wait for the same time; they must not all come back in the same moment.
 _HINT_JITTER: Final = 0.1
 
@@ -122,9 +124,8 @@ class RetryLayer(Layer):
                 error = interrupted.__cause__ or interrupted
                 # Bytes for other batches count too: the server that sends them is up.
                 is_heard = self._run.bytes_received > received or _is_answer(error)
-                trouble = _Trouble(error, self._judge(error), is_heard)
-                if interrupted.result.done:
-                    self._has_been_served = True
+                trouble = _Trouble(error, self._judge(error, is_heard=is_heard), is_heard)
+                self._was_served(interrupted.result)
                 if work.interrupted(interrupted.result, trouble):
                     self.budget_left -= 1
                 if work.given_up or self.budget_left < 0:
@@ -133,15 +134,23 @@ class RetryLayer(Layer):
                 if work.wait_before_next:
                     await self._wait(work, trouble)
             else:
-                self._has_been_served = True
+                self._was_served(result)
                 work.succeeded(result)
         return work.result
 
-    def _judge(self, error: BaseException) -> Verdict:
+    def _was_served(self, result: BatchResult) -> None:
+        if len(result.missing) < len(result.batch):
+            self._has_been_served = True
+
+    def _judge(self, error: BaseException, *, is_heard: bool) -> Verdict:
         if isinstance(error, CommandBad) and self._has_been_served:
             # The server has understood the same command before, so this BAD means what NO means.
             return is_transient(CommandNo(error.command, error.code, error.text))
-        return is_transient(error)
+        verdict = is_transient(error)
+        if isinstance(error, CommandTimeout) and not is_heard:
+            # To find out more would cost a timeout for each piece.
+            return replace(verdict, bisect=False)
+        return verdict
 
     async def _wait(self, work: _Work, trouble: _Trouble) -> None:
         verdict, error = trouble.verdict, trouble.error
@@ -189,6 +198,7 @@ class _Work:
         "_attempts",
         "_fruitless",
         "_halving",
+        "_is_up",
         "_most_fruitless",
         "_piece",
         "_piece_tries",
@@ -214,8 +224,10 @@ class _Work:
         # The tries granted at first, the way down to one message, and its tries alone; all that twice, because the
         # neighbours of a poisoned message may be poisoned too.
         self._most_fruitless = 2 * (attempts + len(batch).bit_length() + _TRIES_ALONE)
-        # Pieces in a row for which, and during which, nothing came from the server.
+        # Pieces in a row during which nothing came from the server.
         self._silent_pieces = 0
+        # Something came from the server after the batch was halved.
+        self._is_up = False
         self._piece = batch.uids
         self._piece_tries = 0
 
@@ -235,7 +247,7 @@ class _Work:
         """The piece came back whole."""
         self.result = self.result.merge(result)
         self._fruitless = 0
-        self._silent_pieces = 0
+        self._heard()
 
     def interrupted(self, result: BatchResult, trouble: _Trouble) -> bool:
         """The piece was interrupted: plan what comes next; returns whether the try was fruitless."""
@@ -247,37 +259,39 @@ class _Work:
         silent = fruitless and not trouble.is_heard
         self._fruitless = self._fruitless + 1 if fruitless else 0
         if not silent:
-            self._silent_pieces = 0
-        elif tries == 1:
+            self._heard()
+        elif self._halving and tries == 1:
             self._silent_pieces += 1
         self.given_up = not verdict.transient
         self.wait_before_next = False
         if self.given_up or not missing:
             return fruitless
         alone = len(missing) == 1
-        is_outage = self._halving and self._silent_pieces >= _SILENT_PIECES
+        is_outage = self._silent_pieces >= _SILENT_PIECES
         if not is_outage and not verdict.split_now and tries < self._tries_granted(alone=alone):
-            self._ask_later([(missing, tries)], behind_another=silent and self._halving)
+            self._ask_for([(missing, tries)], last=silent)
         elif not verdict.bisect or is_outage or self._fruitless >= self._most_fruitless:
             self.given_up = True
         elif not alone:
+            self._halving = True
             middle = len(missing) // 2
-            self._ask_later([(missing[middle:], 0), (missing[:middle], 0)], behind_another=silent and self._halving)
-            if not self._halving:
-                self._halving = True
-                self._silent_pieces = 0
-        elif silent and not self._halving:
-            # There is no other message to ask for, to see whether the server is up.
+            self._ask_for([(missing[middle:], 0), (missing[:middle], 0)], last=silent)
+        elif silent and not self._is_up:
+            # Not even one of the other messages came.
             self.given_up = True
         else:
             self._poisoned(missing, trouble.error)
         return fruitless
 
-    def _ask_later(self, pieces: list[tuple[UidSet, int]], *, behind_another: bool) -> None:
-        """Ask for these next; `behind_another`: one other piece comes first, to see whether the server is up."""
-        at = len(self.pieces) - 1 if behind_another and self.pieces else len(self.pieces)
+    def _ask_for(self, pieces: list[tuple[UidSet, int]], *, last: bool) -> None:
+        """Ask for these again, at once or after all others."""
+        at = 0 if last else len(self.pieces)
         self.pieces[at:at] = pieces
         self.wait_before_next = True
+
+    def _heard(self) -> None:
+        self._silent_pieces = 0
+        self._is_up = self._halving
 
     def _tries_granted(self, *, alone: bool) -> int:
         if not self._halving:
