@@ -3,9 +3,9 @@
 Providers lock an account that downloads too much in a day (Gmail: above 2,500 MB, for about a day), and do not say when
 their day begins. So the 24 hours roll: what was received counts until it is a whole day old, in steps of an hour.
 
-With a layer around it that keeps notes (`Checkpoint` does), what was received is kept there, for the account and not for
-a mailbox: it is known again after a restart, for another mailbox of the same checkpoint, and when the checkpoint of a
-mailbox was deleted because all was done. Without one it is known to this instance only.
+With a layer around it that keeps notes (`Checkpoint` does), what was received is kept there, for the account and not
+for a mailbox: it is known again after a restart, for another mailbox of the same checkpoint, and when the checkpoint of
+a mailbox was deleted because all was done. Without one it is known to this instance only.
 
 Invariants:
 
