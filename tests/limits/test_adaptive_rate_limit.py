@@ -32,9 +32,13 @@ async def serve(batch: Batch) -> BatchResult:
     return done(batch)
 
 
-async def times_of(limit: AdaptiveRateLimit, sizes: list[int], *, callers: int = 4) -> list[float]:
-    """When each batch is let through, from the first one on."""
+async def times_of(
+    limit: AdaptiveRateLimit, sizes: list[int], *, callers: int = 4, run: FakeRun | None = None
+) -> list[float]:
+    """A run: when each batch is let through, from the first one on."""
     loop = asyncio.get_running_loop()
+    run = run or FakeRun()
+    layer = await run.start(limit)
     waiting = sizes[::-1]
     passed: list[float] = []
 
@@ -44,11 +48,12 @@ async def times_of(limit: AdaptiveRateLimit, sizes: list[int], *, callers: int =
 
     async def caller() -> None:
         while waiting:
-            await limit(batch_of(waiting.pop()), call_next)
+            await layer(batch_of(waiting.pop()), call_next)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(callers):
             group.create_task(caller())
+    await run.stop()
     return [time - passed[0] for time in passed]
 
 
@@ -72,13 +77,10 @@ def test_a_batch_is_paid_for_by_its_messages() -> None:
 def test_what_the_server_says_by_itself_stops_everybody_for_as_long_as_it_says() -> None:
     async def run() -> list[float]:
         limit, fake = AdaptiveRateLimit(10, maximum_per_second=10), FakeRun()
-        await limit.start(fake)
         asyncio.get_running_loop().call_later(
             0.95, fake.events.emit, Throttle("BAD", "Suggested Backoff Time: 60000 milliseconds", 60.0)
         )
-        times = await times_of(limit, [1] * 30)
-        await limit.stop()
-        return times
+        return await times_of(limit, [1] * 30, run=fake)
 
     times = run_in_fake_time(run())
     assert [time for time in times if 0.96 < time < 60.95] == []
@@ -98,10 +100,10 @@ def test_what_the_server_says_by_itself_stops_everybody_for_as_long_as_it_says()
 def test_events_lower_the_rate(event: Throttle | Refusal | Wait, expected: float) -> None:
     async def run() -> float:
         limit, fake = AdaptiveRateLimit(10), FakeRun()
-        await limit.start(fake)
+        layer = await fake.start(limit)
         fake.events.emit(event)
         rate = limit.rate_per_second
-        await limit.stop()
+        await layer.stop()
         fake.events.emit(event)
         assert limit.rate_per_second == rate
         return rate
@@ -121,14 +123,14 @@ def test_events_lower_the_rate(event: Throttle | Refusal | Wait, expected: float
 def test_refused_batches_lower_the_rate(error: Exception, expected: float) -> None:
     async def run() -> float:
         limit, fake = AdaptiveRateLimit(10), FakeRun()
-        await limit.start(fake)
+        layer = await fake.start(limit)
 
         async def refuse(batch: Batch) -> BatchResult:
             raise interrupted(batch, error)
 
         with pytest.raises(imapipe.BatchInterrupted):
-            await limit(batch_of(), refuse)
-        await limit.stop()
+            await layer(batch_of(), refuse)
+        await layer.stop()
         return limit.rate_per_second
 
     assert run_in_fake_time(run()) == pytest.approx(expected)
@@ -137,8 +139,9 @@ def test_refused_batches_lower_the_rate(error: Exception, expected: float) -> No
 def test_who_is_cancelled_in_the_queue_holds_nobody_up() -> None:
     async def run() -> list[float]:
         limit = AdaptiveRateLimit(1, maximum_per_second=1)
-        await limit(batch_of(), serve)
-        gone = [asyncio.create_task(limit(batch_of(), serve)) for _ in range(50)]
+        layer = await FakeRun().start(limit)
+        await layer(batch_of(), serve)
+        gone = [asyncio.create_task(layer(batch_of(), serve)) for _ in range(50)]
         await asyncio.sleep(0.5)
         for task in gone:
             task.cancel()
@@ -161,9 +164,7 @@ def test_runs_on_one_account_share_the_rate_and_hear_of_their_own_waits() -> Non
         times: dict[int, list[float]] = {}
 
         async def one(number: int, batches: int) -> None:
-            await limit.start(fakes[number])
-            times[number] = await times_of(limit, [1] * batches, callers=2)
-            await limit.stop()
+            times[number] = await times_of(limit, [1] * batches, callers=2, run=fakes[number])
 
         async with asyncio.TaskGroup() as group:
             group.create_task(one(0, 100))
@@ -180,19 +181,16 @@ def test_runs_on_one_account_share_the_rate_and_hear_of_their_own_waits() -> Non
 def test_what_was_learned_is_kept_for_the_next_run_on_the_account() -> None:
     async def run() -> None:
         limit = AdaptiveRateLimit(10)
-        await limit.start(FakeRun())
         await times_of(limit, [1] * 200)
-        await limit.stop()
         learned = limit.rate_per_second
         assert learned > 20
         other = FakeRun()
         other.account = "bob@imap.example.org:993"
-        await limit.start(other)
+        await other.start(limit)
         assert limit.rate_per_second == 10
-        await limit.stop()
-        await limit.start(FakeRun())
+        await other.stop()
+        await FakeRun().start(limit)
         assert limit.rate_per_second == learned
-        await limit.stop()
 
     run_in_fake_time(run())
 

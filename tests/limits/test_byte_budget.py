@@ -17,11 +17,10 @@ import imapipe
 from imapipe import ByteBudget, Checkpoint, Retry
 from imapipe import search as q
 from imapipe.errors import CheckpointCorrupt, ConnectionLost
-from imapipe.middleware.account_notes import AccountNotes
-from imapipe.middleware.base import check_order
+from imapipe.middleware.base import Layer, Notes, check_order
 from imapipe.models.batch import Batch, BatchResult
 from imapipe.models.event import Wait
-from imapipe.store.json_store import JsonCheckpointStore
+from imapipe.store.checkpoint_state import JSON
 from imapipe.testing import Server, SyntheticMailbox
 from imapipe.wire.uid_set import UidSet
 
@@ -64,9 +63,9 @@ def bring(run: FakeRun, count: int, *, asked: list[Batch] | None = None) -> Call
 
 async def spend(budget: ByteBudget, run: FakeRun, batches: int, *, count: int = 100) -> list[BatchResult]:
     """A run of batches of ten messages, each worth `count` bytes."""
-    await budget.start(run)
-    results = [await budget(batch_of(10, number), bring(run, count)) for number in range(1, batches + 1)]
-    await budget.stop()
+    layer = await run.start(budget)
+    results = [await layer(batch_of(10, number), bring(run, count)) for number in range(1, batches + 1)]
+    await layer.stop()
     return results
 
 
@@ -131,13 +130,13 @@ def test_in_no_24_hours_more_than_the_budget_is_received() -> None:
         async def worker() -> None:
             while waiting:
                 number, size = waiting.pop()
-                await budget(batch_of(size, number), call_next)
+                await layer(batch_of(size, number), call_next)
 
-        await budget.start(run)
+        layer = await run.start(budget)
         async with asyncio.TaskGroup() as group:
             for _ in range(4):
                 group.create_task(worker())
-        await budget.stop()
+        await layer.stop()
         return received
 
     received = run_in_fake_time(scenario())
@@ -160,13 +159,13 @@ async def test_while_nothing_is_known_one_batch_goes_alone() -> None:
         await go.wait()
         return await bring(run, 300)(batch)
 
-    await budget.start(run)
+    layer = await run.start(budget)
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(budget(batch_of(10, number), call_next)) for number in range(1, 6)]
+        tasks = [group.create_task(layer(batch_of(10, number), call_next)) for number in range(1, 6)]
         await asyncio.sleep(0.01)
         assert under_way == [1]
         go.set()
-    await budget.stop()
+    await layer.stop()
     assert sent([task.result() for task in tasks]) == 3
 
 
@@ -186,10 +185,10 @@ async def test_batches_under_way_count_with_what_they_are_thought_to_bring() -> 
         # Only half of what was known beforehand.
         return await bring(run, 50)(batch)
 
-    await budget.start(run)
+    layer = await run.start(budget)
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(budget(batch_of(10, number, 1_000), call_next)) for number in range(1, 40)]
-    await budget.stop()
+        tasks = [group.create_task(layer(batch_of(10, number, 1_000), call_next)) for number in range(1, 40)]
+    await layer.stop()
     assert most == 10
     assert sent([task.result() for task in tasks]) == 19
     assert budget.used_bytes == 9_500
@@ -198,10 +197,10 @@ async def test_batches_under_way_count_with_what_they_are_thought_to_bring() -> 
 @pytest.mark.asyncio
 async def test_a_batch_larger_than_the_budget_goes_alone_on_an_untouched_day() -> None:
     budget, run = ByteBudget(500, on_exhausted="stop", clock=Clock()), FakeRun()
-    await budget.start(run)
-    assert (await budget(batch_of(10, 1, 1_000), bring(run, 100))).done
-    assert (await budget(batch_of(1, 2, 10), bring(run, 10))).missing
-    await budget.stop()
+    layer = await run.start(budget)
+    assert (await layer(batch_of(10, 1, 1_000), bring(run, 100))).done
+    assert (await layer(batch_of(1, 2, 10), bring(run, 10))).missing
+    await layer.stop()
 
 
 @pytest.mark.asyncio
@@ -218,16 +217,16 @@ async def test_what_a_batch_brought_before_it_was_interrupted_or_cancelled_count
         await asyncio.sleep(3_600)
         return done(batch)
 
-    await budget.start(run)
+    layer = await run.start(budget)
     with pytest.raises(imapipe.BatchInterrupted):
-        await budget(batch_of(10), half)
-    task = asyncio.create_task(budget(batch_of(10), never))
+        await layer(batch_of(10), half)
+    task = asyncio.create_task(layer(batch_of(10), never))
     await asyncio.sleep(0.01)
     assert budget.used_bytes == 800
     task.cancel()
     await asyncio.wait([task])
-    assert (await budget(batch_of(92), bring(run, 100))).done
-    await budget.stop()
+    assert (await layer(batch_of(92), bring(run, 100))).done
+    await layer.stop()
     assert budget.used_bytes == 10_000
 
 
@@ -252,12 +251,11 @@ async def restart(path: Path, batches: int, clock: Clock, mailbox: str = "INBOX"
     run.mailbox = mailbox
     budget = ByteBudget(10_000, on_exhausted="stop", clock=clock)
     checkpoint = Checkpoint(path, when_complete="delete" if delete else "keep")
-    run.layers = (checkpoint, budget)
-    await checkpoint.start(run)
+    keeper = await run.start(checkpoint)
     results = await spend(budget, run, batches)
     if delete:
         run.ledger.settle(*range(1, 11))
-    await checkpoint.stop()
+    await keeper.stop()
     return sent(results)
 
 
@@ -284,25 +282,75 @@ async def test_it_is_the_budget_of_the_account_not_of_a_mailbox(tmp_path: Path) 
 async def test_it_outlives_a_checkpoint_that_is_deleted_when_complete(tmp_path: Path) -> None:
     clock, path = Clock(), tmp_path / "state.json"
     assert await restart(path, 7, clock, delete=True) == 7
-    assert JsonCheckpointStore(path).peek(FakeRun().account, "INBOX") is None
+    assert await Checkpoint(path).recall(FakeRun().account, "INBOX") is None
     assert await restart(path, 7, clock, delete=True) == 3
 
 
+class Keeper(Layer):
+    """Keeps notes, for as long as they are given from run to run."""
+
+    path = "state.json"
+
+    def __init__(self, kept: dict[str, JSON]) -> None:
+        self.kept = kept
+
+    async def notes(self) -> Notes:
+        return self
+
+    def get(self, name: str) -> JSON:
+        return self.kept.get(name)
+
+    def put(self, name: str, value: JSON) -> None:
+        self.kept[name] = value
+
+
+def kept_run(kept: dict[str, JSON], mailbox: str = "INBOX") -> FakeRun:
+    """A run with a layer that keeps notes, among layers that do not."""
+    run = FakeRun()
+    run.mailbox = mailbox
+    run.layers = (Layer(), Keeper(kept), Layer())
+    return run
+
+
 @pytest.mark.asyncio
-async def test_a_note_that_is_none_is_a_corrupt_checkpoint(tmp_path: Path) -> None:
-    path = tmp_path / "state.json"
-    store = JsonCheckpointStore(path)
-    store.open()
-    notes = AccountNotes(store, FakeRun().account)
-    notes.open()
-    notes.put("byte_budget", "much")
-    store.close()
-    run, checkpoint, budget = FakeRun(), Checkpoint(path), ByteBudget(1)
-    run.layers = (checkpoint, budget)
-    await checkpoint.start(run)
+async def test_any_layer_that_keeps_notes_will_do() -> None:
+    clock, kept = Clock(), dict[str, JSON]()
+    for mailbox, expected in (("INBOX", 7), ("Sent", 3)):
+        # As after a restart: nothing but the notes is left.
+        budget = ByteBudget(10_000, on_exhausted="stop", clock=clock)
+        assert sent(await spend(budget, kept_run(kept, mailbox), 7)) == expected
+
+
+@pytest.mark.asyncio
+async def test_a_note_that_is_none_is_a_corrupt_checkpoint() -> None:
     with pytest.raises(CheckpointCorrupt, match=r"state\.json.*byte budget"):
-        await budget.start(run)
-    await checkpoint.stop()
+        await kept_run({"byte_budget": "much"}).start(ByteBudget(1))
+
+
+@pytest.mark.asyncio
+async def test_runs_at_the_same_time_write_down_what_all_of_them_have_under_way() -> None:
+    """And one that begins meanwhile does not count again what it finds written there."""
+    kept, clock = dict[str, JSON](), Clock()
+    budget = ByteBudget(10_000, on_exhausted="stop", clock=clock)
+    first, second = kept_run(kept), kept_run(kept, "Sent")
+    go = asyncio.Event()
+
+    async def call_next(batch: Batch) -> BatchResult:
+        await go.wait()
+        return await bring(first, 100)(batch)
+
+    layer = await first.start(budget)
+    await layer(batch_of(10), bring(first, 100))
+    under_way = asyncio.create_task(layer(batch_of(10), call_next))
+    await asyncio.sleep(0.01)
+    other = await second.start(budget)
+    assert budget.used_bytes == 1_000
+    assert kept["byte_budget"] == {"by_hour": {str(int(NOW // HOUR)): 1_000}, "under_way": 1_000}
+    go.set()
+    await under_way
+    await layer.stop()
+    await other.stop()
+    assert kept["byte_budget"] == {"by_hour": {str(int(NOW // HOUR)): 2_000}, "under_way": 0}
 
 
 _KILLED = """
@@ -313,16 +361,15 @@ async def main():
     clock, run = Clock(), FakeRun("1:10")
     budget = ByteBudget(10_000, on_exhausted="stop", clock=clock)
     checkpoint = Checkpoint(sys.argv[1], save_every_seconds=3600)
-    run.layers = (checkpoint, budget)
-    await checkpoint.start(run)
-    await budget.start(run)
+    await run.start(checkpoint)
+    layer = await run.start(budget)
 
     async def killed(batch):
         os.kill(os.getpid(), signal.SIGKILL)
 
     for number in range(5):
-        await budget(batch_of(10, number), bring(run, 100))
-    await budget(batch_of(10, 6), killed)
+        await layer(batch_of(10, number), bring(run, 100))
+    await layer(batch_of(10, 6), killed)
 
 asyncio.run(main())
 """

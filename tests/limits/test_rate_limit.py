@@ -36,9 +36,11 @@ async def drive(
     seconds: float = 10_000.0,
     pauses: Sequence[float] = (),
     work_seconds: float = 0.0,
+    run: FakeRun | None = None,
 ) -> Passed:
-    """Send batches from several callers at the same time, until they are all sent or the time is over."""
+    """A run that sends batches from several callers at the same time, until they are sent or the time is over."""
     loop = asyncio.get_running_loop()
+    layer = await (run or FakeRun()).start(limit)
     began = loop.time()
     passed: Passed = []
     waiting = list(enumerate(sizes))[::-1]
@@ -53,7 +55,7 @@ async def drive(
             number, size = waiting.pop()
             if pauses:
                 await asyncio.sleep(pauses[number % len(pauses)])
-            await limit(batch_of(size, number), call_next)
+            await layer(batch_of(size, number), call_next)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(callers):
@@ -183,7 +185,7 @@ def test_first_come_first_served_however_large() -> None:
     """A batch of 500 is not overtaken by batches of one."""
 
     async def scenario() -> list[int]:
-        limit = RateLimit(messages_per_second=100)
+        layer = await FakeRun().start(RateLimit(messages_per_second=100))
         order: list[int] = []
 
         async def call_next(batch: Batch) -> BatchResult:
@@ -192,7 +194,7 @@ def test_first_come_first_served_however_large() -> None:
 
         async with asyncio.TaskGroup() as group:
             for number in range(40):
-                group.create_task(limit(batch_of(500 if number == 3 else 1, number), call_next))
+                group.create_task(layer(batch_of(500 if number == 3 else 1, number), call_next))
         return order
 
     assert run_in_fake_time(scenario()) == list(range(40))
@@ -216,7 +218,7 @@ def test_a_large_batch_is_paid_in_equal_parts(monkeypatch: pytest.MonkeyPatch) -
 def test_a_cancelled_waiter_gives_nothing_away_and_holds_nobody_up() -> None:
     async def scenario() -> tuple[Passed, list[str]]:
         loop = asyncio.get_running_loop()
-        limit = RateLimit(messages_per_second=10)
+        layer = await FakeRun().start(RateLimit(messages_per_second=10))
         passed: Passed = []
         began = loop.time()
 
@@ -224,9 +226,9 @@ def test_a_cancelled_waiter_gives_nothing_away_and_holds_nobody_up() -> None:
             passed.append((loop.time() - began, len(batch)))
             return done(batch)
 
-        tasks = [asyncio.create_task(limit(batch_of(1, number), call_next)) for number in range(30)]
-        large = asyncio.create_task(limit(batch_of(1_000), call_next))
-        last = [asyncio.create_task(limit(batch_of(1, number), call_next)) for number in range(5)]
+        tasks = [asyncio.create_task(layer(batch_of(1, number), call_next)) for number in range(30)]
+        large = asyncio.create_task(layer(batch_of(1_000), call_next))
+        last = [asyncio.create_task(layer(batch_of(1, number), call_next)) for number in range(5)]
         await asyncio.sleep(0.05)
         # One that has its turn, some in the queue, and later the large one in the middle of paying.
         for task in tasks[1:25]:
@@ -252,7 +254,7 @@ def test_cancelling_at_random_never_lets_more_through(seed: int, rate: float, ca
 
     async def scenario() -> Passed:
         loop = asyncio.get_running_loop()
-        limit = RateLimit(messages_per_second=rate, commands_per_second=rate)
+        layer = await FakeRun().start(RateLimit(messages_per_second=rate, commands_per_second=rate))
         passed: Passed = []
 
         async def call_next(batch: Batch) -> BatchResult:
@@ -261,7 +263,7 @@ def test_cancelling_at_random_never_lets_more_through(seed: int, rate: float, ca
 
         waiting: set[asyncio.Task[BatchResult]] = set()
         for number in range(60):
-            waiting.add(asyncio.create_task(limit(batch_of(chance.randint(1, 20), number), call_next)))
+            waiting.add(asyncio.create_task(layer(batch_of(chance.randint(1, 20), number), call_next)))
             await asyncio.sleep(chance.random() * 5 / rate)
             if len(waiting) > callers:
                 victim = chance.choice(sorted(waiting, key=id))
@@ -311,12 +313,13 @@ class Server:
 async def fetch_all(
     limit: RateLimit, server: Server, batches: int, *, callers: int, known: bool, size: int = 100
 ) -> Passed:
+    layer = await FakeRun().start(limit)
     numbers = iter(range(batches))
 
     async def caller() -> None:
         for number in numbers:
             size_bytes = int(size * server.bytes_per_message) if known else None
-            await limit(batch_of(size, number, size_bytes), server.call_next)
+            await layer(batch_of(size, number, size_bytes), server.call_next)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(callers):
@@ -365,7 +368,7 @@ def test_messages_that_grow_are_owed_and_paid_back() -> None:
 def test_an_interrupted_batch_pays_for_what_came_and_a_cancelled_one_for_nothing() -> None:
     async def scenario() -> list[float]:
         loop = asyncio.get_running_loop()
-        limit = RateLimit(bytes_per_second=1_000)
+        layer = await FakeRun().start(RateLimit(bytes_per_second=1_000))
         times: list[float] = []
 
         async def ends_early(batch: Batch) -> BatchResult:
@@ -383,15 +386,15 @@ def test_an_interrupted_batch_pays_for_what_came_and_a_cancelled_one_for_nothing
 
         began = loop.time()
         with pytest.raises(type(interrupted(batch_of(1), ConnectionLost()))):
-            await limit(batch_of(10, size_bytes=1), ends_early)
-        await limit(batch_of(10, size_bytes=1), succeeds)
+            await layer(batch_of(10, size_bytes=1), ends_early)
+        await layer(batch_of(10, size_bytes=1), succeeds)
         began = loop.time()
-        hanging = asyncio.create_task(limit(batch_of(10, size_bytes=2_000), hangs))
+        hanging = asyncio.create_task(layer(batch_of(10, size_bytes=2_000), hangs))
         await asyncio.sleep(5)
         hanging.cancel()
         await asyncio.wait([hanging])
         began = loop.time()
-        await limit(batch_of(10, size_bytes=1), succeeds)
+        await layer(batch_of(10, size_bytes=1), succeeds)
         return times
 
     after_interrupted, after_cancelled = run_in_fake_time(scenario())
@@ -403,18 +406,18 @@ def test_an_interrupted_batch_pays_for_what_came_and_a_cancelled_one_for_nothing
 def test_what_a_cancelled_waiter_paid_of_a_debt_is_not_paid_again(size_bytes: int) -> None:
     async def scenario() -> tuple[float, int]:
         loop = asyncio.get_running_loop()
-        limit = RateLimit(bytes_per_second=1_000)
+        layer = await FakeRun().start(RateLimit(bytes_per_second=1_000))
 
         async def call_next(batch: Batch) -> BatchResult:
             return done(batch, bytes_received=4_000 if batch.number == 1 else 0)
 
-        await limit(batch_of(1, 1, size_bytes=1), call_next)
-        waiter = asyncio.create_task(limit(batch_of(1, 2, size_bytes=size_bytes), call_next))
+        await layer(batch_of(1, 1, size_bytes=1), call_next)
+        waiter = asyncio.create_task(layer(batch_of(1, 2, size_bytes=size_bytes), call_next))
         await asyncio.sleep(1.5)
         waiter.cancel()
         await asyncio.wait([waiter])
         began = loop.time()
-        await limit(batch_of(1, 3, size_bytes=1), call_next)
+        await layer(batch_of(1, 3, size_bytes=1), call_next)
         return loop.time() - began, int(waiter.cancelled())
 
     waited, cancelled = run_in_fake_time(scenario())
@@ -425,16 +428,16 @@ def test_what_a_cancelled_waiter_paid_of_a_debt_is_not_paid_again(size_bytes: in
 def test_what_a_cancelled_waiter_paid_in_advance_is_no_burst_for_the_next() -> None:
     async def scenario() -> float:
         loop = asyncio.get_running_loop()
-        limit = RateLimit(bytes_per_second=1_000)
+        layer = await FakeRun().start(RateLimit(bytes_per_second=1_000))
 
         async def call_next(batch: Batch) -> BatchResult:
             return done(batch, bytes_received=batch.size_bytes or 0)
 
-        waiter = asyncio.create_task(limit(batch_of(1, size_bytes=9_000), call_next))
+        waiter = asyncio.create_task(layer(batch_of(1, size_bytes=9_000), call_next))
         await asyncio.sleep(5)
         waiter.cancel()
         began = loop.time()
-        await limit(batch_of(1, size_bytes=3_000), call_next)
+        await layer(batch_of(1, size_bytes=3_000), call_next)
         return loop.time() - began
 
     assert run_in_fake_time(scenario()) == pytest.approx(3.0, abs=0.1)
@@ -442,7 +445,7 @@ def test_what_a_cancelled_waiter_paid_in_advance_is_no_burst_for_the_next() -> N
 
 def test_the_first_batch_of_unknown_size_goes_alone_even_if_it_is_cancelled_or_empty() -> None:
     async def scenario() -> list[tuple[int, int]]:
-        limit = RateLimit(bytes_per_second=10_000)
+        layer = await FakeRun().start(RateLimit(bytes_per_second=10_000))
         seen: list[tuple[int, int]] = []
         inside = 0
 
@@ -456,7 +459,7 @@ def test_the_first_batch_of_unknown_size_goes_alone_even_if_it_is_cancelled_or_e
                 inside -= 1
             return done(batch, bytes_received=0 if batch.number < 2 else 100)
 
-        tasks = [asyncio.create_task(limit(batch_of(1, number), call_next)) for number in range(6)]
+        tasks = [asyncio.create_task(layer(batch_of(1, number), call_next)) for number in range(6)]
         await asyncio.sleep(0.5)
         tasks[0].cancel()
         await asyncio.wait(tasks)
@@ -483,9 +486,8 @@ def test_waits_are_told_and_short_ones_are_not() -> None:
     async def scenario() -> FakeRun:
         run = FakeRun()
         limit = RateLimit(commands_per_second=2)
-        await limit.start(run)
-        await drive(limit, [1] * 3, callers=1)
-        await limit.stop()
+        await drive(limit, [1] * 3, callers=1, run=run)
+        await run.stop()
         await drive(limit, [1], callers=1)
         return run
 
@@ -501,9 +503,8 @@ def test_runs_that_share_a_limit_hear_of_their_own_waits() -> None:
         one, other = FakeRun(), FakeRun()
 
         async def serve(run: FakeRun, batches: int) -> None:
-            await limit.start(run)
-            await drive(limit, [1] * batches, callers=1)
-            await limit.stop()
+            await drive(limit, [1] * batches, callers=1, run=run)
+            await run.stop()
 
         async with asyncio.TaskGroup() as group:
             group.create_task(serve(one, 2))

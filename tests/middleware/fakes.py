@@ -6,15 +6,17 @@ import asyncio
 import selectors
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
-from imapipe.middleware.base import Middleware, Settled
+from imapipe.middleware.base import Layer, Settled
 from imapipe.models.batch import NO_UIDS, Batch, BatchInterrupted, BatchResult, Failure
 from imapipe.models.event import Event
 from imapipe.runtime.event_bus import EventBus
+from imapipe.runtime.resources import ResourceUsage
 from imapipe.wire.uid_set import UidSet
 
 T = TypeVar("T")
+L_co = TypeVar("L_co", bound=Layer, covariant=True)
 
 
 def uids(text: str) -> UidSet:
@@ -81,6 +83,21 @@ class FakeLedger:
             settled(done, failed, vanished)
 
 
+@dataclass
+class FakeResources:
+    seen: ResourceUsage = field(default_factory=ResourceUsage)
+
+    def usage(self) -> ResourceUsage:
+        return self.seen
+
+
+class Starts(Protocol[L_co]):
+    """A middleware, with the type of its layers."""
+
+    async def start(self, run: FakeRun) -> L_co:
+        """Give a layer."""
+
+
 class FakeRun:
     """A run that is told what happens."""
 
@@ -95,13 +112,26 @@ class FakeRun:
         self.plan = FakePlan(found, found)
         self.ledger = FakeLedger()
         self.events = EventBus()
-        self.layers: Sequence[Middleware] = ()
+        self.layers: Sequence[Layer] = ()
+        self.resources = FakeResources()
         self.unaccounted = 0
         self.bytes_received = 0
         self.connections = 4
         self.gave_up_because = ""
         self.heard: list[Event] = []
         self.events.subscribe(self.heard.append)
+
+    async def start(self, middleware: Starts[L_co]) -> L_co:
+        """Start one more, inside of those that were started before."""
+        layer = await middleware.start(self)
+        self.layers = (*self.layers, layer)
+        return layer
+
+    async def stop(self) -> None:
+        """Stop all, innermost first."""
+        for layer in reversed(self.layers):
+            await layer.stop()
+        self.layers = ()
 
     def give_up(self, because: str) -> None:
         self.gave_up_because = because

@@ -36,7 +36,7 @@ class Telemetry:
         self.tracers.add_span_processor(SimpleSpanProcessor(self._exporter))
         self.meters = MeterProvider([self._reader], shutdown_on_exit=False)
 
-    def layer(self, job: str = "") -> OpenTelemetry:
+    def middleware(self, job: str = "") -> OpenTelemetry:
         return OpenTelemetry(job, tracer_provider=self.tracers, meter_provider=self.meters)
 
     def spans(self, name: str) -> list[ReadableSpan]:
@@ -81,10 +81,10 @@ async def succeed(batch: Batch) -> BatchResult:
 @pytest.mark.asyncio
 async def test_spans_of_a_run_and_its_batches() -> None:
     telemetry, run = Telemetry(), FakeRun("1:20")
-    layer = telemetry.layer("nightly")
+    middleware = telemetry.middleware("nightly")
     tracer = telemetry.tracers.get_tracer("mine")
     with tracer.start_as_current_span("outside") as outside:
-        await layer.start(run)
+        layer = await run.start(middleware)
         await layer(Batch(1, uids("1:10"), lane=2), succeed)
         error = CommandNo("UID FETCH", "SERVERBUG 17", "Cannot read the letter of Ann")
         with pytest.raises(imapipe.BatchInterrupted):
@@ -130,14 +130,13 @@ def _refuse(error: Exception) -> Call:
 @pytest.mark.asyncio
 async def test_a_batch_is_the_current_span_while_it_is_under_way() -> None:
     telemetry = Telemetry()
-    layer = telemetry.layer()
     seen: list[trace.SpanContext] = []
 
     async def look(batch: Batch) -> BatchResult:
         seen.append(trace.get_current_span().get_span_context())
         return done(batch)
 
-    await layer.start(FakeRun())
+    layer = await FakeRun().start(telemetry.middleware())
     await layer(Batch(1, uids("1:10")), look)
     await layer.stop()
     assert seen == [span.context for span in telemetry.spans("imapipe.batch")]
@@ -146,8 +145,7 @@ async def test_a_batch_is_the_current_span_while_it_is_under_way() -> None:
 @pytest.mark.asyncio
 async def test_counters_and_histograms() -> None:
     telemetry, run = Telemetry(), FakeRun("1:20")
-    layer = telemetry.layer("nightly")
-    await layer.start(run)
+    layer = await run.start(telemetry.middleware("nightly"))
     for number in range(1, 4):
         run.bytes_received += 100
         await layer(Batch(number, uids("1:10")), succeed)
@@ -186,14 +184,13 @@ async def test_counters_and_histograms() -> None:
 @pytest.mark.asyncio
 async def test_a_cancelled_batch_ends_its_span() -> None:
     telemetry, run = Telemetry(), FakeRun()
-    layer = telemetry.layer()
 
     async def never(batch: Batch) -> BatchResult:
         run.bytes_received += 7
         await asyncio.sleep(3_600)
         return done(batch)
 
-    await layer.start(run)
+    layer = await run.start(telemetry.middleware())
     task = asyncio.create_task(layer(Batch(1, uids("1:10")), never))
     await asyncio.sleep(0.01)
     task.cancel()
@@ -210,12 +207,12 @@ async def test_a_cancelled_batch_ends_its_span() -> None:
 @pytest.mark.asyncio
 async def test_runs_that_share_it_have_spans_of_their_own() -> None:
     telemetry = Telemetry()
-    layer = telemetry.layer()
+    middleware = telemetry.middleware()
 
     async def one(mailbox: str) -> None:
         run = FakeRun("")
         run.mailbox = mailbox
-        await layer.start(run)
+        layer = await run.start(middleware)
         await asyncio.sleep(0.001)
         await layer(Batch(1, uids("1:10")), succeed)
         await layer.stop()
@@ -244,7 +241,7 @@ async def test_a_run_at_a_server_tells_nothing_of_people_and_mails() -> None:
         imapipe.create_pool(server.url, password="open sesame") as pool,
     ):
         job = pool.mailbox("INBOX").search(q.ALL).fetch("full").batch(10)
-        report = await job.use(imapipe.Retry(wait_initial_seconds=0.01), telemetry.layer()).run(handle)
+        report = await job.use(imapipe.Retry(wait_initial_seconds=0.01), telemetry.middleware()).run(handle)
     sums = telemetry.sums()
     assert sums["imapipe.messages done"] == report.done == 39
     assert sums["imapipe.messages failed"] == report.failed == 1
@@ -266,8 +263,7 @@ def test_without_the_package_one_sentence_says_what_to_do(monkeypatch: pytest.Mo
 
 def test_without_an_sdk_it_does_nothing() -> None:
     async def scenario() -> BatchResult:
-        layer = OpenTelemetry()
-        await layer.start(FakeRun())
+        layer = await FakeRun().start(OpenTelemetry())
         result = await layer(Batch(1, uids("1:10")), succeed)
         await layer.stop()
         return result

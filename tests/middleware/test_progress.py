@@ -18,9 +18,9 @@ def test_snapshots_come_five_times_a_second_and_at_the_end() -> None:
 
     async def scenario() -> None:
         progress = Progress(shown.append)
-        await progress.start(FakeRun())
+        layer = await FakeRun().start(progress)
         await asyncio.sleep(1.05)
-        await progress.stop()
+        await layer.stop()
         await asyncio.sleep(5)
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
@@ -37,7 +37,7 @@ def test_a_snapshot_tells_what_the_run_knows() -> None:
         run = FakeRun("1:100")
         progress = Progress(shown.append, every_seconds=1)
         run.events.emit(Wait("RateLimit", 1.0))
-        await progress.start(run)
+        layer = await run.start(progress)
         run.ledger.skipped_count = 20
         run.ledger.settle(*range(21, 61))
         run.ledger.fail(Failure(61, "E"), Failure(62, "E"))
@@ -47,9 +47,9 @@ def test_a_snapshot_tells_what_the_run_knows() -> None:
         run.events.emit(Wait("RateLimit", 1.0))
         run.events.emit(Wait("RateLimit", 1.0))
         run.events.emit(Attempt(1, 2, 0.5, "ConnectionLost"))
-        assert (await progress(Batch(1, uids("66:70")), fetch)).done == uids("66:70")
+        assert (await layer(Batch(1, uids("66:70")), fetch)).done == uids("66:70")
         await asyncio.sleep(1.5)
-        await progress.stop()
+        await layer.stop()
         # The run's own listener is the only one left.
         assert len(run.events._listeners) == 1
 
@@ -76,13 +76,13 @@ def test_speed_follows_within_seconds_however_often_it_is_shown(every: float) ->
     async def scenario() -> None:
         run = FakeRun("1:100000")
         progress = Progress(shown.append, every_seconds=every)
-        await progress.start(run)
+        layer = await run.start(progress)
         uid = iter(range(1, 100_000))
         for rate in (100, 300):
             for _ in range(20 * 10):
                 await asyncio.sleep(0.1)
                 run.ledger.settle(*(next(uid) for _ in range(rate // 10)))
-        await progress.stop()
+        await layer.stop()
 
     run_in_fake_time(scenario())
     by_second = {round(snapshot.elapsed_seconds): snapshot.messages_per_second for snapshot in shown}
@@ -97,9 +97,9 @@ def test_no_speed_no_estimate_and_nothing_left_no_wait() -> None:
     async def scenario(planned: str, settled: int) -> None:
         run = FakeRun(planned)
         progress = Progress(shown.append)
-        await progress.start(run)
+        layer = await run.start(progress)
         run.ledger.settle(*range(1, settled + 1))
-        await progress.stop()
+        await layer.stop()
 
     run_in_fake_time(scenario("1:10", 0))
     run_in_fake_time(scenario("1:10", 10))
@@ -124,10 +124,10 @@ def test_coroutine_functions_are_awaited_and_never_overlap() -> None:
 
     async def scenario() -> None:
         progress = Progress(show)
-        await progress.start(FakeRun())
+        layer = await FakeRun().start(progress)
         await asyncio.sleep(1.5)
         # In the middle of a call, which is cancelled for the last one.
-        await progress.stop()
+        await layer.stop()
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     run_in_fake_time(scenario())
@@ -152,12 +152,12 @@ def test_a_display_that_fails_is_logged_once_and_not_called_again(
 
     async def scenario() -> None:
         progress = Progress(show_later if asynchronous else show)
-        await progress.start(FakeRun())
+        layer = await FakeRun().start(progress)
         await asyncio.sleep(3)
-        await progress.stop()
+        await layer.stop()
         # A new run gives it another chance.
-        await progress.start(FakeRun())
-        await progress.stop()
+        layer = await FakeRun().start(progress)
+        await layer.stop()
 
     with caplog.at_level(logging.ERROR):
         run_in_fake_time(scenario())
@@ -170,14 +170,14 @@ def test_cancelling_stop_shows_the_end_and_leaves_no_task() -> None:
 
     async def scenario() -> None:
         progress = Progress(shown.append)
-        await progress.start(FakeRun())
-        stopping = asyncio.create_task(progress.stop())
+        layer = await FakeRun().start(progress)
+        stopping = asyncio.create_task(layer.stop())
         await asyncio.sleep(0)
         stopping.cancel()
         await asyncio.wait([stopping])
         await asyncio.sleep(0)
         assert asyncio.all_tasks() == {asyncio.current_task()}
-        await progress.stop()
+        await layer.stop()
 
     run_in_fake_time(scenario())
     assert [snapshot.final for snapshot in shown] == [True]
@@ -188,7 +188,11 @@ def test_a_cancelled_batch_is_cancelled() -> None:
         async def cancelled(batch: Batch) -> BatchResult:
             raise asyncio.CancelledError
 
-        await Progress(print)(Batch(1, uids("1")), cancelled)
+        layer = await FakeRun().start(Progress(print))
+        try:
+            await layer(Batch(1, uids("1")), cancelled)
+        finally:
+            await layer.stop()
 
     with pytest.raises(asyncio.CancelledError):
         run_in_fake_time(scenario())

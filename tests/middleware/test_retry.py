@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from tenacity import wait_fixed
 from tests.middleware.fakes import FakeRun, done, interrupted, uids
 
-from imapipe.errors import CommandBad, CommandNo, ConnectionFailed, ConnectionLost, ResponseTooLarge, Throttled
+from imapipe.errors import (
+    CommandBad,
+    CommandNo,
+    CommandTimeout,
+    ConnectionFailed,
+    ConnectionLost,
+    ResponseTooLarge,
+    Throttled,
+)
+from imapipe.middleware.base import Call
 from imapipe.middleware.retry import Retry
 from imapipe.models.batch import Batch, BatchInterrupted, BatchResult, Failure
 from imapipe.models.event import Attempt
@@ -74,13 +83,19 @@ def retry(waits: Waits | None = None, attempts: int = 5, **options: float) -> Re
     return Retry(attempts, sleep=waits if waits is not None else Waits(), random=lambda: 1.0, **options)  # type: ignore[arg-type]
 
 
+async def ask(middleware: Retry, batch: Batch, call_next: Call, run: FakeRun | None = None) -> BatchResult:
+    """Send a batch through the layer of a run."""
+    layer = await (run or FakeRun()).start(middleware)
+    return await layer(batch, call_next)
+
+
 BATCH = Batch(7, uids("1:8"), lane=2, size_bytes=800)
 
 
 @pytest.mark.asyncio
 async def test_success_is_one_call_with_the_batch_itself() -> None:
     waits, server = Waits(), failing()
-    result = await retry(waits)(BATCH, server)
+    result = await ask(retry(waits), BATCH, server)
     assert server.asked == [BATCH]
     assert result.done == BATCH.uids
     assert not result.missing
@@ -91,8 +106,7 @@ async def test_success_is_one_call_with_the_batch_itself() -> None:
 async def test_waits_double_up_to_the_longest_and_attempts_are_numbered() -> None:
     waits, server = Waits(), failing(DOWN, DOWN, DOWN, DOWN, DOWN)
     run = FakeRun()
-    layer = retry(waits, attempts=6, wait_initial_seconds=1.0, wait_max_seconds=5.0)
-    await layer.start(run)
+    layer = await run.start(retry(waits, attempts=6, wait_initial_seconds=1.0, wait_max_seconds=5.0))
     result = await layer(BATCH, server)
     assert result.done == BATCH.uids
     assert waits == [1.0, 2.0, 4.0, 5.0, 5.0]
@@ -107,7 +121,7 @@ async def test_jitter_takes_up_to_half_away() -> None:
     for number, expected in ((0.0, [0.5, 1.0]), (0.5, [0.75, 1.5]), (1.0, [1.0, 2.0])):
         waits = Waits()
         layer = Retry(5, wait_initial_seconds=1.0, sleep=waits, random=lambda number=number: number)  # type: ignore[misc]
-        await layer(BATCH, failing(DOWN, DOWN))
+        await ask(layer, BATCH, failing(DOWN, DOWN))
         assert waits == expected
 
 
@@ -115,7 +129,7 @@ async def test_jitter_takes_up_to_half_away() -> None:
 async def test_a_server_that_asks_for_time_gets_at_least_that() -> None:
     waits = Waits()
     throttled = Throttled("UID FETCH", "NO", retry_after_seconds=300.0)
-    await retry(waits)(BATCH, failing(throttled, Throttled("UID FETCH", "NO", retry_after_seconds=0.1)))
+    await ask(retry(waits), BATCH, failing(throttled, Throttled("UID FETCH", "NO", retry_after_seconds=0.1)))
     assert waits[0] == pytest.approx(330.0)
     assert waits[1] == 1.0
 
@@ -123,7 +137,7 @@ async def test_a_server_that_asks_for_time_gets_at_least_that() -> None:
 @pytest.mark.asyncio
 async def test_a_strategy_of_tenacity_is_used_as_it_is() -> None:
     waits = Waits()
-    await Retry(wait=wait_fixed(7), sleep=waits)(BATCH, failing(DOWN, DOWN))
+    await ask(Retry(wait=wait_fixed(7), sleep=waits), BATCH, failing(DOWN, DOWN))
     assert waits == [7.0, 7.0]
 
 
@@ -138,7 +152,7 @@ async def test_only_what_is_missing_is_asked_for_again_and_all_results_are_joine
         return BatchResult(batch, done=uids("5:7"), vanished=uids("8"), elapsed_seconds=1.0, bytes_received=50)
 
     server = Server(answer)
-    result = await retry()(BATCH, server)
+    result = await ask(retry(), BATCH, server)
     assert server.texts == ["1:8", "5:8"]
     # The known size was that of the whole.
     assert [batch.size_bytes for batch in server.asked] == [800, None]
@@ -155,7 +169,7 @@ async def test_progress_costs_no_attempt() -> None:
         return done(batch)
 
     waits, server = Waits(), Server(answer)
-    layer = retry(waits, attempts=2, budget=0)
+    layer = await FakeRun().start(retry(waits, attempts=2, budget=0))
     batch = Batch(1, uids("1:20"))
     result = await layer(batch, server)
     assert result.done == batch.uids
@@ -172,7 +186,7 @@ async def test_progress_takes_nothing_from_the_patience_with_a_poisoned_message(
         return done(batch)
 
     batch = Batch(1, uids("1:120"))
-    result = await retry(attempts=2)(batch, Server(answer))
+    result = await ask(retry(attempts=2), batch, Server(answer))
     assert set(result.failed) == {100}
     assert len(result.done) == 119
 
@@ -183,7 +197,7 @@ async def test_everything_delivered_before_the_end_is_success() -> None:
         raise interrupted(batch, ConnectionLost(), done=batch.uids)
 
     waits, server = Waits(), Server(answer)
-    result = await retry(waits)(BATCH, server)
+    result = await ask(retry(waits), BATCH, server)
     assert result.done == BATCH.uids
     assert (len(server.asked), waits) == (1, [])
 
@@ -192,7 +206,7 @@ async def test_everything_delivered_before_the_end_is_success() -> None:
 async def test_a_server_that_is_down_is_given_up_with_everything_that_is_missing() -> None:
     waits, server = Waits(), failing(ConnectionLost(), *[DOWN] * 50)
     with pytest.raises(BatchInterrupted) as caught:
-        await retry(waits)(BATCH, server)
+        await ask(retry(waits), BATCH, server)
     assert len(server.asked) == 5
     assert set(server.texts) == {"1:8"}
     assert caught.value.batch is BATCH
@@ -207,7 +221,7 @@ async def test_what_was_reached_is_in_the_result_of_what_is_given_up() -> None:
         raise interrupted(batch, DOWN, done=batch.uids[:1] if len(server.asked) < 3 else UidSet())
 
     with pytest.raises(BatchInterrupted) as caught:
-        await retry()(BATCH, Server(answer))
+        await ask(retry(), BATCH, Server(answer))
     assert caught.value.result.done == uids("1:2")
     assert caught.value.result.missing == uids("3:8")
 
@@ -222,7 +236,7 @@ async def test_what_does_not_pass_is_not_asked_again(error: Exception) -> None:
 
     server = Server(answer)
     with pytest.raises(BatchInterrupted) as caught:
-        await retry()(BATCH, server)
+        await ask(retry(), BATCH, server)
     assert len(server.asked) == 1
     assert caught.value.__cause__ is error
     assert caught.value.result.done == uids("1")
@@ -237,9 +251,9 @@ async def test_an_interruption_without_a_cause_and_other_errors_go_through() -> 
         raise ConnectionResetError("a handler's own")
 
     with pytest.raises(BatchInterrupted):
-        await retry()(BATCH, uncaused)
+        await ask(retry(), BATCH, uncaused)
     with pytest.raises(ConnectionResetError):
-        await retry()(BATCH, handler_error)
+        await ask(retry(), BATCH, handler_error)
 
 
 @pytest.mark.asyncio
@@ -247,7 +261,7 @@ async def test_a_layer_below_that_left_messages_out_is_not_asked_for_them() -> N
     async def half(batch: Batch) -> BatchResult:
         return BatchResult(batch, done=uids("1:4"), missing=uids("5:8"))
 
-    result = await retry()(BATCH, half)
+    result = await ask(retry(), BATCH, half)
     assert (result.done, result.missing) == (uids("1:4"), uids("5:8"))
 
 
@@ -257,7 +271,7 @@ async def test_a_layer_below_that_left_messages_out_is_not_asked_for_them() -> N
 @pytest.mark.asyncio
 async def test_the_poisoned_message_is_found_and_the_rest_goes_on() -> None:
     waits, server = Waits(), poisoned([6])
-    result = await retry(waits)(BATCH, server)
+    result = await ask(retry(waits), BATCH, server)
     assert result.done == uids("1:5,7:8")
     assert result.failed == {6: Failure(6, "UNAVAILABLE", str(UNAVAILABLE))}
     assert not result.missing
@@ -271,7 +285,7 @@ async def test_the_poisoned_message_is_found_and_the_rest_goes_on() -> None:
 async def test_finding_one_in_five_hundred_takes_few_calls(position: int) -> None:
     server = poisoned([position], ConnectionLost())
     batch = Batch(1, uids("1:500"))
-    result = await retry()(batch, server)
+    result = await ask(retry(), batch, server)
     assert set(result.failed) == {position}
     assert result.failed[position].reason == "ConnectionLost"
     assert len(result.done) == 499
@@ -285,7 +299,7 @@ def test_every_message_has_one_outcome(size: int, bad: st.DataObject, attempts: 
     batch = Batch(1, UidSet.from_ranges([(10, 10 + size - 1)]))
     poison = bad.draw(st.frozensets(st.integers(10, 10 + size - 1), max_size=3))
     server = poisoned(poison)
-    result = asyncio.run(retry(attempts=attempts)(batch, server))
+    result = asyncio.run(ask(retry(attempts=attempts), batch, server))
     assert set(result.failed) == poison
     assert set(result.done) == set(batch.uids) - poison
     assert not result.missing
@@ -298,7 +312,7 @@ async def test_a_server_that_fails_always_is_not_halved_to_the_end() -> None:
     server = failing(*[UNAVAILABLE] * 10_000)
     batch = Batch(1, uids("1:500"))
     with pytest.raises(BatchInterrupted) as caught:
-        await retry()(batch, server)
+        await ask(retry(), batch, server)
     assert len(server.asked) < 40
     result = caught.value.result
     assert set(result.failed) | set(result.missing) == set(batch.uids)
@@ -307,9 +321,15 @@ async def test_a_server_that_fails_always_is_not_halved_to_the_end() -> None:
 
 @pytest.mark.asyncio
 async def test_halving_stops_when_the_server_turns_out_to_be_down() -> None:
-    server = failing(*[ConnectionLost()] * 6, *[DOWN] * 50)
+    server, run = failing(*[ConnectionLost()] * 6, *[DOWN] * 50), FakeRun()
+
+    async def call_next(batch: Batch) -> BatchResult:
+        # Something comes before the connection ends, but no whole message.
+        run.bytes_received += 100
+        return await server(batch)
+
     with pytest.raises(BatchInterrupted) as caught:
-        await retry()(BATCH, server)
+        await ask(retry(), BATCH, call_next, run)
     assert server.texts[5:7] == ["1:4", "1:2"]
     assert caught.value.result.missing == BATCH.uids
     assert not caught.value.result.failed
@@ -318,7 +338,7 @@ async def test_halving_stops_when_the_server_turns_out_to_be_down() -> None:
 @pytest.mark.asyncio
 async def test_a_lonely_message_has_all_its_attempts() -> None:
     server = poisoned([9])
-    result = await retry()(Batch(1, uids("9")), server)
+    result = await ask(retry(), Batch(1, uids("9")), server)
     assert len(server.asked) == 5
     assert set(result.failed) == {9}
 
@@ -331,8 +351,7 @@ async def test_too_much_is_split_at_once_and_costs_nothing() -> None:
         return done(batch)
 
     waits, server, run = Waits(), Server(answer), FakeRun()
-    layer = retry(waits, attempts=1, budget=0)
-    await layer.start(run)
+    layer = await run.start(retry(waits, attempts=1, budget=0))
     result = await layer(BATCH, server)
     assert result.done == BATCH.uids
     assert server.texts == ["1:8", "1:4", "1:2", "3:4", "5:8", "5:6", "7:8"]
@@ -344,19 +363,109 @@ async def test_too_much_is_split_at_once_and_costs_nothing() -> None:
 async def test_a_single_message_that_is_too_much_fails() -> None:
     error = ResponseTooLarge("a literal", size=10**12, limit=10**9)
     server = poisoned([3], error)
-    result = await retry()(BATCH, server)
+    result = await ask(retry(), BATCH, server)
     assert set(result.failed) == {3}
     assert result.failed[3].reason == "ResponseTooLarge"
     assert server.texts == ["1:8", "1:4", "1:2", "3:4", "3", "4", "5:8"]
+
+
+# ---------------------------------------------------------------- an outage is no poison
+
+SILENCE = CommandTimeout("UID FETCH", timeout_seconds=60.0)
+
+
+@pytest.mark.parametrize(
+    ("error", "fruitless"),
+    [
+        (DOWN, 5),  # A port that refuses.
+        (SILENCE, 5),  # A server that says nothing.
+        (ConnectionLost(), 10),  # A proxy that accepts and closes: five pieces more, to see whether it is a message.
+    ],
+)
+@pytest.mark.asyncio
+async def test_where_no_byte_comes_nothing_is_poisoned(error: Exception, fruitless: int) -> None:
+    server = failing(*[error] * 1_000)
+    batch = Batch(1, uids("1:500"))
+    with pytest.raises(BatchInterrupted) as caught:
+        await ask(retry(), batch, server)
+    assert len(server.asked) == fruitless
+    assert caught.value.result.missing == batch.uids
+    assert not caught.value.result.failed
+    assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 8])
+@pytest.mark.asyncio
+async def test_small_batches_are_not_poisoned_by_an_outage(size: int) -> None:
+    batch = Batch(1, UidSet.from_ranges([(1, size)]))
+    with pytest.raises(BatchInterrupted) as caught:
+        await ask(retry(attempts=2), batch, failing(*[ConnectionLost()] * 1_000))
+    assert caught.value.result.missing == batch.uids
+
+
+@pytest.mark.parametrize("error", [SILENCE, ConnectionLost()])
+@pytest.mark.asyncio
+async def test_a_server_that_works_for_other_batches_is_up(error: Exception) -> None:
+    """So this batch holds what it cannot deliver, however silently."""
+    server, run = poisoned([6], error), FakeRun()
+
+    async def call_next(batch: Batch) -> BatchResult:
+        run.bytes_received += 5_000
+        return await server(batch)
+
+    result = await ask(retry(), BATCH, call_next, run)
+    assert set(result.failed) == {6}
+    assert result.done == BATCH.uids - uids("6")
+
+
+@settings(max_examples=60, deadline=None)
+@given(size=st.integers(7, 200), bad=st.data(), attempts=st.integers(1, 6))
+def test_two_messages_that_end_connections_without_a_byte_are_found(
+    size: int, bad: st.DataObject, attempts: int
+) -> None:
+    batch = Batch(1, UidSet.from_ranges([(1, size)]))
+    poison = bad.draw(st.frozensets(st.integers(1, size), min_size=1, max_size=2))
+    result = asyncio.run(ask(retry(attempts=attempts), batch, poisoned(poison, ConnectionLost())))
+    assert set(result.failed) == poison
+    assert set(result.done) == set(batch.uids) - poison
+
+
+@pytest.mark.asyncio
+async def test_a_bad_to_a_command_that_was_understood_before_is_a_candidate_for_halving() -> None:
+    bad = CommandBad("UID FETCH", "", "Cannot do that")
+    layer = await FakeRun().start(retry())
+    with pytest.raises(BatchInterrupted):
+        await layer(BATCH, poisoned([6], bad))
+    await layer(Batch(1, uids("20")), failing())
+    result = await layer(BATCH, poisoned([6], bad))
+    assert set(result.failed) == {6}
+    assert result.done == BATCH.uids - uids("6")
 
 
 # ---------------------------------------------------------------- the budget, cancellation, arguments
 
 
 @pytest.mark.asyncio
+async def test_runs_that_share_a_retry_have_budgets_of_their_own() -> None:
+    """Defect: the faulty server's tries were told to, and paid by, whichever run had begun last."""
+    middleware = retry(attempts=4, budget=5)
+    faulty, healthy = FakeRun(), FakeRun()
+    layers = [await run.start(middleware) for run in (faulty, healthy)]
+    with pytest.raises(BatchInterrupted):
+        await layers[0](BATCH, failing(*[DOWN] * 9))
+    await layers[1](BATCH, failing())
+    assert [len(run.heard) for run in (faulty, healthy)] == [3, 0]
+    assert [layer.budget_left for layer in layers] == [1, 5]
+    await healthy.stop()
+    with pytest.raises(BatchInterrupted):
+        await layers[0](BATCH, failing(*[DOWN] * 9))
+    assert len(faulty.heard) == 4
+
+
+@pytest.mark.asyncio
 async def test_the_budget_is_that_of_all_batches_of_a_run() -> None:
-    layer = retry(attempts=4, budget=5)
-    await layer.start(FakeRun())
+    middleware = retry(attempts=4, budget=5)
+    layer = await FakeRun().start(middleware)
     first, second, third = failing(*[DOWN] * 9), failing(*[DOWN] * 9), failing(*[DOWN] * 9)
     for server in (first, second, third):
         with pytest.raises(BatchInterrupted):
@@ -364,8 +473,7 @@ async def test_the_budget_is_that_of_all_batches_of_a_run() -> None:
     assert [len(server.asked) for server in (first, second, third)] == [4, 2, 1]
     assert layer.budget_left == 0
     await layer.stop()
-    await layer.start(FakeRun())
-    assert layer.budget_left == 5
+    assert (await FakeRun().start(middleware)).budget_left == 5
 
 
 @pytest.mark.asyncio
@@ -376,7 +484,7 @@ async def test_a_cancellation_ends_the_wait_and_is_not_swallowed() -> None:
         waiting.set()
         await asyncio.sleep(3_600)
 
-    task = asyncio.create_task(Retry(sleep=sleep)(BATCH, failing(DOWN)))
+    task = asyncio.create_task(ask(Retry(sleep=sleep), BATCH, failing(DOWN)))
     await waiting.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -393,7 +501,7 @@ async def test_a_cancelled_call_is_not_repeated() -> None:
         raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
-        await retry()(BATCH, cancelled)
+        await ask(retry(), BATCH, cancelled)
     assert calls == 1
 
 

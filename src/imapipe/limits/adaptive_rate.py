@@ -29,6 +29,8 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
+from imapipe.limits.worth import smoothed
+
 GENTLE: Final = 0.85
 _UNINFORMED: Final = 0.6
 _STRONGEST: Final = 0.5
@@ -48,8 +50,6 @@ _LAST_PAUSE_SHARE: Final = 0.75
 _BUCKET_SECONDS: Final = 1.0
 _SHORTEST_REACTION_SECONDS: Final = 0.5
 _LONGEST_REACTION_SECONDS: Final = 10.0
-# The weight of the newest reply in the smoothed times.
-_NEWEST: Final = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ class AdaptiveRate:
         self._commands += 1
         if self._recent.rate_until(passage, at_least_seconds=_RECENT_SECONDS) is not None:
             self._older, self._recent = self._recent, passage
-        self._mean_amount = _smoothed(self._mean_amount, amount)
+        self._mean_amount = smoothed(self._mean_amount, amount)
         if was_held and elapsed > 0:
             self._grow(elapsed)
         return passage
@@ -152,7 +152,7 @@ class AdaptiveRate:
         if passage.time < self._reacted_at:
             return
         self._row = 0
-        self._reply_seconds = _smoothed(self._reply_seconds, reply_seconds)
+        self._reply_seconds = smoothed(self._reply_seconds, reply_seconds)
         if self._is_slow:
             self._ease_off(now, down_to=(self._mean_amount or 1.0) / self._reply_seconds)
 
@@ -268,12 +268,8 @@ class AdaptiveRate:
         return now < self._reacted_at + self._turnaround
 
     def _turned_around(self, seconds: float) -> None:
-        smoothed = _smoothed(self._turnaround, seconds)
-        self._turnaround = min(max(smoothed, _SHORTEST_REACTION_SECONDS), _LONGEST_REACTION_SECONDS)
+        mean = smoothed(self._turnaround, seconds)
+        self._turnaround = min(max(mean, _SHORTEST_REACTION_SECONDS), _LONGEST_REACTION_SECONDS)
 
     def _set(self, per_second: float) -> None:
         self.per_second = min(max(per_second, self._bounds.minimum), self._bounds.maximum)
-
-
-def _smoothed(mean: float | None, newest: float) -> float:
-    return newest if mean is None else (1 - _NEWEST) * mean + _NEWEST * newest

@@ -27,21 +27,19 @@ from weakref import WeakKeyDictionary
 
 from imapipe.errors import CommandNo, CommandTimeout, ServerBye, Throttled
 from imapipe.limits.adaptive_rate import AdaptiveRate, Bounds, Passage
-from imapipe.middleware.base import Call, Middleware, Run
-from imapipe.middleware.served import Served
+from imapipe.limits.waiting import tell_wait
+from imapipe.middleware.base import Call, Layer, Limit, Run
 from imapipe.models.batch import Batch, BatchInterrupted, BatchResult
-from imapipe.models.event import Event, Refusal, Throttle, Wait
+from imapipe.models.event import Event, Refusal, Throttle
 
 _LATENESS_SECONDS: Final = 0.05
-# Below this a wait is the scheduling of the loop, not a limit.
-_SHORTEST_WAIT_SECONDS: Final = 0.001
 _START: Final = {"commands": 5.0, "messages": 500.0}
 _MINIMUM_SHARE: Final = 0.02
 
 Unit = Literal["commands", "messages"]
 
 
-class AdaptiveRateLimit(Middleware):
+class AdaptiveRateLimit(Limit):
     """Holds batches back as far as the server asks for it, and not more.
 
     Args:
@@ -52,8 +50,8 @@ class AdaptiveRateLimit(Middleware):
         target_seconds: How soon an answer should begin: below it the rate may rise, above it falls. None looks at
             refusals only.
 
-    An instance may be used by several runs, at the same time or one after the other; those on one account share its
-    rate.
+    An instance may be used by several runs, at the same time or one after the other: those on one account share its
+    rate, which outlives them.
     """
 
     def __init__(
@@ -77,7 +75,6 @@ class AdaptiveRateLimit(Middleware):
         self.unit: Unit = unit
         self._bounds = Bounds(start, minimum, maximum, target_seconds)
         self._gates: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Gate]] = WeakKeyDictionary()
-        self._served: Served[_Service] = Served()
         self._latest: _Gate | None = None
 
     @property
@@ -90,35 +87,11 @@ class AdaptiveRateLimit(Middleware):
         """What the server was seen to bear, there; None while it never asked for less."""
         return None if self._latest is None else self._latest.rate.ceiling
 
-    async def start(self, run: Run) -> None:
-        """Listen to what the server says, from now on."""
+    async def start(self, run: Run) -> Layer:
+        """Let the run's batches through the gate of its account, and listen to what the server says."""
         gate = self._gate(run.account)
         self._latest = gate
-        self._served.begin(run, _Service(run, gate))
-
-    async def stop(self) -> None:
-        """Listen no more; what was learned is kept."""
-        service = self._served.end()
-        if service is not None:
-            service.end()
-
-    async def __call__(self, batch: Batch, call_next: Call) -> BatchResult:
-        """Let a batch through when its turn has come, and learn from what becomes of it."""
-        service = self._served.kept
-        gate = service.gate if service is not None else self._gate("")
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        passage = await gate.enter(len(batch) if self.unit == "messages" else 1)
-        waited = loop.time() - began
-        if waited >= _SHORTEST_WAIT_SECONDS and service is not None:
-            service.run.events.emit(Wait(type(self).__name__, waited))
-        try:
-            result = await call_next(batch)
-        except BatchInterrupted as interrupted:
-            gate.interrupted(passage, interrupted.__cause__)
-            raise
-        gate.served(passage, result)
-        return result
+        return _AdaptiveRateLimitLayer(run, gate, type(self).__name__, self.unit)
 
     def _gate(self, account: str) -> _Gate:
         loop = asyncio.get_running_loop()
@@ -128,18 +101,32 @@ class AdaptiveRateLimit(Middleware):
         return gates[account]
 
 
-class _Service:
-    """What is kept for one run: it, the gate of its account, and the ear on its events."""
+class _AdaptiveRateLimitLayer(Layer):
+    """Sends the batches of one run through the gate of its account, which learns from what becomes of them."""
 
-    __slots__ = ("_unsubscribe", "gate", "run")
-
-    def __init__(self, run: Run, gate: _Gate) -> None:
-        self.run = run
-        self.gate = gate
+    def __init__(self, run: Run, gate: _Gate, limit: str, unit: Unit) -> None:
+        self._run = run
+        self._gate = gate
+        self._limit = limit
+        self._counts_messages = unit == "messages"
         self._unsubscribe = run.events.subscribe(gate.hear)
 
-    def end(self) -> None:
-        """Listen no more."""
+    async def __call__(self, batch: Batch, call_next: Call) -> BatchResult:
+        """Let a batch through when its turn has come, and learn from what becomes of it."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        passage = await self._gate.enter(len(batch) if self._counts_messages else 1)
+        tell_wait(self._run, self._limit, loop.time() - began)
+        try:
+            result = await call_next(batch)
+        except BatchInterrupted as interrupted:
+            self._gate.interrupted(passage, interrupted.__cause__)
+            raise
+        self._gate.served(passage, result)
+        return result
+
+    async def stop(self) -> None:
+        """Listen no more; what was learned is kept for the next run on the account."""
         self._unsubscribe()
 
 

@@ -31,22 +31,18 @@ import math
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
-from imapipe.middleware.base import Call, Middleware, Run
-from imapipe.middleware.served import Served
+from imapipe.limits.waiting import tell_wait
+from imapipe.limits.worth import Worth
+from imapipe.middleware.base import Call, Layer, Limit, Run
 from imapipe.models.batch import Batch, BatchInterrupted, BatchResult
-from imapipe.models.event import Wait
 
 if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter
 
 _BUCKET_SECONDS: Final = 0.05
-# Below this a wait is the scheduling of the loop, not a limit.
-_SHORTEST_WAIT_SECONDS: Final = 0.001
-# The weight of the newest batch in what a message is thought to be worth.
-_NEWEST: Final = 0.3
 
 
-class RateLimit(Middleware):
+class RateLimit(Limit):
     """Holds batches back so that no more than so much passes per second.
 
     Args:
@@ -84,35 +80,10 @@ class RateLimit(Middleware):
         self.bytes_per_second = bytes_per_second
         self.burst = burst
         self._gates: WeakKeyDictionary[asyncio.AbstractEventLoop, _Gate] = WeakKeyDictionary()
-        self._served: Served[None] = Served()
 
-    async def start(self, run: Run) -> None:
-        """Tell this run of its waits from now on."""
-        self._served.begin(run, None)
-
-    async def stop(self) -> None:
-        """Forget the run; what was used up stays used up."""
-        self._served.end()
-
-    async def __call__(self, batch: Batch, call_next: Call) -> BatchResult:
-        """Let a batch through when its turn has come. Cancelled while it waits, it has had no turn."""
-        gate = self._gate()
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        ticket = await gate.enter(batch)
-        waited = loop.time() - began
-        if waited >= _SHORTEST_WAIT_SECONDS and (run := self._served.run) is not None:
-            run.events.emit(Wait(type(self).__name__, waited))
-        received: int | None = None
-        try:
-            result = await call_next(batch)
-            received = result.bytes_received
-            return result
-        except BatchInterrupted as interrupted:
-            received = interrupted.result.bytes_received
-            raise
-        finally:
-            gate.leave(ticket, received)
+    async def start(self, run: Run) -> Layer:
+        """Let the run's batches through the gate that all runs of this event loop share."""
+        return _RateLimitLayer(run, self._gate(), type(self).__name__)
 
     def _gate(self) -> _Gate:
         loop = asyncio.get_running_loop()
@@ -124,6 +95,32 @@ class RateLimit(Middleware):
                 transfer=_bucket(self.bytes_per_second, None),
             )
         return gate
+
+
+class _RateLimitLayer(Layer):
+    """Sends the batches of one run through the shared gate, and tells the run of its waits."""
+
+    def __init__(self, run: Run, gate: _Gate, limit: str) -> None:
+        self._run = run
+        self._gate = gate
+        self._limit = limit
+
+    async def __call__(self, batch: Batch, call_next: Call) -> BatchResult:
+        """Let a batch through when its turn has come. Cancelled while it waits, it has had no turn."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        ticket = await self._gate.enter(batch)
+        tell_wait(self._run, self._limit, loop.time() - began)
+        received: int | None = None
+        try:
+            result = await call_next(batch)
+            received = result.bytes_received
+            return result
+        except BatchInterrupted as interrupted:
+            received = interrupted.result.bytes_received
+            raise
+        finally:
+            self._gate.leave(ticket, received)
 
 
 class _Ticket:
@@ -159,7 +156,7 @@ class _Gate:
         # asyncio's lock is fair: it wakes waiters in the order in which they came.
         self._queue = asyncio.Lock()
         self._owed = 0.0
-        self._worth: float | None = None
+        self._worth = Worth()
         self._known = asyncio.Event()
         self._known.set()
         self._at_work = 0
@@ -197,9 +194,7 @@ class _Gate:
         self._owed += (received or 0) - ticket.paid
         if ticket.alone:
             self._known.set()
-        if received and ticket.messages:
-            worth = received / ticket.messages
-            self._worth = worth if self._worth is None else (1 - _NEWEST) * self._worth + _NEWEST * worth
+        self._worth.learn(received or 0, ticket.messages)
 
     async def _pay_bytes(self, batch: Batch) -> _Ticket:
         bucket = self._transfer
@@ -207,7 +202,7 @@ class _Gate:
             return _Ticket(len(batch), 0.0, alone=False)
         # One that went alone may be cancelled or empty: the next one then finds that nothing is known still.
         await self._known.wait()
-        alone = batch.size_bytes is None and self._worth is None
+        alone = self._worth.price(batch) is None
         credit = bucket.credit(self._owed + self._price(batch))
         paid = 0.0
         try:
@@ -227,9 +222,7 @@ class _Gate:
         return _Ticket(len(batch), price, alone=alone)
 
     def _price(self, batch: Batch) -> float:
-        if batch.size_bytes is not None:
-            return float(batch.size_bytes)
-        return (self._worth or 0.0) * len(batch)
+        return self._worth.price(batch) or 0.0
 
 
 class _Bucket:

@@ -24,11 +24,12 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from imapipe.models.batch import Batch, BatchResult, Failure
 from imapipe.runtime.event_bus import EventBus
 from imapipe.runtime.resources import ResourceUsage
+from imapipe.store.checkpoint_state import JSON
 from imapipe.wire.uid_set import UidSet
 
 Call = Callable[[Batch], Awaitable[BatchResult]]
@@ -161,6 +162,36 @@ class Layer:
 
     async def stop(self) -> None:
         """The run is over. Called under cancellation too: keep it short and synchronous at heart."""
+
+
+class Notes(Protocol):
+    """Values that are kept for an account, by name."""
+
+    @property
+    def path(self) -> str:
+        """Where they are kept, for the texts of errors."""
+
+    def get(self, name: str) -> JSON:
+        """The value of a name, None where there is none."""
+
+    def put(self, name: str, value: JSON) -> None:
+        """Give a name a value, which outlives the process from the moment this returns. Takes microseconds.
+
+        Raises:
+            CheckpointError: It could not be written.
+        """
+
+
+@runtime_checkable
+class KeepsNotes(Protocol):
+    """A layer that keeps notes for those inside of it: they find it in `Run.layers`."""
+
+    async def notes(self) -> Notes:
+        """The notes of the run's account; good from the `start` of who asks to its `stop`.
+
+        Raises:
+            CheckpointError: They cannot be read or written.
+        """
 
 
 class Middleware:

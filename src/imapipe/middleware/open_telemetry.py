@@ -4,23 +4,26 @@ What is exported, and where to, is the business of the SDK that a program sets u
 
 Invariant: attributes tell of counts, sizes, times, the host and the mailbox; never of a user, a message or a text of
 the server.
+
+`opentelemetry` is imported when an `OpenTelemetry` is made, not with this module: whoever does not use it need not have
+it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
-from imapipe.middleware.base import Call, Middleware, Run
-from imapipe.middleware.served import Served
+from imapipe.middleware.base import Call, Layer, Middleware, Run
 from imapipe.middleware.transient import reason
 from imapipe.models.batch import Batch, BatchInterrupted, BatchResult, Failure
 from imapipe.models.event import Attempt, Event, Reconnect, Refusal, Throttle, Wait
 from imapipe.wire.uid_set import UidSet
 
 if TYPE_CHECKING:
-    from opentelemetry.metrics import Counter, MeterProvider
-    from opentelemetry.trace import Span, TracerProvider
+    from opentelemetry.metrics import Meter, MeterProvider
+    from opentelemetry.trace import Span, Tracer, TracerProvider
 
 _NAME: Final = "imapipe"
 _BUCKETS_OF_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -62,34 +65,9 @@ class OpenTelemetry(Middleware):
         self._job = job
         self._trace = trace
         self._tracer = trace.get_tracer(_NAME, tracer_provider=tracer_provider)
-        meter = metrics.get_meter(_NAME, meter_provider=meter_provider)
-        self._messages = meter.create_counter("imapipe.messages", "{message}", "Messages with an outcome")
-        self._bytes = meter.create_counter("imapipe.received", "By", "Bytes of messages, after decompression")
-        self._retries = meter.create_counter("imapipe.retries", "{batch}", "Batches asked for again")
-        self._reconnects = meter.create_counter("imapipe.reconnects", "{connection}", "Connections replaced")
-        self._throttles = meter.create_counter("imapipe.throttles", "{reply}", "How often a server asked for less")
-        self._refusals = meter.create_counter("imapipe.refusals", "{connection}", "Connections refused: too many")
-        self._batch_seconds = meter.create_histogram(
-            "imapipe.batch.duration",
-            "s",
-            "From sending a batch to its reply",
-            explicit_bucket_boundaries_advisory=_BUCKETS_OF_SECONDS,
-        )
-        self._batch_sizes = meter.create_histogram(
-            "imapipe.batch.size",
-            "{message}",
-            "Messages in a batch",
-            explicit_bucket_boundaries_advisory=_BUCKETS_OF_MESSAGES,
-        )
-        self._waits = meter.create_histogram(
-            "imapipe.wait.duration",
-            "s",
-            "How long a layer held a batch back",
-            explicit_bucket_boundaries_advisory=_BUCKETS_OF_SECONDS,
-        )
-        self._served: Served[_Recording] = Served()
+        self._instruments = _Instruments(metrics.get_meter(_NAME, meter_provider=meter_provider))
 
-    async def start(self, run: Run) -> None:
+    async def start(self, run: Run) -> Layer:
         """Begin the span of the run, inside of the span that is current."""
         host, _, port = run.account.rpartition("@")[2].rpartition(":")
         shared: Attributes = {"server.address": host}
@@ -97,30 +75,67 @@ class OpenTelemetry(Middleware):
             shared["server.port"] = int(port)
         if self._job:
             shared["imapipe.job"] = self._job
-        span = self._tracer.start_span(
+        return _OpenTelemetryLayer(run, self._trace, self._tracer, self._instruments, shared)
+
+
+class _Instruments:
+    """The counters and histograms, which all runs share: what they are told has the attributes of the run."""
+
+    def __init__(self, meter: Meter) -> None:
+        self.messages = meter.create_counter("imapipe.messages", "{message}", "Messages with an outcome")
+        self.bytes = meter.create_counter("imapipe.received", "By", "Bytes of messages, after decompression")
+        self.retries = meter.create_counter("imapipe.retries", "{batch}", "Batches asked for again")
+        self.reconnects = meter.create_counter("imapipe.reconnects", "{connection}", "Connections replaced")
+        self.throttles = meter.create_counter("imapipe.throttles", "{reply}", "How often a server asked for less")
+        self.refusals = meter.create_counter("imapipe.refusals", "{connection}", "Connections refused: too many")
+        self.batch_seconds = meter.create_histogram(
+            "imapipe.batch.duration",
+            "s",
+            "From sending a batch to its reply",
+            explicit_bucket_boundaries_advisory=_BUCKETS_OF_SECONDS,
+        )
+        self.batch_sizes = meter.create_histogram(
+            "imapipe.batch.size",
+            "{message}",
+            "Messages in a batch",
+            explicit_bucket_boundaries_advisory=_BUCKETS_OF_MESSAGES,
+        )
+        self.waits = meter.create_histogram(
+            "imapipe.wait.duration",
+            "s",
+            "How long a layer held a batch back",
+            explicit_bucket_boundaries_advisory=_BUCKETS_OF_SECONDS,
+        )
+
+
+class _OpenTelemetryLayer(Layer):
+    """Tells of one run and its batches; `shared` are the attributes of everything that is told."""
+
+    def __init__(
+        self, run: Run, trace: ModuleType, tracer: Tracer, instruments: _Instruments, shared: Attributes
+    ) -> None:
+        self._run = run
+        self._trace = trace
+        self._tracer = tracer
+        self._instruments = instruments
+        self._shared = shared
+        self._span = tracer.start_span(
             "imapipe.run",
             attributes={**shared, "imapipe.mailbox": run.mailbox, "imapipe.planned": len(run.plan.planned)},
         )
-        recording = _Recording(run, span, shared, self._bytes)
-        self._served.begin(run, recording)
-        recording.unsubscribe = (
-            run.events.subscribe(lambda event: self._hear(event, shared)),
-            run.ledger.subscribe(
-                _MESSAGES_PER_COUNT, lambda done, failed, vanished: self._settled(done, failed, vanished, shared)
-            ),
+        self._bytes_counted = run.bytes_received
+        self._unsubscribe = (
+            run.events.subscribe(self._hear),
+            run.ledger.subscribe(_MESSAGES_PER_COUNT, self._settled),
         )
 
     async def stop(self) -> None:
-        """End it."""
-        recording = self._served.end()
-        if recording is None:
-            return
-        run, span = recording.run, recording.span
-        run.ledger.flush()
-        for unsubscribe in recording.unsubscribe:
+        """End the span of the run."""
+        run, ledger, span = self._run, self._run.ledger, self._span
+        ledger.flush()
+        for unsubscribe in self._unsubscribe:
             unsubscribe()
-        recording.count_bytes()
-        ledger = run.ledger
+        self._count_bytes()
         settled = ledger.done_count + ledger.skipped_count + ledger.vanished_count + ledger.failed_count
         unsettled = max(0, len(run.plan.planned) - settled)
         span.set_attributes(
@@ -139,15 +154,12 @@ class OpenTelemetry(Middleware):
 
     async def __call__(self, batch: Batch, call_next: Call) -> BatchResult:
         """Let a batch through, in a span of its own."""
-        recording = self._served.kept
-        if recording is None:
-            return await call_next(batch)
         span = self._tracer.start_span(
             "imapipe.batch",
-            context=self._trace.set_span_in_context(recording.span),
+            context=self._trace.set_span_in_context(self._span),
             kind=self._trace.SpanKind.CLIENT,
             attributes={
-                **recording.shared,
+                **self._shared,
                 "imapipe.batch.number": batch.number,
                 "imapipe.batch.size": len(batch),
                 "imapipe.batch.lane": batch.lane,
@@ -169,11 +181,11 @@ class OpenTelemetry(Middleware):
             error = type(raised).__name__
             raise
         finally:
-            self._batch_ended(recording, span, result, error)
+            self._batch_ended(span, result, error)
 
-    def _batch_ended(self, recording: _Recording, span: Span, result: BatchResult | None, error: str) -> None:
-        recording.count_bytes()
-        shared = recording.shared
+    def _batch_ended(self, span: Span, result: BatchResult | None, error: str) -> None:
+        self._count_bytes()
+        shared = self._shared
         if result is not None:
             span.set_attributes(
                 {
@@ -185,8 +197,8 @@ class OpenTelemetry(Middleware):
                     "imapipe.server_seconds": result.elapsed_seconds,
                 }
             )
-            self._batch_sizes.record(len(result.batch), shared)
-            self._batch_seconds.record(
+            self._instruments.batch_sizes.record(len(result.batch), shared)
+            self._instruments.batch_seconds.record(
                 max(0.0, result.elapsed_seconds), {**shared, "error.type": error} if error else shared
             )
         if error:
@@ -197,50 +209,30 @@ class OpenTelemetry(Middleware):
     def _mark(self, span: Span, what: str) -> None:
         span.set_status(self._trace.Status(self._trace.StatusCode.ERROR, what))
 
-    def _settled(self, done: UidSet, failed: Mapping[int, Failure], vanished: UidSet, shared: Attributes) -> None:
+    def _count_bytes(self) -> None:
+        """Count what came since the last time."""
+        received = self._run.bytes_received
+        if received > self._bytes_counted:
+            self._instruments.bytes.add(received - self._bytes_counted, self._shared)
+            self._bytes_counted = received
+
+    def _settled(self, done: UidSet, failed: Mapping[int, Failure], vanished: UidSet) -> None:
         for outcome, count in (("done", len(done)), ("failed", len(failed)), ("vanished", len(vanished))):
             if count:
-                self._messages.add(count, {**shared, "imapipe.outcome": outcome})
+                self._instruments.messages.add(count, {**self._shared, "imapipe.outcome": outcome})
 
-    def _hear(self, event: Event, shared: Attributes) -> None:
+    def _hear(self, event: Event) -> None:
+        tell, shared = self._instruments, self._shared
         match event:
             case Attempt():
-                self._retries.add(1, shared)
+                tell.retries.add(1, shared)
             case Reconnect():
-                self._reconnects.add(1, shared)
+                tell.reconnects.add(1, shared)
             case Throttle():
-                self._throttles.add(1, shared)
+                tell.throttles.add(1, shared)
             case Refusal():
-                self._refusals.add(1, shared)
+                tell.refusals.add(1, shared)
             case Wait(layer=layer, seconds=seconds):
-                self._waits.record(max(0.0, seconds), {**shared, "imapipe.layer": layer})
+                tell.waits.record(max(0.0, seconds), {**shared, "imapipe.layer": layer})
             case _:
                 return
-
-
-class _Recording:
-    """What is kept for one run.
-
-    Attributes:
-        run: The run.
-        span: Its span.
-        shared: Attributes of everything that is told of it.
-        unsubscribe: What ends listening to it.
-    """
-
-    __slots__ = ("_bytes", "_counted", "run", "shared", "span", "unsubscribe")
-
-    def __init__(self, run: Run, span: Span, shared: Attributes, count: Counter) -> None:
-        self.run = run
-        self.span = span
-        self.shared = shared
-        self.unsubscribe: tuple[Callable[[], None], ...] = ()
-        self._bytes = count
-        self._counted = run.bytes_received
-
-    def count_bytes(self) -> None:
-        """Count what came since the last time."""
-        received = self.run.bytes_received
-        if received > self._counted:
-            self._bytes.add(received - self._counted, self.shared)
-            self._counted = received

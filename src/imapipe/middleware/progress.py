@@ -3,8 +3,10 @@
 Invariants:
 
 - Numbers of messages come from the ledger and are exact; speeds are smoothed over a few seconds.
-- What shows the progress cannot hurt the run: when it raises, that is logged once and it is not called again.
-- The last snapshot, and only that, is `final`.
+- What shows the progress cannot hurt the run: when it raises, that is logged once and it is not called again in that
+  run.
+- The last snapshot of a run, and only that, is `final`.
+- Runs that share a `Progress` are told of one by one; a snapshot names its account and mailbox.
 """
 
 from __future__ import annotations
@@ -17,8 +19,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from imapipe.middleware.base import Call, Middleware, Run
-from imapipe.models.batch import Batch, BatchResult
+from imapipe.middleware.base import Layer, Middleware, Run
 from imapipe.models.event import Event, Wait
 from imapipe.runtime.ticker import Ticker
 
@@ -47,6 +48,8 @@ class ProgressSnapshot:
         connections: Connections in use.
         waits: How often a batch was held back.
         final: The run is over.
+        account: The run's account, `user@host:port`.
+        mailbox: Its mailbox.
     """
 
     planned: int
@@ -63,6 +66,8 @@ class ProgressSnapshot:
     connections: int
     waits: int
     final: bool = False
+    account: str = ""
+    mailbox: str = ""
 
     @property
     def settled(self) -> int:
@@ -74,10 +79,10 @@ Show = Callable[[ProgressSnapshot], Awaitable[None] | None]
 
 
 class Progress(Middleware):
-    """Calls `show` with a snapshot every `every_seconds` and at the end.
+    """Calls `show` with a snapshot of the run every `every_seconds` and at its end.
 
     Args:
-        show: A function or a coroutine function. A call begins when the last one has ended.
+        show: A function or a coroutine function. For each run a call begins when the last one has ended.
         every_seconds: The time between two calls.
     """
 
@@ -86,43 +91,38 @@ class Progress(Middleware):
             raise TypeError("Progress needs something to call with each snapshot")
         if every_seconds <= 0:
             raise ValueError("every_seconds must be above 0")
-        self._show: Show | None = None
-        self._given = show
+        self._show = show
         self._every_seconds = every_seconds
-        self._meter: _Meter | None = None
-        self._ticker: Ticker | None = None
-        self._unsubscribe: Callable[[], None] | None = None
 
-    async def start(self, run: Run) -> None:
-        """Begin to tell."""
-        self._show = self._given
+    async def start(self, run: Run) -> Layer:
+        """Begin to tell of a run."""
+        return _ProgressLayer(run, self._show, self._every_seconds)
+
+
+class _ProgressLayer(Layer):
+    """Tells of one run."""
+
+    def __init__(self, run: Run, show: Show, every_seconds: float) -> None:
+        self._show: Show | None = show
         self._meter = _Meter(run)
         self._unsubscribe = run.events.subscribe(self._meter.hear)
-        self._ticker = Ticker(self._tick, self._every_seconds, name="imapipe progress")
+        self._ticker: Ticker | None = Ticker(self._tick, every_seconds, name="imapipe progress")
         self._ticker.start()
-
-    async def __call__(self, batch: Batch, call_next: Call) -> BatchResult:
-        """Let a batch through."""
-        return await call_next(batch)
 
     async def stop(self) -> None:
         """Tell for the last time, also when cancelled; a coroutine function may then not come to its end."""
         ticker, self._ticker = self._ticker, None
-        meter, self._meter = self._meter, None
-        if self._unsubscribe is not None:
-            self._unsubscribe()
-            self._unsubscribe = None
-        if ticker is None or meter is None:
+        self._unsubscribe()
+        if ticker is None:
             return
         try:
             # First, so that a call under way has ended before the last one begins.
             await ticker.stop()
         finally:
-            await self._tell(meter.snapshot(final=True))
+            await self._tell(self._meter.snapshot(final=True))
 
     async def _tick(self) -> None:
-        if self._meter is not None:
-            await self._tell(self._meter.snapshot())
+        await self._tell(self._meter.snapshot())
 
     async def _tell(self, snapshot: ProgressSnapshot) -> None:
         if self._show is None:
@@ -181,6 +181,8 @@ class _Meter:
             connections=run.connections,
             waits=self._waits,
             final=final,
+            account=run.account,
+            mailbox=run.mailbox,
         )
 
 

@@ -6,9 +6,15 @@ Invariants:
 - A try that delivered something is progress and costs nothing. Only fruitless tries in a row are counted.
 - A batch that stays fruitless is halved, and halved again, until single messages are left; one that fails alone is
   poisoned: it becomes `failed`, and the rest goes on. The pieces are a stack, there is no recursion.
-- The server may be down instead. So halving goes on only as long as the fruitless tries in a row are no more than
-  finding one message can take; after that the batch is given up with everything that is missing.
-- A run has a budget of fruitless tries. When it is spent, every batch has its first try and no other.
+- An outage of the server makes no message poisoned. Nothing is halved where no connection could be made
+  (`Verdict.bisect`), nor where the server is silent and nothing at all comes to the run. Where connections just end,
+  without a byte for anybody, one or two messages may do that to the server: they cannot be in all pieces, so halves and
+  quarters are asked for in turn, and if none of a few comes it is an outage.
+- Halving goes on only as long as the fruitless tries in a row are no more than finding one message can take.
+- A batch that is given up gives back everything that is missing.
+- Each run has a budget of fruitless tries. When it is spent, every batch has its first try and no other.
+
+tenacity is imported when a `Retry` is made, not with this module: `import imapipe` stays quick.
 """
 
 from __future__ import annotations
@@ -16,9 +22,11 @@ from __future__ import annotations
 import asyncio
 import random as random_module
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from imapipe.middleware.base import Call, Middleware, Run
+from imapipe.errors import CommandBad, CommandError, CommandNo, CommandTimeout, ProtocolError
+from imapipe.middleware.base import Call, Layer, Limit, Middleware, Run
 from imapipe.middleware.transient import Verdict, is_transient, reason
 from imapipe.models.batch import Batch, BatchInterrupted, BatchResult, Failure
 from imapipe.models.event import Attempt
@@ -29,12 +37,15 @@ if TYPE_CHECKING:
 
 # What failed once in company gets a second try alone before it is called poisoned.
 _TRIES_ALONE: Final = 2
+# So many pieces in a row for which no byte came are an outage. Two poisoned messages make no more than four, wherever
+# they are (but in batches of fewer than seven, which are given up).
+_SILENT_PIECES: Final = 5
 # Many batches are told to wait for the same time; they must not all come back in the same moment.
 _HINT_JITTER: Final = 0.1
 
 
 class Retry(Middleware):
-    """Asks again after errors that pass (`middleware.transient` says which).
+    """Asks again after errors that pass.
 
     Args:
         attempts: How often to ask in a row without getting anything, the first time included.
@@ -46,7 +57,7 @@ class Retry(Middleware):
         random: What gives numbers from 0 up to 1, for the jitter.
     """
 
-    not_inside = ("RateLimit", "AdaptiveRateLimit", "ByteBudget")
+    not_inside = (Limit,)
 
     def __init__(
         self,
@@ -69,22 +80,33 @@ class Retry(Middleware):
         self.budget = budget
         self._backoff = _Backoff(wait_initial_seconds, wait_max_seconds, wait, random)
         self._sleep = sleep
-        self._left = budget
-        self._run: Run | None = None
 
-    @property
-    def budget_left(self) -> int:
-        """Fruitless tries that the run may still have."""
-        return self._left
+    async def start(self, run: Run) -> RetryLayer:
+        """Give a run the whole budget."""
+        return RetryLayer(run, self.attempts, self.budget, self._backoff, self._sleep)
 
-    async def start(self, run: Run) -> None:
-        """Begin with the whole budget."""
+
+class RetryLayer(Layer):
+    """Asks again in one run.
+
+    Attributes:
+        budget_left: Fruitless tries that the run may still have.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        attempts: int,
+        budget: int,
+        backoff: _Backoff,
+        sleep: Callable[[float], Awaitable[None]],
+    ) -> None:
+        self.budget_left = budget
         self._run = run
-        self._left = self.budget
-
-    async def stop(self) -> None:
-        """Forget the run."""
-        self._run = None
+        self._attempts = attempts
+        self._backoff = backoff
+        self._sleep = sleep
+        self._has_been_served = False
 
     async def __call__(self, batch: Batch, call_next: Call) -> BatchResult:
         """Let a batch through, and again where that may help.
@@ -92,33 +114,71 @@ class Retry(Middleware):
         Raises:
             BatchInterrupted: Given up. Its result has what all tries reached; its cause is the last error.
         """
-        work = _Work(batch, self.attempts)
+        work = _Work(batch, self._attempts)
         while work.pieces:
             asked = work.next_piece()
+            received = self._run.bytes_received
             try:
                 result = await call_next(asked)
             except BatchInterrupted as interrupted:
                 error = interrupted.__cause__ or interrupted
-                verdict = is_transient(error)
-                fruitless = work.interrupted(interrupted.result, verdict, error)
-                if fruitless:
-                    self._left -= 1
-                if work.given_up or self._left < 0:
-                    self._left = max(0, self._left)
+                # Bytes for other batches count too: the server that sends them is up.
+                is_heard = self._run.bytes_received > received or _is_answer(error)
+                trouble = _Trouble(error, self._judge(error, is_heard=is_heard), is_heard)
+                self._was_served(interrupted.result)
+                if work.interrupted(interrupted.result, trouble):
+                    self.budget_left -= 1
+                if work.given_up or self.budget_left < 0:
+                    self.budget_left = max(0, self.budget_left)
                     raise BatchInterrupted(batch, work.result) from error
                 if work.wait_before_next:
-                    await self._wait(work, verdict, error)
+                    await self._wait(work, trouble)
             else:
+                self._was_served(result)
                 work.succeeded(result)
         return work.result
 
-    async def _wait(self, work: _Work, verdict: Verdict, error: BaseException) -> None:
+    def _was_served(self, result: BatchResult) -> None:
+        if len(result.missing) < len(result.batch):
+            self._has_been_served = True
+
+    def _judge(self, error: BaseException, *, is_heard: bool) -> Verdict:
+        if isinstance(error, CommandBad) and self._has_been_served:
+            # The server has understood the same command before, so this BAD means what NO means.
+            return is_transient(CommandNo(error.command, error.code, error.text))
+        verdict = is_transient(error)
+        if isinstance(error, CommandTimeout) and not is_heard:
+            # To find out more would cost a timeout for each piece.
+            return replace(verdict, bisect=False)
+        return verdict
+
+    async def _wait(self, work: _Work, trouble: _Trouble) -> None:
+        verdict, error = trouble.verdict, trouble.error
         seconds = 0.0 if verdict.split_now else self._backoff.seconds(work.tries, verdict.wait_at_least, error)
-        if self._run is not None:
-            # Told before the wait: a lane that backs off gives its lease to others.
-            self._run.events.emit(Attempt(work.batch.number, work.attempt + 1, seconds, reason(error)))
+        # Told before the wait: a lane that backs off gives its lease to others.
+        self._run.events.emit(Attempt(work.batch.number, work.attempt + 1, seconds, reason(error)))
         if seconds > 0:
             await self._sleep(seconds)
+
+
+def _is_answer(error: BaseException) -> bool:
+    """Whether an error is something that the server said."""
+    return isinstance(error, CommandError | ProtocolError)
+
+
+@dataclass(frozen=True, slots=True)
+class _Trouble:
+    """What interrupted a try.
+
+    Attributes:
+        error: The error.
+        verdict: What to do about it.
+        is_heard: Something came from the server meanwhile, if only the error itself.
+    """
+
+    error: BaseException
+    verdict: Verdict
+    is_heard: bool
 
 
 class _Work:
@@ -138,9 +198,11 @@ class _Work:
         "_attempts",
         "_fruitless",
         "_halving",
-        "_patience",
+        "_is_up",
+        "_most_fruitless",
         "_piece",
         "_piece_tries",
+        "_silent_pieces",
         "attempt",
         "batch",
         "given_up",
@@ -159,9 +221,13 @@ class _Work:
         self._attempts = attempts
         self._fruitless = 0
         self._halving = False
-        # What was granted at first, and the way down to one message and its tries alone, all that twice: the
+        # The tries granted at first, the way down to one message, and its tries alone; all that twice, because the
         # neighbours of a poisoned message may be poisoned too.
-        self._patience = 2 * (attempts + len(batch).bit_length() + _TRIES_ALONE)
+        self._most_fruitless = 2 * (attempts + len(batch).bit_length() + _TRIES_ALONE)
+        # Pieces in a row during which nothing came from the server.
+        self._silent_pieces = 0
+        # Something came from the server after the batch was halved.
+        self._is_up = False
         self._piece = batch.uids
         self._piece_tries = 0
 
@@ -181,32 +247,51 @@ class _Work:
         """The piece came back whole."""
         self.result = self.result.merge(result)
         self._fruitless = 0
+        self._heard()
 
-    def interrupted(self, result: BatchResult, verdict: Verdict, error: BaseException) -> bool:
+    def interrupted(self, result: BatchResult, trouble: _Trouble) -> bool:
         """The piece was interrupted: plan what comes next; returns whether the try was fruitless."""
+        verdict = trouble.verdict
         self.result = self.result.merge(result)
         missing = self._piece & self.result.missing
         fruitless = len(missing) == len(self._piece) and not verdict.split_now
-        self._fruitless = self._fruitless + 1 if fruitless else 0
         tries = self._piece_tries + 1 if fruitless else 0
+        silent = fruitless and not trouble.is_heard
+        self._fruitless = self._fruitless + 1 if fruitless else 0
+        if not silent:
+            self._heard()
+        elif self._halving and tries == 1:
+            self._silent_pieces += 1
         self.given_up = not verdict.transient
         self.wait_before_next = False
         if self.given_up or not missing:
             return fruitless
         alone = len(missing) == 1
-        if not verdict.split_now and tries < self._tries_granted(alone=alone):
-            self.pieces.append((missing, tries))
-            self.wait_before_next = True
-        elif not verdict.bisect or self._fruitless >= self._patience:
+        is_outage = self._silent_pieces >= _SILENT_PIECES
+        if not is_outage and not verdict.split_now and tries < self._tries_granted(alone=alone):
+            self._ask_for([(missing, tries)], last=silent)
+        elif not verdict.bisect or is_outage or self._fruitless >= self._most_fruitless:
             self.given_up = True
-        elif alone:
-            self._poisoned(missing, error)
-        else:
+        elif not alone:
             self._halving = True
             middle = len(missing) // 2
-            self.pieces += [(missing[middle:], 0), (missing[:middle], 0)]
-            self.wait_before_next = True
+            self._ask_for([(missing[middle:], 0), (missing[:middle], 0)], last=silent)
+        elif silent and not self._is_up:
+            # Not even one of the other messages came.
+            self.given_up = True
+        else:
+            self._poisoned(missing, trouble.error)
         return fruitless
+
+    def _ask_for(self, pieces: list[tuple[UidSet, int]], *, last: bool) -> None:
+        """Ask for these again, at once or after all others."""
+        at = 0 if last else len(self.pieces)
+        self.pieces[at:at] = pieces
+        self.wait_before_next = True
+
+    def _heard(self) -> None:
+        self._silent_pieces = 0
+        self._is_up = self._halving
 
     def _tries_granted(self, *, alone: bool) -> int:
         if not self._halving:
@@ -224,8 +309,7 @@ class _Backoff:
     __slots__ = ("_jittered", "_random", "_strategy")
 
     def __init__(self, initial: float, most: float, given: wait_base | None, random: Callable[[], float]) -> None:
-        # Here, not above: `import imapipe` stays quick.
-        from tenacity import wait_exponential  # noqa: PLC0415
+        from tenacity import wait_exponential  # noqa: PLC0415 - see the module docstring
 
         self._strategy: wait_base = given if given is not None else wait_exponential(multiplier=initial, max=most)
         self._jittered = given is None
@@ -233,7 +317,7 @@ class _Backoff:
 
     def seconds(self, tries: int, wait_at_least: float | None, error: BaseException) -> float:
         """The wait after so many fruitless tries in a row; never below what the server asked for."""
-        from tenacity import AsyncRetrying, RetryCallState  # noqa: PLC0415
+        from tenacity import AsyncRetrying, RetryCallState  # noqa: PLC0415 - see the module docstring
 
         state = RetryCallState(AsyncRetrying(), None, (), {})
         state.attempt_number = max(1, tries)
