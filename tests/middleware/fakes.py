@@ -8,8 +8,9 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from imapipe.middleware.base import Middleware, Settled
+from imapipe.middleware.base import Layer, Settled
 from imapipe.models.batch import NO_UIDS, Batch, BatchInterrupted, BatchResult, Failure
+from imapipe.models.cursor import Cursor
 from imapipe.models.event import Event
 from imapipe.runtime.event_bus import EventBus
 from imapipe.wire.uid_set import UidSet
@@ -95,16 +96,21 @@ class FakeRun:
         self.plan = FakePlan(found, found)
         self.ledger = FakeLedger()
         self.events = EventBus()
-        self.layers: Sequence[Middleware] = ()
+        self.cursor = Cursor()
+        self.layers: Sequence[Layer] = ()
         self.unaccounted = 0
         self.bytes_received = 0
         self.connections = 4
         self.gave_up_because = ""
+        self.failure: BaseException | None = None
         self.heard: list[Event] = []
         self.events.subscribe(self.heard.append)
 
     def give_up(self, because: str) -> None:
         self.gave_up_because = because
+
+    def fail(self, error: BaseException) -> None:
+        self.failure = self.failure or error
 
 
 def done(batch: Batch, *, bytes_received: int = 0, elapsed_seconds: float = 0.0) -> BatchResult:
