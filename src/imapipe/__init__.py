@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from imapipe.middleware.progress import Progress, ProgressSnapshot
     from imapipe.middleware.retry import Retry
     from imapipe.models.batch import Batch, BatchInterrupted, BatchResult, Failure
+    from imapipe.models.cursor import Cursor
     from imapipe.models.mailbox import MailboxEntry, MailboxStatus
     from imapipe.models.message import Gmail, Message
     from imapipe.models.report import Incomplete, RunReport
@@ -71,7 +72,17 @@ if TYPE_CHECKING:
     from imapipe.pipeline.pipeline import Pipeline, SearchResult
     from imapipe.pipeline.priority import PriorityBatch, PriorityClass
     from imapipe.pipeline.source.search_store import MailboxState, SearchQuestion, SearchStore
-    from imapipe.store import CheckpointStore, JsonCheckpointStore
+    from imapipe.store import (
+        BlockingCheckpointHolding,
+        BlockingCheckpointStore,
+        CheckpointChange,
+        CheckpointHolding,
+        CheckpointState,
+        CheckpointStore,
+        JobKey,
+        JsonCheckpointStore,
+        MemoryCheckpointStore,
+    )
     from imapipe.wire.fetch_request import Fetch
     from imapipe.wire.response.body_structure import BodyStructure
     from imapipe.wire.response.envelope import Address, Envelope
@@ -90,15 +101,20 @@ __all__ = [
     "BatchInterrupted",
     "BatchPolicy",
     "BatchResult",
+    "BlockingCheckpointHolding",
+    "BlockingCheckpointStore",
     "BodyStructure",
     "ByteBudget",
     "CapabilityMissing",
     "Checkpoint",
+    "CheckpointChange",
     "CheckpointCorrupt",
     "CheckpointError",
+    "CheckpointHolding",
     "CheckpointLocked",
     "CheckpointLost",
     "CheckpointMismatch",
+    "CheckpointState",
     "CheckpointStore",
     "CheckpointVersion",
     "CommandBad",
@@ -108,6 +124,7 @@ __all__ = [
     "Connection",
     "ConnectionFailed",
     "ConnectionLost",
+    "Cursor",
     "Envelope",
     "Failure",
     "Fetch",
@@ -119,6 +136,7 @@ __all__ = [
     "IndexReport",
     "InvalidSearch",
     "InvalidURL",
+    "JobKey",
     "JobPlan",
     "JsonCheckpointStore",
     "Limits",
@@ -126,6 +144,7 @@ __all__ = [
     "MailboxEntry",
     "MailboxState",
     "MailboxStatus",
+    "MemoryCheckpointStore",
     "Message",
     "MessageIndex",
     "MessageIndexError",
@@ -230,6 +249,7 @@ _HOMES = {
         "BatchResult",
         "Failure",
     ),
+    "imapipe.models.cursor": ("Cursor",),
     "imapipe.models.mailbox": (
         "MailboxEntry",
         "MailboxStatus",
@@ -267,8 +287,15 @@ _HOMES = {
         "SearchStore",
     ),
     "imapipe.store": (
+        "BlockingCheckpointHolding",
+        "BlockingCheckpointStore",
+        "CheckpointChange",
+        "CheckpointHolding",
+        "CheckpointState",
         "CheckpointStore",
+        "JobKey",
         "JsonCheckpointStore",
+        "MemoryCheckpointStore",
     ),
     "imapipe.wire.response.body_structure": ("BodyStructure",),
     "imapipe.wire.response.envelope": (

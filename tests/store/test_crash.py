@@ -634,6 +634,7 @@ def test_every_moment_of_two_runs_that_share_the_file(
     chance = random.Random(power)
     crash_at = 0
     alive = False
+    folder = tmp_path
     while not alive:
         crash_at += 1
         folder = prepared(tmp_path / f"{crash_at}")

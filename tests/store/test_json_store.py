@@ -255,7 +255,7 @@ def test_runs_of_one_process_share_the_file_until_the_last_one_ends(path: Path) 
 
 
 def test_many_threads_share_the_file(path: Path) -> None:
-    """Opened, saved, appended to and closed again and again, at the same time: the file may be closed between any two."""
+    """Opened, saved, appended to and closed at the same time: the file may be closed between any two."""
 
     def work(number: int) -> None:
         key = JobKey(ACCOUNT, f"m{number}")

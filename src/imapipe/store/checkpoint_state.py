@@ -99,7 +99,7 @@ class CheckpointChange:
         return orjson.dumps(fields)
 
     @classmethod
-    def from_json(cls, data: bytes) -> CheckpointChange:
+    def from_json(cls, data: bytes | str) -> CheckpointChange:
         """Read what `to_json` wrote.
 
         Raises:
@@ -150,7 +150,7 @@ class CheckpointState:
     sequence: int = 0
     done: UidSet = NO_UIDS
     failed: Mapping[str, UidSet] = field(default_factory=dict)
-    cursor: Cursor = Cursor()
+    cursor: Cursor = field(default_factory=Cursor)
     counters: Counters = field(default_factory=Counters)
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     saved_at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -240,6 +240,15 @@ class CheckpointState:
                 "extra": dict(self.extra),
             }
         )
+
+    @classmethod
+    def from_json(cls, data: bytes | str) -> CheckpointState:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: It is something else.
+        """
+        return cls.from_fields(orjson.loads(data))
 
     @classmethod
     def from_fields(cls, value: object) -> CheckpointState:

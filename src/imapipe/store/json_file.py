@@ -30,8 +30,6 @@ import threading
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import orjson
-
 from imapipe.errors import CheckpointError, CheckpointLocked
 from imapipe.store.checkpoint_state import JSON, CheckpointChange, CheckpointState
 from imapipe.store.durable_file import remove, replace_durably, sync_folder, temporary
@@ -171,7 +169,7 @@ class JsonFile:
             if entry is None:
                 return None
             # An earlier run of this process may have appended, and failed to save at its end.
-            return CheckpointState.from_fields(orjson.loads(entry.data)).apply(journal.changes(entry.series))
+            return CheckpointState.from_json(entry.data).apply(journal.changes(entry.series))
 
     def save(self, key: JobKey, state: CheckpointState) -> None:
         """Write the file anew, with this state in it; see `CheckpointHolding.save`."""

@@ -106,8 +106,8 @@ class ThreadedCheckpointStore(CheckpointStore):
     def __repr__(self) -> str:
         return f"ThreadedCheckpointStore({self.store!r})"
 
-    async def open(self, key: JobKey, lost: Lost) -> ThreadedCheckpointHolding:  # noqa: ARG002 - it raises instead
-        """Take a key in a thread. Cancelled, it waits for the thread, which may be about to take the key."""
+    async def open(self, key: JobKey, lost: Lost) -> ThreadedCheckpointHolding:
+        """Take a key in a thread; `lost` is not called, since a store that blocks raises. Cancelled, it waits for the thread, which may be about to take the key."""
         thread = ThreadPoolExecutor(1, thread_name_prefix="imapipe-checkpoint")
         opening = thread.submit(self.store.open, key)
         try:
