@@ -177,6 +177,7 @@ class CheckpointLayer(Layer):
         """
         async with self._one_at_a_time:
             state, changes, stamp = self._state, tuple(self._changes), self._stamp()
+            self._is_unsynced = False
 
             def fold() -> tuple[CheckpointState, float]:
                 began = time.thread_time()

@@ -44,7 +44,9 @@ class CheckpointHolding(Protocol):
         """Return the state with all its changes, or None where there is none."""
 
     async def save(self, state: CheckpointState) -> None:
-        """Keep a whole state; what was appended up to its `sequence` is contained in it and may be forgotten.
+        """Keep a whole state, and the notes put so far, so that a loss of power does not lose them.
+
+        What was appended up to its `sequence` is contained in it and may be forgotten.
 
         Writing a large state out takes a while (`state.to_json()`: milliseconds for ten thousand ranges), so do it in
         a thread.

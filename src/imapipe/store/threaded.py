@@ -107,7 +107,10 @@ class ThreadedCheckpointStore(CheckpointStore):
         return f"ThreadedCheckpointStore({self.store!r})"
 
     async def open(self, key: JobKey, lost: Lost) -> ThreadedCheckpointHolding:
-        """Take a key in a thread; `lost` is not called, since a store that blocks raises. Cancelled, it waits for the thread, which may be about to take the key."""
+        """Take a key in a thread. Cancelled, it waits for the thread, which may be about to take the key.
+
+        `lost` is not called: a store that blocks has its calls raise `CheckpointLost`.
+        """
         thread = ThreadPoolExecutor(1, thread_name_prefix="imapipe-checkpoint")
         opening = thread.submit(self.store.open, key)
         try:
