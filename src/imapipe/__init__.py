@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         CheckpointCorrupt,
         CheckpointError,
         CheckpointLocked,
+        CheckpointLost,
         CheckpointMismatch,
         CheckpointVersion,
         CommandBad,
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from imapipe.middleware.progress import Progress, ProgressSnapshot
     from imapipe.middleware.retry import Retry
     from imapipe.models.batch import Batch, BatchInterrupted, BatchResult, Failure
+    from imapipe.models.cursor import Cursor
     from imapipe.models.mailbox import MailboxEntry, MailboxStatus
     from imapipe.models.message import Gmail, Message
     from imapipe.models.report import Incomplete, RunReport
@@ -71,7 +73,17 @@ if TYPE_CHECKING:
     from imapipe.pipeline.pipeline import Pipeline, SearchResult
     from imapipe.pipeline.priority import PriorityBatch, PriorityClass
     from imapipe.pipeline.source.search_store import MailboxState, SearchQuestion, SearchStore
-    from imapipe.store import CheckpointStore, JsonCheckpointStore
+    from imapipe.store import (
+        BlockingCheckpointHolding,
+        BlockingCheckpointStore,
+        CheckpointChange,
+        CheckpointHolding,
+        CheckpointState,
+        CheckpointStore,
+        JobKey,
+        JsonCheckpointStore,
+        MemoryCheckpointStore,
+    )
     from imapipe.wire.command.fetch import Fetch
     from imapipe.wire.response.body_structure import BodyStructure
     from imapipe.wire.response.envelope import Address, Envelope
@@ -90,14 +102,20 @@ __all__ = [
     "BatchInterrupted",
     "BatchPolicy",
     "BatchResult",
+    "BlockingCheckpointHolding",
+    "BlockingCheckpointStore",
     "BodyStructure",
     "ByteBudget",
     "CapabilityMissing",
     "Checkpoint",
+    "CheckpointChange",
     "CheckpointCorrupt",
     "CheckpointError",
+    "CheckpointHolding",
     "CheckpointLocked",
+    "CheckpointLost",
     "CheckpointMismatch",
+    "CheckpointState",
     "CheckpointStore",
     "CheckpointVersion",
     "CommandBad",
@@ -107,6 +125,7 @@ __all__ = [
     "Connection",
     "ConnectionFailed",
     "ConnectionLost",
+    "Cursor",
     "Envelope",
     "Failure",
     "Fetch",
@@ -119,6 +138,7 @@ __all__ = [
     "IndexReport",
     "InvalidSearch",
     "InvalidURL",
+    "JobKey",
     "JobPlan",
     "JsonCheckpointStore",
     "Limits",
@@ -126,6 +146,7 @@ __all__ = [
     "MailboxEntry",
     "MailboxState",
     "MailboxStatus",
+    "MemoryCheckpointStore",
     "Message",
     "MessageIndex",
     "MessageIndexError",
@@ -191,6 +212,7 @@ _HOMES = {
         "CheckpointCorrupt",
         "CheckpointError",
         "CheckpointLocked",
+        "CheckpointLost",
         "CheckpointMismatch",
         "CheckpointVersion",
         "CommandBad",
@@ -229,6 +251,7 @@ _HOMES = {
         "BatchResult",
         "Failure",
     ),
+    "imapipe.models.cursor": ("Cursor",),
     "imapipe.models.mailbox": (
         "MailboxEntry",
         "MailboxStatus",
@@ -267,8 +290,15 @@ _HOMES = {
         "SearchStore",
     ),
     "imapipe.store": (
+        "BlockingCheckpointHolding",
+        "BlockingCheckpointStore",
+        "CheckpointChange",
+        "CheckpointHolding",
+        "CheckpointState",
         "CheckpointStore",
+        "JobKey",
         "JsonCheckpointStore",
+        "MemoryCheckpointStore",
     ),
     "imapipe.wire.response.body_structure": ("BodyStructure",),
     "imapipe.wire.response.envelope": (

@@ -30,7 +30,8 @@
        ├ CheckpointCorrupt
        ├ CheckpointVersion
        ├ CheckpointMismatch
-       └ CheckpointLocked
+       ├ CheckpointLocked
+       └ CheckpointLost
 
 `Incomplete` and `BatchInterrupted` carry values and stand beside them: in `models.report` and `models.batch`.
 
@@ -184,16 +185,38 @@ class CapabilityMissing(ImapipeError):
 
 
 class UidValidityChanged(ImapipeError):
-    """UIDVALIDITY is not what it was: the UIDs kept name other messages now (RFC 9051 §2.3.1.1)."""
+    """The UIDs kept name other messages now: another UIDVALIDITY, or UIDNEXT fell (RFC 9051 §2.3.1.1).
 
-    def __init__(self, mailbox: str, *, expected: int, found: int) -> None:
+    Attributes:
+        mailbox: The mailbox.
+        expected: The UIDVALIDITY that is remembered.
+        found: The UIDVALIDITY that the server tells; the same where UIDNEXT fell.
+        expected_uidnext: What UIDNEXT cannot be below, where it fell; otherwise None.
+        found_uidnext: UIDNEXT as the server tells it, where it fell; otherwise None.
+    """
+
+    def __init__(
+        self,
+        mailbox: str,
+        *,
+        expected: int,
+        found: int,
+        expected_uidnext: int | None = None,
+        found_uidnext: int | None = None,
+    ) -> None:
         self.mailbox = mailbox
         self.expected = expected
         self.found = found
-        super().__init__(
-            f"UIDVALIDITY of {mailbox!r} changed from {expected} to {found}: kept UIDs mean other messages now; "
-            'start again with on_uidvalidity="restart"'
-        )
+        self.expected_uidnext = expected_uidnext
+        self.found_uidnext = found_uidnext
+        if found_uidnext is None:
+            what = f"UIDVALIDITY of {mailbox!r} changed from {expected} to {found}"
+        else:
+            what = (
+                f"UIDNEXT of {mailbox!r} fell from {expected_uidnext} to {found_uidnext} under the same UIDVALIDITY "
+                f"{found}"
+            )
+        super().__init__(f'{what}: kept UIDs mean other messages now; start again with on_uidvalidity="restart"')
 
 
 class NotFetched(ImapipeError, LookupError):
@@ -256,7 +279,7 @@ class CheckpointCorrupt(CheckpointError):
 
 
 class CheckpointVersion(CheckpointError):
-    """The file was written by another version of the format."""
+    """The file was written in another version of the format."""
 
 
 class CheckpointMismatch(CheckpointError):
@@ -264,4 +287,8 @@ class CheckpointMismatch(CheckpointError):
 
 
 class CheckpointLocked(CheckpointError):
-    """Another process holds the checkpoint."""
+    """Another run holds this job of the checkpoint, or another process its file."""
+
+
+class CheckpointLost(CheckpointError):
+    """The checkpoint was ours and is another's now, in the middle of the run; nothing more is written to it."""

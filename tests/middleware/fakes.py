@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 
 from imapipe.middleware.base import Layer, Settled
 from imapipe.models.batch import NO_UIDS, Batch, BatchInterrupted, BatchResult, Failure
+from imapipe.models.cursor import Cursor
 from imapipe.models.event import Event
 from imapipe.runtime.event_bus import EventBus
 from imapipe.runtime.resources import ResourceUsage
@@ -114,10 +115,12 @@ class FakeRun:
         self.events = EventBus()
         self.layers: Sequence[Layer] = ()
         self.resources = FakeResources()
+        self.cursor = Cursor()
         self.unaccounted = 0
         self.bytes_received = 0
         self.connections = 4
         self.gave_up_because = ""
+        self.failure: BaseException | None = None
         self.heard: list[Event] = []
         self.events.subscribe(self.heard.append)
 
@@ -135,6 +138,9 @@ class FakeRun:
 
     def give_up(self, because: str) -> None:
         self.gave_up_because = because
+
+    def fail(self, error: BaseException) -> None:
+        self.failure = self.failure or error
 
 
 def done(batch: Batch, *, bytes_received: int = 0, elapsed_seconds: float = 0.0) -> BatchResult:

@@ -16,12 +16,30 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.middleware.fakes import FakeRun, done, uids
+from tests.store.stores import Database, LeasedStore
 
-from imapipe.errors import CheckpointCorrupt, CheckpointError, CheckpointLocked, CheckpointMismatch, UidValidityChanged
-from imapipe.middleware.checkpoint import Checkpoint
+from imapipe import errors
+from imapipe.errors import (
+    CheckpointCorrupt,
+    CheckpointError,
+    CheckpointLocked,
+    CheckpointLost,
+    CheckpointMismatch,
+    UidValidityChanged,
+)
+from imapipe.middleware.base import Limit, Middleware, check_order
+from imapipe.middleware.checkpoint import OUTAGES, Checkpoint
+from imapipe.middleware.checkpoint_layer import CheckpointLayer
+from imapipe.middleware.retry import Retry
 from imapipe.models.batch import Batch, BatchResult, Failure
-from imapipe.store.checkpoint_state import CheckpointChange, CheckpointState
-from imapipe.store.json_store import JsonCheckpointStore
+from imapipe.models.cursor import Cursor
+from imapipe.pipeline.memory import done_all_runs_of, memory_of
+from imapipe.store import json_file
+from imapipe.store.checkpoint_state import JSON, CheckpointChange, CheckpointState
+from imapipe.store.job_key import JobKey
+from imapipe.store.json_store import JsonCheckpointHolding, JsonCheckpointStore
+from imapipe.store.memory_store import MemoryCheckpointStore
+from imapipe.store.threaded import ThreadedCheckpointHolding
 from imapipe.wire.uid_set import UidSet
 
 NEVER = 3_600.0
@@ -36,14 +54,17 @@ async def succeed(batch: Batch) -> BatchResult:
     return done(batch)
 
 
-def kept(path: Path, run: FakeRun | None = None) -> CheckpointState | None:
+def key_of(run: FakeRun, name: str = "", shard: str = "") -> JobKey:
+    return JobKey(run.account, run.mailbox, name, shard)
+
+
+def kept(path: Path, run: FakeRun | None = None, name: str = "") -> CheckpointState | None:
     """What another process would find."""
-    run = run or FakeRun()
-    return JsonCheckpointStore(path).peek(run.account, run.mailbox)
+    return JsonCheckpointStore(path).peek(key_of(run or FakeRun(), name))
 
 
-def kept_done(path: Path) -> str:
-    state = kept(path)
+def kept_done(path: Path, run: FakeRun | None = None, name: str = "") -> str:
+    state = kept(path, run, name)
     return state.done.text() if state else "no state"
 
 
@@ -52,12 +73,15 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "state.json"
 
 
-async def complete_run(checkpoint: Checkpoint, run: FakeRun, *settled: int, failed: str = "") -> None:
+async def complete_run(
+    checkpoint: Checkpoint, run: FakeRun, *settled: int, failed: str = "", reason: str = "ValueError"
+) -> CheckpointLayer:
     """A run in which these messages come to an outcome."""
-    await checkpoint.start(run)
+    layer = await checkpoint.start(run)
     run.ledger.settle(*settled)
-    run.ledger.fail(*(Failure(uid, "ValueError") for uid in uids(failed)))
-    await checkpoint.stop()
+    run.ledger.fail(*(Failure(uid, reason) for uid in uids(failed)))
+    await layer.stop()
+    return layer
 
 
 def damage(path: Path) -> None:
@@ -73,16 +97,17 @@ def names(path: Path) -> list[str]:
     return sorted(entry.name for entry in path.parent.iterdir())
 
 
-def die(checkpoint: Checkpoint) -> None:
+def die(path: Path, *layers: CheckpointLayer) -> None:
     """Leave everything as a killed process leaves it, but for the lock, which the system takes back."""
-    life, checkpoint._life = checkpoint._life, None
-    assert life is not None
-    life.ticker.cancel()
-    life._unsubscribe()
-    life._saver.shutdown()
-    assert isinstance(checkpoint.store, JsonCheckpointStore)
-    assert checkpoint.store._lock is not None
-    checkpoint.store._lock.release()
+    for layer in layers:
+        assert layer._ticker is not None
+        layer._ticker.cancel()
+        layer._unsubscribe()
+        assert isinstance(layer._holding, ThreadedCheckpointHolding)
+        layer._holding._thread.shutdown()
+    file = json_file._files.pop((os.getpid(), str(path)))
+    assert file._lock is not None
+    file._lock.release()
 
 
 # ---------------------------------------------------------------- resuming
@@ -92,14 +117,13 @@ def die(checkpoint: Checkpoint) -> None:
 async def test_a_second_run_skips_what_is_done_and_tries_again_what_failed(path: Path) -> None:
     await complete_run(Checkpoint(path), FakeRun(), *range(1, 401), failed="401:410")
     run = FakeRun()
-    checkpoint = Checkpoint(path)
-    await checkpoint.start(run)
+    layer = await Checkpoint(path).start(run)
     assert run.plan.remaining == uids("401:1000")
-    result = await checkpoint(Batch(1, uids("401:410")), succeed)
+    result = await layer(Batch(1, uids("401:410")), succeed)
     assert result.done == uids("401:410")
     run.ledger.settle(*range(401, 406))
     run.ledger.fail(Failure(406, "TypeError"))
-    await checkpoint.stop()
+    await layer.stop()
     state = kept(path)
     assert state is not None
     assert state.done == uids("1:405")
@@ -111,56 +135,88 @@ async def test_a_second_run_skips_what_is_done_and_tries_again_what_failed(path:
 async def test_what_failed_can_be_left_failed(path: Path) -> None:
     await complete_run(Checkpoint(path), FakeRun(), *range(1, 11), failed="11:15,2000")
     run = FakeRun("1:30")
-    checkpoint = Checkpoint(path, retry_failed=False)
-    await checkpoint.start(run)
+    layer = await Checkpoint(path, retry_failed=False).start(run)
     asked: list[str] = []
 
     async def call_next(batch: Batch) -> BatchResult:
         asked.append(batch.uids.text())
         return done(batch)
 
-    result = await checkpoint(Batch(1, uids("11:18"), size_bytes=9), call_next)
+    result = await layer(Batch(1, uids("11:18"), size_bytes=9), call_next)
     assert asked == ["16:18"]
     assert result.done == uids("16:18")
     assert set(result.failed) == {11, 12, 13, 14, 15}
     assert result.failed[11].reason == "ValueError"
     assert result.batch == Batch(1, uids("11:18"), size_bytes=9)
-    only_failed = await checkpoint(Batch(2, uids("12:13")), call_next)
+    only_failed = await layer(Batch(2, uids("12:13")), call_next)
     assert len(asked) == 1
     assert set(only_failed.failed) == {12, 13}
     # The pipeline enters these failures; they are no new tries.
     run.ledger.fail(*result.failed.values())
-    await checkpoint.stop()
+    await layer.stop()
     state = kept(path)
     assert state is not None
     assert state.failed == {"ValueError": uids("11:15,2000")}
     assert state.counters.failed == 6
 
 
+@pytest.mark.parametrize(
+    ("retry_failed", "tried_again"),
+    [
+        (True, {"ValueError", "malformed", "Throttled", "UNAVAILABLE"}),
+        (False, {"Throttled", "UNAVAILABLE"}),
+        ((), {"Throttled", "UNAVAILABLE"}),
+        (["ValueError"], {"ValueError", "Throttled", "UNAVAILABLE"}),
+        ({"malformed", "other"}, {"malformed", "Throttled", "UNAVAILABLE"}),
+    ],
+)
+@pytest.mark.asyncio
+async def test_what_failed_is_tried_again_by_its_reason(
+    path: Path, retry_failed: bool | list[str], tried_again: set[str]
+) -> None:
+    """An outage says nothing of the message, so what failed for it is never left failed."""
+    reasons = {11: "ValueError", 12: "malformed", 13: "Throttled", 14: "UNAVAILABLE"}
+    for uid, reason in reasons.items():
+        await complete_run(Checkpoint(path), FakeRun(), failed=str(uid), reason=reason)
+    layer = await Checkpoint(path, retry_failed=retry_failed).start(FakeRun())
+    result = await layer(Batch(1, uids("11:14")), succeed)
+    assert {reasons[uid] for uid in result.done} == tried_again
+    assert {uid: failure.reason for uid, failure in result.failed.items()} == {
+        uid: reason for uid, reason in reasons.items() if reason not in tried_again
+    }
+    await layer.stop()
+
+
+def test_outages_are_reasons_that_failures_have() -> None:
+    classes = {name for name in OUTAGES if not name.isupper()}
+    assert all(issubclass(getattr(errors, name), errors.ImapipeError) for name in classes)
+    assert len(classes) == 7
+
+
 @pytest.mark.asyncio
 async def test_counters_go_on_over_runs(path: Path) -> None:
     run = FakeRun()
-    checkpoint = Checkpoint(path)
-    await checkpoint.start(run)
+    layer = await Checkpoint(path).start(run)
     run.bytes_received = 5_000
     run.ledger.settle(*range(1, 101))
-    assert checkpoint.done_all_runs == 0
+    assert layer.done_all_runs == 0
     run.ledger.vanish(uids("500:509"))
-    assert checkpoint.done_all_runs == 100
-    now = checkpoint.state
+    assert layer.done_all_runs == 100
+    now = layer.state
     assert now is not None
     assert now.done == uids("1:100")
-    await checkpoint.stop()
+    await layer.stop()
+    assert layer.done_all_runs == 100
     second = FakeRun()
-    await checkpoint.start(second)
+    layer = await Checkpoint(path).start(second)
     second.ledger.settle(101, 102)
     second.ledger.fail(Failure(103, "E"))
     second.bytes_received = 100
-    await checkpoint.stop()
-    assert checkpoint.done_all_runs == 102
+    await layer.stop()
+    assert layer.done_all_runs == 102
     state = kept(path)
     assert state is not None
-    assert state == checkpoint.state
+    assert state == layer.state
     counters = state.counters
     assert (counters.runs, counters.done, counters.failed, counters.vanished) == (2, 102, 1, 10)
     assert counters.bytes_received == 5_100
@@ -171,14 +227,13 @@ async def test_counters_go_on_over_runs(path: Path) -> None:
 @pytest.mark.asyncio
 async def test_extra_values_are_carried_along(path: Path) -> None:
     run = FakeRun()
-    store = JsonCheckpointStore(path)
-    store.open()
-    store.save(
+    holding = JsonCheckpointStore(path).open(key_of(run))
+    holding.save(
         CheckpointState(
             account=run.account, mailbox=run.mailbox, uidvalidity=42, fingerprint="ALL full", extra={"bytes today": 7}
         )
     )
-    store.close()
+    holding.release()
     await complete_run(Checkpoint(path), run, 1)
     await complete_run(Checkpoint(path, on_uidvalidity="restart"), FakeRun(uidvalidity=43), 2)
     state = kept(path)
@@ -208,42 +263,196 @@ async def test_another_uidvalidity_is_refused_or_a_fresh_start(path: Path) -> No
 
 
 @pytest.mark.asyncio
-async def test_another_job_is_refused_unless_it_is_named_or_accepted(path: Path) -> None:
+async def test_uidnext_that_fell_is_refused_or_a_fresh_start(path: Path) -> None:
+    """Seen at GMX: the UIDs of a mailbox begin anew under the same UIDVALIDITY."""
+    first = FakeRun("1:100")
+    first.cursor = Cursor(uidnext=101, highestmodseq=7, mailboxid="F1", exists=100)
+    await complete_run(Checkpoint(path), first, *range(1, 101))
+    rewound = FakeRun("1:39")
+    rewound.cursor = Cursor(uidnext=40, exists=39)
+    with pytest.raises(UidValidityChanged, match=r"UIDNEXT of 'INBOX' fell from 101 to 40 .*UIDVALIDITY 42") as caught:
+        await Checkpoint(path).start(rewound)
+    assert (caught.value.expected, caught.value.found) == (42, 42)
+    assert (caught.value.expected_uidnext, caught.value.found_uidnext) == (101, 40)
+    assert rewound.plan.remaining == rewound.plan.planned
+    assert kept_done(path) == "1:100"
+    await complete_run(Checkpoint(path, on_uidvalidity="restart"), rewound, 1)
+    assert rewound.plan.remaining == rewound.plan.planned
+    state = kept(path)
+    assert state is not None
+    assert state.done == uids("1")
+    # What was known of the old messages is forgotten with them.
+    assert state.cursor == Cursor(uidnext=40, highest_uid=1, exists=39)
+
+
+@pytest.mark.asyncio
+async def test_a_message_that_was_done_proves_it_where_uidnext_was_not_told(path: Path) -> None:
+    await complete_run(Checkpoint(path), FakeRun("1:100"), *range(1, 101))
+    rewound = FakeRun("1:49")
+    rewound.cursor = Cursor(uidnext=50)
+    with pytest.raises(UidValidityChanged, match="fell from 101 to 50"):
+        await Checkpoint(path).start(rewound)
+    silent = FakeRun("1:49")
+    await complete_run(Checkpoint(path), silent)
+    assert not silent.plan.remaining
+
+
+@pytest.mark.asyncio
+async def test_the_cursor_goes_forward_with_each_run(path: Path) -> None:
+    for uidnext, modseq, wanted in [(101, 7, (101, 7)), (None, None, (101, 7)), (120, 9, (120, 9))]:
+        run = FakeRun("1:100")
+        run.cursor = Cursor(uidnext=uidnext, highestmodseq=modseq)
+        await complete_run(Checkpoint(path), run, 5)
+        state = kept(path)
+        assert state is not None
+        assert (state.cursor.uidnext, state.cursor.highestmodseq, state.cursor.highest_uid) == (*wanted, 5)
+
+
+@pytest.mark.asyncio
+async def test_another_search_is_refused_unless_it_is_named_or_accepted(path: Path) -> None:
     await complete_run(Checkpoint(path), FakeRun(), 1, 2, 3)
     other = FakeRun(fingerprint="UNSEEN envelope")
     with pytest.raises(CheckpointMismatch, match=r"state\.json.*another search or fetch"):
         await Checkpoint(path).start(other)
-    with pytest.raises(CheckpointMismatch, match="another name"):
-        await Checkpoint(path, name="export").start(FakeRun())
-    accepting = Checkpoint(path, name="export", on_mismatch="accept")
-    await complete_run(accepting, other, 4)
+    assert kept_done(path) == "1:3"
+    await complete_run(Checkpoint(path, on_mismatch="accept"), other, 4)
     assert kept_done(path) == "1:4"
-    # It has the name now, and the name alone counts.
-    await complete_run(Checkpoint(path, name="export"), FakeRun(), 5)
-    assert kept_done(path) == "1:5"
-    with pytest.raises(CheckpointMismatch, match="another name"):
+    # It is the job of that search now.
+    await complete_run(Checkpoint(path), other, 5)
+    with pytest.raises(CheckpointMismatch):
         await Checkpoint(path).start(FakeRun())
-    await complete_run(Checkpoint(path, on_mismatch="accept"), other, 6)
-    await complete_run(Checkpoint(path), other, 7)
-    assert kept_done(path) == "1:7"
+    assert kept_done(path) == "1:5"
 
 
 @pytest.mark.asyncio
-async def test_one_run_at_a_time(path: Path) -> None:
+async def test_jobs_of_other_names_and_shards_have_checkpoints_of_their_own(path: Path) -> None:
+    await complete_run(Checkpoint(path), FakeRun(), 1, 2, 3)
+    named = FakeRun(fingerprint="UNSEEN envelope")
+    await complete_run(Checkpoint(path, name="export"), named, 4)
+    assert named.plan.remaining == named.plan.planned
+    # The name alone counts, whatever is searched.
+    again = FakeRun()
+    await complete_run(Checkpoint(path, name="export"), again, 5)
+    assert again.plan.remaining == uids("1:3,5:1000")
+    sharded = FakeRun()
+    await complete_run(Checkpoint(path, shard="1/2"), sharded, 6)
+    assert sharded.plan.remaining == sharded.plan.planned
+    assert (kept_done(path), kept_done(path, name="export")) == ("1:3", "4:5")
+    shard = JsonCheckpointStore(path).peek(key_of(FakeRun(), shard="1/2"))
+    assert shard is not None
+    assert shard.done == uids("6")
+
+
+# ---------------------------------------------------------------- many runs, one file
+
+
+def run_on(mailbox: str, planned: str = "1:1000") -> FakeRun:
+    run = FakeRun(planned)
+    run.mailbox = mailbox
+    return run
+
+
+@pytest.mark.asyncio
+async def test_a_job_has_one_run_at_a_time(path: Path) -> None:
     first = Checkpoint(path)
-    await first.start(FakeRun())
-    with pytest.raises(CheckpointLocked):
-        await Checkpoint(path).start(FakeRun())
-    with pytest.raises(CheckpointLocked):
-        await Checkpoint(first.store).start(FakeRun())
-    with pytest.raises(CheckpointError, match="serves another run"):
-        await first.start(FakeRun())
+    layer = await first.start(FakeRun())
+    for second in (Checkpoint(path), Checkpoint(first.store), first):
+        with pytest.raises(CheckpointLocked, match="this process has this job"):
+            await second.start(FakeRun())
     # None of the refused took anything from the first.
-    await first(Batch(1, uids("1")), succeed)
-    await first.stop()
-    await first.stop()
+    await layer(Batch(1, uids("1")), succeed)
+    await layer.stop()
     await complete_run(Checkpoint(path), FakeRun(), 1)
     assert names(path) == ["state.json"]
+
+
+@pytest.mark.parametrize("instances", ["one Checkpoint", "many Checkpoints"])
+@pytest.mark.asyncio
+async def test_many_mailboxes_at_the_same_time_share_one_file(path: Path, instances: str) -> None:
+    shared = Checkpoint(path, save_every_seconds=0.005, save_every_messages=7)
+
+    async def work(number: int) -> None:
+        checkpoint = shared
+        if instances == "many Checkpoints":
+            checkpoint = Checkpoint(path, save_every_seconds=0.005, save_every_messages=7)
+        run = run_on(f"m{number}", "1:200")
+        layer = await checkpoint.start(run)
+        for uid in range(1, 150 + number):
+            run.ledger.settle(uid)
+            if uid % 20 == 0:
+                await asyncio.sleep(0.002)
+        await layer.stop()
+        assert layer.state.done == uids(f"1:{149 + number}")
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(8):
+            group.create_task(work(number))
+    for number in range(8):
+        assert kept_done(path, run_on(f"m{number}")) == f"1:{149 + number}"
+    assert names(path) == ["state.json"]
+    assert json_file._files == {}
+
+
+@pytest.mark.asyncio
+async def test_a_death_of_many_runs_loses_nothing_of_any(path: Path) -> None:
+    checkpoint = Checkpoint(path, save_every_messages=10, save_every_seconds=NEVER)
+    runs = [run_on(f"m{number}") for number in range(4)]
+    layers = [await checkpoint.start(run) for run in runs]
+    for number, run in enumerate(runs, 1):
+        run.ledger.settle(*range(1, 10 * number + 1))
+    # One of them saves in full, and one ends.
+    await layers[0].save()
+    await layers[1].stop()
+    runs[2].ledger.settle(*range(31, 41))
+    die(path, layers[0], *layers[2:])
+    for number, done_so_far in enumerate(["1:10", "1:20", "1:40", "1:40"]):
+        assert kept_done(path, run_on(f"m{number}")) == done_so_far
+
+
+@pytest.mark.asyncio
+async def test_what_runs_save_together_is_what_one_would(path: Path) -> None:
+    """A full save that costs 20 ms is due every 400 ms, by all runs of the Checkpoint and not by each."""
+    checkpoint = Checkpoint(path, save_every_seconds=NEVER)
+    layers = [await checkpoint.start(run_on(f"m{number}")) for number in range(4)]
+    now = asyncio.get_running_loop().time()
+    for layer in layers:
+        layer._save_seconds = 0.02
+        layer._saved_at = now - 1.0
+        assert not layer._may_save_in_full()
+        layer._saved_at = now - 1.7
+        assert layer._may_save_in_full()
+    for layer in layers[1:]:
+        await layer.stop()
+    layers[0]._saved_at = now - 1.0
+    assert layers[0]._may_save_in_full()
+    await layers[0].stop()
+
+
+@pytest.mark.asyncio
+async def test_notes_are_shared_by_the_runs_of_an_account(path: Path) -> None:
+    checkpoint = Checkpoint(path, save_every_seconds=NEVER)
+    inbox, archive = await checkpoint.start(run_on("INBOX")), await checkpoint.start(run_on("Archive"))
+    notes = await inbox.notes()
+    assert notes.path == str(path)
+    assert notes.get("budget") is None
+    notes.put("budget", [1, 2])
+    assert notes.get("budget") == [1, 2]
+    assert (await archive.notes()).get("budget") == [1, 2]
+    die(path, inbox, archive)
+    layer = await Checkpoint(path).start(run_on("Sent"))
+    assert (await layer.notes()).get("budget") == [1, 2]
+    await layer.stop()
+
+
+@pytest.mark.asyncio
+async def test_a_note_alone_is_made_durable_too() -> None:
+    store, run = ScriptedStore(), FakeRun()
+    layer = await Checkpoint(store, save_every_seconds=0.001).start(run)
+    (await layer.notes()).put("n", 1)
+    await until(lambda: "sync" in store.calls)
+    await asyncio.sleep(0.01)
+    assert store.calls == ["open", "save", "notes", "note", "sync"]
+    await layer.stop()
 
 
 @pytest.mark.asyncio
@@ -260,12 +469,33 @@ async def test_a_refused_start_leaves_nothing_behind(path: Path) -> None:
 
 
 @pytest.mark.asyncio
-async def test_it_must_be_started(path: Path) -> None:
-    with pytest.raises(CheckpointError, match="not started"):
-        await Checkpoint(path)(Batch(1, uids("1")), succeed)
-    assert Checkpoint(path).peek("nobody", "INBOX") is None
-    assert Checkpoint(path).state is None
-    assert Checkpoint(path).done_all_runs is None
+async def test_it_is_the_memory_of_the_pipeline(path: Path) -> None:
+    checkpoint = Checkpoint(path, name="export")
+    memory = memory_of([Retry(), checkpoint])
+    assert memory is checkpoint
+    assert memory_of([Retry()]) is None
+    run = FakeRun("1:10")
+    run.cursor = Cursor(uidnext=11)
+    assert await memory.recall(run.account, run.mailbox) is None
+    layer = await checkpoint.start(run)
+    run.ledger.settle(1, 2)
+    run.ledger.fail(Failure(3, "ValueError"))
+    assert done_all_runs_of([layer]) == 0
+    run.ledger.flush()
+    assert done_all_runs_of([layer]) == 2
+    await layer.stop()
+    known = await memory.recall(run.account, run.mailbox)
+    assert known is not None
+    assert (known.uidvalidity, known.failed_uids, known.cursor) == (42, uids("3"), Cursor(uidnext=11, highest_uid=2))
+    assert known == layer.state
+    assert done_all_runs_of([]) is None
+    assert await Checkpoint(path).recall(run.account, run.mailbox) is None
+
+
+@pytest.mark.parametrize("outer", [Retry(), Limit()])
+def test_it_stands_outside_of_what_tries_again_or_limits(path: Path, outer: Middleware) -> None:
+    with pytest.raises(ValueError, match=f"Checkpoint must stand outside of {type(outer).__name__}"):
+        check_order([outer, Checkpoint(path)])
 
 
 def test_arguments_are_checked(path: Path) -> None:
@@ -275,6 +505,7 @@ def test_arguments_are_checked(path: Path) -> None:
         {"on_uidvalidity": "ignore"},
         {"on_mismatch": "yes"},
         {"when_complete": "burn"},
+        {"retry_failed": "ValueError"},
     ):
         with pytest.raises(ValueError):
             Checkpoint(path, **options)
@@ -288,31 +519,28 @@ def test_arguments_are_checked(path: Path) -> None:
 @pytest.mark.asyncio
 async def test_each_group_is_kept_at_once_and_synchronously(path: Path) -> None:
     run = FakeRun("1:5000")
-    checkpoint = Checkpoint(path, save_every_messages=500, save_every_seconds=NEVER)
-    await checkpoint.start(run)
+    layer = await Checkpoint(path, save_every_messages=500, save_every_seconds=NEVER).start(run)
     for uid in range(1, 2_000):
         run.ledger.settle(uid)
         # No await here: nothing but the callback can have done it.
-        assert len(checkpoint.state.done if checkpoint.state else ()) == uid // 500 * 500
+        assert len(layer.state.done) == uid // 500 * 500
         if uid % 499 == 0:
             assert kept_done(path) == (f"1:{uid // 500 * 500}" if uid >= 500 else "")
-    die(checkpoint)
+    die(path, layer)
     run = FakeRun("1:5000")
-    checkpoint = Checkpoint(path)
-    await checkpoint.start(run)
+    layer = await Checkpoint(path).start(run)
     assert run.plan.remaining == uids("1501:5000")
-    await checkpoint.stop()
+    await layer.stop()
 
 
 @pytest.mark.asyncio
 async def test_a_journal_is_counted_once_however_many_deaths_follow(path: Path) -> None:
     for _ in range(3):
         run = FakeRun()
-        checkpoint = Checkpoint(path, save_every_messages=10, save_every_seconds=NEVER)
-        await checkpoint.start(run)
-        if not checkpoint.done_all_runs:
+        layer = await Checkpoint(path, save_every_messages=10, save_every_seconds=NEVER).start(run)
+        if not layer.done_all_runs:
             run.ledger.settle(*range(1, 31))
-        die(checkpoint)
+        die(path, layer)
     state = kept(path)
     assert state is not None
     assert (state.counters.done, state.counters.runs) == (30, 3)
@@ -321,8 +549,7 @@ async def test_a_journal_is_counted_once_however_many_deaths_follow(path: Path) 
 @pytest.mark.asyncio
 async def test_what_is_less_than_a_group_is_kept_by_the_timer(path: Path) -> None:
     run = FakeRun()
-    checkpoint = Checkpoint(path, save_every_seconds=0.01)
-    await checkpoint.start(run)
+    layer = await Checkpoint(path, save_every_seconds=0.01).start(run)
     run.ledger.settle(1, 2, 3)
     run.ledger.fail(Failure(4, "ValueError"))
     assert kept_done(path) == ""
@@ -333,12 +560,11 @@ async def test_what_is_less_than_a_group_is_kept_by_the_timer(path: Path) -> Non
     state = kept(path)
     assert state is not None
     assert state.failed == {"ValueError": uids("4")}
-    die(checkpoint)
+    die(path, layer)
     again = FakeRun()
-    checkpoint = Checkpoint(path)
-    await checkpoint.start(again)
+    layer = await Checkpoint(path).start(again)
     assert again.plan.remaining == uids("4:1000")
-    await checkpoint.stop()
+    await layer.stop()
 
 
 EVENTS = st.lists(
@@ -363,8 +589,7 @@ def test_any_lives_lose_nothing_and_repeat_less_than_a_group(
 
     async def live(events: list[tuple[str, int]], killed: bool) -> None:
         run = FakeRun(UidSet.from_numbers(set(range(1, 2_000)) - vanished))
-        checkpoint = Checkpoint(path, save_every_messages=every, save_every_seconds=NEVER)
-        await checkpoint.start(run)
+        layer = await Checkpoint(path, save_every_messages=every, save_every_seconds=NEVER).start(run)
         # Whatever came before, at most one group is done again, and nothing is taken for done that was not.
         skipped = set(run.plan.planned - run.plan.remaining)
         assert skipped <= handled
@@ -383,12 +608,11 @@ def test_any_lives_lose_nothing_and_repeat_less_than_a_group(
                 run.ledger.vanish(UidSet.from_numbers(some))
                 vanished.update(some)
             else:
-                assert checkpoint._life is not None
-                await checkpoint._life._tick()
+                await layer._tick()
         if killed:
-            die(checkpoint)
+            die(path, layer)
         else:
-            await checkpoint.stop()
+            await layer.stop()
 
     for events, killed in lives:
         asyncio.run(live(events, killed))
@@ -402,8 +626,7 @@ from imapipe.wire.uid_set import UidSet
 
 async def main():
     run = FakeRun(UidSet.from_ranges([(1, 1_000_000)]))
-    checkpoint = Checkpoint(sys.argv[1], save_every_messages=50, save_every_seconds=0.02)
-    await checkpoint.start(run)
+    await Checkpoint(sys.argv[1], save_every_messages=50, save_every_seconds=0.02).start(run)
     for number, uid in enumerate(run.plan.remaining):
         # The handler has returned; what it did is in the pipe, whatever happens to this process.
         os.write(1, b"%d\\n" % uid)
@@ -449,6 +672,7 @@ class ScriptedStore:
         self.calls: list[str] = []
         self.saved: list[CheckpointState] = []
         self.fail: set[str] = set()
+        self.error: Exception = CheckpointError("No space left on device", path="memory")
         self.hang: threading.Event | None = None
         self.hanging = threading.Event()
         self.burn_seconds = 0.0
@@ -458,12 +682,13 @@ class ScriptedStore:
         self.calls.append(name)
         self.threads.add(f"{name}:{threading.current_thread().name.rpartition('_')[0]}")
         if name in self.fail:
-            raise CheckpointError("No space left on device", path="memory")
+            raise self.error
 
-    def open(self) -> None:
+    def open(self, key: JobKey) -> ScriptedStore:
         self._call("open")
+        return self
 
-    def load(self, account: str, mailbox: str) -> CheckpointState | None:
+    def load(self) -> CheckpointState | None:
         return self.saved[-1] if self.saved else None
 
     def save(self, state: CheckpointState) -> None:
@@ -482,25 +707,31 @@ class ScriptedStore:
     def sync(self) -> None:
         self._call("sync")
 
-    def delete(self, account: str, mailbox: str) -> None:
+    def delete(self) -> None:
         self._call("delete")
 
-    def close(self) -> None:
+    def notes(self) -> dict[str, JSON]:
+        self._call("notes")
+        return {}
+
+    def put_note(self, name: str, value: JSON) -> None:
+        self._call("note")
+
+    def release(self) -> None:
         self._call("close")
 
-    def peek(self, account: str, mailbox: str) -> CheckpointState | None:
-        return self.load(account, mailbox)
+    def peek(self, key: JobKey) -> CheckpointState | None:
+        return self.load()
 
 
 @pytest.mark.asyncio
 async def test_reading_and_saving_happen_in_a_thread_and_the_rest_in_the_loop() -> None:
     store, run = ScriptedStore(), FakeRun()
-    checkpoint = Checkpoint(store, save_every_seconds=0.01, save_every_messages=1)
-    await checkpoint.start(run)
+    layer = await Checkpoint(store, save_every_seconds=0.01, save_every_messages=1).start(run)
     run.ledger.settle(1)
     await until(lambda: len(store.saved) == 2)
     assert store.threads == {"open:imapipe-checkpoint", "save:imapipe-checkpoint", "append:"}
-    await checkpoint.stop()
+    await layer.stop()
     assert store.calls == ["open", "save", "append", "save", "save", "close"]
     assert [state.sequence for state in store.saved] == sorted({state.sequence for state in store.saved})
     assert not [thread for thread in threading.enumerate() if "imapipe-checkpoint" in thread.name]
@@ -510,23 +741,21 @@ async def test_reading_and_saving_happen_in_a_thread_and_the_rest_in_the_loop() 
 @pytest.mark.asyncio
 async def test_nothing_new_is_not_saved() -> None:
     store = ScriptedStore()
-    checkpoint = Checkpoint(store, save_every_seconds=0.001)
     run = FakeRun()
-    await checkpoint.start(run)
+    layer = await Checkpoint(store, save_every_seconds=0.001).start(run)
     await asyncio.sleep(0.02)
     assert store.calls == ["open", "save"]
     run.ledger.settle(1)
     await until(lambda: len(store.saved) == 2)
     await asyncio.sleep(0.02)
     assert store.calls == ["open", "save", "append", "save"]
-    await checkpoint.stop()
+    await layer.stop()
 
 
 @pytest.mark.asyncio
 async def test_an_expensive_state_is_synced_and_seldom_saved_in_full() -> None:
     store, run = ScriptedStore(), FakeRun()
-    checkpoint = Checkpoint(store, save_every_seconds=0.005, save_every_messages=1)
-    await checkpoint.start(run)
+    layer = await Checkpoint(store, save_every_seconds=0.005, save_every_messages=1).start(run)
     # A full save costs 20 ms of processor: the next one is due after 400 ms, and ticks come every 5.
     store.burn_seconds = 0.02
     for uid in range(1, 400):
@@ -536,54 +765,53 @@ async def test_an_expensive_state_is_synced_and_seldom_saved_in_full() -> None:
         await asyncio.sleep(0.005)
     assert store.calls.count("sync") >= 10
     assert store.calls.count("save") <= 3
-    await checkpoint.stop()
+    await layer.stop()
     assert len(store.saved[-1].done) == run.ledger.done_count
 
 
 @pytest.mark.asyncio
 async def test_a_failed_append_ends_the_run_at_the_next_batch_and_is_healed_by_a_save() -> None:
     store, run = ScriptedStore(), FakeRun()
-    checkpoint = Checkpoint(store, save_every_seconds=NEVER, save_every_messages=10)
-    await checkpoint.start(run)
+    layer = await Checkpoint(store, save_every_seconds=NEVER, save_every_messages=10).start(run)
     store.fail = {"append", "save"}
     # The message that fills the group does not get the error: it was handled.
+    assert run.failure is None
     run.ledger.settle(*range(1, 31))
+    # Told at once, not when the next batch comes: the messages of this one are still being handed out.
+    assert run.failure is store.error
     with pytest.raises(CheckpointError, match="No space left"):
-        await checkpoint(Batch(1, uids("31")), succeed)
-    assert checkpoint._life is not None
-    await checkpoint._life._tick()
+        await layer(Batch(1, uids("31")), succeed)
+    await layer._tick()
     with pytest.raises(CheckpointError, match="No space left"):
-        await checkpoint(Batch(1, uids("31")), succeed)
+        await layer(Batch(1, uids("31")), succeed)
     store.fail = set()
-    await checkpoint._life._tick()
-    await checkpoint(Batch(1, uids("31")), succeed)
+    await layer._tick()
+    await layer(Batch(1, uids("31")), succeed)
     assert store.saved[-1].done == uids("1:30")
-    await checkpoint.stop()
+    await layer.stop()
 
 
 @pytest.mark.asyncio
 async def test_a_disk_that_stays_full_ends_stop_with_the_error_and_still_lets_go() -> None:
     store, run = ScriptedStore(), FakeRun()
-    checkpoint = Checkpoint(store, save_every_seconds=0.005, save_every_messages=1)
-    await checkpoint.start(run)
+    layer = await Checkpoint(store, save_every_seconds=0.005, save_every_messages=1).start(run)
     store.fail = {"save", "sync"}
     run.ledger.settle(1)
     await until(lambda: store.calls.count("save") > 3)
     with pytest.raises(CheckpointError, match="No space left"):
-        await checkpoint(Batch(1, uids("31")), succeed)
+        await layer(Batch(1, uids("31")), succeed)
     with pytest.raises(CheckpointError, match="No space left"):
-        await checkpoint.stop()
+        await layer.stop()
     assert store.calls[-1] == "close"
     assert asyncio.all_tasks() == {asyncio.current_task()}
     store.fail = set()
-    await complete_run(checkpoint, FakeRun(), 2)
+    await complete_run(Checkpoint(store), FakeRun(), 2)
 
 
 @pytest.mark.asyncio
 async def test_a_full_disk_on_the_real_file_loses_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = FakeRun()
-    checkpoint = Checkpoint(path, save_every_seconds=NEVER, save_every_messages=10)
-    await checkpoint.start(run)
+    layer = await Checkpoint(path, save_every_seconds=NEVER, save_every_messages=10).start(run)
     run.ledger.settle(*range(1, 21))
 
     def full(fd: int, data: bytes) -> int:
@@ -591,31 +819,31 @@ async def test_a_full_disk_on_the_real_file_loses_nothing(path: Path, monkeypatc
 
     monkeypatch.setattr(os, "write", full)
     run.ledger.settle(*range(21, 31))
+    assert isinstance(run.failure, CheckpointError)
     with pytest.raises(CheckpointError, match="journal cannot be written: No space left"):
-        await checkpoint(Batch(1, uids("31")), succeed)
+        await layer(Batch(1, uids("31")), succeed)
     with pytest.raises(CheckpointError, match="cannot be written: No space left"):
-        await checkpoint.stop()
+        await layer.stop()
     monkeypatch.undo()
     assert names(path) == ["state.json", "state.json.journal"]
     again = FakeRun()
-    await checkpoint.start(again)
+    layer = await Checkpoint(path).start(again)
     assert again.plan.remaining == uids("21:1000")
-    await checkpoint.stop()
+    await layer.stop()
     assert names(path) == ["state.json"]
 
 
 @pytest.mark.asyncio
 async def test_a_save_under_way_in_the_thread_is_waited_for_and_followed_by_the_last() -> None:
     store, run = ScriptedStore(), FakeRun()
-    checkpoint = Checkpoint(store, save_every_seconds=0.005, save_every_messages=1)
-    await checkpoint.start(run)
+    layer = await Checkpoint(store, save_every_seconds=0.005, save_every_messages=1).start(run)
     store.hang = threading.Event()
     run.ledger.settle(1)
     await until(store.hanging.is_set)
     run.ledger.settle(2)
     # Let go while stop() waits, which blocks the loop.
     threading.Timer(0.05, store.hang.set).start()
-    await checkpoint.stop()
+    await layer.stop()
     assert [state.done.text() for state in store.saved] == ["", "1", "1:2"]
     assert store.calls[-2:] == ["save", "close"]
 
@@ -623,10 +851,9 @@ async def test_a_save_under_way_in_the_thread_is_waited_for_and_followed_by_the_
 @pytest.mark.asyncio
 async def test_a_cancelled_stop_has_saved_and_let_go(path: Path) -> None:
     run = FakeRun()
-    checkpoint = Checkpoint(path)
-    await checkpoint.start(run)
+    layer = await Checkpoint(path).start(run)
     run.ledger.settle(1, 2, 3)
-    stopping = asyncio.create_task(checkpoint.stop())
+    stopping = asyncio.create_task(layer.stop())
     await asyncio.sleep(0)
     # It has run up to its first await: by then everything is done.
     assert names(path) == ["state.json"]
@@ -640,14 +867,14 @@ async def test_a_cancelled_stop_has_saved_and_let_go(path: Path) -> None:
 @pytest.mark.asyncio
 async def test_a_cancelled_start_lets_go(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inside, go_on = threading.Event(), threading.Event()
-    load = JsonCheckpointStore.load
+    load = JsonCheckpointHolding.load
 
-    def slow(self: JsonCheckpointStore, account: str, mailbox: str) -> CheckpointState | None:
+    def slow(self: JsonCheckpointHolding) -> CheckpointState | None:
         inside.set()
         assert go_on.wait(10)
-        return load(self, account, mailbox)
+        return load(self)
 
-    monkeypatch.setattr(JsonCheckpointStore, "load", slow)
+    monkeypatch.setattr(JsonCheckpointHolding, "load", slow)
     starting = asyncio.create_task(Checkpoint(path).start(FakeRun()))
     await until(inside.is_set)
     threading.Timer(0.05, go_on.set).start()
@@ -661,15 +888,14 @@ async def test_a_cancelled_start_lets_go(path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.asyncio
 async def test_errors_and_cancellations_of_a_batch_go_through(path: Path) -> None:
-    checkpoint = Checkpoint(path)
-    await checkpoint.start(FakeRun())
+    layer = await Checkpoint(path).start(FakeRun())
 
     async def cancelled(batch: Batch) -> BatchResult:
         raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
-        await checkpoint(Batch(1, uids("1")), cancelled)
-    await checkpoint.stop()
+        await layer(Batch(1, uids("1")), cancelled)
+    await layer.stop()
 
 
 # ---------------------------------------------------------------- when everything is done
@@ -680,12 +906,12 @@ async def test_errors_and_cancellations_of_a_batch_go_through(path: Path) -> Non
 async def test_a_complete_checkpoint_is_kept_or_deleted(path: Path, when_complete: str) -> None:
     run = FakeRun("1:10")
     checkpoint = Checkpoint(path, when_complete=when_complete, save_every_messages=3)  # type: ignore[arg-type]
-    await checkpoint.start(run)
+    layer = await checkpoint.start(run)
     run.ledger.settle(*range(1, 9))
     run.ledger.vanish(uids("9:10"))
-    await checkpoint.stop()
+    await layer.stop()
     assert names(path) == (["state.json"] if when_complete == "keep" else [])
-    assert checkpoint.done_all_runs == 8
+    assert layer.done_all_runs == 8
 
 
 @pytest.mark.asyncio
@@ -712,3 +938,193 @@ async def test_an_empty_mailbox_is_complete(path: Path) -> None:
     assert names(path) == []
     await complete_run(Checkpoint(path), FakeRun(""))
     assert kept_done(path) == ""
+
+
+# ---------------------------------------------------------------- stores that wait on a network
+
+
+@pytest.mark.asyncio
+async def test_an_async_store_is_used_as_it_is_and_its_calls_never_overlap() -> None:
+    database, run = Database(), FakeRun()
+    checkpoint = Checkpoint(LeasedStore(database), save_every_seconds=0.002, save_every_messages=3)
+    layer = await checkpoint.start(run)
+    assert (await layer.notes()).get("n") is None
+    for uid in range(1, 101):
+        run.ledger.settle(uid)
+        await asyncio.sleep(0.0005)
+    await layer.stop()
+    assert {"open", "load", "save", "notes", "sync", "release"} >= set(database.calls)
+    assert database.calls[:3] == ["open", "load", "save"]
+    assert database.calls[-2:] == ["save", "release"]
+    assert database.states[key_of(run)].done == uids("1:100")
+    assert database.owners == {}
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    known = await checkpoint.recall(run.account, run.mailbox)
+    assert known == layer.state
+    layer = await checkpoint.start(FakeRun())
+    with pytest.raises(CheckpointLocked):
+        await checkpoint.start(FakeRun())
+    await layer.stop()
+    # What an earlier process appended and did not save is there.
+    run = FakeRun("1:200")
+    await complete_run(checkpoint, run, 150)
+    assert run.plan.remaining == uids("101:200")
+
+
+@pytest.mark.asyncio
+async def test_a_cancelled_stop_of_an_async_store_has_saved_before_it_ends() -> None:
+    database, run = Database(), FakeRun()
+    layer = await Checkpoint(LeasedStore(database), save_every_seconds=NEVER).start(run)
+    run.ledger.settle(1, 2, 3)
+    database.hold = asyncio.Event()
+    stopping = asyncio.create_task(layer.stop())
+    await until(lambda: "save" in database.held)
+    for _ in range(3):
+        stopping.cancel()
+        await asyncio.sleep(0)
+    assert not stopping.done()
+    database.hold.set()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
+    assert database.states[key_of(run)].done == uids("1:3")
+    assert database.owners == {}
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.asyncio
+async def test_a_save_under_way_on_a_network_is_waited_for_and_followed_by_the_last() -> None:
+    database, run = Database(), FakeRun()
+    layer = await Checkpoint(LeasedStore(database), save_every_seconds=0.002, save_every_messages=1).start(run)
+    database.hold = asyncio.Event()
+    run.ledger.settle(1)
+    await until(lambda: bool(database.held))
+    run.ledger.settle(2)
+    stopping = asyncio.create_task(layer.stop())
+    await asyncio.sleep(0.01)
+    assert not stopping.done()
+    database.hold.set()
+    await stopping
+    assert database.states[key_of(run)].done == uids("1:2")
+    assert database.calls[-2:] == ["save", "release"]
+
+
+@pytest.mark.parametrize("call", ["open", "load", "save"])
+@pytest.mark.asyncio
+async def test_a_cancelled_or_failed_start_gives_the_key_back(call: str) -> None:
+    database, run = Database(), FakeRun()
+    database.hold = asyncio.Event()
+    starting = asyncio.create_task(Checkpoint(LeasedStore(database)).start(run))
+    await until(lambda: "open" in database.held)
+    if call != "open":
+        database.hold.set()
+        await until(lambda: "open" in database.calls)
+        database.hold = asyncio.Event()
+        await until(lambda: "load" in database.held)
+    if call == "save":
+        database.hold.set()
+        database.hold = asyncio.Event()
+        await until(lambda: "save" in database.held)
+    starting.cancel()
+    await asyncio.sleep(0)
+    database.hold.set()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert database.owners == {}
+    database.fail = lambda name: CheckpointError("no network") if name == call else None
+    with pytest.raises(CheckpointError, match="no network"):
+        await Checkpoint(LeasedStore(database)).start(run)
+    assert database.owners == {}
+    assert run.plan.remaining == run.plan.planned
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.asyncio
+async def test_a_lost_key_ends_the_run_and_is_written_to_no_more() -> None:
+    database, run = Database(), FakeRun()
+    store = LeasedStore(database)
+    layer = await Checkpoint(store, save_every_seconds=NEVER, save_every_messages=1).start(run)
+    run.ledger.settle(1)
+    await database.take_away(key_of(run))
+    lost = CheckpointLost("its lease ran out")
+    # As the thread does that renews the lease.
+    await asyncio.to_thread(store.holdings[0].lost, lost)
+    with pytest.raises(CheckpointLost, match="lease ran out"):
+        await layer(Batch(1, uids("2")), succeed)
+    await asyncio.sleep(0)
+    assert run.failure is lost
+    calls = list(database.calls)
+    # A handler at work may finish; what it did is not written.
+    run.ledger.settle(2)
+    await layer._tick()
+    with pytest.raises(CheckpointLost):
+        (await asyncio.wait_for(_put(layer), 1))
+    with pytest.raises(CheckpointLost, match="lease ran out"):
+        await layer.stop()
+    assert database.calls == calls
+    assert store.holdings[0].changes == [store.holdings[0].changes[0]]
+
+
+async def _put(layer: CheckpointLayer) -> None:
+    layer._put_note("n", 1)
+
+
+@pytest.mark.parametrize("by", ["append", "sync", "save"])
+@pytest.mark.asyncio
+async def test_a_call_that_finds_the_key_lost_ends_the_run_too(by: str) -> None:
+    database, run = Database(), FakeRun()
+    layer = await Checkpoint(LeasedStore(database), save_every_seconds=NEVER, save_every_messages=1).start(run)
+    if by != "append":
+        run.ledger.settle(1)
+    await database.take_away(key_of(run))
+    if by == "append":
+        run.ledger.settle(1)
+    elif by == "sync":
+        layer._save_seconds = 1_000.0
+        await layer._tick()
+    else:
+        layer._saved_at = -1_000.0
+        await layer._tick()
+    await asyncio.sleep(0)
+    assert isinstance(run.failure, CheckpointLost)
+    with pytest.raises(CheckpointLost):
+        await layer(Batch(1, uids("2")), succeed)
+    before = dict(database.states)
+    with pytest.raises(CheckpointLost):
+        await layer.stop()
+    assert database.states == before
+
+
+@pytest.mark.asyncio
+async def test_a_key_lost_at_the_very_end_is_an_error_of_stop() -> None:
+    database, run = Database(), FakeRun()
+    layer = await Checkpoint(LeasedStore(database), save_every_seconds=NEVER).start(run)
+    run.ledger.settle(1)
+    await database.take_away(key_of(run))
+    with pytest.raises(CheckpointLost):
+        await layer.stop()
+    assert run.failure is None or isinstance(run.failure, CheckpointLost)
+    assert database.states[key_of(run)].done == uids("")
+
+
+@pytest.mark.asyncio
+async def test_a_store_that_raises_what_it_should_not_is_told_as_a_checkpoint_error() -> None:
+    store, run = ScriptedStore(), FakeRun()
+    layer = await Checkpoint(store, save_every_seconds=NEVER, save_every_messages=1).start(run)
+    store.error = OSError(5, "Input/output error")
+    store.fail = {"append"}
+    run.ledger.settle(1)
+    assert isinstance(run.failure, CheckpointError)
+    assert run.failure.__cause__ is store.error
+    with pytest.raises(CheckpointError, match=r"its store failed with OSError: .*Input/output error"):
+        await layer(Batch(1, uids("2")), succeed)
+    store.fail = set()
+    await layer.stop()
+
+
+@pytest.mark.asyncio
+async def test_a_store_in_memory_serves_tests_of_jobs() -> None:
+    store = MemoryCheckpointStore()
+    run = FakeRun("1:10")
+    await complete_run(Checkpoint(store), run, 1, 2)
+    assert store.states[key_of(run)].done == uids("1:2")
+    assert store.held == set()

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imapipe.models.cursor import Cursor
 from imapipe.store.checkpoint_state import JSON, CheckpointChange, CheckpointState, Counters, new_series, union_all
+from imapipe.store.job_key import JobKey
 from imapipe.wire.uid_set import UidSet
 
 UIDS = st.frozensets(st.integers(1, 60), max_size=20).map(UidSet.from_numbers)
@@ -132,7 +134,9 @@ def test_a_failed_message_that_is_done_later_leaves_failed() -> None:
 
 @given(changes(), st.dictionaries(st.text(), JSON_VALUES, max_size=4), st.text(), st.floats(0, 1e9))
 def test_a_state_survives_json(made: list[CheckpointChange], extra: dict[str, JSON], name: str, elapsed: float) -> None:
-    before = state(name=name, extra=extra, counters=Counters(runs=2, elapsed_seconds=elapsed)).apply(made)
+    cursor = Cursor(uidnext=100, highestmodseq=2**62, mailboxid="F2212ea87-6097-4256-9d51-71338625")
+    counters = Counters(runs=2, elapsed_seconds=elapsed)
+    before = state(name=name, shard="3/8", extra=extra, cursor=cursor, counters=counters).apply(made)
     again = CheckpointState.from_fields(orjson.loads(before.to_json()))
     assert again == before
     assert again.to_json() == before.to_json()
@@ -144,6 +148,17 @@ def test_a_change_survives_json_on_one_line(made: list[CheckpointChange]) -> Non
         data = change.to_json()
         assert b"\n" not in data
         assert CheckpointChange.from_json(data) == change
+
+
+def test_the_cursor_follows_what_was_done() -> None:
+    before = state(cursor=Cursor(uidnext=50))
+    after = before.apply(
+        [
+            CheckpointChange(series="s", sequence=1, done=UidSet.parse("7:9")),
+            CheckpointChange(series="s", sequence=2, done=UidSet.parse("1:3"), failed={"E": UidSet.parse("40")}),
+        ]
+    )
+    assert after.cursor == Cursor(uidnext=50, highest_uid=9)
 
 
 def test_names_that_utf_8_cannot_hold_are_written_out() -> None:
@@ -168,6 +183,10 @@ def test_names_that_utf_8_cannot_hold_are_written_out() -> None:
         ("failed", {"E": 5}),
         ("failed", {"E": "3"}),
         ("failed", {"E": "9", "F": "8:9"}),
+        ("cursor", None),
+        ("cursor", {"uidnext": "5"}),
+        ("cursor", {"mailboxid": 5}),
+        ("shard", None),
         ("counters", {}),
         ("counters", None),
         ("started_at", "yesterday"),
@@ -198,6 +217,8 @@ def test_defaults() -> None:
     other = CheckpointState(account="a", mailbox="m", uidvalidity=1, fingerprint="f")
     assert made.series != other.series
     assert new_series() != new_series()
-    assert made.version == 1
+    assert made.version == 2
+    assert made.key == JobKey("a", "m", name="", shard="")
+    assert made.cursor == Cursor()
     assert (datetime.now(UTC) - made.started_at).total_seconds() >= 0
     assert union_all([]) == UidSet()

@@ -21,13 +21,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imapipe.errors import CheckpointError
-from imapipe.store import durable_file, journal, json_store
+from imapipe.store import durable_file, journal, json_file
 from imapipe.store.checkpoint_state import CheckpointChange, CheckpointState
-from imapipe.store.json_store import JsonCheckpointStore
+from imapipe.store.job_key import JobKey
+from imapipe.store.json_store import JsonCheckpointHolding, JsonCheckpointStore
 from imapipe.wire.uid_set import UidSet
 
 CHANGING = ("open", "write", "fsync", "ftruncate", "replace", "unlink", "close")
-ACCOUNT, MAILBOX, OTHER = "ann@imap.example.org:993", "INBOX", "Archive"
+ACCOUNT = "ann@imap.example.org:993"
+INBOX, OTHER, SHARD = JobKey(ACCOUNT, "INBOX"), JobKey(ACCOUNT, "Archive"), JobKey(ACCOUNT, "INBOX", shard="2/2")
 
 
 class Crash(BaseException):
@@ -166,21 +168,41 @@ class Promises:
         return UidSet.from_numbers(uids)
 
 
+def new_state(key: JobKey, uidvalidity: int = 1, done: str = "") -> CheckpointState:
+    return CheckpointState(
+        account=key.account,
+        mailbox=key.mailbox,
+        name=key.name,
+        shard=key.shard,
+        uidvalidity=uidvalidity,
+        fingerprint="f",
+        done=UidSet.parse(done),
+    )
+
+
 class Process:
     """One life of a program that uses the store as Checkpoint does."""
 
-    def __init__(self, folder: Path, promises: Promises) -> None:
+    def __init__(self, folder: Path, promises: Promises, key: JobKey = INBOX) -> None:
         self.store = JsonCheckpointStore(folder / "state.json")
         self.promises = promises
-        self.state = CheckpointState(account="", mailbox="", uidvalidity=0, fingerprint="")
+        self.key = key
+        self.state = new_state(key)
         self.pending: list[CheckpointChange] = []
         self.sequence = 0
+        self._holding: JsonCheckpointHolding | None = None
+
+    @property
+    def holding(self) -> JsonCheckpointHolding:
+        assert self._holding is not None
+        return self._holding
+
+    def open(self) -> CheckpointState | None:
+        self._holding = self.store.open(self.key)
+        return self.holding.load()
 
     def begin(self) -> None:
-        self.store.open()
-        self.state = self.store.load(ACCOUNT, MAILBOX) or CheckpointState(
-            account=ACCOUNT, mailbox=MAILBOX, uidvalidity=1, fingerprint="f"
-        )
+        self.state = self.open() or self.state
         self.sequence = self.state.sequence
         self.save()
 
@@ -190,7 +212,7 @@ class Process:
         change = CheckpointChange(series=self.state.series, sequence=self.sequence, done=uids)
         self.promises.issued |= set(uids)
         self.pending.append(change)
-        self.store.append(change)
+        self.holding.append(change)
         self.promises.kept |= set(uids)
 
     def snapshot(self) -> CheckpointState:
@@ -200,7 +222,7 @@ class Process:
     def save(self) -> None:
         state = self.snapshot()
         contained = set(state.done)
-        self.store.save(state)
+        self.holding.save(state)
         self.state = state
         self.pending = [change for change in self.pending if change.sequence > state.sequence]
         self.promises.kept |= contained
@@ -208,17 +230,17 @@ class Process:
 
     def sync(self) -> None:
         contained = set(self.promises.kept)
-        self.store.sync()
+        self.holding.sync()
         self.promises.durable |= contained
 
     def end(self) -> None:
         self.save()
-        self.store.close()
+        self.holding.release()
 
 
 def loop_is_free(process: Process) -> bool:
     """Whether the loop could append now: a step under the journal's own lock is one it cannot get between."""
-    kept_by = process.store._journal
+    kept_by = process.holding._file._journal if process.holding._file else None
     return kept_by is not None and not kept_by._lock.locked()
 
 
@@ -240,16 +262,18 @@ def script(process: Process) -> None:
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], FakeOs]]:
     fakes: list[FakeOs] = []
-    monkeypatch.setattr(json_store, "RunLock", NoLock)
+    monkeypatch.setattr(json_file, "RunLock", NoLock)
 
     def install(folder: Path) -> FakeOs:
+        forget_the_dead()
         fake = FakeOs(folder)
         fakes.append(fake)
-        for module in (durable_file, journal, json_store):
+        for module in (durable_file, journal, json_file):
             monkeypatch.setattr(module, "os", fake)
         return fake
 
     yield install
+    forget_the_dead()
     for fake in fakes:
         fake.release()
 
@@ -258,13 +282,15 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], Fake
 def other_mailbox() -> bytes:
     """A checkpoint file that holds another mailbox."""
     with tempfile.TemporaryDirectory() as folder:
-        store = JsonCheckpointStore(f"{folder}/state.json")
-        store.open()
-        store.save(
-            CheckpointState(account=ACCOUNT, mailbox=OTHER, uidvalidity=5, fingerprint="o", done=UidSet.parse("1:9"))
-        )
-        store.close()
+        holding = JsonCheckpointStore(f"{folder}/state.json").open(OTHER)
+        holding.save(new_state(OTHER, 5, "1:9"))
+        holding.release()
         return Path(folder, "state.json").read_bytes()
+
+
+def forget_the_dead() -> None:
+    """What a process had open is gone with it."""
+    json_file._files.clear()
 
 
 def prepared(folder: Path) -> Path:
@@ -275,18 +301,20 @@ def prepared(folder: Path) -> Path:
 
 
 def use_real_os(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (durable_file, journal, json_store):
+    for module in (durable_file, journal, json_file):
         monkeypatch.setattr(module, "os", os)
 
 
-def found_after(folder: Path, monkeypatch: pytest.MonkeyPatch) -> set[int]:
+def found_after(folder: Path, monkeypatch: pytest.MonkeyPatch, key: JobKey = INBOX) -> set[int]:
     """Read the folder as the next process does, and check what must be there whatever happened."""
     use_real_os(monkeypatch)
+    forget_the_dead()
     store = JsonCheckpointStore(folder / "state.json")
-    store.open()
-    other, state = store.load(ACCOUNT, OTHER), store.load(ACCOUNT, MAILBOX)
-    peeked = store.peek(ACCOUNT, MAILBOX)
-    store.close()
+    holdings = [store.open(OTHER), store.open(key)]
+    other, state = (holding.load() for holding in holdings)
+    peeked = store.peek(key)
+    for holding in holdings:
+        holding.release()
     assert other is not None
     assert other.done == UidSet.parse("1:9")
     assert peeked == state
@@ -387,12 +415,9 @@ def test_a_save_that_comes_late_does_not_undo_a_newer_one(tmp_path: Path) -> Non
     late = process.snapshot()
     process.append()
     process.save()
-    process.store.save(late)
-    process.store.close()
-    store = JsonCheckpointStore(tmp_path / "x" / "state.json")
-    store.open()
-    state = store.load(ACCOUNT, MAILBOX)
-    store.close()
+    process.holding.save(late)
+    process.holding.release()
+    state = JsonCheckpointStore(tmp_path / "x" / "state.json").peek(INBOX)
     assert state is not None
     assert set(state.done) == process.promises.issued
 
@@ -511,10 +536,8 @@ def test_a_fresh_series_or_a_removed_file_is_never_mixed_with_the_old_journal(
             second = Process(folder, Promises(next_uid=1_001))
             fake.crash_at = crash_at
             try:
-                second.store.open()
-                loaded = second.store.load(ACCOUNT, MAILBOX)
-                assert (loaded is None) is removed
-                second.state = CheckpointState(account=ACCOUNT, mailbox=MAILBOX, uidvalidity=2, fingerprint="f")
+                assert (second.open() is None) is removed
+                second.state = new_state(INBOX, 2)
                 second.save()
                 second.append()
                 second.end()
@@ -522,10 +545,10 @@ def test_a_fresh_series_or_a_removed_file_is_never_mixed_with_the_old_journal(
             except Crash:
                 pass
             use_real_os(monkeypatch)
-            store = JsonCheckpointStore(folder / "state.json")
-            store.open()
-            state = store.load(ACCOUNT, MAILBOX)
-            store.close()
+            forget_the_dead()
+            holding = JsonCheckpointStore(folder / "state.json").open(INBOX)
+            state = holding.load()
+            holding.release()
             if removed and state is None:
                 assert not second.promises.kept
                 continue
@@ -536,3 +559,167 @@ def test_a_fresh_series_or_a_removed_file_is_never_mixed_with_the_old_journal(
                 assert set(state.done) == old
                 assert not second.promises.kept
         assert crash_at > 5
+
+
+# ---------------------------------------------------------------- several jobs in one file
+
+
+class Noting(Process):
+    """A process that also puts notes: the number of the last one."""
+
+    noted = 0
+    note_kept = 0
+    note_durable = 0
+
+    def begin(self) -> None:
+        super().begin()
+        self.holding.notes()
+
+    def note(self) -> None:
+        self.noted += 1
+        self.holding.put_note("n", self.noted)
+        self.note_kept = self.noted
+
+    def save(self) -> None:
+        noted = self.note_kept
+        super().save()
+        self.note_durable = noted
+
+    def sync(self) -> None:
+        noted = self.note_kept
+        super().sync()
+        self.note_durable = noted
+
+
+def twins(folder: Path) -> tuple[Noting, Process]:
+    return Noting(folder, Promises()), Process(folder, Promises(), SHARD)
+
+
+def script_of_two(first: Noting, second: Process) -> None:
+    """Two runs in one process, whose saves and syncs fall between each other's appends."""
+    first.begin()
+    first.append()
+    first.note()
+    second.begin()
+    second.append()
+    second.sync()
+    first.save()
+    first.append()
+    first.note()
+    second.append()
+    first.sync()
+    second.save()
+    second.append()
+    first.append()
+    second.sync()
+    first.save()
+    second.append()
+    first.end()
+    second.append()
+    second.end()
+
+
+def notes_after(folder: Path) -> int:
+    holding = JsonCheckpointStore(folder / "state.json").open(OTHER)
+    noted = holding.notes().get("n", 0)
+    holding.release()
+    assert isinstance(noted, int)
+    return noted
+
+
+@pytest.mark.parametrize("power", [None, *range(3)])
+def test_every_moment_of_two_runs_that_share_the_file(
+    tmp_path: Path, installed: Callable[[Path], FakeOs], monkeypatch: pytest.MonkeyPatch, power: int | None
+) -> None:
+    chance = random.Random(power)
+    crash_at = 0
+    alive = False
+    folder = tmp_path
+    while not alive:
+        crash_at += 1
+        folder = prepared(tmp_path / f"{crash_at}")
+        fake = installed(folder)
+        fake.crash_at = crash_at
+        runs = twins(folder)
+        try:
+            script_of_two(*runs)
+            alive = True
+        except Crash:
+            if power is not None:
+                fake.lose_power(chance)
+        for run in runs:
+            promised = run.promises.kept if power is None else run.promises.durable
+            assert promised <= found_after(folder, monkeypatch, run.key) <= run.promises.issued
+        assert notes_after(folder) >= (runs[0].note_kept if power is None else runs[0].note_durable)
+    assert crash_at > 60
+    assert sorted(path.name for path in folder.iterdir()) == ["state.json"]
+
+
+def test_two_runs_with_appends_between_any_two_steps_of_a_save(
+    tmp_path: Path, installed: Callable[[Path], FakeOs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One run saves in its thread; the loop appends for the other one, whose lines were synced before."""
+    crash_at = 0
+    alive = False
+    interleaved = 0
+    while not alive:
+        crash_at += 1
+        folder = prepared(tmp_path / f"{crash_at}")
+        fake = installed(folder)
+        saving, appending = twins(folder)
+        saving.begin()
+        appending.begin()
+        appending.append()
+        appending.sync()
+        saving.append()
+
+        def append_too(_: str, appending: Process = appending) -> None:
+            nonlocal interleaved
+            if loop_is_free(appending):
+                interleaved += 1
+                appending.append()
+
+        fake.before = append_too
+        fake.crash_at = fake.count + crash_at
+        try:
+            saving.save()
+            alive = True
+        except Crash:
+            pass
+        for run in (saving, appending):
+            assert run.promises.kept <= found_after(folder, monkeypatch, run.key) <= run.promises.issued
+    assert interleaved > 100
+
+
+def test_a_run_that_could_not_save_at_its_end_is_gone_on_with_while_the_file_is_open(tmp_path: Path) -> None:
+    first, second = twins(prepared(tmp_path / "x"))
+    second.begin()
+    first.begin()
+    first.append()
+    # Its last save failed; the journal has what it did.
+    first.holding.release()
+    again = Process(tmp_path / "x", first.promises)
+    again.begin()
+    assert set(again.state.done) == first.promises.kept
+    again.end()
+    second.end()
+    assert sorted(path.name for path in (tmp_path / "x").iterdir()) == ["state.json"]
+
+
+def test_a_fresh_start_leaves_no_line_of_the_old_series(tmp_path: Path) -> None:
+    first, second = twins(prepared(tmp_path / "x"))
+    second.begin()
+    first.begin()
+    first.append()
+    first.holding.release()
+    again = Process(tmp_path / "x", Promises(next_uid=5_001))
+    again.open()
+    again.state = new_state(INBOX, 2)
+    again.save()
+    with pytest.raises(CheckpointError, match="before its state was saved"):
+        again.holding.append(CheckpointChange(series=first.state.series, sequence=9, done=UidSet.parse("9")))
+    again.append()
+    assert set(again.holding.load().done) == again.promises.kept  # type: ignore[union-attr]
+    again.end()
+    second.end()
+    assert sorted(path.name for path in (tmp_path / "x").iterdir()) == ["state.json"]

@@ -62,7 +62,7 @@ def test_no_file_is_no_change(path: Path) -> None:
     journal = Journal(str(path))
     assert journal.read() == []
     journal.sync()
-    journal.supersede("s", 1)
+    journal.supersede({"s": 1})
     journal.close()
     assert not path.exists()
 
@@ -115,7 +115,7 @@ def test_an_append_that_fails_by_half_does_not_swallow_the_next(path: Path, monk
         raise OSError(28, "No space left on device")
 
     journal = filled(path, change(1), change(2))
-    journal.supersede("s", 1)
+    journal.supersede({"s": 1})
     for sequence in (3, 5):
         with monkeypatch.context() as patched:
             patched.setattr("imapipe.store.journal.write_all", write_half)
@@ -145,13 +145,13 @@ def test_a_write_that_takes_a_part_goes_on_and_one_that_takes_nothing_fails(monk
 
 def test_supersede_keeps_what_is_newer_and_the_file_follows(path: Path) -> None:
     journal = filled(path, change(1), change(2), change(3))
-    journal.supersede("s", 2)
+    journal.supersede({"s": 2})
     assert Journal(str(path)).read() == [change(3)]
     journal.append(change(4))
     assert Journal(str(path)).read() == [change(3), change(4)]
-    journal.supersede("another", 9)
+    journal.supersede({"another": 9})
     assert Journal(str(path)).read() == [change(3), change(4)]
-    journal.supersede("s", 4)
+    journal.supersede({"s": 4})
     assert path.read_bytes() == b""
     journal.append(change(5))
     assert Journal(str(path)).read() == [change(5)]
@@ -170,7 +170,7 @@ def test_close_leaves_what_is_needed_and_what_it_does_not_know(path: Path) -> No
     Journal(str(path)).close()
     assert Journal(str(path)).read() == [change(1)]
     journal = Journal(str(path))
-    journal.supersede("s", 0)
+    journal.supersede({"s": 0})
     journal.close()
     assert not path.exists()
 
@@ -188,7 +188,7 @@ def test_a_journal_that_cannot_be_shortened_still_works(path: Path, monkeypatch:
 
     journal = filled(path, change(1), change(2))
     monkeypatch.setattr("imapipe.store.journal.write_temporary", refuse)
-    journal.supersede("s", 1)
+    journal.supersede({"s": 1})
     journal.append(change(3))
     assert Journal(str(path)).read() == [change(1), change(2), change(3)]
     journal.close()

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,12 +16,16 @@ import orjson
 import pytest
 
 from imapipe.errors import CheckpointCorrupt, CheckpointError, CheckpointLocked, CheckpointVersion
-from imapipe.store.base import CheckpointStore
+from imapipe.models.cursor import Cursor
+from imapipe.store import json_file
+from imapipe.store.base import BlockingCheckpointStore
 from imapipe.store.checkpoint_state import CheckpointChange, CheckpointState
+from imapipe.store.job_key import JobKey
 from imapipe.store.json_store import JsonCheckpointStore
 from imapipe.wire.uid_set import UidSet
 
 ACCOUNT = "ann@imap.example.org:993"
+INBOX, ARCHIVE = JobKey(ACCOUNT, "INBOX"), JobKey(ACCOUNT, "Archive")
 
 
 def state(mailbox: str = "INBOX", done: str = "1:5,9", **values: object) -> CheckpointState:
@@ -43,29 +48,35 @@ def path(tmp_path: Path) -> Path:
 
 def saved(path: Path, *states: CheckpointState) -> None:
     store = JsonCheckpointStore(path)
-    store.open()
-    for each in states:
-        store.save(each)
-    store.close()
+    holdings = [store.open(each.key) for each in states]
+    for holding, each in zip(holdings, states, strict=True):
+        holding.save(each)
+        holding.release()
 
 
 def loaded(path: Path, mailbox: str = "INBOX") -> CheckpointState | None:
-    store = JsonCheckpointStore(path)
-    store.open()
+    holding = JsonCheckpointStore(path).open(JobKey(ACCOUNT, mailbox))
     try:
-        return store.load(ACCOUNT, mailbox)
+        return holding.load()
     finally:
-        store.close()
+        holding.release()
+
+
+def die(path: Path) -> None:
+    """Leave everything as a killed process leaves it, but for the lock, which the system takes back."""
+    file = json_file._files.pop((os.getpid(), str(path)))
+    assert file._lock is not None
+    file._lock.release()
 
 
 def test_it_is_a_checkpoint_store(path: Path) -> None:
-    store: CheckpointStore = JsonCheckpointStore(path)
+    store: BlockingCheckpointStore = JsonCheckpointStore(path)
     assert repr(store) == f"JsonCheckpointStore({str(path)!r})"
 
 
 def test_no_file_is_no_state_and_makes_none(path: Path) -> None:
     assert loaded(path) is None
-    assert JsonCheckpointStore(path).peek(ACCOUNT, "INBOX") is None
+    assert JsonCheckpointStore(path).peek(INBOX) is None
     assert list(path.parent.iterdir()) == []
 
 
@@ -88,7 +99,7 @@ def test_the_file_is_json_that_people_can_read(path: Path) -> None:
     saved(path, state())
     document = json.loads(path.read_text())
     assert document["format"] == "imapipe-checkpoint"
-    assert document["version"] == 1
+    assert document["version"] == 2
     (entry,) = document["entries"]
     assert entry["account"] == ACCOUNT
     assert entry["uidvalidity"] == 42
@@ -100,114 +111,187 @@ def test_the_file_is_json_that_people_can_read(path: Path) -> None:
 
 
 def test_changes_are_there_after_a_death_and_counted_once(path: Path) -> None:
-    first = JsonCheckpointStore(path)
-    first.open()
     before = state(done="1", failed={})
+    saved(path, state("Archive"))
+    first = JsonCheckpointStore(path).open(INBOX)
     first.save(before)
-    first.save(state("Archive"))
     for sequence, uids in enumerate(("2:3", "4:6"), 1):
         first.append(CheckpointChange(series=before.series, sequence=sequence, done=UidSet.parse(uids)))
-    # Dead, as far as others can see.
-    assert first._lock is not None
-    first._lock.release()
+    die(path)
     # The journal belongs to INBOX; a run on another mailbox carries it over.
-    second = JsonCheckpointStore(path)
-    second.open()
-    other = second.load(ACCOUNT, "Archive")
+    second = JsonCheckpointStore(path).open(ARCHIVE)
+    other = second.load()
     assert other is not None
     second.save(replace(other, sequence=1))
-    second.close()
+    second.release()
     assert [entry.name for entry in path.parent.iterdir()] == ["state.json"]
     after = loaded(path)
     assert after is not None
     assert after.done == UidSet.parse("1:6")
     assert after.counters.done == 5
-    first._lock = None
-    first.close()
 
 
 def test_peek_reads_a_store_in_use(path: Path) -> None:
-    store = JsonCheckpointStore(path)
-    store.open()
+    holding = JsonCheckpointStore(path).open(INBOX)
     kept = state(failed={})
-    store.save(kept)
-    store.append(CheckpointChange(series=kept.series, sequence=1, done=UidSet.parse("100")))
-    peeked = JsonCheckpointStore(path).peek(ACCOUNT, "INBOX")
+    holding.save(kept)
+    holding.append(CheckpointChange(series=kept.series, sequence=1, done=UidSet.parse("100")))
+    peeked = JsonCheckpointStore(path).peek(INBOX)
     assert peeked is not None
     assert peeked.done == UidSet.parse("1:5,9,100")
-    assert JsonCheckpointStore(path).peek(ACCOUNT, "Archive") is None
-    store.close()
+    assert JsonCheckpointStore(path).peek(ARCHIVE) is None
+    holding.release()
 
 
 def test_delete_takes_one_state_and_the_last_one_the_file(path: Path) -> None:
     inbox = state(failed={})
     saved(path, inbox, state("Archive"))
-    store = JsonCheckpointStore(path)
-    store.open()
-    store.save(replace(inbox, sequence=1))
-    store.append(CheckpointChange(series=inbox.series, sequence=2, done=UidSet.parse("100")))
-    store.delete(ACCOUNT, "INBOX")
-    store.delete(ACCOUNT, "INBOX")
-    assert store.load(ACCOUNT, "INBOX") is None
-    store.close()
+    holding = JsonCheckpointStore(path).open(INBOX)
+    holding.save(replace(inbox, sequence=1))
+    holding.append(CheckpointChange(series=inbox.series, sequence=2, done=UidSet.parse("100")))
+    holding.delete()
+    holding.delete()
+    assert holding.load() is None
+    holding.release()
     assert loaded(path) is None
     assert loaded(path, "Archive") is not None
-    store = JsonCheckpointStore(path)
-    store.open()
-    store.delete(ACCOUNT, "Archive")
-    store.close()
+    holding = JsonCheckpointStore(path).open(ARCHIVE)
+    holding.delete()
+    holding.release()
     assert list(path.parent.iterdir()) == []
 
 
-def test_a_change_needs_a_state_and_everything_needs_an_open_store(path: Path) -> None:
+def test_jobs_and_shards_of_one_mailbox_have_states_of_their_own(path: Path) -> None:
+    states = [state(done=f"{number}") for number in range(1, 4)]
+    states = [replace(states[0], name="export"), replace(states[1], shard="1/2"), states[2]]
+    saved(path, *states)
     store = JsonCheckpointStore(path)
+    assert [store.peek(each.key) for each in states] == states
+    assert len(json.loads(path.read_text())["entries"]) == 3
+
+
+def test_the_cursor_is_kept(path: Path) -> None:
+    cursor = Cursor(uidnext=4_000_000_001, highest_uid=9, highestmodseq=2**62, mailboxid="F1", exists=0)
+    saved(path, state(cursor=cursor))
+    assert (loaded(path) or state()).cursor == cursor
+
+
+def test_notes_are_the_accounts_and_apart_from_mailboxes(path: Path) -> None:
+    holding = JsonCheckpointStore(path).open(INBOX)
+    with pytest.raises(CheckpointError, match="before the notes were read"):
+        holding.put_note("budget", 1)
+    assert holding.notes() == {}
+    holding.put_note("budget", 1)
+    holding.put_note("budget", {"used": [2, 3]})
+    other = JsonCheckpointStore(path).open(JobKey("bob@imap.example.org:993", "INBOX"))
+    assert other.notes() == {}
+    other.release()
+    # Killed: the journal has it. The next process may put more at once, and is killed too.
+    die(path)
+    again = JsonCheckpointStore(path).open(ARCHIVE)
+    assert again.notes() == {"budget": {"used": [2, 3]}}
+    again.put_note("other", None)
+    die(path)
+    holding = JsonCheckpointStore(path).open(INBOX)
+    holding.save(state())
+    holding.delete()
+    assert holding.notes() == {"budget": {"used": [2, 3]}, "other": None}
+    holding.release()
+    assert [entry.name for entry in path.parent.iterdir()] == ["state.json"]
+    document = json.loads(path.read_text())
+    assert document["entries"] == []
+    assert document["notes"][ACCOUNT]["values"] == {"budget": {"used": [2, 3]}, "other": None}
+
+
+def test_a_change_needs_a_state_and_everything_needs_a_key_that_is_held(path: Path) -> None:
     change = CheckpointChange(series="s", sequence=1)
-    with pytest.raises(CheckpointError, match="not open"):
-        store.load(ACCOUNT, "INBOX")
-    with pytest.raises(CheckpointError, match="not open"):
-        store.save(state())
-    with pytest.raises(CheckpointError, match="not open"):
-        store.append(change)
-    with pytest.raises(CheckpointError, match="not open"):
-        store.sync()
-    store.close()
-    store.open()
+    holding = JsonCheckpointStore(path).open(INBOX)
     with pytest.raises(CheckpointError, match="before its state was saved"):
-        store.append(change)
-    store.close()
+        holding.append(change)
+    holding.save(state())
+    with pytest.raises(CheckpointError, match="before its state was saved"):
+        holding.append(change)
+    holding.release()
+    holding.release()
+    for call in (holding.load, holding.sync, holding.delete, holding.notes):
+        with pytest.raises(CheckpointError, match="was given back"):
+            call()
+    with pytest.raises(CheckpointError, match="was given back"):
+        holding.save(state())
+    with pytest.raises(CheckpointError, match="was given back"):
+        holding.append(change)
+    with pytest.raises(CheckpointError, match="was given back"):
+        holding.put_note("n", 1)
 
 
 # ---------------------------------------------------------------- the lock
 
 
-def test_one_run_at_a_time_in_one_process_and_the_lock_leaves_nothing(path: Path) -> None:
+def test_one_run_at_a_time_has_a_job_and_the_lock_leaves_nothing(path: Path) -> None:
     first, second = JsonCheckpointStore(path), JsonCheckpointStore(path)
-    first.open()
-    with pytest.raises(CheckpointLocked, match=r"state\.json\.lock"):
-        second.open()
-    with pytest.raises(CheckpointLocked):
-        first.open()
-    # What was refused has taken nothing away from the one that has it.
-    with pytest.raises(CheckpointLocked):
-        second.open()
-    first.close()
-    second.open()
-    second.close()
-    assert list(path.parent.iterdir()) == []
+    holding = first.open(INBOX)
+    for store in (first, second, second):
+        # What was refused has taken nothing away from the one that has it.
+        with pytest.raises(CheckpointLocked, match=r"this process has this job \('INBOX'\)"):
+            store.open(INBOX)
+    holding.save(state())
+    holding.release()
+    second.open(INBOX).release()
+    assert [entry.name for entry in path.parent.iterdir()] == ["state.json"]
+    assert json_file._files == {}
+
+
+def test_runs_of_one_process_share_the_file_until_the_last_one_ends(path: Path) -> None:
+    first = JsonCheckpointStore(path).open(INBOX)
+    second = JsonCheckpointStore(path).open(ARCHIVE)
+    first.save(state())
+    first.release()
+    assert path.with_name("state.json.lock").exists()
+    second.save(state("Archive"))
+    second.release()
+    assert [entry.name for entry in path.parent.iterdir()] == ["state.json"]
+    assert loaded(path) is not None
+    assert loaded(path, "Archive") is not None
+
+
+def test_many_threads_share_the_file(path: Path) -> None:
+    """Opened, saved, appended to and closed at the same time: the file may be closed between any two."""
+
+    def work(number: int) -> None:
+        key = JobKey(ACCOUNT, f"m{number}")
+        for turn in range(10):
+            holding = JsonCheckpointStore(path).open(key)
+            kept = holding.load() or state(key.mailbox, "", failed={})
+            assert len(kept.done) == 2 * turn
+            kept = replace(kept, sequence=kept.sequence + 1, done=kept.done | UidSet.parse(f"{turn * 10 + 1}"))
+            holding.save(kept)
+            change = UidSet.parse(f"{turn * 10 + 5}")
+            holding.append(CheckpointChange(series=kept.series, sequence=kept.sequence + 1, done=change))
+            holding.sync()
+            holding.release()
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(work, range(8)))
+    assert json_file._files == {}
+    for number in range(8):
+        kept = JsonCheckpointStore(path).peek(JobKey(ACCOUNT, f"m{number}"))
+        assert kept is not None
+        assert len(kept.done) == 20
 
 
 def test_another_process_holds_it_until_it_dies(path: Path) -> None:
     code = (
-        "import sys; from imapipe.store.json_store import JsonCheckpointStore as S\n"
-        "s = S(sys.argv[1]); s.open(); print('held', flush=True); sys.stdin.read()"
+        "import sys; from imapipe.store import JobKey, JsonCheckpointStore as S\n"
+        "h = S(sys.argv[1]).open(JobKey('a', 'm')); print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(CheckpointLocked) as caught:
-            JsonCheckpointStore(path).open()
+        # Whatever the job: the file is the process's.
+        with pytest.raises(CheckpointLocked, match=r"another process holds it .*state\.json\.lock") as caught:
+            JsonCheckpointStore(path).open(INBOX)
         assert caught.value.path == str(path)
         holder.kill()
         holder.wait()
@@ -222,12 +306,13 @@ def test_links_to_one_file_share_its_lock_and_stay_links(path: Path) -> None:
     link = path.parent / "other" / "link.json"
     link.parent.mkdir()
     link.symlink_to(path)
-    store = JsonCheckpointStore(link)
-    store.open()
+    holding = JsonCheckpointStore(link).open(INBOX)
     with pytest.raises(CheckpointLocked):
-        JsonCheckpointStore(path).open()
-    store.save(state(sequence=1, done="1:99"))
-    store.close()
+        JsonCheckpointStore(path).open(INBOX)
+    before = holding.load()
+    assert before is not None
+    holding.save(replace(before, sequence=1, done=UidSet.parse("1:99")))
+    holding.release()
     assert link.is_symlink()
     after = loaded(path)
     assert after is not None
@@ -237,7 +322,7 @@ def test_links_to_one_file_share_its_lock_and_stay_links(path: Path) -> None:
 def test_the_lock_is_released_when_the_file_is_refused(path: Path) -> None:
     path.write_bytes(b"")
     with pytest.raises(CheckpointCorrupt):
-        JsonCheckpointStore(path).open()
+        JsonCheckpointStore(path).open(INBOX)
     path.unlink()
     assert loaded(path) is None
 
@@ -251,22 +336,23 @@ def test_every_cut_and_every_changed_digit_is_corrupt(path: Path) -> None:
     for end in range(len(data) - 1):
         path.write_bytes(data[:end])
         with pytest.raises(CheckpointCorrupt):
-            JsonCheckpointStore(path).peek(ACCOUNT, "INBOX")
+            JsonCheckpointStore(path).peek(INBOX)
     body = data.index(b'"entries"')
     for position in range(body, len(data)):
         if data[position : position + 1].isdigit():
             changed = b"%d" % ((data[position] - ord("0") + 1) % 10)
             path.write_bytes(data[:position] + changed + data[position + 1 :])
             with pytest.raises(CheckpointCorrupt):
-                JsonCheckpointStore(path).peek(ACCOUNT, "INBOX")
+                JsonCheckpointStore(path).peek(INBOX)
     path.write_bytes(data)
     assert loaded(path) == state(series=(loaded(path) or state()).series, saved_at=(loaded(path) or state()).saved_at)
 
 
-def checksummed(entries: object, **head: object) -> bytes:
-    body = orjson.dumps(entries)
-    document = {"format": "imapipe-checkpoint", "version": 1, "crc32": f"{zlib.crc32(body):08x}", **head}
-    return orjson.dumps({**document, "entries": entries})
+def checksummed(entries: object, notes: object = None, **head: object) -> bytes:
+    notes = {} if notes is None else notes
+    body = orjson.dumps(entries) + orjson.dumps(notes)
+    document = {"format": "imapipe-checkpoint", "version": 2, "crc32": f"{zlib.crc32(body):08x}", **head}
+    return orjson.dumps({**document, "entries": entries, "notes": notes})
 
 
 @pytest.mark.parametrize(
@@ -286,12 +372,15 @@ def checksummed(entries: object, **head: object) -> bytes:
         checksummed([{}]),
         checksummed([orjson.loads(state().to_json()), orjson.loads(state().to_json())]),
         checksummed([{**orjson.loads(state().to_json()), "done": "5:"}]),
+        checksummed([], notes=[]),
+        checksummed([], notes={"a": 5}),
+        checksummed([], notes={"a": {"series": "s", "sequence": "1", "values": {}}}),
     ],
 )
 def test_what_is_no_whole_checkpoint_is_refused_and_left_alone(path: Path, data: bytes) -> None:
     path.write_bytes(data)
     with pytest.raises(CheckpointCorrupt) as caught:
-        JsonCheckpointStore(path).open()
+        JsonCheckpointStore(path).open(INBOX)
     assert caught.value.path == str(path)
     assert path.read_bytes() == data
     assert [entry.name for entry in path.parent.iterdir()] == ["state.json"]
@@ -302,21 +391,31 @@ def test_an_empty_list_is_a_checkpoint(path: Path) -> None:
     assert loaded(path) is None
 
 
-@pytest.mark.parametrize("version", [0, 2, 99])
+@pytest.mark.parametrize("version", [0, 1, 99])
 def test_another_version_has_its_own_error(path: Path, version: int) -> None:
     path.write_bytes(checksummed([], version=version))
-    with pytest.raises(CheckpointVersion, match=f"version {version}"):
-        JsonCheckpointStore(path).open()
+    with pytest.raises(CheckpointVersion, match=f"version {version} .*move the file away to begin anew"):
+        JsonCheckpointStore(path).open(INBOX)
+
+
+def test_a_file_of_the_first_format_is_refused_in_one_sentence_and_left_alone(path: Path) -> None:
+    data = b'{"format":"imapipe-checkpoint","version":1,"crc32":"53f5c2d4","entries":[]}\n'
+    path.write_bytes(data)
+    with pytest.raises(CheckpointVersion) as caught:
+        JsonCheckpointStore(path).open(INBOX)
+    assert str(caught.value).count(". ") == 0
+    assert path.read_bytes() == data
+    assert [entry.name for entry in path.parent.iterdir()] == ["state.json"]
 
 
 def test_a_folder_a_missing_folder_and_a_file_for_a_folder(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="it is a folder"):
-        JsonCheckpointStore(tmp_path).open()
+        JsonCheckpointStore(tmp_path).open(INBOX)
     with pytest.raises(CheckpointError, match="its folder does not exist"):
-        JsonCheckpointStore(tmp_path / "missing" / "state.json").open()
+        JsonCheckpointStore(tmp_path / "missing" / "state.json").open(INBOX)
     (tmp_path / "file").touch()
     with pytest.raises(CheckpointError, match="its folder does not exist"):
-        JsonCheckpointStore(tmp_path / "file" / "state.json").open()
+        JsonCheckpointStore(tmp_path / "file" / "state.json").open(INBOX)
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 
@@ -331,22 +430,24 @@ def test_what_may_not_be_read_or_written_is_one_clear_sentence(
         raise PermissionError(13, "Permission denied")
 
     store = JsonCheckpointStore(path)
+    holding = None
     if where == "read":
         monkeypatch.setattr(Path, "read_bytes", refuse)
         sentence = "it cannot be read: Permission denied"
     elif where == "lock":
-        monkeypatch.setattr("imapipe.store.json_store.RunLock.acquire", refuse)
+        monkeypatch.setattr("imapipe.store.json_file.RunLock.acquire", refuse)
         sentence = "its lock file .* cannot be made: Permission denied"
     else:
-        store.open()
+        holding = store.open(INBOX)
         monkeypatch.setattr(os, "replace", refuse)
         sentence = "it cannot be written: Permission denied"
     with pytest.raises(CheckpointError, match=sentence) as caught:
-        store.save(state(sequence=9)) if where == "write" else store.open()
+        holding.save(state(sequence=9)) if holding is not None else store.open(INBOX)
     assert type(caught.value) is CheckpointError
     assert isinstance(caught.value.__cause__, PermissionError)
     monkeypatch.undo()
-    store.close()
+    if holding is not None:
+        holding.release()
     assert [entry.name for entry in path.parent.iterdir()] == ["state.json"]
     assert loaded(path) is not None
 
@@ -363,12 +464,11 @@ def test_leftovers_of_the_dead_are_cleared_away(path: Path) -> None:
     saved(path, state())
     for name in ("state.json.tmp", "state.json.journal.tmp"):
         (path.parent / name).write_text("half")
-    store = JsonCheckpointStore(path)
-    store.open()
+    holding = JsonCheckpointStore(path).open(INBOX)
     # One more, as if something had made it since.
     (path.parent / "state.json.tmp").symlink_to(path)
-    store.save(state(sequence=1, done="1:77"))
-    store.close()
+    holding.save(state(sequence=1, done="1:77"))
+    holding.release()
     assert [entry.name for entry in path.parent.iterdir()] == ["state.json"]
     after = loaded(path)
     assert after is not None

@@ -1,58 +1,40 @@
 """What layers want to remember about an account, kept beside the checkpoints of its mailboxes.
 
-It is a state of its own in the same store, under a mailbox name that no mailbox has. So it is shared by all mailboxes
-of the account, outlives a checkpoint that is deleted or begun anew, and is as durable as they are: a value survives the
-death of the process from the moment `put` returns.
+The notes are shared by all mailboxes and jobs of the account in one store, and outlive a checkpoint that is deleted or
+begun anew. With a file, a value survives the death of the process from the moment `put` returns; a store on a network
+writes it as soon as it writes changes.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from datetime import UTC, datetime
-from typing import Final
+from collections.abc import Callable, Mapping
 
-from imapipe.store.base import CheckpointStore
-from imapipe.store.checkpoint_state import JSON, CheckpointChange, CheckpointState
-
-NO_MAILBOX: Final = ""
+from imapipe.store.checkpoint_state import JSON
 
 
 class AccountNotes:
-    """Values by name; `open` comes first.
+    """Values by name, as they were when they were read, and as this run changes them.
 
     Attributes:
         path: Where they are kept, for messages.
     """
 
-    __slots__ = ("_state", "_store", "path")
+    __slots__ = ("_put", "_values", "path")
 
-    def __init__(self, store: CheckpointStore, account: str) -> None:
-        self._store = store
-        self._state = CheckpointState(account=account, mailbox=NO_MAILBOX, uidvalidity=0, fingerprint="")
-        self.path = str(getattr(store, "path", ""))
-
-    def open(self) -> None:
-        """Read what is there. Blocks; the store is open. Raises CheckpointError."""
-        self._state = self._store.load(self._state.account, NO_MAILBOX) or self._state
-        # Only to a state that was saved in this run may changes be appended; and an old journal is not read again.
-        self._state = replace(self._state, sequence=self._state.sequence + 1)
-        self.save(self.snapshot())
+    def __init__(self, values: Mapping[str, JSON], put: Callable[[str, JSON], None], path: str = "") -> None:
+        self._values = dict(values)
+        self._put = put
+        self.path = path
 
     def get(self, name: str) -> JSON:
         """The value of a name, None where there is none."""
-        return self._state.extra.get(name)
+        return self._values.get(name)
 
     def put(self, name: str, value: JSON) -> None:
-        """Give a name a value. Takes microseconds. Raises CheckpointError."""
-        state = self._state
-        change = CheckpointChange(series=state.series, sequence=state.sequence + 1, extra={name: value})
-        self._store.append(change)
-        self._state = state.apply([change])
+        """Give a name a value. Takes microseconds.
 
-    def snapshot(self) -> CheckpointState:
-        """All of it, to be saved."""
-        return replace(self._state, saved_at=datetime.now(UTC))
-
-    def save(self, state: CheckpointState) -> None:
-        """Make a snapshot durable. Blocks; does nothing where nothing is new. Raises CheckpointError."""
-        self._store.save(state)
+        Raises:
+            CheckpointError: It could not be kept.
+        """
+        self._put(name, value)
+        self._values[name] = value

@@ -27,6 +27,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from imapipe.models.batch import Batch, BatchResult, Failure
+from imapipe.models.cursor import Cursor
 from imapipe.runtime.event_bus import EventBus
 from imapipe.runtime.resources import ResourceUsage
 from imapipe.store.checkpoint_state import JSON
@@ -110,6 +111,10 @@ class Run(Protocol):
         """UIDVALIDITY of the mailbox; UIDs mean something under this value only."""
 
     @property
+    def cursor(self) -> Cursor:
+        """What the server said of the mailbox when it was opened: UIDNEXT, HIGHESTMODSEQ, MAILBOXID, EXISTS."""
+
+    @property
     def fingerprint(self) -> str:
         """Names the job: symbolic search and fetch."""
 
@@ -150,6 +155,13 @@ class Run(Protocol):
 
         What was not tried fails as `not-tried` in the report, with `because` as its detail; for a later run nothing
         has happened to it. A layer that lets a batch go no more gives its messages back as missing.
+        """
+
+    def fail(self, error: BaseException) -> None:
+        """End the run with this error: hand out no further message and make no further batch.
+
+        Handlers that are at work may finish, and what they did counts. The first error counts; to be called in the
+        event loop, also from the ledger's callback. It raises nothing.
         """
 
 

@@ -1,69 +1,88 @@
 """Checkpoint: a run that goes on where the last one stopped, however that ended.
 
-What becomes of messages arrives from the ledger in groups. Each group is appended to the store at once, in the
-callback, which costs microseconds; so a killed process repeats at most the messages in hand and one group. Every
-`save_every_seconds` a task lets a thread make it durable.
+`Checkpoint` holds what its user chose and where checkpoints are kept; what it knows of a run is in that run's
+`CheckpointLayer`. So one Checkpoint serves any number of runs at the same time, each with a `JobKey` of its own.
 
 Invariants:
 
-- A UID is recorded as done after its handler returned, never before.
-- The state is immutable and changes hands only in the event loop. The thread gets a snapshot, numbered in the loop;
-  the store drops a snapshot that comes too late.
-- A full save costs as much as the state is large, so full saves take at most a twentieth of one processor; in
-  between, the thread syncs the journal, which costs as much as what is new.
-- `stop` works without an `await` until everything is saved and the lock is released, so a cancellation cannot
-  come between.
+- A run begins with a state only while its UIDs mean the same messages: same UIDVALIDITY, and UIDNEXT never lower than
+  what was seen before.
+- A start that fails or is cancelled holds nothing.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
-import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Final, Literal
 
 from imapipe.errors import CheckpointError, CheckpointMismatch, UidValidityChanged
-from imapipe.middleware.account_notes import AccountNotes
-from imapipe.middleware.base import Call, Middleware, Run
-from imapipe.models.batch import Batch, BatchResult, Failure
-from imapipe.runtime.ticker import Ticker
-from imapipe.store.base import CheckpointStore
-from imapipe.store.checkpoint_state import CheckpointChange, CheckpointState
+from imapipe.middleware.base import Limit, Middleware, Run
+from imapipe.middleware.checkpoint_layer import CheckpointLayer, Loss, Sharing
+from imapipe.middleware.retry import Retry
+from imapipe.runtime.completion import to_the_end
+from imapipe.store.base import BlockingCheckpointStore, CheckpointHolding, CheckpointStore
+from imapipe.store.checkpoint_state import CheckpointState
+from imapipe.store.job_key import JobKey
 from imapipe.store.json_store import JsonCheckpointStore
-from imapipe.wire.uid_set import UidSet
+from imapipe.store.threaded import as_async
 
-_SAVING_SHARE: Final = 1 / 20
+# Failures that say nothing of the message: names of exception classes, and response codes (RFC 5530 and Gmail's).
+OUTAGES: Final = frozenset(
+    {
+        "ConnectionFailed",
+        "ConnectionLost",
+        "CommandTimeout",
+        "PoolTimeout",
+        "PoolClosed",
+        "ServerBye",
+        "Throttled",
+        "INUSE",
+        "LIMIT",
+        "OVERQUOTA",
+        "THROTTLED",
+        "UNAVAILABLE",
+    }
+)
 
 
 class Checkpoint(Middleware):
     """Keeps what was done, and takes it out of the plan of the next run.
 
     Args:
-        store: Where it is kept; a path is short for `JsonCheckpointStore(path)`.
-        name: A name for the job. With it the checkpoint is the same whatever is searched and fetched.
+        store: Where it is kept. A path is short for `JsonCheckpointStore(path)`; a store of your own may be async
+            (`CheckpointStore`) or block (`BlockingCheckpointStore`), in which case a thread waits for it.
+        name: A name for the job. Jobs of different names do not know of each other, in one store too; under a name
+            the checkpoint is the same whatever is searched and fetched.
+        shard: Names a part of the mailbox that is worked on by itself.
         save_every_seconds: How old what is not yet durable may get.
         save_every_messages: How many messages a killed process may have to repeat, beside those in hand.
-        retry_failed: Try messages again that failed in an earlier run. Otherwise they fail again, untried.
-        on_uidvalidity: What to do where UIDVALIDITY changed: `"raise"`, or `"restart"` from nothing.
+        retry_failed: Whether messages are tried again that failed in an earlier run; or the reasons for which they are.
+            The others fail again, untried. Where an outage was the reason, they are tried again in any case.
+        on_uidvalidity: What to do where UIDVALIDITY changed or UIDNEXT fell: `"raise"`, or `"restart"` from nothing.
         on_mismatch: What to do where the checkpoint belongs to another search or fetch: `"raise"`, or `"accept"`
             what it has as done.
         when_complete: What to do with it when everything is done: `"keep"` or `"delete"`.
+
+    Attributes:
+        store: Where it is kept, as it was given.
+        name: The name of the job.
+        shard: The part of the mailbox.
     """
 
-    not_inside = ("Retry", "ByteBudget")
+    not_inside = (Retry, Limit)
 
     def __init__(
         self,
-        store: CheckpointStore | str | os.PathLike[str],
+        store: CheckpointStore | BlockingCheckpointStore | str | os.PathLike[str],
         *,
         name: str = "",
+        shard: str = "",
         save_every_seconds: float = 0.5,
         save_every_messages: int = 500,
-        retry_failed: bool = True,
+        retry_failed: bool | Collection[str] = True,
         on_uidvalidity: Literal["raise", "restart"] = "raise",
         on_mismatch: Literal["raise", "accept"] = "raise",
         when_complete: Literal["keep", "delete"] = "keep",
@@ -72,309 +91,100 @@ class Checkpoint(Middleware):
             raise ValueError("save_every_seconds must be above 0")
         if save_every_messages < 1:
             raise ValueError("save_every_messages must be at least 1")
+        if isinstance(retry_failed, str):
+            raise ValueError("retry_failed is True, False, or a collection of reasons")
         _check_word("on_uidvalidity", on_uidvalidity, ("raise", "restart"))
         _check_word("on_mismatch", on_mismatch, ("raise", "accept"))
         _check_word("when_complete", when_complete, ("keep", "delete"))
-        self.store: CheckpointStore = JsonCheckpointStore(store) if isinstance(store, str | os.PathLike) else store
+        self.store = JsonCheckpointStore(store) if isinstance(store, str | os.PathLike) else store
         self.name = name
+        self.shard = shard
+        self._store = as_async(self.store)
+        self._path = str(getattr(self.store, "path", ""))
         self._save_every_seconds = save_every_seconds
         self._save_every_messages = save_every_messages
-        self._retry_failed = retry_failed
+        self._retry_all = retry_failed is True
+        self._retried = OUTAGES if isinstance(retry_failed, bool) else OUTAGES.union(retry_failed)
         self._restart = on_uidvalidity == "restart"
         self._accept = on_mismatch == "accept"
         self._delete = when_complete == "delete"
-        self._state: CheckpointState | None = None
-        self._life: _Life | None = None
+        self._sharing = Sharing()
 
-    @property
-    def state(self) -> CheckpointState | None:
-        """What is known now, or was at the end of the last run; None before the first."""
-        return self._life.snapshot() if self._life is not None else self._state
-
-    @property
-    def done_all_runs(self) -> int | None:
-        """Messages done over all runs, or None before the first."""
-        if self._life is not None:
-            return self._life.done_all_runs
-        return self._state.counters.done if self._state is not None else None
-
-    def peek(self, account: str, mailbox: str) -> CheckpointState | None:
-        """Read what is kept for a mailbox, outside of a run; see `CheckpointStore.peek`."""
-        return self.store.peek(account, mailbox)
-
-    async def notes(self) -> AccountNotes:
-        """What is kept for the account, for layers inside of this one; good from their `start` to their `stop`.
+    async def recall(self, account: str, mailbox: str) -> CheckpointState | None:
+        """Read what is kept for a mailbox, outside of a run; another run may be changing it.
 
         Raises:
-            CheckpointError: It cannot be read or written.
+            CheckpointError: It cannot be read.
         """
-        if self._life is None:
-            raise CheckpointError("this Checkpoint was not started")
-        return await self._life.open_notes()
+        return await self._store.peek(JobKey(account, mailbox, self.name, self.shard))
 
-    async def start(self, run: Run) -> None:
-        """Lock and read the checkpoint, and take what is done out of the plan.
+    async def start(self, run: Run) -> CheckpointLayer:
+        """Take and read the checkpoint of the run's job, and take what is done out of the plan.
+
+        Cancelled, it lets a call of the store end and gives back what was taken.
 
         Raises:
             CheckpointError: It cannot be read or written; see the classes below it.
-            CheckpointMismatch: It belongs to another job.
+            CheckpointMismatch: It belongs to another search or fetch.
             UidValidityChanged: Its UIDs mean other messages now.
         """
-        if self._life is not None:
-            raise CheckpointError("this Checkpoint serves another run; make one for each")
-        # One thread: saves and syncs never overtake each other.
-        saver = ThreadPoolExecutor(1, thread_name_prefix="imapipe-checkpoint")
-        opened: list[CheckpointStore] = []
+        loss = Loss()
+        taken: list[CheckpointHolding] = []
 
-        def read() -> CheckpointState | None:
-            self.store.open()
-            opened.append(self.store)
-            return self.store.load(run.account, run.mailbox)
+        async def take() -> CheckpointHolding:
+            taken.append(await self._store.open(JobKey(run.account, run.mailbox, self.name, self.shard), loss))
+            return taken[0]
 
         try:
-            # In the thread: a checkpoint of millions of UIDs takes a while to read and to write.
-            loaded = await asyncio.get_running_loop().run_in_executor(saver, read)
-            life = _Life(run, self.store, saver, self._begin(run, loaded), self._save_every_seconds)
-            await life.save_in_thread()
+            holding = await to_the_end(take())
+            begun = self._begin(run, await to_the_end(holding.load()))
+            layer = CheckpointLayer(
+                run, holding, begun, loss, self._sharing, path=self._path, delete_complete=self._delete
+            )
+            await layer.save()
         except BaseException:
-            # Waits for the thread, which a cancellation does not stop: it may be about to take the lock.
-            saver.shutdown(wait=True)
-            for store in opened:
-                store.close()
+            for holding in taken:
+                # What ended the start is told, not this.
+                with suppress(CheckpointError):
+                    await to_the_end(holding.release())
             raise
-        run.plan.skip(life.state.done)
-        if not self._retry_failed:
-            life.refuse_failed()
-        life.begin(self._save_every_messages)
-        self._life = life
-
-    async def __call__(self, batch: Batch, call_next: Call) -> BatchResult:
-        """Let a batch through, without messages that are not to be tried again.
-
-        Raises:
-            CheckpointError: What was done could not be saved, so no more is to be done.
-        """
-        life = self._life
-        if life is None:
-            raise CheckpointError("this Checkpoint was not started")
-        if life.error is not None:
-            raise life.error
-        refused = life.refuse(batch.uids)
-        if not refused:
-            return await call_next(batch)
-        rest = batch.uids - UidSet.from_numbers(refused)
-        result = await call_next(batch.narrow(rest)) if rest else BatchResult(batch)
-        return replace(result, batch=batch, failed={**result.failed, **refused})
-
-    async def stop(self) -> None:
-        """Save, release the lock, end the task. All but the last happens without waiting.
-
-        Raises:
-            CheckpointError: What was done could not be saved; what was saved before is there still.
-        """
-        life, self._life = self._life, None
-        if life is None:
-            return
-        try:
-            life.end(delete_complete=self._delete)
-        finally:
-            self._state = life.state
-            self.store.close()
-            await life.ticker.stop()
+        run.plan.skip(begun.done)
+        if not self._retry_all:
+            layer.refuse_failed(except_for=self._retried)
+        layer.begin(self._save_every_seconds, self._save_every_messages)
+        return layer
 
     def _begin(self, run: Run, loaded: CheckpointState | None) -> CheckpointState:
         """The state with which this run begins."""
         fresh = CheckpointState(
             account=run.account,
             mailbox=run.mailbox,
+            name=self.name,
+            shard=self.shard,
             uidvalidity=run.uidvalidity,
             fingerprint=run.fingerprint,
-            name=self.name,
+            cursor=run.cursor,
         )
         if loaded is None:
             return fresh
-        if loaded.uidvalidity != run.uidvalidity:
-            if not self._restart:
-                raise UidValidityChanged(run.mailbox, expected=loaded.uidvalidity, found=run.uidvalidity)
-            return replace(fresh, extra=loaded.extra)
-        same_name = loaded.name == self.name
-        same_job = same_name and (bool(self.name) or loaded.fingerprint == run.fingerprint)
-        if not same_job and not self._accept:
-            reason = "it belongs to another search or fetch" if same_name else "it belongs to a job of another name"
-            raise CheckpointMismatch(
-                f'{reason}; use another file, name="…", or on_mismatch="accept"',
-                path=str(getattr(self.store, "path", "")),
+        is_behind = run.cursor.is_behind(loaded.cursor, run.plan.planned)
+        if loaded.uidvalidity != run.uidvalidity or is_behind:
+            if self._restart:
+                return replace(fresh, extra=loaded.extra)
+            changed = loaded.uidvalidity != run.uidvalidity
+            raise UidValidityChanged(
+                run.mailbox,
+                expected=loaded.uidvalidity,
+                found=run.uidvalidity,
+                expected_uidnext=None if changed else loaded.cursor.lowest_uidnext(),
+                found_uidnext=None if changed else run.cursor.uidnext,
             )
-        return replace(loaded, fingerprint=run.fingerprint, name=self.name)
-
-
-class _Life:
-    """What a Checkpoint holds during one run."""
-
-    def __init__(
-        self, run: Run, store: CheckpointStore, saver: ThreadPoolExecutor, begun: CheckpointState, every: float
-    ) -> None:
-        self._run = run
-        self._store = store
-        self._saver = saver
-        self._sequence = begun.sequence
-        self._began = asyncio.get_running_loop().time()
-        self._elapsed_before = begun.counters.elapsed_seconds
-        self._bytes = run.bytes_received
-        self._changes: list[CheckpointChange] = []
-        self._unsubscribe: Callable[[], None] = _nothing
-        self._saved_at = 0.0
-        self._save_costs = 0.0
-        self._loop = asyncio.get_running_loop()
-        self.state = replace(begun, counters=replace(begun.counters, runs=begun.counters.runs + 1))
-        self.done_all_runs = begun.counters.done
-        self.error: CheckpointError | None = None
-        self.ticker = Ticker(self._tick, every, name="imapipe checkpoint")
-        self._refused: dict[str, UidSet] = {}
-        self._notes: AccountNotes | None = None
-
-    async def open_notes(self) -> AccountNotes:
-        """What is kept for the account."""
-        if self._notes is None:
-            notes = AccountNotes(self._store, self._run.account)
-            await self._loop.run_in_executor(self._saver, notes.open)
-            self._notes = notes
-        return self._notes
-
-    def begin(self, every_messages: int) -> None:
-        """Listen to the ledger, and save from time to time."""
-        self._unsubscribe = self._run.ledger.subscribe(every_messages, self._settled)
-        self.ticker.start()
-
-    def refuse_failed(self) -> None:
-        """Try nothing again that failed in an earlier run."""
-        planned = self._run.plan.planned
-        kept = {reason: uids & planned for reason, uids in self.state.failed.items()}
-        self._refused = {reason: uids for reason, uids in kept.items() if uids}
-
-    def refuse(self, uids: UidSet) -> dict[int, Failure]:
-        """The failures of messages that failed in an earlier run and are not to be tried again."""
-        return {
-            uid: Failure(uid, reason, "failed in an earlier run and was not tried again")
-            for reason, refused in self._refused.items()
-            for uid in refused & uids
-        }
-
-    def snapshot(self) -> CheckpointState:
-        """All that is known now, with a number of its own."""
-        return self._folded(self.state, tuple(self._changes), *self._stamp())
-
-    def save(self) -> None:
-        """Save in full, here and now."""
-        state = self.snapshot()
-        self._store.save(state)
-        self._saved(state)
-
-    async def save_in_thread(self) -> None:
-        """Save in full without holding up the loop."""
-        state, changes, stamp = self.state, tuple(self._changes), self._stamp()
-        notes = self._notes.snapshot() if self._notes is not None else None
-
-        def save() -> tuple[CheckpointState, float]:
-            began = time.thread_time()
-            whole = self._folded(state, changes, *stamp)
-            self._store.save(whole)
-            if notes is not None:
-                self._store.save(notes)
-            return whole, time.thread_time() - began
-
-        # Cancelled here, the thread saves all the same; `end` waits for it and saves something newer.
-        whole, self._save_costs = await self._loop.run_in_executor(self._saver, save)
-        self._saved(whole)
-
-    def end(self, *, delete_complete: bool) -> None:
-        """Save for the last time, without waiting for anything but the disk."""
-        self.ticker.cancel()
-        self._run.ledger.flush()
-        self._unsubscribe()
-        # A save under way in the thread comes to its end; the task that waits for it is cancelled.
-        self._saver.shutdown(wait=True, cancel_futures=True)
-        if delete_complete and self._is_complete():
-            self.state = self.snapshot()
-            self._store.delete(self.state.account, self.state.mailbox)
-        else:
-            self.save()
-        if self._notes is not None:
-            self._notes.save(self._notes.snapshot())
-
-    def _is_complete(self) -> bool:
-        if self._run.unaccounted:
-            return False
-        ledger = self._run.ledger
-        # A message that failed is in none of the three.
-        good = ledger.done_count + ledger.skipped_count + ledger.vanished_count
-        return good >= len(self._run.plan.planned)
-
-    def _settled(self, done: UidSet, failed: Mapping[int, Failure], vanished: UidSet) -> None:
-        """The ledger has news. Called in the middle of the work on messages: quick, and raises nothing."""
-        by_reason: dict[str, list[int]] = {}
-        for uid, failure in failed.items():
-            if not any(uid in uids for uids in self._refused.values()):
-                by_reason.setdefault(failure.reason, []).append(uid)
-        received, self._bytes = self._run.bytes_received - self._bytes, self._run.bytes_received
-        self._sequence += 1
-        change = CheckpointChange(
-            series=self.state.series,
-            sequence=self._sequence,
-            done=done,
-            failed={reason: UidSet.from_numbers(uids) for reason, uids in by_reason.items()},
-            vanished=vanished,
-            bytes_received=max(0, received),
-        )
-        self.done_all_runs += len(done)
-        self._changes.append(change)
-        try:
-            self._store.append(change)
-        except CheckpointError as error:
-            self.error = error
-
-    async def _tick(self) -> None:
-        """Make durable what is new, in the thread."""
-        self._run.ledger.flush()
-        if not self._changes and self.error is None:
-            return
-        try:
-            if self.error is not None or self._may_save_in_full():
-                await self.save_in_thread()
-            else:
-                await self._loop.run_in_executor(self._saver, self._store.sync)
-        except CheckpointError as error:
-            self.error = error
-
-    def _may_save_in_full(self) -> bool:
-        return self._loop.time() - self._saved_at >= self._save_costs / _SAVING_SHARE
-
-    def _saved(self, state: CheckpointState) -> None:
-        self.state = state
-        self._changes = [change for change in self._changes if change.sequence > state.sequence]
-        self._saved_at = self._loop.time()
-        self.error = None
-
-    def _stamp(self) -> tuple[int, float]:
-        """The number and the age of a snapshot; taken in the loop, like the numbers of changes."""
-        self._sequence += 1
-        return self._sequence, self._elapsed_before + self._loop.time() - self._began
-
-    @staticmethod
-    def _folded(
-        state: CheckpointState, changes: tuple[CheckpointChange, ...], sequence: int, elapsed_seconds: float
-    ) -> CheckpointState:
-        folded = state.apply(changes)
-        return replace(
-            folded,
-            sequence=sequence,
-            counters=replace(folded.counters, elapsed_seconds=elapsed_seconds),
-            saved_at=datetime.now(UTC),
-        )
-
-
-def _nothing() -> None:
-    return
+        if not self.name and loaded.fingerprint != run.fingerprint and not self._accept:
+            raise CheckpointMismatch(
+                'it belongs to another search or fetch; use another file, name="…", or on_mismatch="accept"',
+                path=self._path,
+            )
+        return replace(loaded, fingerprint=run.fingerprint, cursor=loaded.cursor.advanced(run.cursor))
 
 
 def _check_word(name: str, word: str, words: tuple[str, ...]) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from imapipe.errors import CommandNo, CommandTimeout, ConnectionLost, ServerBye, Throttled, UidValidityChanged
+from imapipe.models.cursor import Cursor
 from imapipe.models.event import Wait
 from imapipe.net.connection import Connection
 from imapipe.net.pool.pool import ConnectionPool
@@ -43,6 +44,7 @@ class MailboxAccess:
 
     Attributes:
         uidvalidity: UIDVALIDITY of the mailbox, once it was opened.
+        cursor: How far the mailbox had come then.
     """
 
     __slots__ = (
@@ -54,6 +56,7 @@ class MailboxAccess:
         "_remembers",
         "_waiting",
         "_writes",
+        "cursor",
         "uidvalidity",
     )
 
@@ -76,6 +79,7 @@ class MailboxAccess:
         self._leases: dict[Connection, int] = {}
         self._waiting = 0
         self.uidvalidity = 0
+        self.cursor = Cursor()
 
     @property
     def leases_held(self) -> int:
@@ -107,12 +111,15 @@ class MailboxAccess:
         """Whether somebody who is not of this run waits for a connection."""
         return self._pool.has_waiters and self._pool.stats.waiting > self._waiting
 
-    async def open(self, connection: Connection, *, expected: int | None = None) -> SelectedMailbox:
+    async def open(
+        self, connection: Connection, *, expected: int | None = None, remembered: Cursor | None = None
+    ) -> SelectedMailbox:
         """Open the mailbox anew, and take its UIDVALIDITY for that of the run.
 
         Args:
             connection: Where.
             expected: The UIDVALIDITY of UIDs that were given instead of a search.
+            remembered: How far the mailbox had come when they were seen.
 
         Raises:
             CommandNo: There is no such mailbox, or its flags cannot be changed and the job would.
@@ -121,7 +128,22 @@ class MailboxAccess:
         selected = await self._select(connection)
         if expected is not None and selected.uidvalidity != expected:
             raise UidValidityChanged(self._mailbox, expected=expected, found=selected.uidvalidity)
+        cursor = Cursor(
+            uidnext=selected.uidnext or None,
+            highestmodseq=selected.highest_modseq or None,
+            mailboxid=selected.mailbox_id or None,
+            exists=selected.exists,
+        )
+        if remembered is not None and cursor.is_behind(remembered):
+            raise UidValidityChanged(
+                self._mailbox,
+                expected=selected.uidvalidity,
+                found=selected.uidvalidity,
+                expected_uidnext=remembered.lowest_uidnext(),
+                found_uidnext=cursor.uidnext,
+            )
         self.uidvalidity = selected.uidvalidity
+        self.cursor = cursor
         return selected
 
     async def reopen(self, connection: Connection) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from imapipe.middleware.base import Layer, Middleware
+from imapipe.models.cursor import Cursor
 from imapipe.wire.uid_set import UidSet
 
 
@@ -18,6 +19,10 @@ class Remembered(Protocol):
     @property
     def uidvalidity(self) -> int:
         """The UIDVALIDITY under which the UIDs are to be read."""
+
+    @property
+    def cursor(self) -> Cursor:
+        """How far the mailbox had come; `Cursor.is_behind` tells where its UIDs were given to other messages since."""
 
     @property
     def failed_uids(self) -> UidSet:

@@ -21,6 +21,7 @@ from datetime import datetime
 from functools import partial
 
 from imapipe.middleware.base import Layer
+from imapipe.models.cursor import Cursor
 from imapipe.models.report import RunReport
 from imapipe.net.connection import Connection
 from imapipe.net.pool.pool import ConnectionPool
@@ -133,6 +134,11 @@ class Run:
     def uidvalidity(self) -> int:
         """UIDVALIDITY of the mailbox when the run began."""
         return self.access.uidvalidity
+
+    @property
+    def cursor(self) -> Cursor:
+        """How far the mailbox had come when the run began."""
+        return self.access.cursor
 
     @property
     def unaccounted(self) -> int:

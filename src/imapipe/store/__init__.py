@@ -2,8 +2,29 @@
 
 from __future__ import annotations
 
-from imapipe.store.base import CheckpointStore
+from imapipe.store.base import (
+    BlockingCheckpointHolding,
+    BlockingCheckpointStore,
+    CheckpointHolding,
+    CheckpointStore,
+)
 from imapipe.store.checkpoint_state import JSON, CheckpointChange, CheckpointState, Counters
+from imapipe.store.job_key import JobKey
 from imapipe.store.json_store import JsonCheckpointStore
+from imapipe.store.memory_store import MemoryCheckpointStore
+from imapipe.store.threaded import ThreadedCheckpointStore
 
-__all__ = ["JSON", "CheckpointChange", "CheckpointState", "CheckpointStore", "Counters", "JsonCheckpointStore"]
+__all__ = [
+    "JSON",
+    "BlockingCheckpointHolding",
+    "BlockingCheckpointStore",
+    "CheckpointChange",
+    "CheckpointHolding",
+    "CheckpointState",
+    "CheckpointStore",
+    "Counters",
+    "JobKey",
+    "JsonCheckpointStore",
+    "MemoryCheckpointStore",
+    "ThreadedCheckpointStore",
+]

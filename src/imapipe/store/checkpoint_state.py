@@ -1,4 +1,4 @@
-"""What a checkpoint knows of one mailbox, and the changes that make it grow.
+"""What a checkpoint knows of one job on one mailbox, and the changes that make it grow.
 
 Invariants:
 
@@ -9,6 +9,7 @@ Invariants:
 - A *series* is one unbroken history. A fresh start (another UIDVALIDITY, a deleted checkpoint) begins another one,
   and changes of the old one never reach it.
 - No UID is in `done` and in `failed`, nor under two reasons in `failed`.
+- The cursor's `highest_uid` is not below any UID in `done`.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ from typing import Final, TypeAlias
 import orjson
 
 from imapipe.models.batch import NO_UIDS
+from imapipe.models.cursor import Cursor
+from imapipe.store.job_key import JobKey, printable
 from imapipe.wire.uid_set import UidSet
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 """What `extra` may hold."""
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 """The version of the layout that `CheckpointState.to_json` writes."""
 
 _SERIES_BYTES: Final = 8
@@ -96,7 +99,7 @@ class CheckpointChange:
         return orjson.dumps(fields)
 
     @classmethod
-    def from_json(cls, data: bytes) -> CheckpointChange:
+    def from_json(cls, data: bytes | str) -> CheckpointChange:
         """Read what `to_json` wrote.
 
         Raises:
@@ -116,18 +119,21 @@ class CheckpointChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointState:
-    """Everything kept for one mailbox of one account.
+    """Everything kept for one job on one mailbox.
 
     Attributes:
         account: `user@host:port`.
         mailbox: The name of the mailbox.
         uidvalidity: The UIDVALIDITY under which the UIDs were seen.
         fingerprint: Names the job: symbolic search and fetch.
-        name: The name that the caller gave to the checkpoint, or "".
+        name: The name that the caller gave to the job, or "".
+        shard: Names the part of the mailbox, or "".
         series: The history this state belongs to.
         sequence: The number of the last change it contains.
         done: Messages whose handler returned, in any run.
         failed: Messages whose last try failed, by reason.
+        cursor: How far the mailbox had come when the last run began. Which of the messages below it are done, `done`
+            says.
         counters: Sums over all runs.
         started_at: When the series began.
         saved_at: When this state was made.
@@ -139,10 +145,12 @@ class CheckpointState:
     uidvalidity: int
     fingerprint: str
     name: str = ""
+    shard: str = ""
     series: str = field(default_factory=new_series)
     sequence: int = 0
     done: UidSet = NO_UIDS
     failed: Mapping[str, UidSet] = field(default_factory=dict)
+    cursor: Cursor = field(default_factory=Cursor)
     counters: Counters = field(default_factory=Counters)
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     saved_at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -152,6 +160,11 @@ class CheckpointState:
     def version(self) -> int:
         """The version of the layout."""
         return FORMAT_VERSION
+
+    @property
+    def key(self) -> JobKey:
+        """What it is the state of."""
+        return JobKey(self.account, self.mailbox, self.name, self.shard)
 
     @property
     def failed_uids(self) -> UidSet:
@@ -195,6 +208,7 @@ class CheckpointState:
             sequence=news[-1].sequence,
             done=self.done | done,
             failed={reason: uids for reason, uids in failed.items() if uids},
+            cursor=self.cursor.met(done),
             counters=replace(
                 self.counters,
                 done=self.counters.done + sum(len(change.done) for change in news),
@@ -214,16 +228,27 @@ class CheckpointState:
                 "uidvalidity": self.uidvalidity,
                 "fingerprint": printable(self.fingerprint),
                 "name": printable(self.name),
+                "shard": printable(self.shard),
                 "series": self.series,
                 "sequence": self.sequence,
                 "done": self.done.text(),
                 "failed": _failed_text(self.failed),
+                "cursor": {name: value for name, value in asdict(self.cursor).items() if value is not None},
                 "counters": asdict(self.counters),
                 "started_at": self.started_at.isoformat(),
                 "saved_at": self.saved_at.isoformat(),
                 "extra": dict(self.extra),
             }
         )
+
+    @classmethod
+    def from_json(cls, data: bytes | str) -> CheckpointState:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: It is something else.
+        """
+        return cls.from_fields(orjson.loads(data))
 
     @classmethod
     def from_fields(cls, value: object) -> CheckpointState:
@@ -243,10 +268,12 @@ class CheckpointState:
             uidvalidity=_count(fields, "uidvalidity"),
             fingerprint=_text(fields, "fingerprint"),
             name=_text(fields, "name"),
+            shard=_text(fields, "shard"),
             series=_text(fields, "series"),
             sequence=_count(fields, "sequence"),
             done=done,
             failed=failed,
+            cursor=_cursor(fields.get("cursor")),
             counters=_counters(fields.get("counters")),
             started_at=_time(fields, "started_at"),
             saved_at=_time(fields, "saved_at"),
@@ -257,11 +284,6 @@ class CheckpointState:
 def union_all(sets: Iterable[UidSet]) -> UidSet:
     """Join any number of sets in one pass."""
     return UidSet.from_ranges(chain.from_iterable(uids.ranges() for uids in sets))
-
-
-def printable(text: str) -> str:
-    """Text that JSON can hold: surrogates from undecodable names are written out."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _failed_text(failed: Mapping[str, UidSet]) -> dict[str, JSON]:
@@ -302,6 +324,21 @@ def _time(fields: Mapping[str, JSON], name: str) -> datetime:
 def _reasons(value: object) -> dict[str, UidSet]:
     fields = _mapping(value)
     return {reason: _uids(fields, reason) for reason in fields}
+
+
+def _cursor(value: object) -> Cursor:
+    fields = _mapping(value)
+
+    def number(name: str) -> int | None:
+        return _count(fields, name) if name in fields else None
+
+    return Cursor(
+        uidnext=number("uidnext"),
+        highest_uid=number("highest_uid"),
+        highestmodseq=number("highestmodseq"),
+        mailboxid=_text(fields, "mailboxid") if "mailboxid" in fields else None,
+        exists=number("exists"),
+    )
 
 
 def _counters(value: object) -> Counters:

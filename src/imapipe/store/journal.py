@@ -7,6 +7,8 @@ Invariants:
 
 - A change is in the file, by one `write`, when `append` returns: the death of the process does not lose it.
 - Nothing is removed from the file before a full save that contains it is durable; `supersede` is called after that.
+- A line that was synced stays durable when the file is written anew without others: there may be lines of several
+  series in it, and one of them does not undo what another was promised.
 - A line that cannot be read is ignored: only a death or a loss of power in the middle of a write makes one, and its
   change was never promised. No reading of damaged bytes can claim a message: the CRC guards each line by itself.
 - What this process did not write is cut off at its first `append`, never before; by then it has been superseded.
@@ -20,7 +22,7 @@ import logging
 import os
 import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,13 +35,15 @@ _log = logging.getLogger(__name__)
 class Journal:
     """The journal of one checkpoint file, for one process."""
 
-    __slots__ = ("_fd", "_kept", "_lock", "_name_is_durable", "_path", "_size", "_superseded", "_torn")
+    __slots__ = ("_durable", "_fd", "_kept", "_lock", "_name_is_durable", "_path", "_size", "_superseded", "_torn")
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._fd = -1
         self._size = 0
         self._kept: list[tuple[CheckpointChange, bytes]] = []
+        # So many of them, the first, were synced.
+        self._durable = 0
         self._lock = threading.Lock()
         self._name_is_durable = False
         self._superseded = False
@@ -86,22 +90,30 @@ class Journal:
             self._size += len(line)
             self._kept.append((change, line))
 
+    def changes(self, series: str) -> list[CheckpointChange]:
+        """What this process appended to a series and no full save contains."""
+        with self._lock:
+            return [change for change, _ in self._kept if change.series == series]
+
     def sync(self) -> None:
         """Make the lines survive a loss of power.
 
         Raises:
             OSError: They may not.
         """
+        with self._lock:
+            fd, count = self._fd, len(self._kept)
         # Without the lock: an append must not wait for the disk. Nobody else closes the descriptor meanwhile.
-        if (fd := self._fd) >= 0:
+        if fd >= 0:
             os.fsync(fd)
             if not self._name_is_durable:
                 sync_folder(self._path)
                 self._name_is_durable = True
+            self._durable = count
 
-    def supersede(self, series: str, sequence: int) -> None:
-        """Forget what a durable state with this sequence contains, and whatever earlier processes left."""
-        self._keep(lambda change: change.series != series or change.sequence > sequence)
+    def supersede(self, contained: Mapping[str, int]) -> None:
+        """Forget what a durable save contains, by series and sequence, and whatever earlier processes left."""
+        self._keep(lambda change: change.sequence > contained.get(change.series, -1))
 
     def forget(self, series: str) -> None:
         """Forget the lines of a series that is durably gone."""
@@ -110,14 +122,37 @@ class Journal:
     def _keep(self, needed: Callable[[CheckpointChange], bool]) -> None:
         with self._lock:
             self._superseded = True
+            durable = sum(needed(change) for change, _ in self._kept[: self._durable])
             self._kept = [(change, line) for change, line in self._kept if needed(change)]
+            self._durable = 0
             if self._fd < 0:
                 return
+            count = len(self._kept)
             try:
-                self._rewrite(b"".join(line for _, line in self._kept))
+                if not durable:
+                    self._rewrite()
+                    return
+                fd = write_temporary(self._path, self._data(0))
+            except OSError as error:
+                self._not_shortened(error)
+                self._durable = durable
+                return
+        # Again without the lock.
+        try:
+            try:
+                os.fsync(fd)
+                with self._lock:
+                    write_all(fd, self._data(count))
+                    self._replace(fd)
             except OSError:
-                # What is in the file too much is ignored by its sequence; a full disk shows at the next save.
-                _log.debug("the journal %s could not be shortened", self._path, exc_info=True)
+                _close(fd)
+                remove(temporary(self._path))
+                raise
+            sync_folder(self._path)
+            self._name_is_durable = True
+        except OSError as error:
+            self._not_shortened(error)
+        self._durable = durable
 
     def close(self) -> None:
         """Close the file; remove it where nothing in it is needed."""
@@ -128,23 +163,36 @@ class Journal:
             if self._superseded and not self._kept:
                 remove(self._path)
 
-    def _rewrite(self, data: bytes) -> None:
-        """Let the file hold these lines only."""
-        if not data:
+    def _rewrite(self) -> None:
+        """Let the file hold the lines only that are kept; none of them was durable."""
+        if not self._kept:
             os.ftruncate(self._fd, 0)
-        else:
-            fd = write_temporary(self._path, data)
-            try:
-                os.replace(temporary(self._path), self._path)  # noqa: PTH105
-            except OSError:
-                _close(fd)
-                remove(temporary(self._path))
-                raise
-            old, self._fd = self._fd, fd
-            self._name_is_durable = False
-            _close(old)
-        self._size = len(data)
+            self._size = 0
+            self._torn = False
+            return
+        fd = write_temporary(self._path, self._data(0))
+        try:
+            self._replace(fd)
+        except OSError:
+            _close(fd)
+            remove(temporary(self._path))
+            raise
+
+    def _replace(self, fd: int) -> None:
+        """Let the temporary file be the journal."""
+        os.replace(temporary(self._path), self._path)  # noqa: PTH105
+        old, self._fd = self._fd, fd
+        self._name_is_durable = False
+        _close(old)
+        self._size = len(self._data(0))
         self._torn = False
+
+    def _data(self, begin: int) -> bytes:
+        return b"".join(line for _, line in self._kept[begin:])
+
+    def _not_shortened(self, error: OSError) -> None:
+        # What is in the file too much is ignored by its sequence; a full disk shows at the next save.
+        _log.debug("the journal %s could not be shortened", self._path, exc_info=error)
 
 
 def _close(fd: int) -> None:

@@ -3,9 +3,15 @@
 ``Server`` is all a test needs; ``SyntheticMailbox`` gives it a million messages for nothing, the classes of
 ``imapipe.testing.faults`` make things go wrong, ``Throttle`` hides a rate limit. Nothing here imports the
 rest of imapipe, so that a mistake in a client is not repeated in the server it is tested with.
+
+The one exception has nothing to do with the server and is imported when it is asked for: ``check_store`` puts a
+checkpoint store of your own through the rules that ``imapipe.Checkpoint`` relies on.
 """
 
 from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from .extensions import ALL_EXTENSIONS, PROFILES
 from .faults import (
@@ -36,9 +42,13 @@ from .server import Server
 from .synthetic import SyntheticMailbox
 from .throttle import Throttle
 
+if TYPE_CHECKING:
+    from imapipe.store.conformance import STORE_RULES, StorePlace, check_store
+
 __all__ = [
     "ALL_EXTENSIONS",
     "PROFILES",
+    "STORE_RULES",
     "Bandwidth",
     "Bye",
     "CommandLog",
@@ -63,8 +73,20 @@ __all__ = [
     "SearchCap",
     "Server",
     "Stall",
+    "StorePlace",
     "StoredMessage",
     "SyntheticMailbox",
     "Throttle",
+    "check_store",
     "make_messages",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name):
+        """Import what knows the rest of imapipe when it is first asked for."""
+        if name not in {"STORE_RULES", "StorePlace", "check_store"}:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module("imapipe.store.conformance"), name)
+        globals()[name] = value
+        return value

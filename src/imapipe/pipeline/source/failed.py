@@ -21,5 +21,5 @@ class Failed:
             known = await question.memory.recall(question.account, question.mailbox)
         if known is None:
             return Found(UidSet(), (await access.open(connection)).exists)
-        selected = await access.open(connection, expected=known.uidvalidity)
+        selected = await access.open(connection, expected=known.uidvalidity, remembered=known.cursor)
         return Found(known.failed_uids, selected.exists)

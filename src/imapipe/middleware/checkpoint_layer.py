@@ -1,0 +1,354 @@
+"""What a Checkpoint does during one run: it hears what becomes of messages, and keeps that.
+
+What becomes of messages arrives from the ledger in groups. Each group is appended to the store at once, in the
+callback, which costs microseconds; so a killed process repeats at most the messages in hand and one group. Every
+`save_every_seconds` a task makes it durable.
+
+Invariants:
+
+- A UID is recorded as done after its handler returned, never before.
+- The state is immutable and changes hands only in the event loop. What is saved is numbered in the loop; the store
+  drops what comes too late.
+- A full save costs as much as the state is large, so full saves take at most a twentieth of one processor, all runs of
+  a Checkpoint together; in between the store syncs what was appended, which costs as much as what is new.
+- With a store that blocks, `stop` works without an `await` until everything is saved and the key is released, so a
+  cancellation cannot come between. With an async one the last save goes on through a cancellation, and is waited for.
+- What cannot be recorded is not handed out: an append that fails ends the run at once. When the key is lost, nothing
+  more is written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Final
+
+from imapipe.errors import CheckpointError, CheckpointLost
+from imapipe.middleware.account_notes import AccountNotes
+from imapipe.middleware.base import Call, Layer, Run
+from imapipe.models.batch import Batch, BatchResult, Failure
+from imapipe.runtime.completion import to_the_end
+from imapipe.runtime.ticker import Ticker
+from imapipe.store.base import BlockingCheckpointHolding, CheckpointHolding
+from imapipe.store.checkpoint_state import JSON, CheckpointChange, CheckpointState
+from imapipe.store.threaded import ThreadedCheckpointHolding
+from imapipe.wire.uid_set import UidSet
+
+_SAVING_SHARE: Final = 1 / 20
+
+
+@dataclass(slots=True)
+class Sharing:
+    """What the runs of one Checkpoint share.
+
+    Attributes:
+        runs: How many there are now.
+    """
+
+    runs: int = 0
+
+
+class Loss:
+    """Carries the news that a key was lost, from any thread, to the layer.
+
+    Attributes:
+        error: The news, or None.
+        tell: What is called with it, in the loop in which this was made.
+    """
+
+    __slots__ = ("_loop", "error", "tell")
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.error: CheckpointLost | None = None
+        self.tell: Callable[[CheckpointLost], None] = _ignore
+
+    def __call__(self, error: CheckpointLost) -> None:
+        """The key was lost."""
+        if self.error is None:
+            self.error = error
+            # A loop that is closed has nobody left to tell.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(lambda: self.tell(error))
+
+
+class CheckpointLayer(Layer):
+    """The checkpoint of one run.
+
+    Attributes:
+        done_all_runs: Messages done over all runs, as of the last group.
+        error: Why the last group could not be kept, or None; it passes when a full save succeeds.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        holding: CheckpointHolding,
+        begun: CheckpointState,
+        loss: Loss,
+        sharing: Sharing,
+        *,
+        path: str = "",
+        delete_complete: bool = False,
+    ) -> None:
+        self._run = run
+        self._holding = holding
+        self._loss = loss
+        self._sharing = sharing
+        self._path = path
+        self._delete_complete = delete_complete
+        self._loop = asyncio.get_running_loop()
+        self._one_at_a_time = asyncio.Lock()
+        self._state = replace(begun, counters=replace(begun.counters, runs=begun.counters.runs + 1))
+        self._sequence = begun.sequence
+        self._changes: list[CheckpointChange] = []
+        self._is_unsynced = False
+        self._began = self._loop.time()
+        self._elapsed_before = begun.counters.elapsed_seconds
+        self._bytes = run.bytes_received
+        self._saved_at = 0.0
+        self._save_seconds = 0.0
+        self._refused: dict[str, UidSet] = {}
+        self._unsubscribe: Callable[[], None] = _nothing
+        self._ticker: Ticker | None = None
+        self.done_all_runs = begun.counters.done
+        self.error: CheckpointError | None = None
+
+    @property
+    def state(self) -> CheckpointState:
+        """What is known now, or was at the end of the run."""
+        return self._folded(self._state, tuple(self._changes), self._stamp()) if self._changes else self._state
+
+    async def notes(self) -> AccountNotes:
+        """What is kept for the account, for layers inside of this one; good from their `start` to their `stop`.
+
+        Raises:
+            CheckpointError: It cannot be read or written.
+        """
+        async with self._one_at_a_time:
+            values = await to_the_end(self._holding.notes())
+        return AccountNotes(values, self._put_note, self._path)
+
+    def begin(self, every_seconds: float, every_messages: int) -> None:
+        """Listen to the ledger, and save from time to time."""
+        self._sharing.runs += 1
+        self._unsubscribe = self._run.ledger.subscribe(every_messages, self._settled)
+        self._ticker = Ticker(self._tick, every_seconds, name="imapipe checkpoint")
+        self._ticker.start()
+        self._loss.tell = self._run.fail
+        if self._loss.error is not None:
+            self._run.fail(self._loss.error)
+
+    def refuse_failed(self, *, except_for: Collection[str]) -> None:
+        """Try nothing again that failed in an earlier run, but for some reasons."""
+        planned = self._run.plan.planned
+        kept = {reason: uids & planned for reason, uids in self._state.failed.items() if reason not in except_for}
+        self._refused = {reason: uids for reason, uids in kept.items() if uids}
+
+    async def __call__(self, batch: Batch, call_next: Call) -> BatchResult:
+        """Let a batch through, without messages that are not to be tried again.
+
+        Raises:
+            CheckpointError: What was done could not be kept, so no more is to be done.
+            CheckpointLost: The checkpoint is another's now.
+        """
+        if (error := self._loss.error or self.error) is not None:
+            raise error
+        refused = {
+            uid: Failure(uid, reason, "failed in an earlier run and was not tried again")
+            for reason, uids in self._refused.items()
+            for uid in uids & batch.uids
+        }
+        if not refused:
+            return await call_next(batch)
+        rest = batch.uids - UidSet.from_numbers(refused)
+        result = await call_next(batch.narrow(rest)) if rest else BatchResult(batch)
+        return replace(result, batch=batch, failed={**result.failed, **refused})
+
+    async def save(self) -> None:
+        """Save in full without holding up the loop.
+
+        Raises:
+            CheckpointError: It could not be saved.
+        """
+        async with self._one_at_a_time:
+            state, changes, stamp = self._state, tuple(self._changes), self._stamp()
+            self._is_unsynced = False
+
+            def fold() -> tuple[CheckpointState, float]:
+                began = time.thread_time()
+                return self._folded(state, changes, stamp), time.thread_time() - began
+
+            # In a thread: millions of UIDs take a while to add up.
+            whole, seconds = await to_the_end(asyncio.to_thread(fold))
+            began = self._loop.time()
+            await to_the_end(self._holding.save(whole))
+        if isinstance(self._holding, ThreadedCheckpointHolding):
+            seconds += self._holding.save_seconds
+        else:
+            # What a database does elsewhere is not known; the time it took is the most that it can be.
+            seconds += self._loop.time() - began
+        self._state = whole
+        self._changes = [change for change in self._changes if change.sequence > whole.sequence]
+        self._saved_at, self._save_seconds = self._loop.time(), seconds
+        self.error = None
+
+    async def stop(self) -> None:
+        """Save and give the key back.
+
+        Raises:
+            CheckpointError: What was done could not be saved; what was saved before is there still.
+            CheckpointLost: The checkpoint is another's now, and was not written to.
+        """
+        if self._ticker is not None:
+            self._ticker.cancel()
+        self._run.ledger.flush()
+        self._unsubscribe()
+        self._sharing.runs -= 1
+        if isinstance(self._holding, ThreadedCheckpointHolding):
+            try:
+                self._holding.end(self._write_last)
+            finally:
+                await self._end_ticker()
+        else:
+            await to_the_end(self._end(self._holding))
+        if self._loss.error is not None:
+            raise self._loss.error
+
+    def _write_last(self, holding: BlockingCheckpointHolding) -> None:
+        if (state := self._last()) is None:
+            return
+        if self._deletes():
+            holding.delete()
+        else:
+            holding.save(state)
+        self._state, self._changes = state, []
+
+    async def _end(self, holding: CheckpointHolding) -> None:
+        try:
+            # A call that is under way comes to its end first.
+            await self._end_ticker()
+            if (state := self._last()) is None:
+                return
+            if self._deletes():
+                await holding.delete()
+            else:
+                await holding.save(state)
+            self._state, self._changes = state, []
+        finally:
+            await holding.release()
+
+    def _last(self) -> CheckpointState | None:
+        """What is to be saved at the end; nothing where the checkpoint is another's."""
+        if self._loss.error is not None:
+            return None
+        return self._folded(self._state, tuple(self._changes), self._stamp())
+
+    def _deletes(self) -> bool:
+        return self._delete_complete and self._is_complete()
+
+    def _is_complete(self) -> bool:
+        if self._run.unaccounted:
+            return False
+        ledger = self._run.ledger
+        # A message that failed is in none of the three.
+        good = ledger.done_count + ledger.skipped_count + ledger.vanished_count
+        return good >= len(self._run.plan.planned)
+
+    async def _end_ticker(self) -> None:
+        if self._ticker is not None:
+            await self._ticker.stop()
+
+    def _settled(self, done: UidSet, failed: Mapping[int, Failure], vanished: UidSet) -> None:
+        """The ledger has news. Called in the middle of the work on messages: quick, and raises nothing."""
+        by_reason: dict[str, list[int]] = {}
+        for uid, failure in failed.items():
+            if not any(uid in uids for uids in self._refused.values()):
+                by_reason.setdefault(failure.reason, []).append(uid)
+        received, self._bytes = self._run.bytes_received - self._bytes, self._run.bytes_received
+        self._sequence += 1
+        change = CheckpointChange(
+            series=self._state.series,
+            sequence=self._sequence,
+            done=done,
+            failed={reason: UidSet.from_numbers(uids) for reason, uids in by_reason.items()},
+            vanished=vanished,
+            bytes_received=max(0, received),
+        )
+        self.done_all_runs += len(done)
+        self._changes.append(change)
+        if self._loss.error is not None:
+            return
+        self._is_unsynced = True
+        try:
+            self._holding.append(change)
+        except Exception as error:  # noqa: BLE001 - whatever a store of somebody's own raises
+            self._run.fail(self._failed(error))
+
+    def _put_note(self, name: str, value: JSON) -> None:
+        if self._loss.error is not None:
+            raise self._loss.error
+        self._is_unsynced = True
+        self._holding.put_note(name, value)
+
+    async def _tick(self) -> None:
+        """Make durable what is new."""
+        self._run.ledger.flush()
+        if self._loss.error is not None:
+            return
+        try:
+            if self.error is not None or (self._changes and self._may_save_in_full()):
+                await self.save()
+            elif self._is_unsynced:
+                async with self._one_at_a_time:
+                    self._is_unsynced = False
+                    await to_the_end(self._holding.sync())
+        except Exception as error:  # noqa: BLE001 - whatever a store of somebody's own raises
+            self._is_unsynced = True
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> CheckpointError:
+        """The store raised."""
+        if isinstance(error, CheckpointLost):
+            self._loss(error)
+            return error
+        if not isinstance(error, CheckpointError):
+            unexpected = CheckpointError(f"its store failed with {type(error).__name__}: {error}", path=self._path)
+            unexpected.__cause__ = error
+            error = unexpected
+        self.error = error
+        return error
+
+    def _may_save_in_full(self) -> bool:
+        pause = self._save_seconds / _SAVING_SHARE * self._sharing.runs
+        return self._loop.time() - self._saved_at >= pause
+
+    def _stamp(self) -> tuple[int, float]:
+        """The number and the age of a snapshot; taken in the loop, like the numbers of changes."""
+        self._sequence += 1
+        return self._sequence, self._elapsed_before + self._loop.time() - self._began
+
+    @staticmethod
+    def _folded(
+        state: CheckpointState, changes: tuple[CheckpointChange, ...], stamp: tuple[int, float]
+    ) -> CheckpointState:
+        sequence, elapsed_seconds = stamp
+        folded = state.apply(changes)
+        return replace(
+            folded,
+            sequence=sequence,
+            counters=replace(folded.counters, elapsed_seconds=elapsed_seconds),
+            saved_at=datetime.now(UTC),
+        )
+
+
+def _nothing() -> None:
+    return
+
+
+def _ignore(_: CheckpointLost) -> None:
+    return
