@@ -16,6 +16,7 @@ from imapipe.net.bridge import IMAP4
 from imapipe.net.connection import STATUS_ITEMS, Connection
 from imapipe.net.dial import Compress, DialOptions, OpenSocket, dial
 from imapipe.net.options import MAX_HELD_BYTES, MAX_SPOOL_BYTES
+from imapipe.net.pool.lease import Lease
 from imapipe.net.pool.pool import ConnectionPool, PoolStats
 from imapipe.pipeline.delivery.stream import Runs
 from imapipe.pipeline.pipeline import Pipeline
@@ -35,13 +36,8 @@ class Mailbox:
     __slots__ = ("_pool", "name")
 
     def __init__(self, pool: Pool, name: str) -> None:
-        if not isinstance(name, str):
-            raise TypeError(f"mailbox() takes the name of a mailbox, not {name!r}")
-        if not name or any(character in name for character in "\r\n\0"):
-            raise ValueError(f"{name!r} cannot be the name of a mailbox")
         self._pool = pool
-        # The one name without regard to case (RFC 9051 §5.1); a checkpoint must not know two of it.
-        self.name = "INBOX" if name.upper() == "INBOX" else name
+        self.name = _mailbox_name("mailbox", name)
 
     def __repr__(self) -> str:
         return f"<Mailbox {self.name!r}>"
@@ -52,8 +48,14 @@ class Mailbox:
         Raises:
             CommandNo: There is no such mailbox.
         """
-        async with self._pool.acquire() as connection:
+
+        async def ask(connection: Connection) -> MailboxStatus:
+            if connection.selected is not None and connection.selected.name == self.name:
+                # STATUS is for mailboxes that are not selected (RFC 9051 §6.3.11); some servers tell old numbers.
+                await connection.unselect()
             return await connection.status(self.name, ALL_STATUS_ITEMS)
+
+        return await self._pool.connections.perform(ask)
 
     def search(self, criteria: SearchKey = ALL) -> Pipeline:
         """Begin a job on the messages that match; see `Pipeline`.
@@ -106,20 +108,27 @@ class Pool:
             await self.connections.close()
 
     def acquire(
-        self, mailbox: str | None = None, *, timeout_seconds: float | None = None
-    ) -> AbstractAsyncContextManager[Connection]:
-        """Lease a connection: `async with pool.acquire() as connection: await connection.imap.noop()`.
+        self, mailbox: str | None = None, *, write: bool = False, timeout_seconds: float | None = None
+    ) -> AbstractAsyncContextManager[Lease]:
+        """Lease a connection: `async with pool.acquire("INBOX") as connection: await connection.imap.noop()`.
 
         Args:
-            mailbox: Prefer a connection that has this mailbox open.
-            timeout_seconds: How long to wait for one.
+            mailbox: This mailbox is open on it, for reading (EXAMINE). Without a name no mailbox is.
+            write: Open it for reading and writing (SELECT).
+            timeout_seconds: How long to wait for a connection.
 
         Raises:
             PoolTimeout, PoolClosed, AuthenticationFailed, ConnectionFailed, Throttled: On entering the block.
+            CommandNo: There is no such mailbox, or it cannot be opened for writing.
+            LeaseEnded: By the lease, and whatever was kept of it, when it is used after the block.
 
         Cancellation while waiting leaves nothing behind; in the block, a command that is under way ends the connection.
         """
-        return self.connections.lease(mailbox, timeout_seconds=timeout_seconds)
+        if mailbox is not None:
+            mailbox = _mailbox_name("acquire", mailbox)
+        elif write:
+            raise ValueError("acquire(write=True) needs the name of the mailbox")
+        return self.connections.lease(mailbox, write=write, timeout_seconds=timeout_seconds)
 
     def mailbox(self, name: str) -> Mailbox:
         """One mailbox by name, such as "INBOX" or "Projekte/Übersicht"."""
@@ -127,11 +136,14 @@ class Pool:
 
     async def mailboxes(self, pattern: str = "*") -> list[MailboxEntry]:
         """All mailboxes that match (LIST), with their counts (STATUS) in one round trip where the server can."""
-        async with self.acquire() as connection:
-            return await connection.list(pattern, status_items=ALL_STATUS_ITEMS)
+        return await self.connections.perform(
+            lambda connection: connection.list(pattern, status_items=ALL_STATUS_ITEMS)
+        )
 
     def adopt(self, client: IMAP4) -> Connection:
-        """Take over a user's own live aioimaplib client; it stays usable while it is leased.
+        """Take over a user's own live aioimaplib client.
+
+        The client itself stays usable: whose it is has to take care not to use it while others lease its connection.
 
         Raises:
             ConnectionFailed: It is not connected.
@@ -150,6 +162,15 @@ class Pool:
     def events(self) -> EventBus:
         """Throttles and refusals of the whole account."""
         return self.connections.events
+
+
+def _mailbox_name(function: str, name: str) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"{function}() takes the name of a mailbox, not {name!r}")
+    if not name or any(character in name for character in "\r\n\0"):
+        raise ValueError(f"{name!r} cannot be the name of a mailbox")
+    # The one name without regard to case (RFC 9051 §5.1); a checkpoint must not know two of it.
+    return "INBOX" if name.upper() == "INBOX" else name
 
 
 def create_pool(

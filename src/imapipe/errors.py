@@ -10,6 +10,7 @@
     ├ CommandTimeout (TimeoutError)          no answer in time
     ├ PoolTimeout (TimeoutError)             no connection was free in time
     ├ PoolClosed                             the pool is closed or closing
+    ├ LeaseEnded                             a leased connection was used after it was given back
     ├ CommandError                           the server answered, not with OK
     │  ├ CommandNo
     │  ├ CommandBad
@@ -72,18 +73,29 @@ class ResponseTooLarge(ProtocolError):
 
 
 class ConnectionFailed(ImapipeError, ConnectionError):
-    """A connection could not be made: name, port, TLS or greeting."""
+    """A connection could not be made: name, port, TLS or greeting.
 
-    def __init__(self, reason: str, *, host: str = "", port: int = 0) -> None:
+    Attributes:
+        reason: What is wrong.
+        host: Where it was to lead, or "".
+        port: And at which port.
+        is_permanent: Trying again cannot help: a setting or a certificate must change.
+    """
+
+    def __init__(self, reason: str, *, host: str = "", port: int = 0, is_permanent: bool = False) -> None:
         self.reason = reason
         self.host = host
         self.port = port
+        self.is_permanent = is_permanent
         where = f" to {host}:{port}" if host else ""
         super().__init__(f"no connection{where}: {reason}")
 
 
 class ConnectionLost(ConnectionFailed):
-    """A connection that worked has ended before its commands did."""
+    """A connection that worked has ended before its commands did.
+
+    `host` and `port` are named where it ended while it was being made ready: no command of the caller was sent.
+    """
 
     def __init__(self, reason: str = "the server closed the connection", *, host: str = "", port: int = 0) -> None:
         super().__init__(reason, host=host, port=port)
@@ -116,6 +128,13 @@ class PoolClosed(ImapipeError):
 
     def __init__(self) -> None:
         super().__init__("the pool is closed; make another one with create_pool()")
+
+
+class LeaseEnded(ImapipeError):
+    """A leased connection, or something that was kept of it, was used after it was given back to the pool."""
+
+    def __init__(self) -> None:
+        super().__init__("this lease has ended: the connection went back to the pool; acquire() another one")
 
 
 class CommandError(ImapipeError):

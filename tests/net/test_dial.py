@@ -17,6 +17,7 @@ import pytest
 from imapipe.errors import (
     AuthenticationFailed,
     CapabilityMissing,
+    CommandBad,
     CommandNo,
     ConnectionFailed,
     ConnectionLost,
@@ -28,6 +29,7 @@ from imapipe.net.account import Account, parse_url
 from imapipe.net.authentication import Credentials
 from imapipe.net.connection import Connection
 from imapipe.net.dial import DialOptions, dial
+from imapipe.net.transient import Verdict, is_transient
 from imapipe.testing import Delay, Inject, RefuseConnection, RefuseLogin, Reply, Server
 from scripted_server import ScriptedServer
 from scripted_server.script import Line, Script
@@ -125,8 +127,9 @@ async def test_starttls_is_left_alone_on_loopback_and_taken_elsewhere(
 async def test_a_password_does_not_go_over_plain_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Account, "is_loopback", False)
     async with Server(3) as server:
-        with pytest.raises(ConnectionFailed, match=r"offers no STARTTLS.*use imaps://.*allow_plaintext=True"):
+        with pytest.raises(ConnectionFailed, match=r"offers no STARTTLS.*use imaps://.*allow_plaintext=True") as caught:
             await dial(options_for(server.url))
+        assert not is_transient(caught.value).transient
         assert "LOGIN" not in server.commands.names
 
 
@@ -184,6 +187,7 @@ async def test_a_certificate_of_somebody_else(
             await dial(options)
         assert (caught.value.host, caught.value.port) == (server.host, server.port)
         assert isinstance(caught.value.__cause__, ssl.SSLCertVerificationError)
+        assert not is_transient(caught.value).transient
         with pytest.raises(ConnectionFailed, match="self-signed certificate; check the host name"):
             await dial(dataclasses.replace(options, ssl_context=contexts[1]))
         with pytest.raises(ConnectionFailed, match="self-signed certificate"):
@@ -240,7 +244,8 @@ async def test_tokens(mechanism: str, sasl_ir: bool) -> None:
         with pytest.raises(AuthenticationFailed) as caught:
             await dial(options)
     assert (caught.value.status, caught.value.code) == ("NO", "AUTHENTICATIONFAILED")
-    assert asked == 2
+    # The refused one was asked for anew, and being the same it was not sent again.
+    assert asked == 3
     assert (server.counters.logins, server.counters.failed_logins) == (1, 1)
 
 
@@ -254,15 +259,184 @@ async def test_a_token_where_none_can_be_used() -> None:
             await dial(options_for(server.url, None, token=token))
 
 
+@pytest.mark.parametrize(
+    ("raised", "kind", "words"),
+    [
+        (LookupError("secret-token"), AuthenticationFailed, r"\[UNAVAILABLE\] token\(\) raised LookupError$"),
+        (OSError(113, "No route to host"), ConnectionFailed, r"token\(\) could not reach its server: No route to host"),
+        (TimeoutError(), ConnectionFailed, r"token\(\) could not reach its server: TimeoutError"),
+    ],
+)
 @pytest.mark.asyncio
-async def test_what_the_token_callback_raises_is_what_comes_out() -> None:
+async def test_what_the_token_callback_raises_is_told_with_its_cause(
+    raised: Exception, kind: type[Exception], words: str
+) -> None:
     async def token() -> str:
-        raise LookupError("no refresh token")
+        raise raised
 
     async with Server(3) as server:
-        with pytest.raises(LookupError, match="no refresh token"):
+        with pytest.raises(kind, match=words) as caught:
             await dial(options_for(server.url, None, token=token))
     assert server.counters.open_connections == 0
+    assert raised in (caught.value.__cause__, getattr(caught.value.__cause__, "__cause__", None))
+    # The token's server may work again in a moment.
+    assert is_transient(caught.value).is_outage
+    assert "secret-token" not in str(caught.value)
+
+
+@pytest.mark.parametrize("given", [None, "", b"t"])
+@pytest.mark.asyncio
+async def test_a_token_callback_that_gives_no_token(given: object) -> None:
+    async def token() -> str:
+        return given  # type: ignore[return-value]
+
+    async with Server(3) as server:
+        with pytest.raises(AuthenticationFailed, match="and no token") as caught:
+            await dial(options_for(server.url, None, token=token))
+    assert not is_transient(caught.value).transient
+    assert server.counters.failed_logins == 0
+
+
+@pytest.mark.asyncio
+async def test_a_token_that_is_refused_is_asked_for_anew() -> None:
+    """On another connection: some servers hang up behind a refusal."""
+    tokens = iter(["expired", "good"])
+
+    async def token() -> str:
+        return next(tokens)
+
+    async with Server(3, token="good") as server:
+        async with dialled(options_for(server.url, None, token=token)) as connection:
+            assert await works(connection)
+        assert (server.counters.connections, server.counters.logins, server.counters.failed_logins) == (2, 1, 1)
+
+
+@pytest.mark.asyncio
+async def test_a_token_is_asked_for_anew_once() -> None:
+    tokens = iter(["expired", "expired too", "good"])
+
+    async def token() -> str:
+        return next(tokens)
+
+    async with Server(3, token="good") as server:
+        with pytest.raises(AuthenticationFailed):
+            await dial(options_for(server.url, None, token=token))
+        assert server.counters.failed_logins == 2
+    assert next(tokens) == "good"
+
+
+@pytest.mark.parametrize("refusal", ["BAD Unknown command", "NO Unsupported authentication mechanism"])
+@pytest.mark.asyncio
+async def test_a_mechanism_that_the_server_does_not_understand_is_followed_by_the_next(refusal: str) -> None:
+    async def token() -> str:
+        return "t"
+
+    lines = (
+        "S: * OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=OAUTHBEARER AUTH=XOAUTH2 AUTH=PLAIN] hi",
+        "C: <a> AUTHENTICATE OAUTHBEARER …",
+        f"S: <a> {refusal}",
+        "C: <b> AUTHENTICATE XOAUTH2 …",
+        "S: <b> OK [CAPABILITY IMAP4rev1] done",
+        "C: <c> LOGOUT",
+        "S: <c> OK bye",
+    )
+    async with ScriptedServer(script(*lines)) as server:
+        async with dialled(options_for(f"imap://ann@127.0.0.1:{server.port}", None, token=token)) as connection:
+            assert connection.session.logged_in
+    lines = (
+        "S: * OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] hi",
+        "C: <a> AUTHENTICATE PLAIN …",
+        f"S: <a> {refusal}",
+        "C: <b> LOGIN {3}",
+        "S: + go on",
+        "C: ann {3}",
+        "S: + go on",
+        "C: …",
+        "S: <b> OK [CAPABILITY IMAP4rev1] done",
+        "C: <c> LOGOUT",
+        "S: <c> OK bye",
+    )
+    async with ScriptedServer(script(*lines)) as server:
+        async with dialled(options_for(f"imap://ann@127.0.0.1:{server.port}", "üx")) as connection:
+            assert connection.session.logged_in
+
+
+@pytest.mark.asyncio
+async def test_login_that_the_server_does_not_understand_is_followed_by_plain() -> None:
+    async with Server(3, faults=[Reply("BAD", "Unknown command", command="LOGIN")]) as server:
+        async with dialled(options_for(server.url)) as connection:
+            assert await works(connection)
+        assert [name for name in server.commands.names if name in ("LOGIN", "AUTHENTICATE")] == [
+            "LOGIN",
+            "AUTHENTICATE",
+        ]
+
+
+@pytest.mark.asyncio
+async def test_a_password_that_is_refused_is_sent_once() -> None:
+    async with Server(3) as server:
+        with pytest.raises(AuthenticationFailed):
+            await dial(options_for(server.url, "wrong"))
+        assert server.counters.failed_logins == 1
+
+
+# -- what may be left out ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", ["NO", "BAD"])
+@pytest.mark.asyncio
+async def test_optional_commands_that_are_refused_end_nothing(status: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("ID", "ENABLE", "COMPRESS", "NAMESPACE")
+    monkeypatch.setattr(Account, "is_loopback", False)
+    faults = [Reply(status, "not today", command=names)]  # type: ignore[arg-type]
+    async with Server(3, extensions="everything", faults=faults) as server:
+        options = options_for(server.url, identify={"name": "x"}, allow_plaintext=True)
+        connection = await dial(options, slow_link=True)
+        try:
+            assert await works(connection)
+            assert connection.session.refused == {"ID", "UIDONLY", "COMPRESS=DEFLATE"}
+            assert not any(connection.offers(name) for name in connection.session.refused)
+            assert await connection.namespace() is None
+            assert await connection.namespace() is None
+        finally:
+            await connection.logout()
+        # Each of them was asked once, and not again.
+        assert [name for name in server.commands.names if name in names] == ["ID", "ENABLE", "COMPRESS", "NAMESPACE"]
+        for demanded in ({"uidonly": True}, {"compress": True}):
+            with pytest.raises(CommandNo if status == "NO" else CommandBad):
+                await dial(options_for(server.url, allow_plaintext=True, **demanded))
+
+
+@pytest.mark.asyncio
+async def test_an_answer_to_id_that_nobody_can_read_ends_nothing() -> None:
+    lines = (
+        "S: * PREAUTH [CAPABILITY IMAP4rev1 ID] hi",
+        "C: <a> ID …",
+        "S: * ID (name (Courier",
+        "S: <a> OK done",
+        "C: <b> LOGOUT",
+        "S: <b> OK bye",
+    )
+    async with ScriptedServer(script(*lines)) as server:
+        options = options_for(f"imap://ann@127.0.0.1:{server.port}", identify={"name": "x"})
+        async with dialled(options) as connection:
+            assert connection.is_open
+
+
+@pytest.mark.parametrize("status", ["NO", "BAD"])
+@pytest.mark.asyncio
+async def test_starttls_that_is_offered_and_refused(
+    contexts: Contexts, monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    monkeypatch.setattr(Account, "is_loopback", False)
+    fault = Reply(status, "not today", command="STARTTLS")  # type: ignore[arg-type]
+    async with Server(3, starttls=contexts[0], faults=[fault]) as server:
+        with pytest.raises(ConnectionFailed, match=r"STARTTLS was refused \(not today\), and a password must not go"):
+            await dial(options_for(server.url))
+        assert "LOGIN" not in server.commands.names
+        async with dialled(options_for(server.url, allow_plaintext=True)) as connection:
+            assert await works(connection)
+            assert not connection.offers("STARTTLS")
 
 
 @pytest.mark.asyncio
@@ -354,6 +528,9 @@ async def test_an_unknown_host() -> None:
         (["S: HTTP/1.1 400 Bad Request", "X:"], "does not speak IMAP"),
         (["S: * BYE out of order", "X:"], "the server refused it: out of order"),
         (["X:"], "the server closed the connection"),
+        (["S: 421 Server is busy, try again later.", "X:"], 'it says "421 Server is busy, try again later."$'),
+        (["S: -ERR \x1b\x07[31m", "X:"], 'it says "-ERR \ufffd\ufffd\\[31m"$'),
+        (["S: 220 " + "x" * 500, "X:"], 'it says "220 x{116}…"$'),
     ],
 )
 @pytest.mark.asyncio
@@ -362,6 +539,14 @@ async def test_greetings_that_are_none(lines: list[str], words: str) -> None:
         with pytest.raises(ConnectionFailed, match=words) as caught:
             await dial(options_for(f"imap://ann@127.0.0.1:{server.port}"))
     assert caught.value.port == server.port
+    assert is_transient(caught.value) == Verdict(transient=True, is_outage=True)
+
+
+@pytest.mark.asyncio
+async def test_a_greeting_in_another_language_that_says_too_many() -> None:
+    async with ScriptedServer(script("S: 421 Too many connections from your host", "X:")) as server:
+        with pytest.raises(Throttled, match="421 Too many connections from your host"):
+            await dial(options_for(f"imap://ann@127.0.0.1:{server.port}"))
 
 
 @pytest.mark.asyncio
@@ -430,6 +615,43 @@ async def test_a_socket_that_somebody_else_opened(contexts: Contexts, trusted: b
             with pytest.raises(ConnectionFailed, match="certificate was not accepted"):
                 await dial(options)
     assert [each.fileno() for each in opened] == [-1]
+
+
+@pytest.mark.parametrize(
+    ("raised", "words"),
+    [
+        (RuntimeError("the proxy\r\nsays no"), r"open_socket\(\) raised RuntimeError: the proxy\ufffd\ufffdsays no$"),
+        (TimeoutError("proxy"), r"open_socket\(\) raised TimeoutError: proxy$"),
+    ],
+)
+@pytest.mark.asyncio
+async def test_what_open_socket_raises_is_a_failed_connection(raised: Exception, words: str) -> None:
+    async def open_socket(host: str, port: int) -> socket.socket:
+        raise raised
+
+    with pytest.raises(ConnectionFailed, match=words) as caught:
+        await dial(options_for("imap://ann@127.0.0.1:1", open_socket=open_socket))
+    assert caught.value.__cause__ is raised
+    assert is_transient(caught.value).is_outage
+
+
+@pytest.mark.asyncio
+async def test_what_open_socket_raises_in_a_cancellation_passes() -> None:
+    async def open_socket(host: str, port: int) -> socket.socket:
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await dial(options_for("imap://ann@127.0.0.1:1", open_socket=open_socket))
+
+
+@pytest.mark.asyncio
+async def test_open_socket_that_gives_no_socket() -> None:
+    async def open_socket(host: str, port: int) -> socket.socket:
+        return object()  # type: ignore[return-value]
+
+    with pytest.raises(ConnectionFailed, match=r"open_socket\(\) gave no socket, but object") as caught:
+        await dial(options_for("imap://ann@127.0.0.1:1", open_socket=open_socket))
+    assert not is_transient(caught.value).transient
 
 
 @pytest.mark.asyncio

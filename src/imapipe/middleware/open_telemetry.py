@@ -16,9 +16,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
 from imapipe.middleware.base import Call, Layer, Middleware, Run
-from imapipe.middleware.transient import reason
 from imapipe.models.batch import Batch, BatchInterrupted, BatchResult, Failure
 from imapipe.models.event import Attempt, Event, Reconnect, Refusal, Throttle, Wait
+from imapipe.net.transient import reason
 from imapipe.wire.uid_set import UidSet
 
 if TYPE_CHECKING:

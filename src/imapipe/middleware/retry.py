@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING, Final
 
 from imapipe.errors import CommandBad, CommandError, CommandNo, CommandTimeout, ProtocolError
 from imapipe.middleware.base import Call, Layer, Limit, Middleware, Run
-from imapipe.middleware.transient import Verdict, is_transient, reason
 from imapipe.models.batch import Batch, BatchInterrupted, BatchResult, Failure
 from imapipe.models.event import Attempt
+from imapipe.net.transient import Verdict, is_transient, reason
 from imapipe.wire.uid_set import UidSet
 
 if TYPE_CHECKING:

@@ -1,23 +1,36 @@
 """Logging in: LOGIN, PLAIN, XOAUTH2 and OAUTHBEARER (RFC 9051 §6.2, RFC 4616, RFC 7628).
 
 Which one: with a token OAUTHBEARER where it is offered, else XOAUTH2; with a password AUTHENTICATE PLAIN where
-LOGIN is disabled or the credentials need more than ASCII, else LOGIN. An initial response saves a round trip where
-SASL-IR (RFC 4959) is offered.
+LOGIN is disabled or the credentials need more than ASCII, else LOGIN. Where the server does not understand one (BAD),
+the next one is tried. An initial response saves a round trip where SASL-IR (RFC 4959) is offered.
 
-Invariants: a secret is in no exception, log or repr. A server that asks on after a refused token (it sends the
-reason as base64 JSON) is answered, or it would wait for ever.
+Invariants:
+
+- A secret is in no exception, log or repr.
+- A server that asks on after a refused token (it sends the reason as base64 JSON) is answered, or it would wait for
+  ever.
+- Credentials that were refused (NO) are not sent again: accounts get locked by that. A token is asked for anew, once,
+  and sent only if it is another one.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 
-from imapipe.errors import AuthenticationFailed, CapabilityMissing
+from imapipe.errors import AuthenticationFailed, CapabilityMissing, ConnectionFailed, ImapipeError
 from imapipe.net.command import Command
 from imapipe.net.signals import is_refusal, to_error
 from imapipe.wire.command.authenticate import Mechanism, authenticate, oauthbearer, plain, xoauth2
 from imapipe.wire.command.login import login
 from imapipe.wire.response.response import Tagged
+
+# RFC 9051 §6.2.2: NO may also mean that the mechanism is not supported.
+_UNKNOWN_MECHANISM = re.compile(
+    r"(?:unsupported|unknown|unrecogni[sz]ed|not supported|not available).*mechanism"
+    r"|mechanism.*(?:unsupported|unknown|not supported|not available)",
+    re.IGNORECASE,
+)
 
 Token = Callable[[], Awaitable[str]]
 Runner = Callable[[Command], Awaitable[Tagged]]
@@ -50,52 +63,123 @@ class Credentials:
     def __repr__(self) -> str:
         return f"<Credentials {self.user!r} with a {'password' if self._token is None else 'token'}>"
 
-    @property
-    def has_token(self) -> bool:
-        """Whether a token callback is used."""
-        return self._token is not None
+    def begin(self, host: str, port: int) -> Login:
+        """Begin to log in at a server."""
+        return Login(self.user, self._password, self._token, host, port)
 
-    async def log_in(self, run: Runner, capabilities: frozenset[str], *, host: str, port: int) -> None:
-        """Log in on a fresh connection.
+
+class Login:
+    """One login, on one connection or, where a token was refused, on two.
+
+    Args:
+        user: The user name.
+        password: The password, or None with a token.
+        token: Gives an access token.
+        host: The server's name, which OAUTHBEARER wants to be told.
+        port: And its port.
+    """
+
+    __slots__ = ("_host", "_password", "_port", "_refusal", "_refused_token", "_token", "_user", "may_begin_again")
+
+    def __init__(self, user: str, password: str | None, token: Token | None, host: str, port: int) -> None:
+        self._user = user
+        self._password = password
+        self._token = token
+        self._host = host
+        self._port = port
+        self._refused_token = ""
+        self._refusal: AuthenticationFailed | None = None
+        self.may_begin_again = False
+
+    async def run(self, run: Runner, capabilities: frozenset[str]) -> None:
+        """Log in on a fresh connection. After a token was refused `may_begin_again` is True, once.
 
         Raises:
-            AuthenticationFailed: The server refused the credentials.
-            Throttled: It refused because of too many connections or attempts.
+            AuthenticationFailed: The server refused the credentials, or no token could be had.
+            ConnectionFailed: The token's server cannot be reached.
+            Throttled: The server refused because of too many connections or attempts.
             CapabilityMissing: It offers no way that fits the credentials.
         """
-        if self._token is not None:
-            command = await self._token_command(capabilities, host, port)
+        self.may_begin_again = False
+        if self._password is not None:
+            ways = self._password_ways(self._password, capabilities)
+            token = ""
         else:
-            command = self._password_command(capabilities)
-        tagged = await run(command)
-        if tagged.status == "OK":
+            if not {"AUTH=OAUTHBEARER", "AUTH=XOAUTH2"} & capabilities:
+                raise CapabilityMissing(
+                    "AUTH=OAUTHBEARER or AUTH=XOAUTH2", "a token cannot be used here; log in with a password"
+                )
+            token = await self._ask_for_token()
+            if self._refusal is not None and token == self._refused_token:
+                raise self._refusal
+            ways = self._token_ways(token, capabilities)
+        refusal = await self._try(ways, run)
+        if refusal is None:
             return
-        error = to_error(command.name, tagged)
-        if is_refusal(error):
-            raise error
-        raise AuthenticationFailed(command.name, tagged.status, error.code, error.text)
+        if token and self._refusal is None and refusal.status == "NO":
+            self._refusal, self._refused_token = refusal, token
+            self.may_begin_again = True
+        raise refusal
 
-    async def _token_command(self, capabilities: frozenset[str], host: str, port: int) -> Command:
+    async def _try(self, ways: list[Command], run: Runner) -> AuthenticationFailed | None:
+        refusal: AuthenticationFailed | None = None
+        for command in ways:
+            tagged = await run(command)
+            if tagged.status == "OK":
+                return None
+            error = to_error(command.name, tagged)
+            if is_refusal(error):
+                raise error
+            refusal = AuthenticationFailed(command.name, tagged.status, error.code, error.text)
+            if tagged.status == "NO" and not _UNKNOWN_MECHANISM.search(tagged.text):
+                break
+        return refusal
+
+    async def _ask_for_token(self) -> str:
         assert self._token is not None
-        token = await self._token()
-        if "AUTH=OAUTHBEARER" in capabilities:
-            return _Sasl(oauthbearer(self.user, token, host=host, port=port), initial="SASL-IR" in capabilities)
-        if "AUTH=XOAUTH2" in capabilities:
-            return _Sasl(xoauth2(self.user, token), initial="SASL-IR" in capabilities)
-        raise CapabilityMissing(
-            "AUTH=OAUTHBEARER or AUTH=XOAUTH2", "a token cannot be used here; log in with a password"
-        )
+        try:
+            token: object = await self._token()
+        except ImapipeError:
+            raise
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise ConnectionFailed(f"token() could not reach its server: {reason}") from error
+        except Exception as error:
+            # Whatever it is, the password or token itself was not looked at (RFC 5530): it may pass.
+            text = f"token() raised {type(error).__name__}"
+            raise AuthenticationFailed("AUTHENTICATE", "NO", "UNAVAILABLE", text) from error
+        if not isinstance(token, str) or not token:
+            raise AuthenticationFailed("AUTHENTICATE", "NO", "", f"token() gave {type(token).__name__}, and no token")
+        return token
 
-    def _password_command(self, capabilities: frozenset[str]) -> Command:
-        assert self._password is not None
-        ascii_only = self.user.isascii() and self._password.isascii()
-        if "AUTH=PLAIN" in capabilities and ("LOGINDISABLED" in capabilities or not ascii_only):
-            return _Sasl(plain(self.user, self._password), initial="SASL-IR" in capabilities)
-        if "LOGINDISABLED" in capabilities:
+    def _token_ways(self, token: str, capabilities: frozenset[str]) -> list[Command]:
+        known = {
+            "OAUTHBEARER": lambda: oauthbearer(self._user, token, host=self._host, port=self._port),
+            "XOAUTH2": lambda: xoauth2(self._user, token),
+        }
+        try:
+            return [
+                _Sasl(make(), initial="SASL-IR" in capabilities)
+                for name, make in known.items()
+                if f"AUTH={name}" in capabilities
+            ]
+        except ValueError as error:
+            raise AuthenticationFailed("AUTHENTICATE", "NO", "", str(error)) from None
+
+    def _password_ways(self, password: str, capabilities: frozenset[str]) -> list[Command]:
+        ways: list[Command] = []
+        if "LOGINDISABLED" not in capabilities:
+            ways.append(Command.of(login(self._user, password)))
+        if "AUTH=PLAIN" in capabilities:
+            sasl = _Sasl(plain(self._user, password), initial="SASL-IR" in capabilities)
+            # LOGIN is known to all servers; what is not ASCII is safer in PLAIN, which says that it is UTF-8.
+            is_ascii = self._user.isascii() and password.isascii()
+            ways.insert(len(ways) if is_ascii else 0, sasl)
+        if not ways:
             raise CapabilityMissing(
                 "LOGIN", "the server forbids passwords on this connection; use imaps:// or STARTTLS"
             )
-        return Command.of(login(self.user, self._password))
+        return ways
 
 
 class _Sasl(Command):

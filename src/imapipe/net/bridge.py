@@ -22,14 +22,16 @@ Invariants:
 - The state (`state`, `capabilities`) is read from the session that the data plane feeds; assignments of
   aioimaplib's own methods to them agree with it and are not kept.
 - A command that times out or is cancelled ends the connection, unless it was not sent yet.
+- A lease has a client and a protocol object of its own (`lend_client`), which lead nowhere once it is over.
 """
 
 from __future__ import annotations
 
 import asyncio
+import copy
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import aioimaplib
 from aioimaplib import aioimaplib as private
@@ -37,6 +39,7 @@ from aioimaplib import aioimaplib as private
 from imapipe.errors import CommandTimeout, ConnectionFailed
 from imapipe.net.bridged_command import Bridged, BridgedIdle, BridgedSasl, write_command
 from imapipe.net.dataplane import Dataplane
+from imapipe.net.ended import ENDED
 from imapipe.net.session import SelectedMailbox, Session
 from imapipe.wire.command.encoder import one_line
 
@@ -108,7 +111,11 @@ class BridgeProtocol(private.IMAP4ClientProtocol):  # type: ignore[misc]  # it s
 
     @property
     def transport(self) -> asyncio.Transport | None:
-        """The transport of the connection."""
+        """The transport of the connection.
+
+        Whoever has it can write to it whenever he likes, so the connection goes back to no pool.
+        """
+        self._session.unknown_commands += 1
         return self._plane.transport
 
     @transport.setter
@@ -139,8 +146,8 @@ class BridgeProtocol(private.IMAP4ClientProtocol):  # type: ignore[misc]  # it s
             if bridged is self._idle:
                 self.pending_sync_command = self._idle = None
                 self._idle_event.clear()
-        if self._session.logged_out and self.transport is not None:
-            self.transport.close()
+        if self._session.logged_out and self._plane.transport is not None:
+            self._plane.transport.close()
         return command.response
 
     def _check_legal(self, command: private.Command) -> None:
@@ -191,6 +198,19 @@ class BridgeProtocol(private.IMAP4ClientProtocol):  # type: ignore[misc]  # it s
         data = one_line(line)
         self._session.unknown_commands += 1
         self._plane.write(data)
+
+    def lend(self) -> BridgeProtocol:
+        """Another one on the same connection, which can be taken away from its user with `end`."""
+        lent = BridgeProtocol(self._plane, self._session)
+        lent.tagpre, lent.tagnum = self.tagpre, self.tagnum
+        return lent
+
+    def end(self, owner: BridgeProtocol) -> None:
+        """Take the connection away from whoever has this protocol; `owner` goes on with its tags."""
+        owner.tagnum = self.tagnum
+        self._session.lost_listeners.remove(self._lost)
+        self._plane, self._session = cast(Dataplane, ENDED), cast(Session, ENDED)
+        self._wake_listeners()
 
     def _wake_listeners(self) -> None:
         """Nothing will be pushed any more: whoever waits for it must look at `has_pending_idle` again."""
@@ -282,6 +302,28 @@ def adopt_client(client: IMAP4, make_plane: Callable[[Session], Dataplane]) -> t
     plane.adopt(old.transport)
     client.protocol = bridge
     return plane, session
+
+
+def lend_client(client: IMAP4) -> IMAP4:
+    """A client of the same connection and kind for one lease; `end_client` takes the connection away from it."""
+    lent = copy.copy(client)
+    lent.protocol = client.protocol.lend()
+    lent.tasks = set()
+    lent._idle_waiter = None
+    return lent
+
+
+def end_client(lent: IMAP4, client: IMAP4) -> None:
+    """A lease is over: whatever is kept of its client, or asked of it now, raises `LeaseEnded`.
+
+    Args:
+        lent: What `lend_client` gave.
+        client: What it was given for.
+    """
+    if lent._idle_waiter is not None:
+        lent._idle_waiter.cancel()
+    lent.protocol.end(client.protocol)
+    lent.protocol = ENDED
 
 
 def tidy_client(client: IMAP4) -> None:

@@ -94,7 +94,8 @@ class Connection(Changing):
             # NetEase (163.com, 126.com) and other Coremail servers open no mailbox for clients without a name.
             if self._identified or "unsafe login" not in error.text.lower() or not self.offers("ID"):
                 raise
-            await self.identify()
+            if not await self.try_optional("ID", self.identify):
+                raise
             await self._ask(request)
         selected = self.session.selected
         if selected is None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
-from imapipe.errors import CapabilityMissing, CommandNo, ConnectionLost, ImapipeError, ProtocolError
+from imapipe.errors import CapabilityMissing, CommandBad, CommandNo, ConnectionLost, ImapipeError, ProtocolError
 from imapipe.models.mailbox import MailboxEntry, MailboxStatus
 from imapipe.net.bridge import IMAP4, tidy_client
 from imapipe.net.command import Command, Company
@@ -66,14 +66,14 @@ class Conversation:
         return self.plane.is_usable and not self.session.logged_out
 
     @property
+    def is_quiet(self) -> bool:
+        """Whether it is open and nothing is in flight."""
+        return self.is_open and not self.plane.is_busy
+
+    @property
     def is_clean(self) -> bool:
         """Whether it can be given to somebody else: open, nothing in flight, no command that we do not follow."""
-        return (
-            self.is_open
-            and not self.plane.is_busy
-            and not self.session.unknown_commands
-            and not self.imap.has_pending_idle()
-        )
+        return self.is_quiet and not self.session.unknown_commands and not self.imap.has_pending_idle()
 
     @property
     def capabilities(self) -> frozenset[str]:
@@ -114,9 +114,9 @@ class Conversation:
         tidy_client(self.imap)
 
     def offers(self, capability: str) -> bool:
-        """Whether the server offers a capability, by name or with another one that holds it."""
+        """Whether the server offers a capability, by name or with another one that holds it, and has not refused it."""
         offered = self.session.capabilities
-        return (
+        return capability not in self.session.refused and (
             capability in offered
             or _IMPLIED_BY.get(capability) in offered
             or (capability in _IN_REV2 and "IMAP4REV2" in offered)
@@ -143,6 +143,27 @@ class Conversation:
         if tagged.status != "OK":
             raise to_error(command.name, tagged)
         return tagged
+
+    async def try_optional(self, capability: str, ask: Callable[[], Awaitable[object]]) -> bool:
+        """Ask for what may be left out: a refusal, or an answer that nobody can read, ends nothing.
+
+        Args:
+            capability: What must be offered for it; after a refusal it counts as not offered.
+            ask: Sends the command.
+
+        Returns:
+            Whether the server did it.
+        """
+        if not self.offers(capability):
+            return False
+        try:
+            await ask()
+        except (CommandNo, CommandBad, ProtocolError):
+            if not self.is_open:
+                raise
+            self.session.refused.add(capability)
+            return False
+        return True
 
     async def ask_capabilities(self) -> None:
         """CAPABILITY, where the server has not said it already."""
@@ -173,9 +194,14 @@ class Conversation:
         return next((dict(r.fields) for r in responses if isinstance(r, Id)), {})
 
     async def namespace(self) -> Namespace | None:
-        """NAMESPACE (RFC 2342), or None where the server says nothing."""
-        _, responses = await self._ask(namespace())
-        return next((r for r in responses if isinstance(r, Namespace)), None)
+        """NAMESPACE (RFC 2342), or None where the server says nothing, or refuses to."""
+        found: list[Response] = []
+
+        async def ask() -> None:
+            found.extend((await self._ask(namespace()))[1])
+
+        await self.try_optional("NAMESPACE", ask)
+        return next((r for r in found if isinstance(r, Namespace)), None)
 
     async def list(
         self, pattern: str = "*", *, reference: str = "", status_items: Sequence[str] = ()
@@ -233,7 +259,7 @@ class Conversation:
 
     async def logout(self, timeout_seconds: float = 5.0) -> None:
         """Say LOGOUT, wait a moment for the answer, close the transport. Never raises for a connection that is gone."""
-        if self.is_open and not self.plane.is_busy:
+        if self.is_quiet:
             try:
                 async with asyncio.timeout(timeout_seconds):
                     await self.plane.run(Command.of(logout()))

@@ -4,7 +4,9 @@ Invariants:
 
 - A password goes over plain text only to loopback, or where the caller allowed it by name.
 - All of it is under one timeout; whatever goes wrong, the socket is closed before the exception leaves.
-- Errors of the operating system and of TLS become `ConnectionFailed` with a sentence that says what to do.
+- Errors of the operating system, of TLS and of the caller's own functions become `ConnectionFailed` or
+  `AuthenticationFailed` with a sentence that says what to do, the cause chained.
+- What may be left out (ID, ENABLE, COMPRESS, STARTTLS where it is not demanded) ends nothing when it is refused.
 """
 
 from __future__ import annotations
@@ -19,10 +21,18 @@ from dataclasses import dataclass, field
 from typing import Literal as Choice
 from typing import TypeAlias
 
-from imapipe.errors import CapabilityMissing, CommandTimeout, ConnectionFailed, ImapipeError, ProtocolError, ServerBye
+from imapipe.errors import (
+    AuthenticationFailed,
+    CapabilityMissing,
+    CommandTimeout,
+    ConnectionFailed,
+    ImapipeError,
+    ProtocolError,
+    ServerBye,
+)
 from imapipe.models.argument import check_number, check_whole
 from imapipe.net.account import Account
-from imapipe.net.authentication import Credentials
+from imapipe.net.authentication import Credentials, Login
 from imapipe.net.bridge import BridgedIMAP4
 from imapipe.net.command import Command
 from imapipe.net.connection import Connection
@@ -34,6 +44,9 @@ from imapipe.net.upgrade import start_tls
 from imapipe.wire.command.compress import compress
 from imapipe.wire.response.framing import Limits
 from imapipe.wire.response.response import parse_greeting
+
+# How much of what a server says where no IMAP was spoken is told.
+SHOWN_CHARACTERS = 120
 
 Compress = Choice["auto", True, False]
 OpenSocket: TypeAlias = Callable[[str, int], Awaitable[socket.socket]]
@@ -103,6 +116,17 @@ async def dial(options: DialOptions, *, slow_link: bool = False) -> Connection:
         Throttled: The server has too many connections of this account.
         CapabilityMissing: The server cannot do what was asked for.
     """
+    login = options.credentials.begin(options.account.host, options.account.port)
+    try:
+        return await _dial_once(options, login, slow_link=slow_link)
+    except AuthenticationFailed:
+        if not login.may_begin_again:
+            raise
+    # Some servers hang up behind a refusal: a new token needs a new connection.
+    return await _dial_once(options, login, slow_link=slow_link)
+
+
+async def _dial_once(options: DialOptions, login: Login, *, slow_link: bool) -> Connection:
     account = options.account
     session = Session()
     plane = Dataplane(session, options.plane)
@@ -124,7 +148,7 @@ async def dial(options: DialOptions, *, slow_link: bool = False) -> Connection:
             await imap.opened()
             connection = Connection(imap, plane, session)
             await _secure(connection, options)
-            await _log_in(connection, options)
+            await _log_in(connection, options, login)
             await _compress(connection, options, slow_link=slow_link)
     except BaseException as error:
         failed = _explain(error, options)
@@ -144,7 +168,7 @@ async def _open_transport(plane: Dataplane, options: DialOptions) -> None:
     if options.open_socket is None:
         await loop.create_connection(lambda: plane, account.host, account.port, ssl=context, server_hostname=name)
     else:
-        connected = await options.open_socket(account.host, account.port)
+        connected = await _open_socket(options.open_socket, options)
         try:
             await loop.create_connection(lambda: plane, sock=connected, ssl=context, server_hostname=name)
         except BaseException:
@@ -156,6 +180,21 @@ async def _open_transport(plane: Dataplane, options: DialOptions) -> None:
         used.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
 
+async def _open_socket(open_socket: OpenSocket, options: DialOptions) -> socket.socket:
+    """Ask the caller's function; the errors of libraries for proxies are of any class."""
+    try:
+        opened = await open_socket(options.account.host, options.account.port)
+    except ImapipeError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and not isinstance(error, TimeoutError):
+            raise
+        raise _failed(f"open_socket() raised {type(error).__name__}: {_shown(str(error))}", options) from error
+    if not isinstance(opened, socket.socket):
+        raise _failed(f"open_socket() gave no socket, but {type(opened).__name__}", options, is_permanent=True)
+    return opened
+
+
 def _context(options: DialOptions) -> ssl.SSLContext:
     return options.ssl_context or ssl.create_default_context()
 
@@ -164,8 +203,13 @@ def _greet(session: Session, text: bytes, account: Account) -> None:
     try:
         greeting = parse_greeting(text)
     except ProtocolError as error:
+        # A balancer in front of servers that are busy speaks SMTP, or its own words: "421 Server is busy".
+        said = _shown(text.decode("utf-8", "replace"))
+        refusal = status_error("connect", "BYE", None, said)
+        if is_refusal(refusal):
+            raise refusal from error
         raise ConnectionFailed(
-            "what answers there does not speak IMAP", host=account.host, port=account.port
+            f'what answers there does not speak IMAP: it says "{said}"', host=account.host, port=account.port
         ) from error
     session.heard(text, ())
     session.greeted = True
@@ -173,7 +217,7 @@ def _greet(session: Session, text: bytes, account: Account) -> None:
         refusal = status_error("connect", "BYE", greeting.code, greeting.text)
         if is_refusal(refusal):
             raise refusal
-        raise ConnectionFailed(f"the server refused it: {greeting.text}", host=account.host, port=account.port)
+        raise ConnectionFailed(f"the server refused it: {_shown(greeting.text)}", host=account.host, port=account.port)
     session.logged_in = greeting.kind == "PREAUTH"
 
 
@@ -186,7 +230,8 @@ async def _secure(connection: Connection, options: DialOptions) -> None:
     if connection.session.logged_in:
         # STARTTLS is not possible any more: somebody in the middle can say PREAUTH to make us go on in the open.
         if options.starttls or not trusted:
-            raise _failed("the server says PREAUTH before TLS, which is not trusted: use imaps://", options)
+            reason = "the server says PREAUTH before TLS, which is not trusted: use imaps://"
+            raise _failed(reason, options, is_permanent=True)
         return
     await connection.ask_capabilities()
     offered = connection.offers("STARTTLS")
@@ -194,31 +239,39 @@ async def _secure(connection: Connection, options: DialOptions) -> None:
         raise CapabilityMissing("STARTTLS", "starttls=True demands it; use imaps:// if the server has that")
     if options.starttls or (offered and options.starttls is None and not account.is_loopback):
         tagged = await start_tls(connection.plane, _context(options), account.host)
-        if tagged.status != "OK":
-            raise _failed(f"STARTTLS was refused: {tagged.text}", options)
-        return
-    if not trusted:
+        if tagged.status == "OK":
+            return
+        error = to_error("STARTTLS", tagged)
+        if is_refusal(error):
+            raise error
+        if options.starttls:
+            raise _failed(f"STARTTLS was refused: {_shown(tagged.text)}", options)
+        connection.session.refused.add("STARTTLS")
+        why = f"STARTTLS was refused ({_shown(tagged.text)})"
+    else:
         why = "starttls=False forbids STARTTLS" if offered else "the server offers no STARTTLS"
+    if not trusted:
         raise _failed(
             f"{why}, and a password must not go over plain text: use imaps://, or allow it with allow_plaintext=True",
             options,
+            is_permanent=True,
         )
 
 
-async def _log_in(connection: Connection, options: DialOptions) -> None:
+async def _log_in(connection: Connection, options: DialOptions, login: Login) -> None:
     if not connection.session.logged_in:
         await connection.ask_capabilities()
-        account = options.account
-        await options.credentials.log_in(
-            connection.plane.run, connection.capabilities, host=account.host, port=account.port
-        )
+        await login.run(connection.plane.run, connection.capabilities)
     await connection.ask_capabilities()
-    if options.identify is not None and connection.offers("ID"):
-        await connection.identify(options.identify)
-    if options.uidonly or (options.uidonly is None and connection.offers("UIDONLY")):
-        # Without it Yahoo shows no more than 10,000 messages of a mailbox.
+    if options.identify is not None:
+        fields = options.identify
+        await connection.try_optional("ID", lambda: connection.identify(fields))
+    if options.uidonly:
         connection.require(["UIDONLY"])
         await connection.enable("UIDONLY")
+    elif options.uidonly is None:
+        # Without it Yahoo shows no more than 10,000 messages of a mailbox.
+        await connection.try_optional("UIDONLY", lambda: connection.enable("UIDONLY"))
 
 
 async def _compress(connection: Connection, options: DialOptions, *, slow_link: bool) -> None:
@@ -229,12 +282,22 @@ async def _compress(connection: Connection, options: DialOptions, *, slow_link: 
     worth_it = slow_link and not options.account.is_loopback and connection.offers("COMPRESS=DEFLATE")
     if demanded or (options.compress == "auto" and worth_it):
         tagged = await connection.plane.compress(Command.of(compress()))
-        if demanded and tagged.status != "OK":
+        if tagged.status == "OK":
+            return
+        if demanded:
             raise to_error("COMPRESS", tagged)
+        connection.session.refused.add("COMPRESS=DEFLATE")
 
 
-def _failed(reason: str, options: DialOptions) -> ConnectionFailed:
-    return ConnectionFailed(reason, host=options.account.host, port=options.account.port)
+def _failed(reason: str, options: DialOptions, *, is_permanent: bool = False) -> ConnectionFailed:
+    account = options.account
+    return ConnectionFailed(reason, host=account.host, port=account.port, is_permanent=is_permanent)
+
+
+def _shown(text: str) -> str:
+    """What somebody else said, fit for an error: one line without control characters, cut."""
+    shown = "".join(character if character.isprintable() else "\ufffd" for character in text[: SHOWN_CHARACTERS + 1])
+    return shown if len(shown) <= SHOWN_CHARACTERS else shown[:SHOWN_CHARACTERS] + "…"
 
 
 def _explain(error: BaseException, options: DialOptions) -> BaseException:
@@ -254,6 +317,7 @@ def _explain(error: BaseException, options: DialOptions) -> BaseException:
             f"the TLS certificate was not accepted: {error.verify_message}; check the host name, or "
             "give an ssl_context that knows the certificate",
             options,
+            is_permanent=True,
         )
     if isinstance(error, ssl.SSLError):
         return _failed(f"TLS failed ({error.reason or error}); maybe imap:// is what this port wants", options)

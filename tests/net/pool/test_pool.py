@@ -55,6 +55,18 @@ async def pool_on(
     await gone(server)
 
 
+@asynccontextmanager
+async def leased(
+    pool: ConnectionPool, mailbox: str | None = None, *, timeout_seconds: float | None = None
+) -> AsyncIterator[Connection]:
+    """The connection itself, so that it can be seen which one it is."""
+    connection = await pool.take(mailbox, timeout_seconds=timeout_seconds)
+    try:
+        yield connection
+    finally:
+        pool.give_back(connection)
+
+
 async def gone(server: Server) -> None:
     """Give the server its turns to hear that the clients have left."""
     for _ in range(1000):
@@ -85,31 +97,31 @@ async def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 async def test_connections_are_made_when_they_are_needed_and_used_again() -> None:
     async with Server(3) as server, pool_on(server) as pool:
         assert server.counters.connections == 0
-        async with pool.lease() as first:
+        async with leased(pool) as first:
             await first.noop()
             assert (pool.stats.leased, pool.stats.idle) == (1, 0)
         assert (pool.stats.leased, pool.stats.idle) == (0, 1)
-        async with pool.lease() as again, pool.lease() as second:
+        async with leased(pool) as again, leased(pool) as second:
             assert again is first
             assert second is not first
-        async with pool.lease() as used_last:
+        async with leased(pool) as used_last:
             assert used_last is first
         assert (pool.stats.opened, server.counters.connections) == (2, 2)
 
 
 async def test_who_wants_a_mailbox_gets_the_connection_that_has_it_open() -> None:
     async with Server({"INBOX": 1, "a": 1, "b": 1}) as server, pool_on(server) as pool:
-        async with pool.lease() as one, pool.lease() as two, pool.lease() as three:
+        async with leased(pool) as one, leased(pool) as two, leased(pool) as three:
             await one.examine("a")
             await two.examine("b")
             await three.examine("INBOX")
-        async with pool.lease("a") as lease:
+        async with leased(pool, "a") as lease:
             assert lease is one
-        async with pool.lease("b") as lease:
+        async with leased(pool, "b") as lease:
             assert lease is two
-        async with pool.lease("INBOX") as lease:
+        async with leased(pool, "INBOX") as lease:
             assert lease is three
-        async with pool.lease("elsewhere") as lease:
+        async with leased(pool, "elsewhere") as lease:
             assert lease is three
 
 
@@ -117,7 +129,7 @@ async def test_first_come_first_served() -> None:
     served: list[int] = []
 
     async def holder_of_one(pool: ConnectionPool, number: int) -> None:
-        async with pool.lease() as connection:
+        async with leased(pool) as connection:
             served.append(number)
             await connection.noop()
 
@@ -146,7 +158,7 @@ async def test_a_newcomer_does_not_overtake() -> None:
 
 async def test_a_wait_ends_at_its_timeout_and_leaves_nothing() -> None:
     async with Server(3) as server, pool_on(server, 1, wait=0.02) as pool:
-        async with pool.lease() as first:
+        async with leased(pool) as first:
             with pytest.raises(
                 PoolTimeout, match=r"no connection became free in 0\.02 seconds; all 1 are leased"
             ) as caught:
@@ -155,7 +167,7 @@ async def test_a_wait_ends_at_its_timeout_and_leaves_nothing() -> None:
             with pytest.raises(PoolTimeout):
                 await pool.take(timeout_seconds=0.01)
             assert pool.stats.waiting == 0
-        async with pool.lease() as again:
+        async with leased(pool) as again:
             assert again is first
 
 
@@ -196,11 +208,11 @@ async def test_what_is_in_doubt_is_thrown_away() -> None:
 
     async with Server(3) as server, pool_on(server, 1) as pool:
         for number, doubt in enumerate((under_way, unknown, raw, cancelled, aborted), 1):
-            async with pool.lease() as connection:
+            async with leased(pool) as connection:
                 await doubt(connection)
             assert pool.stats.idle == 0
             assert pool.stats.opened == 2 * number - 1
-            async with pool.lease() as fresh:
+            async with leased(pool) as fresh:
                 assert fresh is not connection
                 await fresh.noop()
                 fresh.abort()
@@ -208,16 +220,16 @@ async def test_what_is_in_doubt_is_thrown_away() -> None:
 
 async def test_old_connections_are_replaced_and_the_server_never_sees_too_many(later: Callable[[float], None]) -> None:
     async with Server(3, max_connections=1) as server, pool_on(server, 1, max_age_seconds=100) as pool:
-        async with pool.lease() as first:
+        async with leased(pool) as first:
             later(50)
-        async with pool.lease() as again:
+        async with leased(pool) as again:
             assert again is first
             later(60)
         # It says goodbye; until that is done nobody else may be opened.
-        async with pool.lease() as second:
+        async with leased(pool) as second:
             assert second is not first
         later(1000)
-        async with pool.lease() as third:
+        async with leased(pool) as third:
             assert third is not second
     assert server.counters.peak_connections == 1
     assert server.counters.failed_logins == 0
@@ -226,36 +238,36 @@ async def test_old_connections_are_replaced_and_the_server_never_sees_too_many(l
 
 async def test_a_connection_that_dies_while_it_is_idle_is_no_news() -> None:
     async with Server(3) as server, pool_on(server, 2) as pool:
-        async with pool.lease() as first:
+        async with leased(pool) as first:
             await first.noop()
         server.disconnect_all()
         for _ in range(100):
             await asyncio.sleep(0)
         assert pool.stats.idle == 0
-        async with pool.lease() as second:
+        async with leased(pool) as second:
             await second.noop()
             assert second is not first
 
 
 async def test_a_connection_that_was_idle_for_long_is_asked_first(later: Callable[[float], None]) -> None:
     async with Server(3) as server, pool_on(server, 2, command_timeout_seconds=0.05) as pool:
-        async with pool.lease() as first:
+        async with leased(pool) as first:
             await first.examine("INBOX")
         later(60)
-        async with pool.lease() as alive:
+        async with leased(pool) as alive:
             assert alive is first
         assert server.commands.names.count("NOOP") == 1
         # The line is dead and nobody has told us.
         server.faults.add(Stall(0, command="NOOP"))
         later(60)
-        async with pool.lease() as second:
+        async with leased(pool) as second:
             assert second is not first
             assert isinstance(first.plane.error, CommandTimeout)
 
 
 async def test_who_is_cancelled_while_his_connection_is_asked_loses_nothing(later: Callable[[float], None]) -> None:
     async with Server(3, faults=[Stall(0, command="NOOP")]) as server, pool_on(server, 1) as pool:
-        async with pool.lease() as first:
+        async with leased(pool) as first:
             later(60)
         later(60)
         waiting = asyncio.ensure_future(pool.take())
@@ -266,7 +278,7 @@ async def test_who_is_cancelled_while_his_connection_is_asked_loses_nothing(late
             await waiting
         assert pool.stats.leased == 0
         server.faults.clear()
-        async with pool.lease() as second:
+        async with leased(pool) as second:
             assert second is not first
 
 
@@ -284,7 +296,7 @@ async def test_a_refusal_lowers_the_limit_and_it_grows_again(style: str, later: 
 
         async def use(times: int = 3) -> None:
             for _ in range(times):
-                async with pool.lease() as connection:
+                async with leased(pool) as connection:
                     await connection.noop()
 
         # Nobody fails as long as one connection works.
@@ -304,7 +316,7 @@ async def test_a_refusal_lowers_the_limit_and_it_grows_again(style: str, later: 
 async def test_a_waiter_is_served_when_the_limit_grows_even_if_nothing_comes_back(
     later: Callable[[float], None],
 ) -> None:
-    async with Server(3, max_connections=1) as server, pool_on(server, 2, wait=None) as pool, pool.lease():
+    async with Server(3, max_connections=1) as server, pool_on(server, 2, wait=None) as pool, leased(pool):
         refused = asyncio.Event()
         pool.events.subscribe(lambda event: refused.set())
         waiting = asyncio.ensure_future(pool.take())
@@ -350,7 +362,7 @@ async def test_one_attempt_that_fails_harms_nobody_while_others_work() -> None:
     async with Server(3, faults=[RefuseConnection(nth=2)]) as server, pool_on(server, 4) as pool:
 
         async def use() -> None:
-            async with pool.lease() as connection:
+            async with leased(pool) as connection:
                 await connection.noop()
 
         await asyncio.gather(*(use() for _ in range(4)))
@@ -391,7 +403,7 @@ async def test_a_dialer_that_cancels_itself_is_tried_again() -> None:
             return await dial(options)
 
         pool = ConnectionPool(dialer, max_size=1)
-        async with pool.lease(timeout_seconds=2) as connection:
+        async with leased(pool, timeout_seconds=2) as connection:
             await connection.noop()
         await pool.close()
         assert attempts == 2
@@ -421,7 +433,7 @@ async def test_a_wait_that_is_cancelled_at_any_moment_leaves_nothing() -> None:
             await asyncio.wait([task])
             turns += 1
             assert pool.stats.waiting == 0
-        async with pool.lease() as connection:
+        async with leased(pool) as connection:
             await connection.noop()
             assert pool.stats.leased == 1
         assert server.counters.peak_connections == 1
@@ -466,7 +478,7 @@ async def test_whatever_happens_nothing_is_left(seed: int) -> None:
         async def user() -> None:
             for _ in range(6):
                 with suppress(ImapipeError):
-                    async with pool.lease(timeout_seconds=dice.choice([0.001, 0.01, 0.2])) as connection:
+                    async with leased(pool, timeout_seconds=dice.choice([0.001, 0.01, 0.2])) as connection:
                         await connection.noop()
                         if dice.random() < 0.1:
                             connection.abort()
@@ -514,7 +526,7 @@ async def test_who_holds_every_lease_cannot_wait_for_another() -> None:
 
 async def test_a_closed_pool() -> None:
     async with Server(3) as server:
-        async with pool_on(server) as pool, pool.lease():
+        async with pool_on(server) as pool, leased(pool):
             pass
         assert server.commands.names[-1] == "LOGOUT"
         assert pool.is_closed
@@ -548,7 +560,7 @@ async def test_closing_while_connections_are_opened_used_and_waited_for(
 
 async def test_closing_while_an_idle_connection_is_asked(later: Callable[[float], None]) -> None:
     async with Server(3) as server, pool_on(server) as pool:
-        async with pool.lease():
+        async with leased(pool):
             pass
         server.faults.add(Stall(0, command="NOOP"))
         later(60)
@@ -562,14 +574,14 @@ async def test_closing_while_an_idle_connection_is_asked(later: Callable[[float]
 async def test_closing_does_not_wait_for_a_server_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("imapipe.net.pool.pool.CLOSE_SECONDS", 0.02)
     async with Server(3, faults=[Stall(0, command="LOGOUT")]) as server, pool_on(server) as pool:
-        async with pool.lease():
+        async with leased(pool):
             pass
         await asyncio.gather(pool.close(), pool.close())
 
 
 async def test_closing_that_is_cancelled_ends_everything_all_the_same() -> None:
     async with Server(3, faults=[Stall(0, command="LOGOUT")]) as server, pool_on(server) as pool:
-        async with pool.lease():
+        async with leased(pool):
             pass
         closing = asyncio.ensure_future(pool.close())
         await asyncio.sleep(0.01)
@@ -591,7 +603,7 @@ async def test_throttles_are_told_once() -> None:
     ]
     async with Server(3, faults=faults) as server, pool_on(server) as pool:
         pool.events.subscribe(events.append)
-        async with pool.lease() as connection:
+        async with leased(pool) as connection:
             await connection.noop()
             for _ in range(2):
                 with pytest.raises(Throttled):
@@ -602,11 +614,11 @@ async def test_throttles_are_told_once() -> None:
 
 async def test_bytes_are_counted_over_all_connections() -> None:
     async with Server(3) as server, pool_on(server, 2) as pool:
-        async with pool.lease() as one, pool.lease() as two:
+        async with leased(pool) as one, leased(pool) as two:
             await one.noop()
             await two.noop()
             two.abort()
-        async with pool.lease() as one:
+        async with leased(pool) as one:
             one.abort()
         await asyncio.sleep(0)
         assert pool.wire_bytes == server.counters.bytes_out

@@ -1,17 +1,14 @@
 """The pool: the connections of one account, leased one at a time, fairly.
 
-Decisions are made in `_assign`, which is synchronous and does no I/O: it hands idle connections to the waiting
-in their order, says how many connections to open and which to close. The I/O happens afterwards in tasks of the
-pool, which end with it.
+What is decided is decided in `net.pool.decisions`, without I/O. `_assign` carries it out: connections are opened and
+logged out in tasks of the pool, which end with it.
 
 Invariants:
 
-- `leased + idle + opening + closing <= limit <= max_size`, except that a limit lowered by a refusal never takes a
-  lease away, and that adopted connections come on top.
 - A connection is leased to one holder, comes back clean or is thrown away, and is never handed out when there is
   doubt: a command in flight, IDLE open, a command whose effect we do not follow, too old, silent for too long.
-- Waiting is first come, first served. A wait that is cancelled or times out leaves nothing behind: a
-  connection that was assigned in the same moment goes to the next.
+- A wait that is cancelled or times out leaves nothing behind: a connection that was assigned in the same moment goes to
+  the next.
 - A refusal because of too many connections lowers the limit to what works, and the limit grows again by one at
   a time (AIMD). It fails the waiting only when no connection works and none is being made.
 - Whenever something ends (a lease, an attempt, a goodbye) `_assign` looks again, so nobody waits for a thing that
@@ -21,13 +18,12 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 from imapipe.errors import (
     AuthenticationFailed,
-    CapabilityMissing,
     CommandError,
     ConnectionLost,
     ImapipeError,
@@ -38,10 +34,12 @@ from imapipe.models.argument import check_number, check_whole
 from imapipe.models.event import Refusal
 from imapipe.net.connection import Connection
 from imapipe.net.options import PlaneOptions
-from imapipe.net.pool.connection_limit import ConnectionLimit
-from imapipe.net.pool.lease import Holder, PoolStats, Waiter, holder
+from imapipe.net.pool.decisions import Decisions, PoolStats
+from imapipe.net.pool.lease import Lease, open_as_wished
+from imapipe.net.pool.waiting import Holder, Waiter, holder
 from imapipe.net.signals import is_refusal
 from imapipe.net.traffic import Traffic, throttle_listener
+from imapipe.net.transient import is_transient
 from imapipe.runtime.event_bus import EventBus
 
 __all__ = ["ConnectionPool", "Holder", "PoolStats", "holder"]
@@ -49,6 +47,8 @@ __all__ = ["ConnectionPool", "Holder", "PoolStats", "holder"]
 IDLE_CHECK_SECONDS = 30.0
 CLOSE_SECONDS = 2.0
 Dialer = Callable[[], Awaitable[Connection]]
+
+_Result = TypeVar("_Result")
 
 
 class ConnectionPool:
@@ -81,37 +81,24 @@ class ConnectionPool:
         self.acquire_timeout_seconds = acquire_timeout_seconds
         self.events = events or EventBus()
         self.plane_options = plane_options or PlaneOptions()
-        self._limit = ConnectionLimit(max_size)
-        self._idle: list[Connection] = []
-        self._leased: set[Connection] = set()
-        self._opening = 0
-        self._closing = 0
-        self._waiters: deque[Waiter] = deque()
+        self._decisions: Decisions[Connection, Waiter] = Decisions(max_size)
+        self._idle = self._decisions.idle
+        self._leased = self._decisions.leased
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake: asyncio.TimerHandle | None = None
-        self._opened = 0
         self._traffic = Traffic(lambda: (connection.plane for connection in (*self._idle, *self._leased)))
 
     @property
     def stats(self) -> PoolStats:
         """How it stands."""
-        return PoolStats(
-            max_size=self.max_size,
-            limit=self._limit.value,
-            leased=len(self._leased),
-            idle=len(self._idle),
-            opening=self._opening,
-            waiting=len(self._waiters),
-            opened=self._opened,
-            refused=self._limit.refusals,
-        )
+        return self._decisions.stats
 
     @property
     def has_waiters(self) -> bool:
         """Whether somebody waits for a connection."""
-        return bool(self._waiters)
+        return bool(self._decisions.waiting)
 
     @property
     def is_closed(self) -> bool:
@@ -120,20 +107,68 @@ class ConnectionPool:
 
     @asynccontextmanager
     async def lease(
-        self, mailbox: str | None = None, *, timeout_seconds: float | None = None
-    ) -> AsyncIterator[Connection]:
-        """`take` and `give_back` around a block."""
-        connection = await self.take(mailbox, timeout_seconds=timeout_seconds)
+        self, mailbox: str | None = None, *, write: bool = False, timeout_seconds: float | None = None
+    ) -> AsyncIterator[Lease]:
+        """A connection for a block, with this mailbox open (or none); its holder cannot use it afterwards.
+
+        Args:
+            mailbox: The mailbox, which is examined; None for a connection that has none selected.
+            write: Select it instead.
+            timeout_seconds: How long to wait, where that is not the pool's own limit.
+
+        Raises:
+            CommandNo: There is no such mailbox, or it cannot be opened for writing.
+        """
+
+        async def prepare(connection: Connection) -> None:
+            await open_as_wished(connection, mailbox, write=write)
+
+        connection, _ = await self._reach(prepare, mailbox, write=write, timeout_seconds=timeout_seconds)
+        lease = Lease(connection)
         try:
-            yield connection
+            yield lease
         finally:
+            lease.end()
             self.give_back(connection)
 
-    async def take(self, mailbox: str | None = None, *, timeout_seconds: float | None = None) -> Connection:
+    async def perform(self, work: Callable[[Connection], Awaitable[_Result]]) -> _Result:
+        """Do something short that may be done twice; where the connection dies meanwhile, on another one.
+
+        Raises:
+            PoolTimeout, PoolClosed, AuthenticationFailed, ConnectionFailed, Throttled: No connection could be had.
+        """
+        connection, result = await self._reach(work)
+        self.give_back(connection)
+        return result
+
+    async def _reach(
+        self,
+        work: Callable[[Connection], Awaitable[_Result]],
+        mailbox: str | None = None,
+        *,
+        write: bool = False,
+        timeout_seconds: float | None = None,
+    ) -> tuple[Connection, _Result]:
+        """Take a connection and do something on it; once more on another, where it was dead and nobody knew."""
+        for may_try_again in (True, False):
+            connection = await self.take(mailbox, write=write, timeout_seconds=timeout_seconds)
+            try:
+                return connection, await work(connection)
+            except BaseException as error:
+                has_died = not connection.is_open and is_transient(error, fetching=False).is_outage
+                self.give_back(connection)
+                if not (may_try_again and has_died):
+                    raise
+        raise AssertionError  # the second time it returns or raises
+
+    async def take(
+        self, mailbox: str | None = None, *, write: bool = False, timeout_seconds: float | None = None
+    ) -> Connection:
         """Lease a connection; whoever takes one gives it back.
 
         Args:
-            mailbox: A connection that has this mailbox open is preferred.
+            mailbox: A connection that has this mailbox open is preferred; for None, one that has none.
+            write: Prefer one that has it open for writing.
             timeout_seconds: How long to wait, where that is not the pool's own limit.
 
         Raises:
@@ -152,9 +187,9 @@ class ConnectionPool:
         while True:
             if self._closed:
                 raise PoolClosed
-            if (error := self._self_wait(holder.get())) is not None:
-                raise error
-            connection = await self._wait_for_one(mailbox, until, patience)
+            if self._decisions.waits_for_itself(holder.get()):
+                raise self._self_wait()
+            connection = await self._wait_for_one(mailbox, write, until, patience)
             if await self._is_alive(connection):
                 return connection
 
@@ -162,14 +197,13 @@ class ConnectionPool:
         """Return a lease. Synchronous: it can be called whatever is going on; the second time it does nothing."""
         if connection not in self._leased:
             return
-        self._leased.discard(connection)
         now = asyncio.get_running_loop().time()
-        if self._closed or not connection.is_clean or now >= connection.expires_at:
-            self._discard(connection)
-        else:
+        if self._closed:
+            self._leased.discard(connection)
+            self._abort(connection)
+        elif self._decisions.take_back(connection, now):
             connection.tidy()
             connection.used_at = now
-            self._idle.append(connection)
         self._assign()
 
     def adopt(self, connection: Connection) -> None:
@@ -199,15 +233,15 @@ class ConnectionPool:
             self._closed = True
             if self._wake is not None:
                 self._wake.cancel()
-            while self._waiters:
-                self._waiters.popleft().fail(PoolClosed())
+            self._fail_waiting(PoolClosed())
             for task in tuple(self._tasks):
                 task.cancel()
             for connection in tuple(self._leased):
                 connection.abort(ConnectionLost("the pool was closed"))
-            idle, self._idle = self._idle, []
-            for connection in idle:
+            for connection in self._idle:
+                self._decisions.closing()
                 self._say_goodbye(connection)
+            self._idle.clear()
         try:
             while self._tasks:
                 await asyncio.wait(tuple(self._tasks))
@@ -216,67 +250,41 @@ class ConnectionPool:
                 task.cancel()
 
     def _assign(self) -> None:
-        """Hand idle connections to the waiting, in order; open more where that is allowed and of use."""
+        """Look what is to be done now, and do it."""
         if self._closed:
             return
-        now = asyncio.get_running_loop().time()
-        self._drop_old(now)
-        while self._waiters and self._idle:
-            waiter = self._waiters.popleft()
-            if waiter.future.done():
-                continue
-            connection = self._pick(waiter.mailbox)
-            self._idle.remove(connection)
-            self._leased.add(connection)
+        orders = self._decisions.decide(asyncio.get_running_loop().time())
+        for waiter, connection in orders.grants:
             waiter.future.set_result(connection)
-        self._limit.grow(now)
-        wanted = len(self._waiters) - self._opening
-        for _ in range(wanted):
-            count = len(self._leased) + len(self._idle) + self._opening + self._closing
-            opens_at = self._limit.opens_at(now, count)
-            if opens_at is None:
-                return
-            if opens_at > now:
-                self._call_at(opens_at)
-                return
-            self._opening += 1
+        for connection in orders.goodbyes:
+            self._say_goodbye(connection)
+        for connection in orders.aborts:
+            self._abort(connection)
+        for _ in range(orders.open):
             self._start(self._open_one())
-
-    def _pick(self, mailbox: str | None) -> Connection:
-        """The idle connection that has the mailbox open, else the one used last (the others may expire)."""
-        for connection in reversed(self._idle):
-            if mailbox is not None and connection.selected is not None and connection.selected.name == mailbox:
-                return connection
-        return self._idle[-1]
-
-    def _drop_old(self, now: float) -> None:
-        for connection in tuple(self._idle):
-            if not connection.is_clean or now >= connection.expires_at:
-                self._idle.remove(connection)
-                self._discard(connection)
+        if orders.look_again_at is not None:
+            self._call_at(orders.look_again_at)
 
     def refuse_self_waits(self) -> None:
         """A run took another lease: handlers of it that wait for one would wait for ever if it holds all of them."""
-        for waiter in tuple(self._waiters):
-            if (error := self._self_wait(waiter.holder)) is not None:
-                self._waiters.remove(waiter)
-                waiter.fail(error)
+        for waiter in self._decisions.take_self_waits():
+            waiter.fail(self._self_wait())
 
-    def _self_wait(self, run: Holder | None) -> PoolTimeout | None:
-        if run is None or run.leases_held < self._limit.value or self._idle:
-            return None
+    def _self_wait(self) -> PoolTimeout:
         return PoolTimeout(
             timeout_seconds=0.0,
             max_size=self.max_size,
             reason=(
-                f"this handler's own run holds all {self._limit.value} connections, so acquire() would wait for "
+                f"this handler's own run holds all {self.stats.limit} connections, so acquire() would wait for "
                 "ever: run it with fewer connections=, or raise max_size of the pool"
             ),
         )
 
-    async def _wait_for_one(self, mailbox: str | None, until: float | None, patience: float | None) -> Connection:
-        waiter = Waiter(mailbox, asyncio.get_running_loop().create_future(), holder.get())
-        self._waiters.append(waiter)
+    async def _wait_for_one(
+        self, mailbox: str | None, write: bool, until: float | None, patience: float | None
+    ) -> Connection:
+        waiter = Waiter(mailbox, write, asyncio.get_running_loop().create_future(), holder.get())
+        self._decisions.waiting.append(waiter)
         self._assign()
         try:
             async with asyncio.timeout_at(until):
@@ -291,8 +299,7 @@ class ConnectionPool:
 
     def _forget(self, waiter: Waiter) -> None:
         """A wait ended without a connection; one that was assigned in the same moment goes to the next."""
-        if waiter in self._waiters:
-            self._waiters.remove(waiter)
+        self._decisions.withdraw(waiter)
         future = waiter.future
         if future.done() and not future.cancelled() and future.exception() is None:
             self.give_back(future.result())
@@ -320,57 +327,51 @@ class ConnectionPool:
         try:
             connection = await self._dialer()
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait get it
-            self._opening -= 1
+            self._decisions.failed_to_open()
             self._failed_to_open(error)
             return
         except BaseException:
-            self._opening -= 1
+            self._decisions.failed_to_open()
             raise
-        self._opening -= 1
-        self._opened += 1
-        self._limit.succeed()
         self._watch(connection)
-        self._idle.append(connection)
+        self._decisions.opened(connection)
         if self._closed:
-            self._idle.remove(connection)
-            self._discard(connection)
+            self._decisions.lost(connection)
+            self._abort(connection)
 
     def _failed_to_open(self, error: Exception) -> None:
         now = asyncio.get_running_loop().time()
-        working = len(self._leased) + len(self._idle)
         if isinstance(error, CommandError) and is_refusal(error) and not isinstance(error, AuthenticationFailed):
-            self._limit.refuse(now, working + self._opening)
-            self.events.emit(Refusal(error.text, self._limit.value))
+            self._decisions.refused(now)
+            self.events.emit(Refusal(error.text, self.stats.limit))
         else:
-            self._limit.fail(now)
+            self._decisions.limit.fail(now)
         # The same answer awaits everybody, and asking again and again locks accounts.
-        permanent = isinstance(error, AuthenticationFailed | CapabilityMissing) or not isinstance(error, ImapipeError)
-        if permanent or not (working or self._opening):
-            while self._waiters:
-                self._waiters.popleft().fail(error)
+        if not is_transient(error, fetching=False).transient or not self._decisions.has_company:
+            self._fail_waiting(error)
+
+    def _fail_waiting(self, error: Exception) -> None:
+        waiting = self._decisions.waiting
+        while waiting:
+            waiting.popleft().fail(error)
 
     def _watch(self, connection: Connection) -> None:
         """Hear when it ends, and what it says of limits."""
 
         def lost(_: BaseException) -> None:
-            if connection in self._idle:
-                self._idle.remove(connection)
-                self._discard(connection)
+            if self._decisions.lost(connection):
+                self._abort(connection)
 
         connection.session.lost_listeners.append(lost)
         connection.session.on_status = throttle_listener(self.events)
 
-    def _discard(self, connection: Connection) -> None:
-        """Be rid of a connection: with a goodbye where it is good for that, and never waiting for it."""
-        if connection.is_open and not connection.plane.is_busy and not self._closed:
-            self._say_goodbye(connection)
-        else:
-            self._traffic.leave(connection.plane)
-            connection.abort()
+    def _abort(self, connection: Connection) -> None:
+        self._traffic.leave(connection.plane)
+        connection.abort()
 
     def _say_goodbye(self, connection: Connection) -> None:
+        """Log out, without waiting for it."""
         self._traffic.leave(connection.plane)
-        self._closing += 1
         self._start(self._log_out(connection))
 
     async def _log_out(self, connection: Connection) -> None:
@@ -378,7 +379,7 @@ class ConnectionPool:
             await connection.logout(CLOSE_SECONDS)
         finally:
             connection.abort()
-            self._closing -= 1
+            self._decisions.closed()
 
     def _start(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from tests.middleware.fakes import uids
 
 from imapipe.errors import (
     AuthenticationFailed,
@@ -23,11 +22,12 @@ from imapipe.errors import (
     Throttled,
     UidValidityChanged,
 )
-from imapipe.middleware.transient import Verdict, is_transient, reason
 from imapipe.models.batch import Batch, BatchInterrupted, BatchResult
+from imapipe.net.transient import OUTAGE, PASSING, PERMANENT, Verdict, is_transient, reason
+from imapipe.wire.uid_set import UidSet
 
 FETCH = "UID FETCH"
-BATCH = Batch(1, uids("1"))
+BATCH = Batch(1, UidSet.parse("1"))
 
 
 @pytest.mark.parametrize(
@@ -51,18 +51,96 @@ def test_what_may_be_the_fault_of_one_message_is_asked_again_and_then_halved(err
 @pytest.mark.parametrize(
     "error",
     [
-        ConnectionFailed("connection refused", host="imap.example.org", port=993),
         PoolTimeout(timeout_seconds=30, max_size=4),
         CommandNo(FETCH, "INUSE"),
         CommandNo(FETCH, "EXPUNGEISSUED"),
         CommandNo(FETCH, "", "Server Unavailable. 15"),
         CommandNo(FETCH, "", "Temporary failure, try again later"),
         CommandBad(FETCH, "", "Server busy"),
-        AuthenticationFailed("LOGIN", "NO", "UNAVAILABLE", "Temporary authentication failure."),
     ],
 )
 def test_what_is_nobodys_fault_is_asked_again_and_not_halved(error: Exception) -> None:
     assert is_transient(error) == Verdict(transient=True)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionFailed("connection refused", host="imap.example.org", port=993),
+        # It ended while it was made ready: a proxy that accepts and closes.
+        ConnectionLost("the server closed the connection", host="imap.example.org", port=993),
+        AuthenticationFailed("LOGIN", "NO", "UNAVAILABLE", "Temporary authentication failure."),
+        AuthenticationFailed("AUTHENTICATE", "NO", "UNAVAILABLE", "token() raised HTTPError"),
+        ServerBye("LOGIN", "", "Server shutting down"),
+        CommandNo("LOGIN", "UNAVAILABLE", "the directory is down"),
+        CommandNo("LIST", "UNAVAILABLE"),
+        CommandNo("STATUS", "UNAVAILABLE"),
+        CommandNo("EXAMINE", "UNAVAILABLE"),
+        CommandNo("EXAMINE", "SERVERBUG", "Internal error occurred"),
+        CommandNo("EXAMINE", "", "Mailbox is temporarily not available"),
+        CommandNo("UID SEARCH", "UNAVAILABLE"),
+        CommandNo("SELECT", "", "Server Unavailable. 15"),
+        ServerBye("EXAMINE", "UNAVAILABLE", "restarting"),
+        CommandTimeout("UID SEARCH", timeout_seconds=60),
+    ],
+)
+def test_before_a_fetch_it_is_the_server_and_no_message(error: Exception) -> None:
+    assert is_transient(error) == OUTAGE
+    assert is_transient(error, fetching=False) == OUTAGE
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionLost(),
+        CommandTimeout(FETCH, timeout_seconds=60),
+        ServerBye(FETCH, "", "Session expired, please login again."),
+        ServerBye(FETCH, "UNAVAILABLE"),
+        ServerBye(FETCH, "", "Please try again"),
+    ],
+)
+def test_where_no_byte_came_no_message_is_at_fault(error: Exception) -> None:
+    assert is_transient(error, bytes_came=False) == OUTAGE
+    assert not is_transient(error).is_outage
+
+
+def test_a_connection_lost_between_fetches_is_nobodys_fault() -> None:
+    assert is_transient(ConnectionLost(), fetching=False) == OUTAGE
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict"),
+    [
+        # The server works: another session has the mailbox, or the answer was no IMAP.
+        (CommandNo("EXAMINE", "INUSE"), PASSING),
+        (CommandNo("EXAMINE", "CORRUPTION"), PASSING),
+        (ProtocolError("a parenthesis is missing"), PASSING),
+        # Half of it cannot be asked for.
+        (CommandBad("UID SEARCH", "", "Command line too long"), PERMANENT),
+        (CommandNo("UID SEARCH", "TOOBIG"), PERMANENT),
+        (ResponseTooLarge("a line", size=100, limit=10), PERMANENT),
+        # There is no such mailbox, and many servers say so without a code.
+        (CommandNo("EXAMINE", "", "Mailbox doesn't exist"), PERMANENT),
+        (CommandNo("STATUS", "NONEXISTENT"), PERMANENT),
+        (CommandBad("UID SEARCH", "", "Unknown key"), PERMANENT),
+        (Throttled("EXAMINE", "NO", "LIMIT", "Rate limit hit."), Verdict(transient=True, wait_at_least=5.0)),
+        (Throttled("LOGIN", "NO", "ALERT", "Too many simultaneous connections"), Verdict(True, wait_at_least=5.0)),
+        (
+            CommandBad("EXAMINE", "", "User is authenticated but not connected."),
+            Verdict(transient=True, wait_at_least=10.0, is_outage=True),
+        ),
+        (ConnectionFailed("the certificate was not accepted", is_permanent=True), PERMANENT),
+    ],
+)
+def test_the_same_words_before_a_fetch(error: Exception, verdict: Verdict) -> None:
+    assert is_transient(error, fetching=False) == verdict
+
+
+def test_bad_to_what_the_server_took_before_is_no_fault_of_grammar() -> None:
+    error = CommandBad(FETCH, "", "Unknown command")
+    assert is_transient(error, taken_before=True) == Verdict(transient=True, bisect=True)
+    assert is_transient(error) == PERMANENT
+    assert is_transient(CommandBad("UID SEARCH", "", "Unknown command"), taken_before=True) == PERMANENT
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,22 @@
-"""Which errors pass if one waits, and which come back however often one asks.
+"""Which errors pass if one waits, which come back however often one asks, and whose fault they may be.
 
-The data plane has classified what servers say by text already (`Throttled`, `AuthenticationFailed`); here the
-class decides, then the response code (RFC 5530), then the words of servers that send no code. Names of servers stand
-where a line is for them.
+One table for every moment: connecting, login, LIST, STATUS, opening a mailbox, SEARCH and FETCH. What servers say was
+classified by its text before (`net.signals`: `Throttled`, `AuthenticationFailed`); here the class decides, then the
+response code (RFC 5530), then the words of servers that send no code. Names of servers stand where a line is for them.
+
+Invariants:
+
+- Only a FETCH that the server answered, with data or with a refusal, can be the fault of one of its messages. What goes
+  wrong before a FETCH, or where not a byte of its answer came, never is.
+- An outage is what keeps everything from working, so that it says nothing of what was asked: it is a matter of
+  patience, not of attempts. A server that asks for less works.
+- What is no error of a server or a connection is permanent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -37,22 +45,39 @@ class Verdict:
         wait_at_least: Seconds that must pass before, or None where the usual backoff will do.
         bisect: One message of the batch may be the cause: if asking again does not help, ask for less.
         split_now: Asking again for the same cannot help; asking for half of it can, at once.
+        is_outage: The server, or the way to it, does not work.
     """
 
     transient: bool
     wait_at_least: float | None = None
     bisect: bool = False
     split_now: bool = False
+    is_outage: bool = False
 
 
 PERMANENT: Final = Verdict(transient=False)
 PASSING: Final = Verdict(transient=True)
+OUTAGE: Final = Verdict(transient=True, is_outage=True)
 PERHAPS_POISONED: Final = Verdict(transient=True, bisect=True)
 TOO_MUCH: Final = Verdict(transient=True, bisect=True, split_now=True)
+
+_FETCHES: Final = ("FETCH", "UID FETCH")
 
 _THROTTLE_SECONDS: Final = 5.0
 # Gmail counts bandwidth by the hour and by the day: asking again soon only makes it longer.
 _QUOTA_SECONDS: Final = 60.0
+
+# What is said of a FETCH, where one message may be the cause, and what the same means where none is asked for.
+_BEFORE_FETCH: Final[Mapping[str, Verdict]] = MappingProxyType(
+    {
+        "UNAVAILABLE": OUTAGE,
+        "SERVERBUG": OUTAGE,
+        "CORRUPTION": PASSING,
+        "PARSE": PASSING,
+        "UNKNOWN-CTE": PASSING,
+        "TOOBIG": PERMANENT,
+    }
+)
 
 _BY_CODE: Final[Mapping[str, Verdict]] = MappingProxyType(
     {
@@ -89,34 +114,55 @@ _BY_WORDS: Final[tuple[tuple[str, Verdict], ...]] = (
     ("command line too large", TOO_MUCH),
     ("too many arguments", TOO_MUCH),
     # Exchange, after too many connections in a short time: the login was taken, the mailbox was not opened.
-    ("authenticated but not connected", Verdict(transient=True, wait_at_least=10.0)),
+    ("authenticated but not connected", Verdict(transient=True, wait_at_least=10.0, is_outage=True)),
     # Exchange, with a number behind it.
-    ("server unavailable", PASSING),
-    ("server busy", PASSING),
-    ("try again", PASSING),
-    ("temporar", PASSING),
-    ("timed out", PASSING),
-    ("timeout", PASSING),
+    ("server unavailable", OUTAGE),
+    ("server busy", OUTAGE),
+    ("server is busy", OUTAGE),
+    ("try again", OUTAGE),
+    ("temporar", OUTAGE),
+    ("timed out", OUTAGE),
+    ("timeout", OUTAGE),
 )
 
 
-def is_transient(error: BaseException) -> Verdict:
-    """Judge the cause of an interrupted batch. What is no error of a server or a connection is permanent."""
+def is_transient(
+    error: BaseException, *, fetching: bool = True, bytes_came: bool = True, taken_before: bool = False
+) -> Verdict:
+    """Judge an error.
+
+    Args:
+        error: The error; of a batch that was interrupted, its cause.
+        fetching: A FETCH was under way. An error that names its command knows better.
+        bytes_came: Some of the answer to the FETCH had come, or its refusal.
+        taken_before: The same server took a FETCH of this kind before: what it calls BAD now is no fault of grammar.
+    """
     match error:
+        case CommandTimeout():
+            # A message that the server chokes on stalls it in the middle.
+            is_fetch = error.command in _FETCHES and bytes_came
+            return PERHAPS_POISONED if is_fetch else OUTAGE
         case ResponseTooLarge():
-            return TOO_MUCH
-        case ProtocolError() | ConnectionLost() | CommandTimeout():
-            # A message that the server chokes on ends connections, breaks the grammar or stalls.
-            return PERHAPS_POISONED
-        case ConnectionFailed() | PoolTimeout():
+            return TOO_MUCH if fetching else PERMANENT
+        case ProtocolError():
+            return PERHAPS_POISONED if fetching else PASSING
+        case ConnectionLost() if not error.host:
+            return PERHAPS_POISONED if fetching and bytes_came else OUTAGE
+        case ConnectionFailed():
+            return PERMANENT if error.is_permanent else OUTAGE
+        case PoolTimeout():
             return PASSING
         case Throttled():
             return _throttled(error)
         case AuthenticationFailed():
             # RFC 5530: the credentials were not even looked at.
-            return PASSING if error.code.upper() == "UNAVAILABLE" else PERMANENT
+            return OUTAGE if error.code.upper() == "UNAVAILABLE" else PERMANENT
         case CommandError():
-            return _command(error)
+            verdict = _command(error, taken_before=taken_before)
+            if isinstance(error, ServerBye) and verdict.transient and not (bytes_came and error.command in _FETCHES):
+                # Nothing of what was asked for can be what it took leave at.
+                return replace(OUTAGE, wait_at_least=verdict.wait_at_least)
+            return verdict
         case _:
             return PERMANENT
 
@@ -133,24 +179,30 @@ def _throttled(error: Throttled) -> Verdict:
     return Verdict(transient=True, wait_at_least=max(0.0, hint))
 
 
-def _command(error: CommandError) -> Verdict:
+def _command(error: CommandError, *, taken_before: bool) -> Verdict:
+    is_fetch = error.command in _FETCHES
     # A code may have an argument: only its name counts.
     name = error.code.upper().partition(" ")[0]
+    if not is_fetch and name in _BEFORE_FETCH:
+        return _BEFORE_FETCH[name]
     if (verdict := _BY_CODE.get(name)) is not None:
         return verdict
     text = error.text.lower()
     for words, verdict in _BY_WORDS:
         if words in text:
-            return verdict
+            if is_fetch:
+                # A FETCH that is refused says something of its messages, and the server speaks.
+                return replace(verdict, is_outage=False)
+            return PERMANENT if verdict.split_now else verdict
     match error:
         case ServerBye():
             # Sessions end for many reasons (age, idleness, maintenance), and some servers take leave at a bad message.
             return PERHAPS_POISONED
-        case CommandNo():
+        case CommandNo() if is_fetch:
             # No code and no known words: servers say so of a single message they cannot read.
             return PERHAPS_POISONED
-        case CommandBad():
-            # The server does not understand us; it will not the next time.
-            return PERMANENT
+        case CommandBad() if is_fetch and taken_before:
+            return PERHAPS_POISONED
         case _:
+            # There is no such thing, or the server does not understand us; it will not the next time.
             return PERMANENT
