@@ -331,7 +331,7 @@ async def test_a_mechanism_that_the_server_does_not_understand_is_followed_by_th
     async def token() -> str:
         return "t"
 
-    lines = (
+    lines: tuple[str, ...] = (
         "S: * OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=OAUTHBEARER AUTH=XOAUTH2 AUTH=PLAIN] hi",
         "C: <a> AUTHENTICATE OAUTHBEARER …",
         f"S: <a> {refusal}",
@@ -340,9 +340,11 @@ async def test_a_mechanism_that_the_server_does_not_understand_is_followed_by_th
         "C: <c> LOGOUT",
         "S: <c> OK bye",
     )
-    async with ScriptedServer(script(*lines)) as server:
-        async with dialled(options_for(f"imap://ann@127.0.0.1:{server.port}", None, token=token)) as connection:
-            assert connection.session.logged_in
+    async with (
+        ScriptedServer(script(*lines)) as server,
+        dialled(options_for(f"imap://ann@127.0.0.1:{server.port}", None, token=token)) as connection,
+    ):
+        assert connection.session.logged_in
     lines = (
         "S: * OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] hi",
         "C: <a> AUTHENTICATE PLAIN …",
@@ -356,9 +358,11 @@ async def test_a_mechanism_that_the_server_does_not_understand_is_followed_by_th
         "C: <c> LOGOUT",
         "S: <c> OK bye",
     )
-    async with ScriptedServer(script(*lines)) as server:
-        async with dialled(options_for(f"imap://ann@127.0.0.1:{server.port}", "üx")) as connection:
-            assert connection.session.logged_in
+    async with (
+        ScriptedServer(script(*lines)) as server,
+        dialled(options_for(f"imap://ann@127.0.0.1:{server.port}", "üx")) as connection,
+    ):
+        assert connection.session.logged_in
 
 
 @pytest.mark.asyncio
@@ -402,9 +406,10 @@ async def test_optional_commands_that_are_refused_end_nothing(status: str, monke
             await connection.logout()
         # Each of them was asked once, and not again.
         assert [name for name in server.commands.names if name in names] == ["ID", "ENABLE", "COMPRESS", "NAMESPACE"]
-        for demanded in ({"uidonly": True}, {"compress": True}):
+        plain = options_for(server.url, allow_plaintext=True)
+        for demanding in (dataclasses.replace(plain, uidonly=True), dataclasses.replace(plain, compress=True)):
             with pytest.raises(CommandNo if status == "NO" else CommandBad):
-                await dial(options_for(server.url, allow_plaintext=True, **demanded))
+                await dial(demanding)
 
 
 @pytest.mark.asyncio
