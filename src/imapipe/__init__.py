@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from imapipe.models.message import Gmail, Message
     from imapipe.models.report import Incomplete, RunReport
     from imapipe.net.connection import Connection
-    from imapipe.net.pool.lease import Lease
+    from imapipe.net.pool.leased_connection import Lease
     from imapipe.net.pool.pool import PoolStats
     from imapipe.pipeline.batching import AdaptiveBatch, BatchPolicy, FixedBatch
     from imapipe.pipeline.delivery.handler_retry import HandlerRetry
@@ -267,7 +267,7 @@ _HOMES = {
     ),
     "imapipe.models.report": ("Incomplete", "RunReport"),
     "imapipe.net.connection": ("Connection",),
-    "imapipe.net.pool.lease": ("Lease",),
+    "imapipe.net.pool.leased_connection": ("Lease",),
     "imapipe.net.pool.pool": ("PoolStats",),
     "imapipe.pipeline.batching": (
         "AdaptiveBatch",

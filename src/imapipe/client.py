@@ -16,7 +16,7 @@ from imapipe.net.bridge import IMAP4
 from imapipe.net.connection import STATUS_ITEMS, Connection
 from imapipe.net.dial import Compress, DialOptions, OpenSocket, dial
 from imapipe.net.options import MAX_HELD_BYTES, MAX_SPOOL_BYTES
-from imapipe.net.pool.lease import Lease
+from imapipe.net.pool.leased_connection import Lease
 from imapipe.net.pool.pool import ConnectionPool, PoolStats
 from imapipe.pipeline.delivery.stream import Runs
 from imapipe.pipeline.pipeline import Pipeline

@@ -153,18 +153,15 @@ class Login:
         return token
 
     def _token_ways(self, token: str, capabilities: frozenset[str]) -> list[Command]:
-        known = {
-            "OAUTHBEARER": lambda: oauthbearer(self._user, token, host=self._host, port=self._port),
-            "XOAUTH2": lambda: xoauth2(self._user, token),
-        }
+        mechanisms: list[Mechanism] = []
         try:
-            return [
-                _Sasl(make(), initial="SASL-IR" in capabilities)
-                for name, make in known.items()
-                if f"AUTH={name}" in capabilities
-            ]
+            if "AUTH=OAUTHBEARER" in capabilities:
+                mechanisms.append(oauthbearer(self._user, token, host=self._host, port=self._port))
+            if "AUTH=XOAUTH2" in capabilities:
+                mechanisms.append(xoauth2(self._user, token))
         except ValueError as error:
             raise AuthenticationFailed("AUTHENTICATE", "NO", "", str(error)) from None
+        return [_Sasl(mechanism, initial="SASL-IR" in capabilities) for mechanism in mechanisms]
 
     def _password_ways(self, password: str, capabilities: frozenset[str]) -> list[Command]:
         ways: list[Command] = []

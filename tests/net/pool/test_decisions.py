@@ -9,7 +9,7 @@ import pytest
 
 from imapipe.net.pool.connection_limit import FAILED_PAUSE_SECONDS, REFUSED_PAUSE_SECONDS
 from imapipe.net.pool.decisions import Decisions, Orders
-from imapipe.net.pool.waiting import Holder
+from imapipe.net.pool.lease import Holder
 from imapipe.net.session import SelectedMailbox
 
 

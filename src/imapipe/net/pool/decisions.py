@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from imapipe.net.pool.connection_limit import ConnectionLimit
-from imapipe.net.pool.waiting import Holder
+from imapipe.net.pool.lease import Holder
 from imapipe.net.session import SelectedMailbox
 
 

@@ -35,8 +35,8 @@ from imapipe.models.event import Refusal
 from imapipe.net.connection import Connection
 from imapipe.net.options import PlaneOptions
 from imapipe.net.pool.decisions import Decisions, PoolStats
-from imapipe.net.pool.lease import Lease, open_as_wished
-from imapipe.net.pool.waiting import Holder, Waiter, holder
+from imapipe.net.pool.lease import Holder, Waiter, holder
+from imapipe.net.pool.leased_connection import Lease, open_as_wished
 from imapipe.net.signals import is_refusal
 from imapipe.net.traffic import Traffic, throttle_listener
 from imapipe.net.transient import is_transient

@@ -16,9 +16,9 @@ from imapipe import search as q
 from imapipe.errors import CommandNo, ConnectionFailed, ConnectionLost, LeaseEnded, ServerBye
 from imapipe.net.command import Command
 from imapipe.net.connection import Connection
-from imapipe.net.pool.lease import Lease
+from imapipe.net.pool.leased_connection import Lease
 from imapipe.testing import Bye, CutAfterBytes, Reply, Server
-from imapipe.wire.fetch_request import Fetch
+from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.uid_set import UidSet
 
 pytestmark = pytest.mark.asyncio
