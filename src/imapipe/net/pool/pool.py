@@ -1,7 +1,6 @@
 """The pool: the connections of one account, leased one at a time, fairly.
 
-What is decided is decided in `net.pool.decisions`, without I/O. `_assign` carries it out: connections are opened and
-logged out in tasks of the pool, which end with it.
+`net.pool.decisions` decides, without I/O; `_assign` does what it says, in tasks of the pool, which end with it.
 
 Invariants:
 
