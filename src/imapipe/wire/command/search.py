@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from imapipe.errors import ProtocolError
-from imapipe.wire.command.encoder import Request, Word, atom, number, parenthesised, sequence_set
+from imapipe.wire.command.encoder import Request, Word, atom, number, parenthesised, sequence_set, uid_text_room
 from imapipe.wire.response.response import Esearch, Response, Search, Tagged
 from imapipe.wire.search_program import SearchProgram
 from imapipe.wire.search_term import is_balanced
@@ -64,6 +64,11 @@ def uid_search(
     elif within is not None:
         words += (b"UID", sequence_set(within))
     return Request("UID SEARCH", *words, program.pieces)
+
+
+def room_within(program: SearchProgram) -> int:
+    """How many bytes of the text of a set fit into a search within it, beside this program."""
+    return uid_text_room(b"UID SEARCH RETURN (SAVE ALL COUNT) UID " + b"".join(program.chunks()))
 
 
 def read_search(responses: Iterable[Response], tagged: Tagged) -> SearchAnswer:
