@@ -99,5 +99,9 @@ def _check(program: SearchProgram) -> None:
     if not program.pieces:
         raise ValueError("a search needs at least one key")
     text = b"".join(piece if isinstance(piece, bytes) else b"literal" for piece in program.pieces)
-    if not is_balanced(text.decode("latin-1")):
+    try:
+        balanced = is_balanced(text.decode())
+    except UnicodeDecodeError:
+        raise ValueError("a search has text that is not UTF-8") from None
+    if not balanced:
         raise ValueError("a search has a quote or a parenthesis that is not closed")
