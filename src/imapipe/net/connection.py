@@ -24,9 +24,9 @@ from imapipe.net.dataplane import Dataplane
 from imapipe.net.options import PlaneOptions
 from imapipe.net.search_set import pack
 from imapipe.net.session import SelectedMailbox, Session
-from imapipe.wire.command.encoder import MAX_COMMAND_BYTES, uid_text_room
+from imapipe.wire.command.encoder import MAX_COMMAND_BYTES
 from imapipe.wire.command.fetch import Fetch, uid_fetch
-from imapipe.wire.command.search import SearchAnswer, read_search, uid_search
+from imapipe.wire.command.search import SearchAnswer, read_search, room_within, uid_search
 from imapipe.wire.command.select import select
 from imapipe.wire.command.uidbatches import uidbatches
 from imapipe.wire.command.unselect import examine_nothing, unselect
@@ -39,9 +39,6 @@ __all__ = ["MAX_COMMAND_BYTES", "STATUS_ITEMS", "Connection", "SearchAnswer"]
 
 Deliver: TypeAlias = Callable[[list[Message]], None]
 UidRanges: TypeAlias = list[tuple[int, int]]
-
-# What a search within a set may have beside that and its own program.
-_SEARCH_WORDS = b"UID SEARCH RETURN (SAVE ALL COUNT) UID "
 
 
 class Connection(Changing):
@@ -136,7 +133,7 @@ class Connection(Changing):
         if within is None or not within or (selected is not None and selected.saved == within):
             parts = [within]
         else:
-            parts = [*pack(within, uid_text_room(_SEARCH_WORDS + b"".join(program.chunks())))]
+            parts = [*pack(within, room_within(program))]
         found = UidSet()
         modseq: int | None = None
         limited: int | None = None
@@ -220,11 +217,13 @@ class Connection(Changing):
             raise ProtocolError("UID FETCH needs a selected mailbox")
         uidonly = "UIDONLY" in self.session.enabled
         request = uid_fetch(uids, fetch, with_uid=not uidonly)
-        if fetch not in self._shapes:
+        try:
+            shape = self._shapes[fetch]
+        except KeyError:
             names = fetch.names if uidonly else ("UID", *fetch.names)
-            self._shapes[fetch] = compile_shape(names, uidfetch=uidonly)
+            shape = self._shapes[fetch] = compile_shape(names, uidfetch=uidonly)
         context = MessageContext(selected.name, selected.uidvalidity, fetch)
-        command = FetchCommand(request.pieces, uids, context, self._shapes[fetch], deliver)
+        command = FetchCommand(request.pieces, uids, context, shape, deliver)
         self.plane.submit(command)
         return command
 

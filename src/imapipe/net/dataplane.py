@@ -122,7 +122,7 @@ class Dataplane(asyncio.BufferedProtocol):
         self._watchdog.watch()
 
     async def run(self, command: Command) -> Tagged:
-        """Submit a command and wait for its tagged reply, whatever that says.
+        """Submit a command and wait for its tagged reply, whatever that says, and until its bodies are sent.
 
         Cancelled while the command is under way it ends the connection: nobody would know which bytes are whose. A
         command that was not sent yet is taken back, which harms nobody.
@@ -150,8 +150,7 @@ class Dataplane(asyncio.BufferedProtocol):
         if self.transport is not None:
             self.transport.abort()
         self._framer.close()
-        now, paused = self._loop.time(), self._watchdog.paused_seconds
-        commands = self._outbox.drain()
+        now, paused, commands = self._loop.time(), self._watchdog.paused_seconds, self._outbox.drain()
         try:
             for fetch in tuple(self.arrivals.commands):
                 self.arrivals.finish(fetch, now, paused)

@@ -75,6 +75,8 @@ class Upload:
                 async for chunk in chunks:
                     await self._room.wait()
                     self._write(chunk)
+                    # A file, and many a source, never waits; the others on this event loop must not wait for it.
+                    await asyncio.sleep(0)
         except asyncio.CancelledError:
             if self._cancelled:
                 raise
@@ -105,8 +107,6 @@ async def _read(body: Body, waiting: Wait) -> AsyncGenerator[bytes | memoryview,
         while left and (piece := body.source.read(min(READ_BYTES, left))):
             left -= len(piece)
             yield piece
-            # A file never makes anybody wait; the others on this event loop must not, either.
-            await asyncio.sleep(0)
     if left:
         raise ValueError(f"the source of a message gave {left} of {body.size} bytes too few")
 

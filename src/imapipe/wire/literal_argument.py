@@ -52,7 +52,7 @@ class Body:
 
     def __post_init__(self) -> None:
         size: object = self.size
-        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 2**63:
             raise ValueError("the size of a body is a whole number of bytes from 0")
         if not isinstance(self.source, AsyncIterable) and not callable(getattr(self.source, "read", None)):
             raise ValueError("the source of a body is a binary file or an asynchronous iterable of bytes")

@@ -123,24 +123,14 @@ class Request:
     def __init__(self, name: str, *words: Word, mailbox: str = "") -> None:
         self.name = name
         self.mailbox = mailbox
-        pieces: list[Piece] = []
-        parts: list[bytes | Body] = [_checked(name.encode())]
-        for word in words:
-            parts.append(b" ")
-            for part in word if isinstance(word, tuple) else (word,):
-                if isinstance(part, bytes):
-                    parts.append(_checked(part))
-                    continue
-                parts.append(part.marker)
-                if part.synchronising:
-                    pieces.append(_join(parts))
-                    parts = []
-                parts.append(part.data)
-        if isinstance(parts[-1], bytes) and _LITERAL_END.search(parts[-1]):
-            raise ValueError("a command cannot end like a literal such as {5}: the next one would be taken for it")
-        parts.append(b"\r\n")
-        pieces.append(_join(parts))
-        self.pieces = tuple(pieces)
+        self.pieces: tuple[Piece, ...]
+        try:
+            # Nearly all commands are one line, and a FETCH is one that must cost nothing.
+            line = b" ".join((name.encode(), *words))  # type: ignore[arg-type]  # else TypeError
+        except TypeError:
+            self.pieces = _cut(name, words)
+        else:
+            self.pieces = (_checked(_whole(line)) + b"\r\n",)
 
     def __repr__(self) -> str:
         # The words may hold a password, or somebody's mail.
@@ -178,7 +168,7 @@ def atom(word: object, what: str) -> bytes:
         ValueError: It holds something that would end it, or is empty.
     """
     if not isinstance(word, str) or not _ATOM.fullmatch(word):
-        raise ValueError(f'{what} is a word of ASCII without spaces, ( ) {{ }} % * " \\ ]: {_shown(word)} is none')
+        raise ValueError(f'{what} is a word of ASCII without spaces, ( ) {{ % * " \\ ]: {_shown(word)} is none')
     return word.encode()
 
 
@@ -276,6 +266,35 @@ def _checked(data: bytes) -> bytes:
     if b"\r" in data or b"\n" in data or b"\0" in data:
         raise ValueError("CR, LF and NUL cannot stand in a command; remove them")
     return data
+
+
+def _whole(line: bytes) -> bytes:
+    if line[-1:] == b"}" and _LITERAL_END.search(line):
+        raise ValueError("a command cannot end like a literal such as {5}: the next one would be taken for it")
+    return line
+
+
+def _cut(name: str, words: Iterable[Word]) -> tuple[Piece, ...]:
+    """A command that is more than a line: cut where a continuation request is awaited."""
+    pieces: list[Piece] = []
+    parts: list[bytes | Body] = [_checked(name.encode())]
+    part: Part = b""
+    for word in words:
+        parts.append(b" ")
+        for part in word if isinstance(word, tuple) else (word,):
+            if isinstance(part, bytes):
+                parts.append(_checked(part))
+                continue
+            parts.append(part.marker)
+            if part.synchronising:
+                pieces.append(_join(parts))
+                parts = []
+            parts.append(part.data)
+    if isinstance(part, bytes):
+        _whole(part)
+    parts.append(b"\r\n")
+    pieces.append(_join(parts))
+    return tuple(pieces)
 
 
 def _join(parts: list[bytes | Body]) -> Piece:

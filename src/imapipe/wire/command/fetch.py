@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from imapipe.wire.command.encoder import Request, number, sequence_set
 from imapipe.wire.uid_set import UidSet
@@ -69,6 +69,8 @@ class Fetch:
     names: tuple[str, ...]
     header_name: str
     mark_seen: bool
+    # Written once: every FETCH of a job sends it.
+    _with_uid: bytes = field(compare=False, repr=False)
 
     def __init__(
         self,
@@ -102,6 +104,7 @@ class Fetch:
         header_name = next((n for n in names if n.startswith("BODY[HEADER") and not n.endswith(">")), "")
         object.__setattr__(self, "header_name", header_name)
         object.__setattr__(self, "mark_seen", mark_seen)
+        object.__setattr__(self, "_with_uid", f"({' '.join(('UID', *unique))})".encode())
 
     def __or__(self, other: Fetch) -> Fetch:
         """Ask for the items of both."""
@@ -129,8 +132,7 @@ class Fetch:
 
     def command(self, *, with_uid: bool = True) -> bytes:
         """The parenthesised list of items as it is sent; `with_uid=False` for UIDONLY sessions (RFC 9586 §3)."""
-        items = ("UID", *self.items) if with_uid else self.items
-        return f"({' '.join(items)})".encode()
+        return self._with_uid if with_uid else f"({' '.join(self.items)})".encode()
 
     def describe(self) -> str:
         """Stable text for the fingerprint of a job."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from imapipe.errors import ProtocolError
-from imapipe.wire.command.encoder import Request, Word, atom, number, parenthesised, sequence_set
+from imapipe.wire.command.encoder import Request, Word, atom, number, parenthesised, sequence_set, uid_text_room
 from imapipe.wire.response.response import Esearch, Response, Search, Tagged
 from imapipe.wire.search_program import SearchProgram
 from imapipe.wire.search_term import is_balanced
@@ -66,6 +66,11 @@ def uid_search(
     return Request("UID SEARCH", *words, program.pieces)
 
 
+def room_within(program: SearchProgram) -> int:
+    """How many bytes of the text of a set fit into a search within it, beside this program."""
+    return uid_text_room(b"UID SEARCH RETURN (SAVE ALL COUNT) UID " + b"".join(program.chunks()))
+
+
 def read_search(responses: Iterable[Response], tagged: Tagged) -> SearchAnswer:
     """Put the answers to a search together.
 
@@ -94,5 +99,9 @@ def _check(program: SearchProgram) -> None:
     if not program.pieces:
         raise ValueError("a search needs at least one key")
     text = b"".join(piece if isinstance(piece, bytes) else b"literal" for piece in program.pieces)
-    if not is_balanced(text.decode("latin-1")):
+    try:
+        balanced = is_balanced(text.decode())
+    except UnicodeDecodeError:
+        raise ValueError("a search has text that is not UTF-8") from None
+    if not balanced:
         raise ValueError("a search has a quote or a parenthesis that is not closed")
