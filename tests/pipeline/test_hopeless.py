@@ -15,7 +15,7 @@ from imapipe.errors import (
     Throttled,
 )
 from imapipe.models.batch import Batch, BatchResult, Failure
-from imapipe.pipeline.hopeless import HOPELESS_BATCHES, Hopelessness
+from imapipe.pipeline.hopeless import HOPELESS_TRIES, Hopelessness
 from imapipe.wire.uid_set import UidSet
 
 _BATCH = Batch(1, UidSet.parse("1:2"))
@@ -43,7 +43,7 @@ def _batches_until_over(result: BatchResult, error: BaseException | None, most: 
     ],
 )
 def test_the_server_does_not_work(error: Exception) -> None:
-    assert _batches_until_over(_NOTHING, error) == HOPELESS_BATCHES
+    assert _batches_until_over(_NOTHING, error) == HOPELESS_TRIES
 
 
 @pytest.mark.parametrize("error", [CommandNo("UID FETCH"), ProtocolError("broken")])
@@ -55,23 +55,23 @@ def test_single_messages_that_all_fail_with_the_connection() -> None:
     def failed(reason: str) -> BatchResult:
         return BatchResult(_BATCH, failed={uid: Failure(uid, reason) for uid in _BATCH.uids})
 
-    assert _batches_until_over(failed("ConnectionLost"), None) == HOPELESS_BATCHES
+    assert _batches_until_over(failed("ConnectionLost"), None) == HOPELESS_TRIES
     assert _batches_until_over(failed("SERVERBUG"), None) == 0
     assert _batches_until_over(BatchResult(_BATCH, done=_BATCH.uids), None) == 0
 
 
 def test_what_falls_together_counts_once() -> None:
     hopelessness = Hopelessness()
-    for wave in range(1, HOPELESS_BATCHES + 1):
+    for wave in range(1, HOPELESS_TRIES + 1):
         over = [
             hopelessness.is_reached(10.0 * wave, 10.0 * wave + 5 + late, _NOTHING, ConnectionLost(), delivered=False)
             for late in range(4)
         ]
-        assert over == [wave == HOPELESS_BATCHES] * 4
+        assert over == [wave == HOPELESS_TRIES] * 4
 
 
 def test_a_message_that_comes_sets_the_count_back() -> None:
     hopelessness = Hopelessness()
     for number in range(1, 30):
-        came = number % HOPELESS_BATCHES == 0
+        came = number % HOPELESS_TRIES == 0
         assert not hopelessness.is_reached(2.0 * number, 2.0 * number + 1, _NOTHING, ConnectionLost(), delivered=came)

@@ -55,6 +55,21 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerAwaited:
+    """The server, or the way to it, does not work.
+
+    Attributes:
+        reason: Why: a response code, or the name of an error.
+        lasted_seconds: How long that has been so.
+        wait_seconds: When it is tried again.
+    """
+
+    reason: str
+    lasted_seconds: float
+    wait_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class HandlersPaused:
     """Handling stands still: so many calls of the handler in a row failed, the last one for this reason."""
 
@@ -76,4 +91,4 @@ class BatchEnd:
     result: BatchResult
 
 
-Event = Throttle | Refusal | Reconnect | Attempt | Wait | HandlersPaused | HandlersResumed | BatchEnd
+Event = Throttle | Refusal | Reconnect | Attempt | Wait | ServerAwaited | HandlersPaused | HandlersResumed | BatchEnd

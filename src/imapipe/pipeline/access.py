@@ -15,13 +15,15 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from imapipe.errors import CommandNo, CommandTimeout, ConnectionLost, ServerBye, Throttled, UidValidityChanged
+from imapipe.errors import CommandBad, CommandNo, ImapipeError, Throttled, UidValidityChanged
 from imapipe.models.cursor import Cursor
 from imapipe.models.event import Wait
 from imapipe.net.connection import Connection
 from imapipe.net.pool.pool import ConnectionPool
 from imapipe.net.session import SelectedMailbox
+from imapipe.net.transient import is_transient
 from imapipe.pipeline.books import Books
+from imapipe.pipeline.outage import Outage
 from imapipe.runtime.event_bus import EventBus
 
 # How often the search is begun where connections end, or the server asks for less.
@@ -41,6 +43,7 @@ class MailboxAccess:
         remembers: Have HIGHESTMODSEQ told: answers are remembered by it.
         events: Where waits are told.
         books: Where bytes are counted.
+        outage: How long to wait for a server that does not work.
 
     Attributes:
         uidvalidity: UIDVALIDITY of the mailbox, once it was opened.
@@ -57,6 +60,7 @@ class MailboxAccess:
         "_waiting",
         "_writes",
         "cursor",
+        "outage",
         "uidvalidity",
     )
 
@@ -69,7 +73,9 @@ class MailboxAccess:
         remembers: bool,
         events: EventBus,
         books: Books,
+        outage: Outage,
     ) -> None:
+        self.outage = outage
         self._pool = pool
         self._mailbox = mailbox
         self._writes = writes
@@ -179,26 +185,42 @@ class MailboxAccess:
             AuthenticationFailed, ConnectionFailed, PoolTimeout, Throttled: No connection could be had.
         """
         for attempt in itertools.count(1):
-            if connection is None:
-                connection = await self.take()
+            was_connected = connection is not None
             try:
-                return connection, await work(connection)
+                if connection is None:
+                    connection = await self.take()
+                was_connected = True
+                result = await work(connection)
             except BaseException as error:
-                self.give_back(connection)
-                connection = None
-                pause = _pause_after(error, attempt)
+                if connection is not None:
+                    self.give_back(connection)
+                    connection = None
+                if not isinstance(error, ImapipeError):
+                    raise
+                if await self.outage.outlast(error):
+                    continue
+                pause = _pause_after(error, attempt) if was_connected and not self.outage.seconds else None
+                pause = _pause_of_throttle(error, attempt) if pause is None else pause
                 if pause is None:
                     raise
+            else:
+                self.outage.heard()
+                return connection, result
             self._events.emit(Wait("search", pause))
             await asyncio.sleep(pause)
         raise AssertionError  # the loop has no end
 
 
-def _pause_after(error: BaseException, attempt: int) -> float | None:
-    """How long to wait before the search is begun again, or None where that cannot help."""
-    if attempt >= LOOK_ATTEMPTS:
+def _pause_after(error: ImapipeError, attempt: int) -> float | None:
+    """How long to wait before it is begun again on another connection, or None where that cannot help."""
+    verdict = is_transient(error, fetching=False)
+    if not verdict.transient or isinstance(error, CommandNo | CommandBad) or attempt >= LOOK_ATTEMPTS:
         return None
-    pause = LOOK_PAUSE_SECONDS * 2.0**attempt
-    if isinstance(error, Throttled):
-        return pause if error.retry_after_seconds is None else error.retry_after_seconds
-    return pause if isinstance(error, ConnectionLost | ServerBye | CommandTimeout) else None
+    return LOOK_PAUSE_SECONDS * 2.0**attempt
+
+
+def _pause_of_throttle(error: ImapipeError, attempt: int) -> float | None:
+    """How long a server that asks for less wants us to wait, or None where it does not, or has said so too often."""
+    if not isinstance(error, Throttled) or attempt >= LOOK_ATTEMPTS:
+        return None
+    return is_transient(error, fetching=False).wait_at_least

@@ -13,6 +13,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import Protocol
 
 from imapipe.errors import (
@@ -110,7 +111,7 @@ class Dispatch:
         self._max_failures = max_failures
         self._takers: list[Taker] = []
         self._hopelessness = Hopelessness()
-        self._asked: set[int] = set()
+        self._asked: Counter[int] = Counter()
         self.plan = Plan(UidSet())
         self.stopping = False
         self.has_given_up = False
@@ -145,7 +146,7 @@ class Dispatch:
 
     def asked(self, batch: Batch) -> None:
         """A batch came through all layers and is being asked for."""
-        self._asked.add(batch.number)
+        self._asked[batch.number] += 1
 
     async def process(self, batch: Batch, sizer: Sizer, call: Call) -> None:
         """Send a batch through the layers of a lane and book what came of it."""
@@ -162,11 +163,11 @@ class Dispatch:
             raise
         self._book(batch, result, error)
         now = asyncio.get_running_loop().time()
-        if batch.number in self._asked:
-            # A batch that a layer answered by itself says nothing of the server.
-            self._asked.discard(batch.number)
-            if self._hopelessness.is_reached(began, now, result, error, delivered=self._inbox.delivered > delivered):
-                self.stop()
+        # A batch that a layer answered by itself says nothing of the server.
+        if tries := self._asked.pop(batch.number, 0):
+            has_delivered = self._inbox.delivered > delivered
+            if self._hopelessness.is_reached(began, now, result, error, tries=tries, delivered=has_delivered):
+                self.give_up(f"the run gave the server up: {type(error).__name__ if error else 'nothing comes'}")
         sizer.observe(result)
         self._books.batch_ended(result)
         self._events.emit(BatchEnd(result))

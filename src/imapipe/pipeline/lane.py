@@ -262,25 +262,36 @@ class Lane:
     async def _lease(self) -> Connection:
         """The lane's connection with the mailbox open; leases one if need be. Counts a call in flight.
 
-        Called with the lock held.
+        Called with the lock held. A server that does not work is waited for here, by one call of the lane.
         """
         await self._yield_to_others()
         self._stop_release_timer()
         if self._connection is not None and not self._connection.is_open:
             self._lose(self._connection)
-        access = self._access
-        try:
-            if self._connection is None:
-                # While other lanes of the run work, the wait has no end: they need not lose a batch over it.
-                self._connection = await access.take(patient=access.leases_held > 0)
-                await self._adopt(self._connection)
-            else:
-                await access.reopen(self._connection)
-        except BaseException:
-            self.give_back()
-            raise
+        connection: Connection | None = None
+        while connection is None:
+            try:
+                connection = await self._get_ready()
+            except BaseException as error:
+                self.give_back()
+                if not isinstance(error, ImapipeError) or self._dispatch.is_fatal(error):
+                    raise
+                if not await self._access.outage.outlast(error):
+                    raise
+        self._access.outage.heard()
         self._in_flight += 1
         self._quiet.clear()
+        return connection
+
+    async def _get_ready(self) -> Connection:
+        """The lane's connection, or another one, with the mailbox open."""
+        access = self._access
+        if self._connection is None:
+            # While other lanes of the run work, the wait has no end: they need not lose a batch over it.
+            self._connection = await access.take(patient=access.leases_held > 0)
+            await self._adopt(self._connection)
+        else:
+            await access.reopen(self._connection)
         return self._connection
 
     async def _adopt(self, connection: Connection) -> None:

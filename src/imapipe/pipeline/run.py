@@ -35,6 +35,7 @@ from imapipe.pipeline.lane import Lane, LaneTask
 from imapipe.pipeline.ledger import Ledger
 from imapipe.pipeline.memory import done_all_runs_of, memory_of
 from imapipe.pipeline.operation.base import Workbench
+from imapipe.pipeline.outage import Outage, outage_seconds_of
 from imapipe.pipeline.plan import Plan, Tier
 from imapipe.pipeline.source.base import Found, Question
 from imapipe.pipeline.source.find import narrow
@@ -94,6 +95,7 @@ class Run:
             remembers=specification.search_store is not None,
             events=self.events,
             books=self._books,
+            outage=Outage(outage_seconds_of(specification.middleware), self.events),
         )
         self._dispatch = Dispatch(
             specification.policy,
