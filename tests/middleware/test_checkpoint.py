@@ -390,7 +390,7 @@ async def test_many_mailboxes_at_the_same_time_share_one_file(path: Path, instan
     for number in range(8):
         assert kept_done(path, run_on(f"m{number}")) == f"1:{149 + number}"
     assert names(path) == ["state.json"]
-    assert json_file._files == {}
+    assert (os.getpid(), str(path)) not in json_file._files
 
 
 @pytest.mark.asyncio
@@ -971,6 +971,22 @@ async def test_an_async_store_is_used_as_it_is_and_its_calls_never_overlap() -> 
 
 
 @pytest.mark.asyncio
+async def test_notes_wait_for_a_save_under_way() -> None:
+    database, run = Database(), FakeRun()
+    layer = await Checkpoint(LeasedStore(database), save_every_seconds=0.002, save_every_messages=1).start(run)
+    database.hold = asyncio.Event()
+    run.ledger.settle(1)
+    await until(lambda: bool(database.held))
+    noting = asyncio.create_task(layer.notes())
+    await asyncio.sleep(0.01)
+    # The database would raise if two calls were on their way.
+    assert not noting.done()
+    database.hold.set()
+    assert (await noting).get("n") is None
+    await layer.stop()
+
+
+@pytest.mark.asyncio
 async def test_a_cancelled_stop_of_an_async_store_has_saved_before_it_ends() -> None:
     database, run = Database(), FakeRun()
     layer = await Checkpoint(LeasedStore(database), save_every_seconds=NEVER).start(run)
@@ -1121,5 +1137,8 @@ async def test_a_store_in_memory_serves_tests_of_jobs() -> None:
     store = MemoryCheckpointStore()
     run = FakeRun("1:10")
     await complete_run(Checkpoint(store), run, 1, 2)
-    assert store.states[key_of(run)].done == uids("1:2")
-    assert store.held == set()
+    state = store.peek(key_of(run))
+    assert state is not None
+    assert state.done == uids("1:2")
+    await complete_run(Checkpoint(store, when_complete="delete"), FakeRun(""))
+    assert store.values == {}

@@ -13,7 +13,8 @@ from imapipe.errors import CheckpointLocked, CheckpointLost
 from imapipe.store.checkpoint_state import CheckpointState
 from imapipe.store.job_key import JobKey
 from imapipe.store.json_store import JsonCheckpointStore
-from imapipe.store.memory_store import MemoryCheckpointHolding, MemoryCheckpointStore
+from imapipe.store.memory_store import MemoryCheckpointStore
+from imapipe.store.simple_store import SimpleCheckpointHolding
 from imapipe.store.threaded import ThreadedCheckpointStore, as_async
 
 KEY = JobKey("ann@imap.example.org:993", "INBOX")
@@ -64,7 +65,7 @@ async def test_a_cancelled_open_holds_nothing() -> None:
     inside, go_on = threading.Event(), threading.Event()
 
     class Slow(MemoryCheckpointStore):
-        def open(self, key: JobKey) -> MemoryCheckpointHolding:
+        def open(self, key: JobKey) -> SimpleCheckpointHolding:
             inside.set()
             assert go_on.wait(10)
             return super().open(key)
@@ -76,7 +77,7 @@ async def test_a_cancelled_open_holds_nothing() -> None:
     threading.Timer(0.02, go_on.set).start()
     with pytest.raises(asyncio.CancelledError):
         await opening
-    assert slow.held == set()
+    assert slow._held == set()
     assert threads() == []
 
 
