@@ -85,6 +85,7 @@ if TYPE_CHECKING:
         JobKey,
         JsonCheckpointStore,
         MemoryCheckpointStore,
+        SimpleCheckpointStore,
     )
     from imapipe.wire.command.fetch import Fetch
     from imapipe.wire.response.body_structure import BodyStructure
@@ -180,6 +181,7 @@ __all__ = [
     "SearchResult",
     "SearchStore",
     "ServerBye",
+    "SimpleCheckpointStore",
     "Sink",
     "SizeClass",
     "SpoolError",
@@ -305,6 +307,7 @@ _HOMES = {
         "JobKey",
         "JsonCheckpointStore",
         "MemoryCheckpointStore",
+        "SimpleCheckpointStore",
     ),
     "imapipe.wire.response.body_structure": ("BodyStructure",),
     "imapipe.wire.response.envelope": (

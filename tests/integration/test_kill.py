@@ -62,7 +62,7 @@ class _Killer:
     def known(self) -> imapipe.UidSet:
         """What the checkpoint knows to be done."""
         account = str(self._order["url"]).removeprefix("imap://")
-        state = imapipe.Checkpoint(self.state).peek(account, "INBOX")
+        state = imapipe.JsonCheckpointStore(self.state).peek(imapipe.JobKey(account, "INBOX"))
         return state.done if state is not None else imapipe.UidSet()
 
     @property

@@ -14,7 +14,7 @@ from tests.seed import resumable_job
 from tests.seed.wire import asked, ignore, sizes
 
 import imapipe
-from imapipe import Checkpoint, JsonCheckpointStore
+from imapipe import Checkpoint, JobKey, JsonCheckpointStore
 from imapipe import search as q
 from imapipe.testing import Reply, Server, SyntheticMailbox
 
@@ -35,7 +35,7 @@ async def test_s13_a_killed_process_loses_nothing_and_repeats_no_more_than_was_i
     async with Server({"INBOX": SyntheticMailbox(300, step=2)}) as server:
         status, _, first = await _work(server, tmp_path, "first", die_after=137)
         assert (status, len(first)) == (-signal.SIGKILL, 137)
-        kept = JsonCheckpointStore(tmp_path / "state.json").peek(f"ann@127.0.0.1:{server.port}", "INBOX")
+        kept = JsonCheckpointStore(tmp_path / "state.json").peek(JobKey(f"ann@127.0.0.1:{server.port}", "INBOX"))
         assert kept is not None
         assert set(kept.done) <= set(first)
         before = len(sizes(server))

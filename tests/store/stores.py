@@ -9,67 +9,35 @@ from collections.abc import Callable, Mapping
 from itertools import count
 from pathlib import Path
 
-import orjson
-
 from imapipe.errors import CheckpointLocked, CheckpointLost
 from imapipe.store.base import Lost
 from imapipe.store.checkpoint_state import JSON, CheckpointChange, CheckpointState
 from imapipe.store.job_key import JobKey
+from imapipe.store.simple_store import SimpleCheckpointStore
 
 
-class SqliteStore:
+class SqliteStore(SimpleCheckpointStore):
     def __init__(self, path: Path) -> None:
+        super().__init__()
         self.db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self.db.execute("CREATE TABLE IF NOT EXISTS kept (what TEXT PRIMARY KEY, value BLOB)")
+        self.db.execute("CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, value BLOB)")
+        self.db.execute("CREATE TABLE IF NOT EXISTS locks (name TEXT PRIMARY KEY)")
 
-    def open(self, key: JobKey) -> SqliteHolding:
-        if self.db.execute("INSERT OR IGNORE INTO kept VALUES (?, 1)", [f"lock {key}"]).rowcount == 0:
-            raise CheckpointLocked("another run has it")
-        return SqliteHolding(self, key)
+    def read(self, name: str) -> bytes | None:
+        row = self.db.execute("SELECT value FROM kept WHERE name = ?", [name]).fetchone()
+        return bytes(row[0]) if row else None
 
-    def peek(self, key: JobKey) -> CheckpointState | None:
-        state = self.get(f"state {key}")
-        return CheckpointState.from_json(state) if isinstance(state, bytes) else None
+    def write(self, name: str, value: bytes) -> None:
+        self.db.execute("REPLACE INTO kept VALUES (?, ?)", [name, value])
 
-    def get(self, what: str) -> object:
-        return next(iter(self.db.execute("SELECT value FROM kept WHERE what = ?", [what])), (None,))[0]
+    def remove(self, name: str) -> None:
+        self.db.execute("DELETE FROM kept WHERE name = ?", [name])
 
-    def put(self, what: str, value: bytes) -> None:
-        self.db.execute("REPLACE INTO kept VALUES (?, ?)", [what, value])
+    def lock(self, name: str) -> bool:
+        return self.db.execute("INSERT OR IGNORE INTO locks VALUES (?)", [name]).rowcount == 1
 
-
-class SqliteHolding:
-    def __init__(self, store: SqliteStore, key: JobKey) -> None:
-        self.store, self.key = store, key
-
-    def load(self) -> CheckpointState | None:
-        return self.store.peek(self.key)
-
-    def save(self, state: CheckpointState) -> None:
-        kept = self.load()
-        if kept is None or kept.series != state.series or kept.sequence < state.sequence:
-            self.store.put(f"state {self.key}", state.to_json())
-
-    def append(self, change: CheckpointChange) -> None:
-        if (kept := self.load()) is not None:
-            self.save(kept.apply([change]))
-
-    def sync(self) -> None:
-        pass
-
-    def delete(self) -> None:
-        self.store.db.execute("DELETE FROM kept WHERE what = ?", [f"state {self.key}"])
-
-    def notes(self) -> Mapping[str, JSON]:
-        notes = self.store.get(f"notes {self.key.account}")
-        made: dict[str, JSON] = orjson.loads(notes) if isinstance(notes, bytes) else {}
-        return made
-
-    def put_note(self, name: str, value: JSON) -> None:
-        self.store.put(f"notes {self.key.account}", orjson.dumps({**self.notes(), name: value}))
-
-    def release(self) -> None:
-        self.store.db.execute("DELETE FROM kept WHERE what = ?", [f"lock {self.key}"])
+    def unlock(self, name: str) -> None:
+        self.db.execute("DELETE FROM locks WHERE name = ?", [name])
 
 
 class Database:

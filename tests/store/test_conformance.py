@@ -6,10 +6,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import orjson
 import pytest
 from tests.store.stores import Database, LeasedHolding, LeasedStore, SqliteStore
 
@@ -22,7 +22,8 @@ from imapipe.store.checkpoint_state import JSON, CheckpointChange, CheckpointSta
 from imapipe.store.conformance import STORE_RULES, Rule, StorePlace, check_store
 from imapipe.store.job_key import JobKey
 from imapipe.store.json_store import JsonCheckpointStore
-from imapipe.store.memory_store import MemoryCheckpointHolding, MemoryCheckpointStore
+from imapipe.store.memory_store import MemoryCheckpointStore
+from imapipe.store.simple_store import SimpleCheckpointHolding, SimpleCheckpointStore, name_of
 
 AnyStore = CheckpointStore | BlockingCheckpointStore
 each_rule = pytest.mark.parametrize("rule", STORE_RULES, ids=lambda rule: rule.__name__)
@@ -61,7 +62,7 @@ async def test_a_store_of_somebodys_own(tmp_path: Path, rule: Rule) -> None:
         return made[-1]
 
     async def crash(store: AnyStore) -> None:
-        made[0].db.execute("DELETE FROM kept WHERE what LIKE 'lock %'")
+        made[0].db.execute("DELETE FROM locks")
 
     await rule(StorePlace(make, crash=crash))
     for store in made:
@@ -103,16 +104,16 @@ def test_the_testing_server_is_imported_without_it() -> None:
 class Breaking(MemoryCheckpointStore):
     """A store whose holdings break one rule."""
 
-    def __init__(self, holding: type[MemoryCheckpointHolding]) -> None:
+    def __init__(self, holding: type[SimpleCheckpointHolding]) -> None:
         super().__init__()
         self._holding = holding
 
-    def open(self, key: JobKey) -> MemoryCheckpointHolding:
+    def open(self, key: JobKey) -> SimpleCheckpointHolding:
         super().open(key)
         return self._holding(self, key)
 
 
-class InventsState(MemoryCheckpointHolding):
+class InventsState(SimpleCheckpointHolding):
     def load(self) -> CheckpointState | None:
         key = self._key
         return super().load() or CheckpointState(
@@ -120,68 +121,66 @@ class InventsState(MemoryCheckpointHolding):
         )
 
 
-class LosesCursor(MemoryCheckpointHolding):
+class LosesCursor(SimpleCheckpointHolding):
     def save(self, state: CheckpointState) -> None:
         super().save(replace(state, cursor=Cursor()))
 
 
-class LosesChanges(MemoryCheckpointHolding):
+class LosesChanges(SimpleCheckpointHolding):
     def append(self, change: CheckpointChange) -> None:
         pass
 
 
-class CountsTwice(MemoryCheckpointHolding):
+class CountsTwice(SimpleCheckpointHolding):
     def append(self, change: CheckpointChange) -> None:
-        self.appended = [*getattr(self, "appended", []), change]
         super().append(change)
-
-    def save(self, state: CheckpointState) -> None:
-        super().save(state)
-        for change in getattr(self, "appended", []):
-            super().append(replace(change, sequence=change.sequence + 100))
+        super().append(replace(change, sequence=change.sequence + 100))
 
 
-class ForgetsWhatCameDuringASave(MemoryCheckpointHolding):
+class ForgetsWhatCameDuringASave(SimpleCheckpointHolding):
     def save(self, state: CheckpointState) -> None:
         time.sleep(0.005)
-        self._store.states[self._key] = state
+        super().save(state)
+        self._write([])
 
 
-class TakesOldNews(MemoryCheckpointHolding):
+class TakesOldNews(SimpleCheckpointHolding):
     def save(self, state: CheckpointState) -> None:
-        self._store.states[self._key] = state
+        self._store.remove(name_of(self._key))
+        self._kept = None
+        super().save(state)
 
 
-class ClingsToTheOldSeries(MemoryCheckpointHolding):
+class ClingsToTheOldSeries(SimpleCheckpointHolding):
     def save(self, state: CheckpointState) -> None:
         kept = self.load()
         if kept is None or kept.sequence < state.sequence:
             super().save(state)
 
 
-class LetsEverybodyIn(MemoryCheckpointHolding):
-    def load(self) -> CheckpointState | None:
-        self._store.held.clear()
-        return super().load()
-
+class LetsEverybodyIn(SimpleCheckpointHolding):
     def save(self, state: CheckpointState) -> None:
-        self._store.held.clear()
+        self._store.unlock(name_of(self._key))
         super().save(state)
 
 
-class MixesShards(MemoryCheckpointHolding):
-    def __init__(self, store: MemoryCheckpointStore, key: JobKey) -> None:
+class MixesShards(SimpleCheckpointHolding):
+    def __init__(self, store: SimpleCheckpointStore, key: JobKey) -> None:
         super().__init__(store, replace(key, shard=""))
 
 
-class DeletesNothing(MemoryCheckpointHolding):
+class DeletesNothing(SimpleCheckpointHolding):
     def delete(self) -> None:
         pass
 
 
-class NotesForAll(MemoryCheckpointHolding):
-    def notes(self) -> Mapping[str, JSON]:
-        return {name: value for notes in self._store.account_notes.values() for name, value in notes.items()}
+class NotesForAll(SimpleCheckpointHolding):
+    def _notes(self) -> dict[str, JSON]:
+        made: dict[str, JSON] = orjson.loads(self._store.read("notes") or b"{}")
+        return made
+
+    def put_note(self, name: str, value: JSON) -> None:
+        self._store.write("notes", orjson.dumps({**self._notes(), name: value}))
 
 
 @pytest.mark.parametrize(
@@ -201,7 +200,7 @@ class NotesForAll(MemoryCheckpointHolding):
     ],
 )
 @pytest.mark.asyncio
-async def test_a_rule_notices_a_store_that_breaks_it(holding: type[MemoryCheckpointHolding], rule: str) -> None:
+async def test_a_rule_notices_a_store_that_breaks_it(holding: type[SimpleCheckpointHolding], rule: str) -> None:
     store = Breaking(holding)
     (broken,) = [each for each in STORE_RULES if each.__name__ == rule]
     # A store may notice by itself that it is in trouble.

@@ -627,6 +627,7 @@ def notes_after(folder: Path) -> int:
     return noted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("power", [None, *range(3)])
 def test_every_moment_of_two_runs_that_share_the_file(
     tmp_path: Path, installed: Callable[[Path], FakeOs], monkeypatch: pytest.MonkeyPatch, power: int | None

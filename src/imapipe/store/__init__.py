@@ -12,6 +12,7 @@ from imapipe.store.checkpoint_state import JSON, CheckpointChange, CheckpointSta
 from imapipe.store.job_key import JobKey
 from imapipe.store.json_store import JsonCheckpointStore
 from imapipe.store.memory_store import MemoryCheckpointStore
+from imapipe.store.simple_store import SimpleCheckpointStore
 from imapipe.store.threaded import ThreadedCheckpointStore
 
 __all__ = [
@@ -26,5 +27,6 @@ __all__ = [
     "JobKey",
     "JsonCheckpointStore",
     "MemoryCheckpointStore",
+    "SimpleCheckpointStore",
     "ThreadedCheckpointStore",
 ]

@@ -15,8 +15,9 @@ Rules that every store keeps (`imapipe.testing.check_store` goes through them wi
   is written any more.
 
 There are two forms. `CheckpointStore` is async, for what waits on a network. `BlockingCheckpointStore` is for files and
-embedded databases, and takes a few lines: `Checkpoint(store)` takes either, and lets a thread wait for the second
-(`store.threaded.ThreadedCheckpointStore`). `store.memory_store` is the shortest example.
+embedded databases. `Checkpoint(store)` takes either, and lets a thread wait for the second
+(`store.threaded.ThreadedCheckpointStore`). Who has a place for bytes by name writes three methods of a
+`SimpleCheckpointStore`, which is one of the second form.
 """
 
 from __future__ import annotations
@@ -101,9 +102,9 @@ class CheckpointStore(Protocol):
 class BlockingCheckpointHolding(Protocol):
     """One key, held; every method is a plain function, and means what it means in `CheckpointHolding`.
 
-    `append` and `put_note` are called in the event loop while a thread may be inside of one of the others; these are
-    called one at a time. At the end of a run the last `save` (or `delete`) and `release` are called in the event loop,
-    so that no cancellation can come between.
+    `append` and `put_note` are called in the event loop while a thread may be inside of one of the others, which are
+    called one at a time; a lock around whatever reads something to change it is enough. At the end of a run the last
+    `save` (or `delete`) and `release` are called in the event loop, so that no cancellation can come between.
     """
 
     def load(self) -> CheckpointState | None:

@@ -183,16 +183,17 @@ async def a_change_counts_once(place: StorePlace) -> None:
 async def a_change_may_come_during_a_save(place: StorePlace) -> None:
     """`append` is called while a save is under way, and is not lost."""
     key = place.key()
-    state = _state(key, "")
+    # Large enough that a save takes a moment.
+    state = _state(key, ",".join(map(str, range(1_000, 9_000, 2))))
     holding = await place.open(key)
     await holding.save(state)
-    expected = set()
+    expected = set(state.done)
     for turn in range(10):
         first, second = 4 * turn + 1, 4 * turn + 3
         holding.append(_change(state, first, str(first)))
         snapshot = replace(state.apply([_change(state, first, str(first))]), sequence=first + 1)
         saving = asyncio.ensure_future(holding.save(snapshot))
-        await asyncio.sleep(0)
+        await asyncio.sleep(turn / 5_000)
         change = _change(state, second, str(second))
         holding.append(change)
         await saving

@@ -103,7 +103,7 @@ async def test_on_error_raise_is_the_handlers_own_exception(open_world: OpenWorl
     assert caught.value is own
     assert caught.value.__cause__ is reason
     assert world.pool.stats.leased == 0
-    state = imapipe.Checkpoint(path).peek(world.pool.account, "INBOX")
+    state = imapipe.JsonCheckpointStore(path).peek(imapipe.JobKey(world.pool.account, "INBOX"))
     assert state is not None
     assert state.done == imapipe.UidSet.parse("1:11")
     assert state.failed_uids == imapipe.UidSet.parse("12")
@@ -135,7 +135,7 @@ async def test_cancelling_a_run_stops_its_handlers_and_saves(open_world: OpenWor
         await task
     assert begun == ended
     assert world.pool.stats.leased == 0
-    state = imapipe.Checkpoint(path).peek(world.pool.account, "INBOX")
+    state = imapipe.JsonCheckpointStore(path).peek(imapipe.JobKey(world.pool.account, "INBOX"))
     assert state is not None
     assert len(state.done) == begun - 4
     assert not state.failed_uids

@@ -15,7 +15,7 @@ from imapipe.testing import CutAfterBytes, OmitUids, SyntheticMailbox
 
 
 def _done(path: Path, world: World) -> imapipe.UidSet:
-    state = imapipe.Checkpoint(path).peek(world.pool.account, "INBOX")
+    state = imapipe.JsonCheckpointStore(path).peek(imapipe.JobKey(world.pool.account, "INBOX"))
     return state.done if state is not None else imapipe.UidSet()
 
 
