@@ -419,7 +419,7 @@ async def test_a_server_that_works_for_other_batches_is_up(error: Exception) -> 
 
 
 @settings(max_examples=60, deadline=None)
-@given(size=st.integers(7, 200), bad=st.data(), attempts=st.integers(1, 6))
+@given(size=st.integers(8, 200), bad=st.data(), attempts=st.integers(1, 6))
 def test_two_messages_that_end_connections_without_a_byte_are_found(
     size: int, bad: st.DataObject, attempts: int
 ) -> None:

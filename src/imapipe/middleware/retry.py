@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 # What failed once in company gets a second try alone before it is called poisoned.
 _TRIES_ALONE: Final = 2
 # So many pieces in a row for which no byte came are an outage. Two poisoned messages make no more than four, wherever
-# they are (but in batches of fewer than seven, which are given up).
+# they are (but in batches of fewer than eight, which are given up).
 _SILENT_PIECES: Final = 5
 # Many batches are told to wait for the same time; they must not all come back in the same moment.
 _HINT_JITTER: Final = 0.1
