@@ -38,7 +38,7 @@ from imapipe import (
     Retry,
 )
 from imapipe import search as q
-from imapipe.middleware.base import Call
+from imapipe.middleware.base import Call, Layer, Run
 from imapipe.testing import Bandwidth, CutAfterBytes, Delay, PoisonUids, Reply, Throttle
 
 
@@ -47,16 +47,14 @@ async def handle(message: Message) -> None:
 
 
 class Batches(imapipe.Middleware):
-    """A layer of our own: it notes every batch on its way to the server."""
+    """A middleware of our own: it notes every batch on its way to the server."""
 
     def __init__(self) -> None:
         self.seen: list[Batch] = []
         self.sent_at: list[float] = []
 
-    async def __call__(self, batch: Batch, call_next: Call) -> BatchResult:
-        self.seen.append(batch)
-        self.sent_at.append(time.perf_counter())
-        return await call_next(batch)
+    async def start(self, run: Run) -> Layer:
+        return NotingLayer(self)
 
     @property
     def sizes(self) -> list[int]:
@@ -65,6 +63,18 @@ class Batches(imapipe.Middleware):
     @property
     def per_second(self) -> float:
         return (len(self.sent_at) - 1) / (self.sent_at[-1] - self.sent_at[0])
+
+
+class NotingLayer(Layer):
+    """What a run sends its batches through."""
+
+    def __init__(self, batches: Batches) -> None:
+        self._batches = batches
+
+    async def __call__(self, batch: Batch, call_next: Call) -> BatchResult:
+        self._batches.seen.append(batch)
+        self._batches.sent_at.append(time.perf_counter())
+        return await call_next(batch)
 
 
 # ----------------------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from imapipe.errors import (
     ConnectionFailed,
     ConnectionLost,
     ResponseTooLarge,
+    ServerBye,
     Throttled,
 )
 from imapipe.middleware.base import Call
@@ -379,7 +380,10 @@ SILENCE = CommandTimeout("UID FETCH", timeout_seconds=60.0)
     [
         (DOWN, 5),  # A port that refuses.
         (SILENCE, 5),  # A server that says nothing.
-        (ConnectionLost(), 10),  # A proxy that accepts and closes: five pieces more, to see whether it is a message.
+        (ConnectionLost(host="imap.example.org", port=993), 5),  # A proxy that accepts and closes.
+        (CommandTimeout("LOGIN", timeout_seconds=60.0), 5),
+        (ServerBye("UID FETCH", "", "Shutting down"), 10),
+        (ConnectionLost(), 10),  # In the middle of a FETCH: five pieces more, to see whether it is a message.
     ],
 )
 @pytest.mark.asyncio
@@ -419,7 +423,7 @@ async def test_a_server_that_works_for_other_batches_is_up(error: Exception) -> 
 
 
 @settings(max_examples=60, deadline=None)
-@given(size=st.integers(7, 200), bad=st.data(), attempts=st.integers(1, 6))
+@given(size=st.integers(8, 200), bad=st.data(), attempts=st.integers(1, 6))
 def test_two_messages_that_end_connections_without_a_byte_are_found(
     size: int, bad: st.DataObject, attempts: int
 ) -> None:

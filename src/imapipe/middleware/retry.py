@@ -22,10 +22,10 @@ from __future__ import annotations
 import asyncio
 import random as random_module
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from imapipe.errors import CommandBad, CommandError, CommandNo, CommandTimeout, ProtocolError
+from imapipe.errors import CommandError, CommandTimeout, ProtocolError, ServerBye
 from imapipe.middleware.base import Call, Layer, Limit, Middleware, Run
 from imapipe.models.batch import Batch, BatchInterrupted, BatchResult, Failure
 from imapipe.models.event import Attempt
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 # What failed once in company gets a second try alone before it is called poisoned.
 _TRIES_ALONE: Final = 2
 # So many pieces in a row for which no byte came are an outage. Two poisoned messages make no more than four, wherever
-# they are (but in batches of fewer than seven, which are given up).
+# they are (but in batches of fewer than eight, which are given up).
 _SILENT_PIECES: Final = 5
 # Many batches are told to wait for the same time; they must not all come back in the same moment.
 _HINT_JITTER: Final = 0.1
@@ -143,14 +143,10 @@ class RetryLayer(Layer):
             self._has_been_served = True
 
     def _judge(self, error: BaseException, *, is_heard: bool) -> Verdict:
-        if isinstance(error, CommandBad) and self._has_been_served:
-            # The server has understood the same command before, so this BAD means what NO means.
-            return is_transient(CommandNo(error.command, error.code, error.text))
-        verdict = is_transient(error)
-        if isinstance(error, CommandTimeout) and not is_heard:
-            # To find out more would cost a timeout for each piece.
-            return replace(verdict, bisect=False)
-        return verdict
+        # Where a connection just ends, other pieces show whether the server is down (`_Work`); where it is silent,
+        # finding out would cost a timeout for each piece.
+        bytes_came = is_heard or not isinstance(error, CommandTimeout)
+        return is_transient(error, bytes_came=bytes_came, taken_before=self._has_been_served)
 
     async def _wait(self, work: _Work, trouble: _Trouble) -> None:
         verdict, error = trouble.verdict, trouble.error
@@ -162,8 +158,8 @@ class RetryLayer(Layer):
 
 
 def _is_answer(error: BaseException) -> bool:
-    """Whether an error is something that the server said."""
-    return isinstance(error, CommandError | ProtocolError)
+    """Whether an error is what the server said to the FETCH; taking leave is none."""
+    return isinstance(error, CommandError | ProtocolError) and not isinstance(error, ServerBye)
 
 
 @dataclass(frozen=True, slots=True)
