@@ -128,7 +128,7 @@ _CODECS: Final = {
 _PAGE: Final = re.compile(r"(?:dos|ibm|cp|windows|win|msdos|ms|oem|codepage|ccsid)0*(\d{3,5})")
 _ISO: Final = re.compile(r"(?:iso)?8859(?:part)?0*(\d{1,2})(?:19\d\d)?[ie]?")
 # What stands around a name by mistake: `charset="charset=utf-8"`, a quoted-printable `=3D"utf-8"`.
-_AROUND: Final = re.compile(r"(?:charset|3d|cs|x)+")
+_AROUND: Final = re.compile(r"(?:charset|3d|cs|x)+(?=[a-z])")
 _NOT_NAME: Final = re.compile(r"[^a-z0-9]+")
 
 # The spellings seen so far. Mail brings a handful; the bounds are for mail that tries to fill the memory.
@@ -160,7 +160,8 @@ def find_codec(charset: bytes) -> str:
 
 
 def _codec_of(flat: str) -> str:
-    for name in (flat, flat.removeprefix("x"), _AROUND.sub("", flat, count=1) if _AROUND.match(flat) else ""):
+    around = _AROUND.match(flat)
+    for name in (flat, flat.removeprefix("x"), flat[around.end() :] if around else ""):
         codec = _CODECS.get(name)
         if codec is not None:
             return codec
