@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from imapipe.middleware.retry import Retry
     from imapipe.models.batch import Batch, BatchInterrupted, BatchResult, Failure
     from imapipe.models.mailbox import MailboxEntry, MailboxStatus
-    from imapipe.models.message import Gmail, Message
+    from imapipe.models.message import Attachment, Gmail, Message
     from imapipe.models.report import Incomplete, RunReport
     from imapipe.net.connection import Connection
     from imapipe.net.pool.pool import PoolStats
@@ -83,6 +83,7 @@ __all__ = [
     "AdaptiveBatch",
     "AdaptiveRateLimit",
     "Address",
+    "Attachment",
     "AuthenticationFailed",
     "Batch",
     "BatchInterrupted",
@@ -230,6 +231,7 @@ _HOMES = {
         "MailboxStatus",
     ),
     "imapipe.models.message": (
+        "Attachment",
         "Gmail",
         "Message",
     ),

@@ -175,7 +175,7 @@ def test_full(make: Make, kind: Callable[[bytes], Literal], tmp_path: Path) -> N
     assert (message.sender.name, message.sender.email) == ("Ann Müller", "ann@example.org")
     assert message.text.strip() == "Hallöchen"
     assert message.html.strip() == "<b>Hi</b>"
-    assert [part.get_filename() for part in message.attachments] == ["a.pdf"]
+    assert [part.filename for part in message.attachments] == ["a.pdf"]
     assert message.email() is message.email()
     assert message.section("") == RAW
     message.save_to(tmp_path / "mail.eml")
@@ -323,7 +323,7 @@ def test_a_message_is_small_and_parses_nothing_before_it_is_read(monkeypatch: py
     def fail(*_: object) -> None:
         raise AssertionError("parsed although nobody asked")
 
-    monkeypatch.setattr("imapipe.models.message.parse_envelope", fail)
+    monkeypatch.setattr("imapipe.models.attributes.parse_envelope", fail)
     assert (message.uid, message.size) == (17, 4286)
     with pytest.raises(AssertionError, match="nobody asked"):
         _ = message.subject

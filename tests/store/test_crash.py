@@ -21,7 +21,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imapipe.errors import CheckpointError
-from imapipe.store import durable_file, journal, json_store
+from imapipe import durable_file
+from imapipe.store import journal, json_store
 from imapipe.store.checkpoint_state import CheckpointChange, CheckpointState
 from imapipe.store.json_store import JsonCheckpointStore
 from imapipe.wire.uid_set import UidSet

@@ -31,9 +31,9 @@ from typing import Final
 
 import orjson
 
+from imapipe.durable_file import remove, replace_durably, sync_folder, temporary
 from imapipe.errors import CheckpointCorrupt, CheckpointError, CheckpointLocked, CheckpointVersion
 from imapipe.store.checkpoint_state import FORMAT_VERSION, CheckpointChange, CheckpointState, printable
-from imapipe.store.durable_file import remove, replace_durably, sync_folder, temporary
 from imapipe.store.journal import Journal
 from imapipe.store.run_lock import RunLock
 
