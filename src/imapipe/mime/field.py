@@ -27,7 +27,7 @@ _NEXT: Final = re.compile(rb"[\s,](?=[A-Za-z][A-Za-z0-9*_-]{0,40}+=)")
 _NAME: Final = re.compile(rb"\s*+([^\s=\"]++)\s*+(?:=\s*+(.*+))?", re.DOTALL)
 _ESCAPED: Final = re.compile(rb"\\([\"\\])")
 _EASY_BOUNDARY: Final = re.compile(
-    rb"multipart/([a-z]++)[;\s]++boundary=(?:\"([^\"\\%=?\r\n]++)\"|([^\s\";%=?]++))\s*+", re.IGNORECASE
+    rb"multipart/([a-z]++)[;\s]++boundary=(?:\"([^\"\\?\r\n]++)\"|([^\s\";?]++))\s*+", re.IGNORECASE
 )
 
 # A longer one says nothing that is worth its time.
@@ -37,6 +37,8 @@ _TEXT: Final = "text/plain"
 _TYPES: dict[bytes, str] = {}
 _MAX_TYPES: Final = 512
 _MAX_TYPE_BYTES: Final = 120
+_WORDS: dict[bytes, str] = {}
+_MAX_WORD_BYTES: Final = 20
 
 
 def find_field(header: bytes, lowered: bytes, name: bytes) -> bytes | None:
@@ -51,13 +53,13 @@ def find_field(header: bytes, lowered: bytes, name: bytes) -> bytes | None:
         match = _VALUE.match(header, len(name))
         if match is not None:
             return match[1]
-    size = len(name) + 1
-    at = lowered.find(b"\n" + name)
+    name = b"\n" + name
+    at = lowered.find(name)
     while at >= 0:
-        match = _VALUE.match(header, at + size)
+        match = _VALUE.match(header, at + len(name))
         if match is not None:
             return match[1]
-        at = lowered.find(b"\n" + name, at + size)
+        at = lowered.find(name, at + len(name))
     return None
 
 
@@ -108,10 +110,18 @@ def charset_of(value: bytes) -> bytes:
 
 def word_of(value: bytes) -> str:
     """The first word of a field, as Content-Disposition and Content-Transfer-Encoding have it, in lower case."""
+    found = _WORDS.get(value)
+    if found is not None:
+        return found
     word = _FOLD.sub(b" ", value[:_MAX_VALUE_BYTES])
     if b"(" in word:
         word = _COMMENT.sub(b" ", word)
-    return word.partition(b";")[0].strip(b" \t\"'").decode("utf-8", "replace").lower()
+    found = word.partition(b";")[0].strip(b" \t\"'").decode("utf-8", "replace").lower()
+    if len(value) <= _MAX_WORD_BYTES:
+        if len(_WORDS) >= _MAX_TYPES:
+            _WORDS.clear()
+        _WORDS[value] = found
+    return found
 
 
 def text_of(value: bytes) -> str:

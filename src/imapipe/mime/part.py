@@ -50,27 +50,33 @@ class Part:
     Attributes:
         parent: The multipart it is in; None for the message itself.
         number: Its place in the parent, counted from 1.
-        header: Its header.
+        fields: Its header from the first field on whose name begins with `Content-`.
         start: Where its content begins in the message; -1 where only its structure is known.
         end: Where it ends.
         content_type: Such as `text/plain`.
+        type_field: The value of Content-Type as it stands in the header; None where it is absent.
         is_multipart: Whether it holds other parts.
     """
 
-    __slots__ = ("_lowered", "content_type", "end", "header", "is_multipart", "number", "parent", "start")
+    __slots__ = ("_lowered", "content_type", "end", "fields", "is_multipart", "number", "parent", "start", "type_field")
 
     def __init__(
         self, parent: Part | None, number: int, header: bytes, start: int, end: int, default: str = "text/plain"
     ) -> None:
         self.parent = parent
         self.number = number
-        self.header = header
-        self._lowered = lowered = header.lower()
         self.start = start
         self.end = end
-        value = find_field(header, lowered, b"content-type")
-        self.content_type = content_type_of(value) if value is not None else default
         self.is_multipart = False
+        lowered = header.lower()
+        if not lowered.startswith(b"content-"):
+            # What is asked for stands behind the long fields more often than before them.
+            first = lowered.find(b"\ncontent-") + 1
+            header, lowered = (header[first:], lowered[first:]) if first else (b"", b"")
+        self.fields = header
+        self._lowered = lowered
+        self.type_field = value = find_field(header, lowered, b"content-type")
+        self.content_type = default if value is None else content_type_of(value)
 
     @property
     def section(self) -> str:
@@ -92,20 +98,20 @@ class Part:
     @property
     def encoding(self) -> str:
         """Content-Transfer-Encoding in lower case, "" when absent."""
-        value = find_field(self.header, self._lowered, b"content-transfer-encoding")
+        value = find_field(self.fields, self._lowered, b"content-transfer-encoding")
         return word_of(value) if value is not None else ""
 
     @property
     def disposition(self) -> str:
         """`attachment`, `inline` or another Content-Disposition (RFC 2183), in lower case; "" when absent."""
-        value = find_field(self.header, self._lowered, b"content-disposition")
+        value = find_field(self.fields, self._lowered, b"content-disposition")
         return word_of(value) if value is not None else ""
 
     @property
     def filename(self) -> str:
         """The name its sender gave it, decoded; "" when there is none. It may hold a path: never open it as it is."""
         for field, parameter in ((b"content-disposition", "filename"), (b"content-type", "name")):
-            value = find_field(self.header, self._lowered, field)
+            value = find_field(self.fields, self._lowered, field)
             found = parameters_of(value).get(parameter) if value is not None and b"=" in value else None
             if found:
                 return found
@@ -114,19 +120,14 @@ class Part:
     @property
     def content_id(self) -> str:
         """Content-ID with its angle brackets, "" when absent."""
-        value = find_field(self.header, self._lowered, b"content-id")
+        value = find_field(self.fields, self._lowered, b"content-id")
         return text_of(value) if value is not None else ""
 
     @property
     def location(self) -> str:
         """Content-Location, "" when absent."""
-        value = find_field(self.header, self._lowered, b"content-location")
+        value = find_field(self.fields, self._lowered, b"content-location")
         return text_of(value) if value is not None else ""
-
-    @property
-    def type_field(self) -> bytes:
-        """The value of Content-Type as it stands in the header."""
-        return find_field(self.header, self._lowered, b"content-type") or b""
 
 
 def parse_parts(raw: Raw) -> list[Part]:
@@ -263,7 +264,7 @@ class _Reader:
         """
         raw = self._raw
         pos = part.start - 1
-        boundary = boundary_of(part.type_field)
+        boundary = boundary_of(part.type_field) if part.type_field is not None else b""
         if pos < 0:
             # A message that begins with a boundary has no header and never comes here with one.
             return False
@@ -326,6 +327,12 @@ class _Reader:
 
     def _next_searched(self) -> tuple[_Open | None, int]:
         """The multipart whose boundary comes next, and where; of the first ones only."""
+        if len(self.stack) == 1:
+            level = self.stack[0]
+            if level.next < self.pos:
+                self._search(level, self.pos, _FAR)
+            bound = level.next
+            return (level if bound < _FAR else None), bound
         found: _Open | None = None
         bound = _FAR
         for level in self.stack[:_MAX_SEARCHED]:

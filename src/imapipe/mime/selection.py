@@ -17,6 +17,7 @@ PLAIN: Final = "text/plain"
 HTML: Final = "text/html"
 _TEXT: Final = frozenset({PLAIN, HTML})
 _ATTACHMENT: Final = "attachment"
+_FEW_PARTS: Final = 16
 
 
 class PartLike(Protocol):
@@ -64,6 +65,13 @@ def text_parts(parts: Sequence[_Part], kind: str) -> list[_Part]:
     if len(parts) == 1:
         only = parts[0]
         return [only] if _kind_of(only) == kind and only.disposition != _ATTACHMENT else []
+    root = parts[0]
+    if len(parts) <= _FEW_PARTS and root.content_type != "multipart/related" and not _is_nested(parts, root):
+        # The usual shape, and the same rules.
+        if root.disposition == _ATTACHMENT:
+            return []
+        found = [part for part in parts[1:] if part.content_type == kind and part.disposition != _ATTACHMENT]
+        return found[:1] if root.content_type == "multipart/alternative" else found
     shown = _shown(parts)
     places = {id(part): place for place, part in enumerate(parts)}
     parents = [places[id(part.parent)] if part.parent is not None else 0 for part in parts]
@@ -75,7 +83,7 @@ def text_parts(parts: Sequence[_Part], kind: str) -> list[_Part]:
     chosen: dict[int, int] = {}
     counts = [False] * len(parts)
     counts[0] = has[0]
-    found: list[_Part] = []
+    found = []
     for place, part in enumerate(parts):
         parent = parents[place]
         if not has[place] or not counts[parent]:
@@ -87,6 +95,13 @@ def text_parts(parts: Sequence[_Part], kind: str) -> list[_Part]:
         if counts[place] and not part.is_multipart:
             found.append(part)
     return found
+
+
+def _is_nested(parts: Sequence[PartLike], root: PartLike) -> bool:
+    for part in parts:
+        if part is not root and (part.parent is not root or part.content_type.startswith("multipart/")):
+            return True
+    return False
 
 
 def attachment_parts(parts: Sequence[_Part]) -> list[_Part]:

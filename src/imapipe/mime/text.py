@@ -107,10 +107,9 @@ def read_text(raw: Raw, parts: Sequence[Part], kind: str) -> str:
     texts: list[str] = []
     for part in text_parts(parts, kind):
         data = raw[part.start : part.end]
-        encoding = part.encoding
-        if encoding != "8bit" and encoding != "7bit" and encoding:
-            data = decode_transfer(encoding, bytes(data))
-        text = to_text(bytes(data), codec_of(part.type_field), is_html=kind == HTML)
+        if type(data) is not bytes:
+            data = bytes(data)
+        text = to_text(decode_transfer(part.encoding, data), codec_of(part.type_field or b""), is_html=kind == HTML)
         if texts and not texts[-1].endswith("\n"):
             texts.append("\n")
         texts.append(text)

@@ -15,6 +15,8 @@ from imapipe.wire.encoded_word import decode_base64
 BASE64: Final = "base64"
 QUOTED_PRINTABLE: Final = "quoted-printable"
 
+_IDENTITY: Final = frozenset({"", "7bit", "8bit", "binary"})
+_PLAIN_NAMES: Final = _IDENTITY | {BASE64, QUOTED_PRINTABLE}
 _UUENCODE: Final = frozenset({"x-uuencode", "uuencode", "x-uue", "uue", "x-uu"})
 # Spellings that are met: `base-64`, `quoted printable`, `quoted-printable;`, `7-bit`.
 _NOT_NAME: Final = re.compile(r"[^a-z0-9]+")
@@ -31,7 +33,7 @@ _SMALL_BYTES: Final = 1024 * 1024
 
 def encoding_name(encoding: str) -> str:
     """The usual name of an encoding: BASE64, QUOTED_PRINTABLE, or what the sender wrote."""
-    if encoding in {"", "7bit", "8bit", BASE64, QUOTED_PRINTABLE}:
+    if encoding in _PLAIN_NAMES:
         return encoding
     return _NAMES.get(_NOT_NAME.sub("", encoding), encoding)
 
@@ -43,6 +45,8 @@ def decode_transfer(encoding: str, data: bytes) -> bytes:
         encoding: Content-Transfer-Encoding, in lower case.
         data: What stands between the header of the part and the next boundary.
     """
+    if encoding in _IDENTITY:
+        return data
     encoding = encoding_name(encoding)
     if encoding == QUOTED_PRINTABLE:
         return _decode_quoted_printable(data)
