@@ -20,8 +20,7 @@ def safe_name(name: str, default: str) -> str:
         default: What is taken where nothing is left.
     """
     name = name.replace("\\", "/").rstrip("/").rpartition("/")[2]
-    name = _UNSAFE.sub("_", name).strip().strip(".").strip()
-    name = name.encode("utf-8", "replace").decode()
+    name = _UNSAFE.sub("_", name.encode("utf-8", "replace").decode()).strip().strip(".").strip()
     if _DEVICE.match(name):
         name = f"_{name}"
     if not name.strip("_ ."):

@@ -139,7 +139,7 @@ def parse_parts(raw: Raw) -> list[Part]:
         return [root]
     parts = [root]
     reader = _Reader(raw)
-    if not reader.open(root, _FAR):
+    if not reader.open(root):
         return parts
     default = _default_of(root)
     leaf: Part | None = None
@@ -169,7 +169,7 @@ def parse_parts(raw: Raw) -> list[Part]:
             found.default = default if found.part is root else _default_of(found.part)
         leaf = Part(found.part, found.count, bytes(raw[begin:head]), start, size, found.default)
         parts.append(leaf)
-        if leaf.content_type.startswith("multipart/") and reader.open(leaf, limit):
+        if leaf.content_type.startswith("multipart/") and reader.open(leaf):
             leaf = None
 
 
@@ -244,10 +244,11 @@ class _Reader:
         is_last: Whether it is the last one of its multipart.
     """
 
-    __slots__ = ("_deep", "_raw", "at", "is_last", "pos", "stack")
+    __slots__ = ("_deep", "_raw", "_size", "at", "is_last", "pos", "stack")
 
     def __init__(self, raw: Raw) -> None:
         self._raw = raw
+        self._size = len(raw)
         self.stack: list[_Open] = []
         # The boundaries of the multiparts beyond `_MAX_SEARCHED`, and at which place of the stack each is.
         self._deep: dict[bytes, list[int]] = {}
@@ -255,22 +256,23 @@ class _Reader:
         self.at = 0
         self.is_last = False
 
-    def open(self, part: Part, limit: int) -> bool:
-        """Open a multipart; False where no boundary of it is found: then it is one text.
-
-        Args:
-            part: The multipart.
-            limit: Where it ends at the latest.
-        """
-        raw = self._raw
+    def open(self, part: Part) -> bool:
+        """Open a multipart; False where no boundary of it is found: then it is one text."""
         pos = part.start - 1
-        boundary = boundary_of(part.type_field) if part.type_field is not None else b""
         if pos < 0:
-            # A message that begins with a boundary has no header and never comes here with one.
+            # A message without a header never comes here; there is no line end before its first line.
             return False
-        level = _Open(part, boundary) if boundary else None
-        if level is None or not self._search(level, pos, limit):
-            guessed = _GUESSED.search(raw, pos, min(limit, len(raw)))
+        boundary = boundary_of(part.type_field) if part.type_field is not None else b""
+        level = _Open(part, boundary)
+        # One of the same boundary around it has to wait, or it would end this one where it begins.
+        outer = [each for each in self.stack[:_MAX_SEARCHED] if each.boundary == boundary and not each.shadowed]
+        for each in outer:
+            each.shadowed = True
+        limit = self.limit()
+        if not boundary or not self._search(level, pos, limit):
+            for each in outer:
+                each.shadowed = False
+            guessed = _GUESSED.search(self._raw, pos, self.limit())
             if guessed is None:
                 return False
             level = _Open(part, guessed[1])
@@ -278,8 +280,6 @@ class _Reader:
                 return False
         part.is_multipart = True
         self.pos = pos
-        for outer in self.stack if len(self.stack) <= _MAX_SEARCHED else ():
-            outer.shadowed = outer.shadowed or outer.boundary == level.boundary
         if len(self.stack) >= _MAX_SEARCHED:
             self._deep.setdefault(level.boundary, []).append(len(self.stack))
         self.stack.append(level)
@@ -311,13 +311,13 @@ class _Reader:
 
     def limit(self) -> int:
         """Where a part that begins here ends at the latest."""
-        return min(self._next_searched()[1], len(self._raw))
+        return min(self._next_searched()[1], self._size)
 
     def next_delimiter(self) -> _Open | None:
         """Go to the next boundary of a multipart that is open; None where there is none."""
         level, bound = self._next_searched()
         if len(self.stack) > _MAX_SEARCHED:
-            deep = self._next_deep(min(bound, len(self._raw)))
+            deep = self._next_deep(min(bound, self._size))
             if deep is not None:
                 return deep
         if level is None:
@@ -327,7 +327,7 @@ class _Reader:
 
     def _next_searched(self) -> tuple[_Open | None, int]:
         """The multipart whose boundary comes next, and where; of the first ones only."""
-        if len(self.stack) == 1:
+        if len(self.stack) == 1 and not self.stack[0].shadowed:
             level = self.stack[0]
             if level.next < self.pos:
                 self._search(level, self.pos, _FAR)

@@ -22,9 +22,10 @@ _UUENCODE: Final = frozenset({"x-uuencode", "uuencode", "x-uue", "uue", "x-uu"})
 _NOT_NAME: Final = re.compile(r"[^a-z0-9]+")
 _NAMES: Final = {"base64": BASE64, "b64": BASE64, "quotedprintable": QUOTED_PRINTABLE, "qp": QUOTED_PRINTABLE}
 
-_SOFT_BREAK: Final = re.compile(rb"=[ \t]+(?=\r?\n|\r|\Z)")
+_SOFT_BREAK: Final = re.compile(rb"=[ \t]++(?=\r?\n|\r|\Z)")
+_TWO_SIGNS: Final = re.compile(rb"=(?==)")
 _MAC_BREAK: Final = re.compile(rb"=\r(?!\n)")
-_PADDING_INSIDE: Final = re.compile(rb"=[=\s]*+(?=[A-Za-z0-9+/])")
+_PADDING: Final = re.compile(rb"=[=\s]*+")
 _BASE64_ONLY: Final = re.compile(rb"[A-Za-z0-9+/=\s]*+")
 _UU_BEGIN: Final = re.compile(rb"^begin [0-7]{3,4}[ \t][^\r\n]*\r?\n", re.MULTILINE)
 # Up to this size the layout of base64 is not trusted.
@@ -81,25 +82,25 @@ def _decode_quoted_printable(data: bytes) -> bytes:
         data = _MAC_BREAK.sub(b"", data)
     if b"==" in data:
         # The decoder takes one of two for a mistake of an old encoder.
-        data = data.replace(b"==", b"=3D=")
+        data = _TWO_SIGNS.sub(b"=3D", data)
     return a2b_qp(data)
 
 
 def _decode_base64(data: bytes) -> bytes:
     # The decoder stops at padding. Several pieces, each with its own, are one content; other text behind it is none,
     # such as what a mailing list puts under a message.
-    pieces = []
-    if data.find(b"=") >= 0 and _BASE64_ONLY.fullmatch(data) is not None:
-        pieces = _PADDING_INSIDE.split(data)
-    return b"".join(map(decode_base64, pieces)) if len(pieces) > 1 else decode_base64(data)
+    at = data.find(b"=")
+    if at >= 0 and data[at:].strip(b"= \t\r\n") and _BASE64_ONLY.fullmatch(data) is not None:
+        return b"".join([decode_base64(piece) for piece in _PADDING.split(data) if piece])
+    return decode_base64(data)
 
 
 def _regular_base64_size(data: bytes) -> int | None:
     """The size of base64 in lines of one length, or None where it is not that."""
     data = data.strip()
     width = data.find(b"\n")
-    if width <= 0:
-        return None
+    if width < 0:
+        width = len(data)
     ends = 2 if data[width - 1 : width] == b"\r" else 1
     step = width + 1
     lines = data.count(b"\n")
