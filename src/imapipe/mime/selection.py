@@ -28,6 +28,10 @@ class PartLike(Protocol):
         """The multipart it is in."""
 
     @property
+    def section(self) -> str:
+        """What to ask a server for."""
+
+    @property
     def content_type(self) -> str:
         """Such as `text/plain`."""
 
