@@ -31,7 +31,8 @@ _EMPTY_LINE: Final = re.compile(rb"\n\r?\n")
 _NEAR_BYTES: Final = 8192
 # Lines that are fields, or go on with one (RFC 5322 §2.2).
 _FIELDS: Final = re.compile(rb"(?:>?From [^\n]*+\n?)?(?:[!-9;-~]++[ \t]*+:[^\n]*+\n?(?:[ \t][^\n]*+\n?)*+)*+")
-_FIELD_LINE: Final = re.compile(rb"[ \t]|[!-9;-~]++[ \t]*+:|>?From ")
+_FIELD_LINE: Final = re.compile(rb"[!-9;-~]++[ \t]*+:|>?From ")
+_FOLDS: Final = (b" ", b"\t")
 # Behind a boundary: the two hyphens of the last one, white space, the end of the line (RFC 2046 §5.1.1).
 _LINE_END: Final = re.compile(rb"(--)?[ \t]*+(?:\r?\n|\r?\Z)")
 _GUESSED: Final = re.compile(
@@ -206,8 +207,11 @@ def _split_header(raw: Raw, start: int, limit: int) -> tuple[int, int]:
             end = content = limit
         else:
             end, content = match.start() + 1, match.end()
-    last = raw.rfind(b"\n", start, end - 1) + 1 or start
-    if _FIELD_LINE.match(raw, max(last, start), end) is not None:
+    last = max(raw.rfind(b"\n", start, end - 1) + 1, start)
+    if raw[last : last + 1] in _FOLDS:
+        # It goes on with a field if there was one: no header, and its first paragraph is text.
+        last = start
+    if _FIELD_LINE.match(raw, last, end) is not None:
         return end, content
     # A line that is no field stands before the empty line: there is none where it should be.
     match = _FIELDS.match(raw, start, end)

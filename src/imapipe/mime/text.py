@@ -110,7 +110,8 @@ def read_text(raw: Raw, parts: Sequence[Part], kind: str) -> str:
         if type(data) is not bytes:
             data = bytes(data)
         text = to_text(decode_transfer(part.encoding, data), codec_of(part.type_field or b""), is_html=kind == HTML)
-        if texts and not texts[-1].endswith("\n"):
+        if texts and text and not texts[-1].endswith("\n"):
             texts.append("\n")
-        texts.append(text)
+        if text:
+            texts.append(text)
     return texts[0] if len(texts) == 1 else "".join(texts)
