@@ -102,7 +102,13 @@ def _run(rows: list[Row], options: argparse.Namespace) -> Results:
             started = time.monotonic()
             wanted = expected[row.mailbox].get(_STORED_AS.get(row.work, row.work)) if row.mailbox else None
             measured = measure(
-                row, runner, wanted, port=server.port, rounds=rounds, quick=options.quick, commit=version
+                row,
+                runner,
+                wanted,
+                port=server.tls_port if row.tls else server.port,
+                rounds=rounds,
+                quick=options.quick,
+                commit=version,
             )
             results.rows[row.name] = measured
             print(

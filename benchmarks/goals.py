@@ -75,6 +75,11 @@ def _goals() -> Iterator[_Goal]:
     yield _faster("bodies", "IMAPClient", 5)
     yield _Goal("bodies", "faster than all", _fastest)
     yield _memory("bodies", 40)
+    for kind, times in (("small", 2.5), ("mixed", 4)):
+        yield _text(kind)
+        for row in (f"text-{kind}", f"text-{kind}-tls"):
+            yield _faster(row, "imap_tools", times)
+        yield _faster(f"text-{kind}", "imaplib + fast-mail-parser", 1)
     yield _ceiling("large", 1.8)
     yield _memory("large", 24)
     yield _Goal("large", "least memory of all", _leanest)
@@ -108,6 +113,23 @@ def _faster(row: str, peer: str, least: float) -> _Goal:
         return f"{_times(times)}; the ceiling: {rival.ratio_spread.median:.2f} x", times.median >= least
 
     return _Goal(row, f"≥ {least:g} x as fast as {peer}", judge, (peer, least))
+
+
+def _text(kind: str) -> _Goal:
+    """The goal about what text costs beside the bytes that it is in."""
+    bodies = "bodies-small" if kind == "small" else "bodies"
+
+    def judge(result: RowResult, results: Results) -> tuple[str, bool | None]:
+        text = result.entry("imapipe")
+        beside = results.rows.get(bodies)
+        bytes_only = beside.entry("imapipe") if beside is not None else None
+        if text is None or bytes_only is None:
+            return f"needs the row {bodies} too", None
+        times = text.wall_spread.median / bytes_only.wall_spread.median
+        each = (text.wall_spread.median - bytes_only.wall_spread.median) / result.messages * 1e6
+        return f"{times:.2f} x, {each:.1f} µs a message more", times <= 3
+
+    return _Goal(f"text-{kind}", "≤ 3 x the bodies as bytes", judge)
 
 
 def _at_least(row: str, label: str, base: str, least: float) -> _Goal:

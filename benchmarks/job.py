@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from dataclasses import asdict, dataclass, field
 from typing import Final
 
@@ -12,6 +13,7 @@ ITEMS: Final = {
     "headers": "(UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[HEADER])",
     "bodies": "(UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[])",
     "large": "(UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[])",
+    "text": "(UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[])",
     "flags": "(UID FLAGS)",
 }
 """Work → the FETCH items that it needs; "search" is the one work that fetches nothing."""
@@ -32,6 +34,7 @@ class Job:
         batch: Messages asked for at once; 0 asks for all in one command.
         connections: Connections used at the same time, by subjects that can.
         options: What only some subjects know.
+        certificate: File of the certificate to trust; "" is a connection without TLS.
     """
 
     host: str
@@ -44,6 +47,7 @@ class Job:
     batch: int = 500
     connections: int = 1
     options: dict[str, str] = field(default_factory=dict)
+    certificate: str = ""
 
     @classmethod
     def from_json(cls, text: str) -> Job:
@@ -51,6 +55,10 @@ class Job:
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """Trusts the server of the suite; None without TLS."""
+        return ssl.create_default_context(cafile=self.certificate) if self.certificate else None
 
     @property
     def items(self) -> str:

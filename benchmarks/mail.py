@@ -15,8 +15,8 @@ from typing import Final
 
 from benchmarks.tally import Person
 
-VERSION: Final = 2
-"""Changes whenever the same seed would give other bytes, or the server keeps them in another way."""
+VERSION: Final = 3
+"""Changes whenever the same seed would give other bytes, the server keeps them otherwise, or more is known of them."""
 
 _FIRST_DATE: Final = datetime(2021, 1, 4, 6, 0, tzinfo=UTC)
 _GIVEN: Final = (
@@ -73,6 +73,7 @@ class Sample:
     from_: tuple[Person, ...]
     to: tuple[Person, ...]
     cc: tuple[Person, ...]
+    text: str
 
     @property
     def header(self) -> bytes:
@@ -97,7 +98,7 @@ def make_sample(seed: str, number: int, size: int) -> Sample:
     )
     subject = _subject(chooser)
     header = _header(chooser, number, date, subject, (sender, to, cc))
-    content_type, body = _body(chooser, max(size - len(header) - 120, 0))
+    content_type, body, text = _body(chooser, max(size - len(header) - 120, 0))
     return Sample(
         content=header + content_type + b"\r\n" + body,
         flags=chooser.choice(_FLAG_SETS),
@@ -107,6 +108,7 @@ def make_sample(seed: str, number: int, size: int) -> Sample:
         from_=(sender,),
         to=to,
         cc=cc,
+        text=text.decode(),
     )
 
 
@@ -217,33 +219,33 @@ def _encoded(word: str, encoding: str) -> str:
     )
 
 
-def _body(chooser: random.Random, size: int) -> tuple[bytes, bytes]:
-    """Give the Content-Type line (with what belongs to it) and the body."""
+def _body(chooser: random.Random, size: int) -> tuple[bytes, bytes, bytes]:
+    """Give the Content-Type line (with what belongs to it), the body, and the plain text in it."""
     kind = chooser.random()
     if size < 6000 and kind < 0.7:
         text = _text(chooser, size)
-        return b"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n", text
+        return b"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n", text, text
     boundary = f"=_{chooser.getrandbits(64):016x}".encode()
     if kind < 0.45:
-        plain, markup = (
+        text, markup = (
             _text(chooser, size // 3),
             b"<html><body><p>" + _text(chooser, size - size // 3) + b"</p></body></html>",
         )
-        parts = [b"text/plain; charset=utf-8\r\n\r\n" + plain, b"text/html; charset=utf-8\r\n\r\n" + markup]
+        parts = [b"text/plain; charset=utf-8\r\n\r\n" + text, b"text/html; charset=utf-8\r\n\r\n" + markup]
         subtype = b"alternative"
     else:
-        note = _text(chooser, min(size // 4, 1200))
-        octets = max(size - len(note) - 300, 0) * 3 // 4 * 76 // 78
+        text = _text(chooser, min(size // 4, 1200))
+        octets = max(size - len(text) - 300, 0) * 3 // 4 * 76 // 78
         name = "attached report.pdf" if kind < 0.8 else "=?utf-8?Q?=C3=9Cbersicht=2Epdf?="
         attachment = (
             f'application/pdf; name="{name}"\r\nContent-Transfer-Encoding: base64\r\n'
             f'Content-Disposition: attachment; filename="{name}"\r\n\r\n'
         ).encode() + _base64_lines(chooser.randbytes(octets))
-        parts = [b"text/plain; charset=utf-8\r\n\r\n" + note, attachment]
+        parts = [b"text/plain; charset=utf-8\r\n\r\n" + text, attachment]
         subtype = b"mixed"
     body = b"".join(b"--" + boundary + b"\r\nContent-Type: " + part + b"\r\n" for part in parts)
     head = b"Content-Type: multipart/" + subtype + b'; boundary="' + boundary + b'"\r\n'
-    return head, body + b"--" + boundary + b"--\r\n"
+    return head, body + b"--" + boundary + b"--\r\n", text
 
 
 def _base64_lines(data: bytes) -> bytes:

@@ -106,7 +106,7 @@ def _fill(maildir: Path, mailbox: Mailbox, owner: tuple[int, int] | None) -> dic
             yield Mail(sample.content, sample.flags, sample.internal_date)
 
     write_mailbox(maildir, mails(), uidvalidity=UIDVALIDITY, owner=owner)
-    return tallies.results("metadata", "fields", "headers", "bodies", "flags", "search")
+    return tallies.results("metadata", "fields", "headers", "bodies", "text", "flags", "search")
 
 
 class _Tallies:
@@ -127,6 +127,7 @@ class _Tallies:
         self._of["fields"].fields(message, sample.date.timestamp(), sample.subject, people)
         self._of["headers"].content(uid, sample.header)
         self._of["bodies"].content(uid, sample.content)
+        self._of["text"].text(uid, sample.text)
 
     def results(self, *works: str) -> dict[str, Expected]:
         return {work: self._of[work].result() for work in works}

@@ -62,6 +62,7 @@ class Row:
         link: The network; None is loopback itself.
         paired: Each entry has a run of the reference beside it; otherwise the reference runs once in each round.
         searches: How often the search is repeated in one run.
+        tls: Whether the connections are encrypted.
         x: Where the row stands in its sweep.
         rounds: The most rounds that are of use; 0 is as many as asked for.
     """
@@ -74,6 +75,7 @@ class Row:
     link: Link | None = None
     paired: bool = False
     searches: int = 1
+    tls: bool = False
     x: float | None = None
     rounds: int = 0
 

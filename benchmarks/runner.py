@@ -58,6 +58,7 @@ class Runner:
             batch=entry.batch,
             connections=entry.connections,
             options=options,
+            certificate=str(self._server.certificate_file) if row.tls else "",
         )
         try:
             command = self._peers.command(entry.subject)

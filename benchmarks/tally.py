@@ -101,6 +101,15 @@ class Tally:
         if self.verify:
             self._add(f"{uid}\t{hashlib.sha256(data).hexdigest()}")
 
+    def text(self, uid: int, text: str) -> None:
+        """A message whose text was read: its UID is added, if there was any."""
+        self.count += 1
+        self.total += uid if text else 0
+        if self.verify:
+            # Whether the line end before a boundary belongs to the text is not the question here.
+            plain = text.replace("\r\n", "\n").rstrip("\n")
+            self._add(f"{uid}\t{hashlib.sha256(plain.encode()).hexdigest()}")
+
     def found(self, uids: Iterable[int]) -> None:
         """The UIDs that a search found."""
         for uid in uids:

@@ -16,6 +16,7 @@ AIOIMAPLIB = Entry("aioimaplib", "aioimaplib_peer")
 AIOIMAPLIB_BEST = Entry("aioimaplib, by 50", "aioimaplib_peer", batch=50)
 IMAPLIB_BY_ONE = Entry("imaplib, by 1", "imaplib_peer", batch=1)
 SAGE = Entry("Python Sage IMAP", "sage_peer")
+FAST_MAIL_PARSER = Entry("imaplib + fast-mail-parser", "fast_mail_parser_peer")
 MBSYNC = Entry("mbsync", "mbsync_peer", batch=0)
 
 _READERS = (IMAPCLIENT, IMAP_TOOLS, IMAPLIB, AIOIMAPLIB, AIOIMAPLIB_BEST, IMAPFLOW)
@@ -35,6 +36,7 @@ def works(*, quick: bool) -> list[Row]:
         "bodies": (*_READERS, SAGE, MBSYNC),
         "large": (*_by(10, (IMAPCLIENT, IMAP_TOOLS, IMAPLIB, AIOIMAPLIB, IMAPFLOW, MBSYNC)), IMAPLIB_BY_ONE),
         "flags": (IMAPCLIENT, IMAPLIB, AIOIMAPLIB, IMAPFLOW),
+        "text": (IMAP_TOOLS, FAST_MAIL_PARSER),
         "search": (IMAPCLIENT, IMAP_TOOLS, IMAPLIB, AIOIMAPLIB, IMAPFLOW, SAGE),
     }
     if quick:
@@ -44,21 +46,45 @@ def works(*, quick: bool) -> list[Row]:
         _work("fields", "ENVELOPE; the handler reads every field", short, peers),
         _work("headers", "headers", short, peers),
         _work("bodies", "full bodies of 2 to 50 KB", mixed, peers),
+        _work("bodies", "full bodies of 2.5 KB", short, {"bodies": ()}, name="bodies-small"),
+        *_text(short, mixed, peers),
         _work("large", "large bodies of 1.9 MB", large, peers),
         _work("flags", "flags only, tiny messages", tiny, peers),
         _work("search", "UID SEARCH UNSEEN", tiny, peers, searches=10),
     ]
 
 
-def _work(name: str, title: str, mailbox: Mailbox, peers: Mapping[str, tuple[Entry, ...]], searches: int = 1) -> Row:
+def _text(short: Mailbox, mixed: Mailbox, peers: Mapping[str, tuple[Entry, ...]]) -> list[Row]:
+    """The text of whole messages, small ones and ones with attachments, in the clear and through TLS."""
+    return [
+        _work("text", f"text of {what}{through}", mailbox, peers, name=name, tls=tls)
+        for tls, through in ((False, ""), (True, ", through TLS"))
+        for name, what, mailbox in (
+            (f"text-small{'-tls' if tls else ''}", "small messages", short),
+            (f"text-mixed{'-tls' if tls else ''}", "messages with attachments", mixed),
+        )
+    ]
+
+
+def _work(
+    work: str,
+    title: str,
+    mailbox: Mailbox,
+    peers: Mapping[str, tuple[Entry, ...]],
+    searches: int = 1,
+    *,
+    name: str = "",
+    tls: bool = False,
+) -> Row:
     return Row(
-        name=name,
+        name=name or work,
         title=f"{title}, {mailbox.count:,} messages",
-        work=name,
+        work=work,
         mailbox=mailbox,
-        entries=(CEILING, IMAPIPE, *peers[name]),
+        entries=(CEILING, IMAPIPE, *peers[work]),
         paired=True,
         searches=searches,
+        tls=tls,
     )
 
 

@@ -43,6 +43,9 @@ class Drain:
         self._fill = _TAIL
         self._socket = socket.create_connection((job.host, job.port))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        context = job.ssl_context()
+        if context is not None:
+            self._socket = context.wrap_socket(self._socket, server_hostname=job.host)
         while not self._buffer.endswith(b"\r\n", 0, self._fill):
             self._receive(anywhere=False)
         self.do(f"LOGIN {job.user} {job.password}")

@@ -28,7 +28,11 @@ class _Message(imap_tools.MailMessage):  # type: ignore[misc]  # its class is ch
 
 
 def run(job: Job, tally: Tally, meter: Meter) -> None:
-    mailbox = imap_tools.MailBoxUnencrypted(job.host, job.port)
+    context = job.ssl_context()
+    if context is None:
+        mailbox = imap_tools.MailBoxUnencrypted(job.host, job.port)
+    else:
+        mailbox = imap_tools.MailBox(job.host, job.port, ssl_context=context)
     mailbox.email_message_class = _Message
     mailbox.login(job.user, job.password, initial_folder=None)
     mailbox.folder.set("INBOX", readonly=True)
@@ -36,7 +40,7 @@ def run(job: Job, tally: Tally, meter: Meter) -> None:
         for _ in range(int(job.options["searches"])):
             tally.found(int(uid) for uid in mailbox.uids(job.options["search"], charset=None))
     else:
-        whole = job.work in {"bodies", "large"}
+        whole = job.work in {"bodies", "large", "text"}
         for message in mailbox.fetch("ALL", charset=None, mark_seen=False, headers_only=not whole, bulk=job.batch):
             _read(job.work, message, tally)
     meter.stop()
@@ -56,6 +60,8 @@ def _read(work: str, message: _Message, tally: Tally) -> None:
             _people(message.reply_to_values),
             _people(message.bcc_values),
         )  # fmt: skip
+    elif work == "text":
+        tally.text(int(message.uid), message.text)
     else:
         tally.content(int(message.uid), message.received)
 

@@ -29,7 +29,7 @@ from imapipe import search as q
 
 VERSION: Final = imapipe.__version__
 _CHUNK: Final = 1 << 18
-_PRESETS: Final = {"metadata": "envelope", "fields": "envelope", "bodies": "full", "large": "full"}
+_PRESETS: Final = {"metadata": "envelope", "fields": "envelope", "bodies": "full", "large": "full", "text": "full"}
 _LAYERS: Final[dict[str, Callable[[Path], imapipe.Middleware]]] = {
     "Progress": lambda _: imapipe.Progress(lambda _: None),
     "Metrics": lambda _: imapipe.Metrics(),
@@ -55,8 +55,9 @@ def run(job: Job, tally: Tally, meter: Meter) -> dict[str, float]:
 
 async def _run(job: Job, tally: Tally, meter: Meter, folder: Path) -> dict[str, float]:
     async with imapipe.create_pool(
-        f"imap://{job.user}@{job.host}:{job.port}",
+        f"{'imaps' if job.certificate else 'imap'}://{job.user}@{job.host}:{job.port}",
         password=job.password,
+        ssl_context=job.ssl_context(),
         max_size=job.connections,
         compress={"on": True, "off": False}.get(job.options.get("compress", ""), "auto"),
     ) as pool:
@@ -127,6 +128,14 @@ def _bodies(tally: Tally) -> _Handler:
     return read
 
 
+def _text(tally: Tally) -> _Handler:
+    async def read(message: imapipe.Message) -> None:
+        tally.count += 1
+        tally.total += message.uid if message.text else 0
+
+    return read
+
+
 def _large(tally: Tally) -> _Handler:
     async def read(message: imapipe.Message) -> None:
         tally.count += 1
@@ -143,6 +152,7 @@ _READING: Final[dict[str, Callable[[Tally], _Handler]]] = {
     "fields": _fields,
     "headers": _headers,
     "bodies": _bodies,
+    "text": _text,
     "large": _large,
 }
 
@@ -176,5 +186,6 @@ _VERIFYING: Final[dict[str, Callable[[Tally], _Handler]]] = {
     "fields": _verifying(_verify_fields),
     "headers": _verifying(lambda tally, message: tally.content(message.uid, message.headers.raw)),
     "bodies": _verifying(lambda tally, message: tally.content(message.uid, message.body)),
+    "text": _verifying(lambda tally, message: tally.text(message.uid, message.text)),
     "large": _verifying(lambda tally, message: tally.content(message.uid, message.body)),
 }

@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from imapipe.models.batch import Batch, BatchInterrupted, BatchResult, Failure
     from imapipe.models.cursor import Cursor
     from imapipe.models.mailbox import MailboxEntry, MailboxStatus
-    from imapipe.models.message import Gmail, Message
+    from imapipe.models.message import Attachment, Gmail, Message
     from imapipe.models.report import Incomplete, RunReport
     from imapipe.net.connection import Connection
     from imapipe.net.pool.leased_connection import Lease
@@ -100,6 +100,7 @@ __all__ = [
     "AdaptiveBatch",
     "AdaptiveRateLimit",
     "Address",
+    "Attachment",
     "AuthenticationFailed",
     "Batch",
     "BatchInterrupted",
@@ -264,6 +265,7 @@ _HOMES = {
         "MailboxStatus",
     ),
     "imapipe.models.message": (
+        "Attachment",
         "Gmail",
         "Message",
     ),

@@ -48,6 +48,9 @@ def test_fields() -> None:
         (b"ann@example.org", "", "ann@example.org"),
         (b"Ann <ann@example.org>", "Ann", "ann@example.org"),
         (b'"M, Ann" <ann@example.org>, b@example.org', "M, Ann", "ann@example.org"),
+        (b"Smith, John <john@example.org>", "Smith, John", "john@example.org"),
+        (b"Ann [x] <ann@example.org>", "Ann [x]", "ann@example.org"),
+        ("Müller <m@example.org>".encode("latin-1"), "Müller", "m@example.org"),
         (b"=?utf-8?q?M=C3=BCller=2C_Ann?=\r\n <ann@example.org>", "Müller, Ann", "ann@example.org"),
     ],
 )
@@ -57,7 +60,20 @@ def test_address(value: bytes, name: str, email: str) -> None:
     assert (address.name, address.email) == (name, email)
 
 
+def test_addresses() -> None:
+    headers = Headers(b"To: Ann <ann@example.org>, b: c@example.org;\r\nX: y\r\nto: d@example.org\r\n")
+    assert [address.email for address in headers.addresses("TO")] == [
+        "ann@example.org",
+        "c@example.org",
+        "d@example.org",
+    ]
+    assert headers.addresses("cc") == ()
+    assert headers.get_raw("x") == b"y"
+    assert headers.get_raw("z") == b""
+
+
 def test_no_address() -> None:
+    assert Headers(b"From: undisclosed-recipients:;\r\n").address("from") is None
     assert Headers(b"").address("from") is None
     assert len(Headers(b"")) == 0
 

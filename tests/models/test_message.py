@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import stat
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
@@ -14,6 +15,7 @@ import pytest
 
 from imapipe.errors import NotFetched, ProtocolError
 from imapipe.models.message import FoundItem, Gmail, Message, MessageContext
+from imapipe.net.spool import SpoolFile
 from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.response.fetch import scan_fetch
 from imapipe.wire.response.literal import Literal
@@ -79,6 +81,13 @@ def pickled(fetch: Fetch, text: bytes, literals: tuple[Literal, ...]) -> Message
     restored = pickle.loads(pickle.dumps(made))
     assert isinstance(restored, Message)
     return restored
+
+
+def _spooled(data: bytes) -> Literal:
+    """A literal in a real file."""
+    file = SpoolFile(len(data), None)
+    file.write(memoryview(data))
+    return file.finish()
 
 
 Make = Callable[[Fetch, bytes, tuple[Literal, ...]], Message]
@@ -176,7 +185,7 @@ def test_full(make: Make, kind: Callable[[bytes], Literal], tmp_path: Path) -> N
     assert (message.sender.name, message.sender.email) == ("Ann Müller", "ann@example.org")
     assert message.text.strip() == "Hallöchen"
     assert message.html.strip() == "<b>Hi</b>"
-    assert [part.get_filename() for part in message.attachments] == ["a.pdf"]
+    assert [part.filename for part in message.attachments] == ["a.pdf"]
     assert message.email() is message.email()
     assert message.section("") == RAW
     message.save_to(tmp_path / "mail.eml")
@@ -324,7 +333,154 @@ def test_a_message_is_small_and_parses_nothing_before_it_is_read(monkeypatch: py
     def fail(*_: object) -> None:
         raise AssertionError("parsed although nobody asked")
 
-    monkeypatch.setattr("imapipe.models.message.parse_envelope", fail)
+    monkeypatch.setattr("imapipe.models.attributes.parse_envelope", fail)
     assert (message.uid, message.size) == (17, 4286)
     with pytest.raises(AssertionError, match="nobody asked"):
         _ = message.subject
+
+
+def whole(raw: bytes, kind: Callable[[bytes], Literal] = bytes) -> Message:
+    return by_shape(Fetch("full"), COMMON + b" BODY[] {1}\r\n)", (kind(raw),))
+
+
+MIXED = b"Content-Type: multipart/mixed; boundary=x\r\n\r\n"
+INNER = (
+    b"From: Bob <bob@example.org>\r\nSubject: in\r\n" + MIXED + b"--x\r\n\r\ninside\r\n--x\r\n"
+    b"Content-Type: image/png; name=inner.png\r\n\r\nPNG\r\n--x--"
+)
+FORWARDED = (
+    b"From: Ann <ann@example.org>\r\nContent-Type: multipart/mixed; boundary=outer\r\n\r\n--outer\r\n\r\noutside\r\n"
+    b"--outer\r\nContent-Type: message/rfc822\r\n\r\n" + INNER + b"\r\n--outer--\r\n"
+)
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, Spooled])
+def test_an_attached_message_is_an_attachment_and_a_message(kind: Callable[[bytes], Literal]) -> None:
+    message = whole(FORWARDED, kind)
+    assert message.text == "outside"
+    (attachment,) = message.attachments
+    assert (attachment.filename, attachment.safe_filename, attachment.section) == ("", "message.eml", "2")
+    assert (attachment.content_type, attachment.size, attachment.content) == ("message/rfc822", len(INNER), INNER)
+    inner = attachment.message
+    assert inner is not None
+    assert (inner.uid, inner.mailbox, inner.subject, inner.text, inner.body) == (17, "INBOX", "in", "inside", INNER)
+    assert str(inner.sender) == "Bob <bob@example.org>"
+    assert [each.filename for each in inner.attachments] == ["inner.png"]
+    assert inner.attachments[0].message is None
+    with pytest.raises(NotFetched):
+        _ = inner.flags
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, Spooled])
+def test_attachments(kind: Callable[[bytes], Literal], tmp_path: Path) -> None:
+    raw = (
+        MIXED + b"--x\r\nContent-Type: application/pdf; name=other.pdf\r\nContent-ID: <a@b>\r\n"
+        b"Content-Disposition: Inline; filename*=utf-8''..%2F%C3%9Cbersicht.pdf\r\n"
+        b"Content-Transfer-Encoding: BASE64\r\n\r\naGVsbG8=\r\n--x--"
+    )
+    (attachment,) = whole(raw, kind).attachments
+    assert (attachment.filename, attachment.safe_filename) == ("../Übersicht.pdf", "Übersicht.pdf")
+    assert (attachment.content_type, attachment.content_id) == ("application/pdf", "a@b")
+    assert (attachment.disposition, attachment.encoding, attachment.section) == ("inline", "base64", "1")
+    assert (attachment.size, attachment.size, attachment.content) == (5, 5, b"hello")
+    assert attachment.open().read() == b"hello"
+    attachment.save_to(tmp_path / attachment.safe_filename)
+    assert (tmp_path / "Übersicht.pdf").read_bytes() == b"hello"
+    assert repr(attachment) == "<Attachment 1 application/pdf>"
+
+
+def test_attachments_of_a_structure_are_described() -> None:
+    structure = (
+        b'(("text" "plain" NIL NIL NIL "7bit" 5 1 NIL NIL NIL)'
+        b'("application" "pdf" ("name" "a.pdf") "<i@d>" NIL "base64" 7800 NIL '
+        b'("attachment" ("filename" "a.pdf")) NIL) "mixed" ("boundary" "x") NIL NIL)'
+    )
+    fetch = Fetch("structure", section="2")
+    message = by_items(fetch, b"* 3 FETCH (UID 17 BODYSTRUCTURE " + structure + b")", ())
+    (attachment,) = message.attachments
+    assert (attachment.filename, attachment.section, attachment.content_id) == ("a.pdf", "2", "i@d")
+    assert attachment.size == 5700
+    with pytest.raises(NotFetched, match="content"):
+        _ = attachment.content
+    with pytest.raises(NotFetched):
+        _ = message.text
+    # With its section, it has a content.
+    text = b"* 3 FETCH (UID 17 BODYSTRUCTURE " + structure + b" BODY[2] {8}\r\n)"
+    (attachment,) = by_items(fetch, text, (b"aGVsbG8=",)).attachments
+    assert (attachment.content, attachment.size) == (b"hello", 5)
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, Spooled, _spooled])
+def test_the_same_bytes_give_the_same_parts_however_they_are_held(kind: Callable[[bytes], Literal]) -> None:
+    content = bytes(range(256)).replace(b"\n", b"") + b"\r\n bare \r and \n \r\r\n"
+    raw = (
+        MIXED + b"--x\r\n\r\na\rb\r\n--x\r\nContent-Type: application/octet-stream; name=a\r\n"
+        b"Content-Transfer-Encoding: 8bit\r\n\r\n" + content + b"\r\n--x--\r\n"
+    )
+    message = whole(raw, kind)
+    assert message.text == "a\rb"
+    (attachment,) = message.attachments
+    assert (attachment.content, attachment.size) == (content, len(content))
+    # The standard library takes a bare CR for a line end, but always in the same way.
+    part = message.email().get_payload(1)
+    expected = whole(raw).email().get_payload(1)
+    assert part.get_payload(decode=True) == expected.get_payload(decode=True)  # type: ignore[union-attr]
+
+
+def test_a_message_that_is_not_there_has_no_text() -> None:
+    for kind in (bytes, _spooled):
+        message = whole(b"", kind)
+        assert (message.text, message.html, message.attachments) == ("", "", [])
+        assert message.text is message.text
+
+
+def test_text_parts_stand_on_lines_of_their_own() -> None:
+    raw = MIXED + b"--x\r\n\r\none\r\n--x\r\n\r\ntwo\r\n\r\n--x\r\n\r\nthree\r\n--x--"
+    assert whole(raw).text == "one\ntwo\r\nthree"
+
+
+@pytest.mark.parametrize(
+    ("field", "sender"),
+    [
+        (b"From: Smith, John <john@example.org>", "Smith, John <john@example.org>"),
+        (b"From: Ann [x] <ann@example.org>", "Ann [x] <ann@example.org>"),
+        ("From: Müller <m@example.org>".encode("latin-1"), "Müller <m@example.org>"),
+        (b"From: a@example.org, b@example.org", "a@example.org"),
+        (b"From: undisclosed-recipients:;", None),
+        (b"From: undisclosed-recipients:;\r\nSender: ann@example.org", "ann@example.org"),
+        (b"From:\r\n =?utf-8?q?M=C3=BCller?=\r\n <m@example.org>", "Müller <m@example.org>"),
+        (b"X: y", None),
+    ],
+)
+def test_senders(field: bytes, sender: str | None) -> None:
+    found = whole(field + b"\r\n\r\n").sender
+    assert (str(found) if found is not None else None) == sender
+
+
+def test_a_folded_date() -> None:
+    message = whole(b"Date: Wed,\r\n 17 Jul 1996\r\n\t02:44:25 GMT +0100\r\n\r\n")
+    assert message.date == datetime(1996, 7, 17, 1, 44, 25, tzinfo=UTC)
+
+
+def test_labels_keep_the_order_of_the_server() -> None:
+    text = b"* 3 FETCH (UID 17 X-GM-MSGID 1 X-GM-THRID 2 X-GM-LABELS (zeta \\Inbox alpha beta))"
+    assert by_items(Fetch("gmail"), text, ()).gmail.labels == ("zeta", "\\Inbox", "alpha", "beta")
+
+
+def test_saved_with_the_date_it_was_received(tmp_path: Path) -> None:
+    message = whole(RAW)
+    message.save_to(tmp_path / ("n" * 255), mtime=message.internal_date, durable=False)
+    (path,) = tmp_path.iterdir()
+    assert message.internal_date is not None
+    assert path.stat().st_mtime == message.internal_date.timestamp()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert path.read_bytes() == RAW
+
+
+@pytest.mark.parametrize(
+    "field",
+    [b"Content-Type: text/plain; name*", b'Content-Type: text/plain; charset="\0"', b"Content-Type: multipart/mixed"],
+)
+def test_fields_that_made_the_standard_library_raise(field: bytes) -> None:
+    message = whole(field + b"\r\n\r\nGr\xfc\xdfe")
+    assert (message.text, message.html, message.attachments) == ("Grüße", "", [])

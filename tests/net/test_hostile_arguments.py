@@ -209,7 +209,7 @@ async def test_names_and_passwords(break_: str, offered: tuple[str, ...]) -> Non
     world = World()
 
     async def log_in(credentials: Credentials) -> None:
-        await credentials.log_in(world.plane.run, frozenset(offered), host="127.0.0.1", port=143)
+        await credentials.begin("127.0.0.1", 143).run(world.plane.run, frozenset(offered))
 
     for user, password in ((f"ann{break_}x", "hidden"), ("ann", f"hidden{break_}x"), (f"é{break_}", "hidden")):
         said = await world.refuses(lambda _, u=user, p=password: log_in(Credentials(u, p, None)))  # type: ignore[misc]
@@ -226,7 +226,7 @@ async def test_tokens(control: str, offered: str) -> None:
         async def give() -> str:
             return token
 
-        await Credentials(user, None, give).log_in(world.plane.run, frozenset((offered,)), host="h", port=143)
+        await Credentials(user, None, give).begin("h", 143).run(world.plane.run, frozenset((offered,)))
 
     for user, token in ((f"ann{control}", "hidden"), ("ann", f"hidden{control}")):
         assert "hidden" not in await world.refuses(lambda _, u=user, t=token: log_in(u, t))  # type: ignore[misc]

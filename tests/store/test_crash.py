@@ -20,8 +20,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from imapipe import durable_file
 from imapipe.errors import CheckpointError
-from imapipe.store import durable_file, journal, json_file
+from imapipe.store import journal, json_file
 from imapipe.store.checkpoint_state import CheckpointChange, CheckpointState
 from imapipe.store.job_key import JobKey
 from imapipe.store.json_store import JsonCheckpointHolding, JsonCheckpointStore

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from imapipe.durable_file import write_all
 from imapipe.store.checkpoint_state import CheckpointChange
-from imapipe.store.durable_file import write_all
 from imapipe.store.journal import Journal
 from imapipe.wire.uid_set import UidSet
 

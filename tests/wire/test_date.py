@@ -36,6 +36,8 @@ def test_internal_date_of_the_rfc() -> None:
         (b'"01-FEB-2020 00:00:00 -0000"', datetime(2020, 2, 1, tzinfo=UTC)),
         (b'"01-Feb-2020 00:00:00"', datetime(2020, 2, 1, tzinfo=UTC)),
         (b'"01-Feb-2020 00:00:00 +9900"', datetime(2020, 2, 1, tzinfo=UTC)),
+        (b'"01-Feb-2020 00:00:00 +02:00"', datetime(2020, 1, 31, 22, tzinfo=UTC)),
+        (b'"01-Feb-2020 00:00:00 EST"', datetime(2020, 2, 1, 5, tzinfo=UTC)),
         (b'"31-Dec-2016 23:59:60 +0000"', datetime(2016, 12, 31, 23, 59, 59, tzinfo=UTC)),
     ],
 )
@@ -48,6 +50,8 @@ def test_internal_date_as_servers_vary_it(value: bytes, expected: datetime) -> N
     "value",
     [
         b'"00-Jan-0000 00:00:00 +0000"',
+        b'"31-Dec-9999 23:59:59 -0100"',
+        b'"01-Jan-0001 00:00:00 +0100"',
         b'"31-Feb-2020 00:00:00 +0000"',
         b'"01-Foo-2020 00:00:00 +0000"',
         b'"01-Feb-2020 24:00:00 +0000"',
@@ -74,6 +78,39 @@ def test_what_is_no_internal_date_is_none(value: bytes) -> None:
         (b"Wed, 7 Jul 1999 02:44:25", datetime(1999, 7, 7, 2, 44, 25, tzinfo=UTC)),
         (b"Wed,  7  Jul  1999  02:44:25  +0200", datetime(1999, 7, 7, 0, 44, 25, tzinfo=UTC)),
         (b"Wednesday, 07-Jul-99 02:44:25 GMT", datetime(1999, 7, 7, 2, 44, 25, tzinfo=UTC)),
+        # The zone twice: the figures are what is meant.
+        (b"Wed, 17 Jul 1996 02:44:25 GMT +0100", datetime(1996, 7, 17, 1, 44, 25, tzinfo=UTC)),
+        (b"Wed Jul 17 1996 02:44:25 GMT+0100 (CET)", datetime(1996, 7, 17, 1, 44, 25, tzinfo=UTC)),
+        (b"Wed, 17 Jul 1996 02:44:25 +0000 GMT+00:00", datetime(1996, 7, 17, 2, 44, 25, tzinfo=UTC)),
+        # Zones in other layouts, and by name.
+        (b"Wed, 17 Jul 1996 02:44:25 +02:00", datetime(1996, 7, 17, 0, 44, 25, tzinfo=UTC)),
+        (b"Wed, 17 Jul 1996 02:44:25 -05", datetime(1996, 7, 17, 7, 44, 25, tzinfo=UTC)),
+        (b"Wed, 17 Jul 1996 02:44:25 +530", datetime(1996, 7, 16, 21, 14, 25, tzinfo=UTC)),
+        (b"Wed, 17 Jul 1996 02:44:25+0200", datetime(1996, 7, 17, 0, 44, 25, tzinfo=UTC)),
+        (b"Wed, 17 Jul 1996 02:44:25 CEST", datetime(1996, 7, 17, 0, 44, 25, tzinfo=UTC)),
+        (b"Wed, 17 Jul 1996 02:44:25 PST", datetime(1996, 7, 17, 10, 44, 25, tzinfo=UTC)),
+        (b"Wed, 17 Jul 1996 02:44:25 X", datetime(1996, 7, 17, 2, 44, 25, tzinfo=UTC)),
+        (b"Wed, 17 Jul 1996 02:44:25 +9900", datetime(1996, 7, 17, 2, 44, 25, tzinfo=UTC)),
+        (b'Wed, 17 Jul 1996 02:44:25 "GMT"', datetime(1996, 7, 17, 2, 44, 25, tzinfo=UTC)),
+        # Years of two and three digits (RFC 5322 4.3).
+        (b"Wed, 17 Jul 100 02:44:25 +0000", datetime(2000, 7, 17, 2, 44, 25, tzinfo=UTC)),
+        (b"Wed, 17 Jul 121 02:44:25 +0000", datetime(2021, 7, 17, 2, 44, 25, tzinfo=UTC)),
+        (b"Wed, 17 Jul 00 02:44:25 +0000", datetime(2000, 7, 17, 2, 44, 25, tzinfo=UTC)),
+        (b"Wed, 17 Jul 49 02:44:25 +0000", datetime(2049, 7, 17, 2, 44, 25, tzinfo=UTC)),
+        (b"Wed, 17 Jul 50 02:44:25 +0000", datetime(1950, 7, 17, 2, 44, 25, tzinfo=UTC)),
+        # Other orders, other languages, other signs between the numbers, comments, a leap second.
+        (b"Wed Jul 17 02:44:25 1996", datetime(1996, 7, 17, 2, 44, 25, tzinfo=UTC)),
+        (b"Wed Jul 17 02:44:25 PDT 1996", datetime(1996, 7, 17, 9, 44, 25, tzinfo=UTC)),
+        (b"Wed Jul 17 02:44:25 1996 +0200", datetime(1996, 7, 17, 0, 44, 25, tzinfo=UTC)),
+        (b"Jul 17, 1996 02:44:25 +0200", datetime(1996, 7, 17, 0, 44, 25, tzinfo=UTC)),
+        (b"1996-07-17T02:44:25Z", datetime(1996, 7, 17, 2, 44, 25, tzinfo=UTC)),
+        (b"1996-07-17 02:44:25.123 +02:00", datetime(1996, 7, 17, 0, 44, 25, tzinfo=UTC)),
+        (b"mer., 17 juil. 1996 02:44:25 +0200", datetime(1996, 7, 17, 0, 44, 25, tzinfo=UTC)),
+        ("mar., 16 déc. 2003 02:44:25 +0000".encode(), datetime(2003, 12, 16, 2, 44, 25, tzinfo=UTC)),
+        (b"Mi, 17 Dez 2003 02:44:25 MEZ", datetime(2003, 12, 17, 1, 44, 25, tzinfo=UTC)),
+        (b"17 Jul 1996 2:44:25 PM +0000", datetime(1996, 7, 17, 14, 44, 25, tzinfo=UTC)),
+        (b"Wed, 17 Jul 1996 02.44.25 +0200", datetime(1996, 7, 17, 0, 44, 25, tzinfo=UTC)),
+        (b"(a (b) c) 17 (d) Jul 1996 02:44:60 +0000", datetime(1996, 7, 17, 2, 44, 59, tzinfo=UTC)),
     ],
 )
 def test_message_dates(value: bytes, expected: datetime) -> None:
@@ -84,7 +121,13 @@ def test_message_dates(value: bytes, expected: datetime) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [b"", b"soon", b"99 Jul 1999 00:00:00 +0000", b"\xff\xfe", b"1" * 100_000, b":" * 200]
+    "value",
+    [
+        *[b"", b"soon", b"99 Jul 1999 00:00:00 +0000", b"\xff\xfe", b"1" * 100_000, b":" * 200, b"(" * 200],
+        *[b"17 Jul 1996", b"07/17/1996 02:44:25", b"29 Feb 2023 00:00", b"17 Jul 1996 25:00", b"1996-13-01 00:00"],
+        # A day more in one direction, and no zone could tell it.
+        *[b"Fri, 31 Dec 9999 23:59:59 -0100", b"Mon, 1 Jan 0001 00:00:00 +0100", b"1 Jan 0001 0:00 +01:00"],
+    ],
 )
 def test_what_is_no_message_date_is_none(value: bytes) -> None:
     assert parse_message_date(value) is None
@@ -113,7 +156,24 @@ def test_internal_date_round_trip(moment: datetime) -> None:
 def test_dates_never_raise_and_are_aware(value: bytes) -> None:
     for parse in (parse_internal_date, parse_message_date):
         found = parse(value)
-        assert found is None or found.utcoffset() is not None
+        if found is not None:
+            # What consumers do: another zone, JSON, a number, sorting.
+            for zone in (UTC, timezone(timedelta(hours=23, minutes=59)), timezone(timedelta(hours=-23, minutes=-59))):
+                assert found.astimezone(zone) == found
+            assert datetime.fromisoformat(found.isoformat()) == found
+            assert found.timestamp() == found.astimezone(UTC).timestamp()
+
+
+@given(
+    st.sampled_from(["1 Jan 0001", "2 Jan 0001", "3 Jan 0001", "29 Dec 9999", "30 Dec 9999", "31 Dec 9999", "1 Jan 1"]),
+    st.sampled_from(["00:00:00", "23:59:60"]),
+    st.sampled_from(["-2359", "+2359", "+0000", "+23:59", "-05"]),
+)
+def test_the_ends_of_time_can_be_told_in_any_zone(day: str, clock: str, zone: str) -> None:
+    found = parse_message_date(f"{day} {clock} {zone}".encode())
+    if found is not None:
+        found.astimezone(timezone(timedelta(hours=23, minutes=59)))
+        found.astimezone(timezone(timedelta(hours=-23, minutes=-59)))
 
 
 def test_the_tables_are_bounded_and_zones_shared() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 from base64 import b64encode
 from email.header import Header
 from email.header import decode_header as stdlib_decode
@@ -11,7 +10,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from imapipe.wire import encoded_word
 from imapipe.wire.encoded_word import decode_header
 
 # Charsets of mail, each with characters that it has.
@@ -185,37 +183,6 @@ PIECES = st.lists(
 @example(b"=?utf-8?q?\xff?= =?\0?b?=?=")
 def test_nothing_raises_and_everything_can_be_printed(raw: bytes) -> None:
     decode_header(raw).encode()
-
-
-@given(st.sampled_from(sorted(set(encoded_word._CODECS.values()) - {""})), st.binary(max_size=12))
-def test_no_codec_raises_or_leaves_surrogates(codec: str, data: bytes) -> None:
-    decode_header(word(codec, "b", data)).encode()
-
-
-def test_every_name_in_the_table_is_a_codec_for_text() -> None:
-    for codec in {*encoded_word._CODECS.values()} - {""}:
-        assert isinstance(codecs.lookup(codec).name, str)
-        b"".decode(codec)
-    assert not {"idna", "punycode", "undefined", "unicode_escape"} & {*encoded_word._CODECS.values()}
-
-
-def test_charset_names_from_mail_are_neither_looked_up_nor_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-
-    def look_up(name: str) -> None:
-        asked.append(name)
-
-    monkeypatch.setattr(encoded_word, "_SEEN", {})
-    codecs.register(look_up)
-    try:
-        for number in range(2_000):
-            assert decode_header(b"=?charset-%d?q?=C3=A9?=" % number) == "é"
-        assert decode_header(b"=?%b?q?=C3=A9?=" % (b"x" * 10_000)) == "é"
-    finally:
-        codecs.unregister(look_up)
-    assert asked == []
-    assert len(encoded_word._SEEN) <= 512
-    assert max(map(len, encoded_word._SEEN)) <= 40
 
 
 @pytest.mark.parametrize("piece", [b"=?a?q?x", b"=?a?q?", b"=?", b"?=", b"=?a?b?x?= ", b"=?a?b?\xff?=", b"=?a", b"? ?"])

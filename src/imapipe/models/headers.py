@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from email.utils import parseaddr
 
+from imapipe.wire.address import Address, iter_addresses
 from imapipe.wire.encoded_word import decode_header
-from imapipe.wire.response.envelope import Address
 
 # A field begins where a line does and goes on over lines that begin with white space; a CR alone is no line end.
 _FIELD = re.compile(rb"^([!-9;-~]++)[ \t]*+:([^\r\n]*+(?:(?:\r?\n[ \t]|\r(?!\n))[^\r\n]*+)*+)", re.MULTILINE)
@@ -57,13 +56,19 @@ class Headers(Mapping[str, str]):
         """Every value of a field, in order; an empty list where it is absent."""
         return [decode_header(value.strip()) for value in self._fields.get(name.lower(), ())]
 
+    def get_raw(self, name: str) -> bytes:
+        """The first value of a field as it came, folded and encoded; b"" where it is absent."""
+        values = self._fields.get(name.lower())
+        return values[0].strip() if values else b""
+
     def address(self, name: str) -> Address | None:
         """The first address of a field such as From, or None."""
-        values = self._fields.get(name.lower())
-        if not values:
-            return None
-        # Split before decoding: a decoded name may hold commas and brackets.
-        text = re.sub(rb"\r?\n", b"", values[0]).decode("utf-8", "replace").strip()
-        display, email = parseaddr(text)
-        mailbox, _, host = email.rpartition("@") if "@" in email else (email, "", "")
-        return Address(decode_header(display.encode("utf-8", "surrogateescape")), mailbox, host)
+        return next(self._addresses(name), None)
+
+    def addresses(self, name: str) -> tuple[Address, ...]:
+        """Every address of a field such as To, in order; of groups their members."""
+        return tuple(self._addresses(name))
+
+    def _addresses(self, name: str) -> Iterator[Address]:
+        for value in self._fields.get(name.lower(), ()):
+            yield from iter_addresses(value)

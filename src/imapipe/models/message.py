@@ -8,50 +8,48 @@ Invariants:
 - A message holds the answer it came in (text and literals), so reading a field never does network I/O.
 - A field that was not asked for raises `NotFetched`; a field that the server got wrong raises `ProtocolError`,
   for that field only.
-- A spooled body lives as long as its message and every file `open()` gave.
+- A spooled body lives as long as its message and every file `open()` gave. It is read as bytes, so that the same bytes
+  give the same parts however they are held.
+- Text and attachments are ours (`imapipe.mime`) and raise nothing but `NotFetched` and what reading a file raises;
+  `email()` is the standard library's.
 """
 
 from __future__ import annotations
 
 import io
 import os
-import shutil
+import re
 from datetime import datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, Final
 
-from imapipe.errors import NotFetched, ProtocolError
-from imapipe.models.fetched import Fetched, FoundItem, MessageContext
+from imapipe.durable_file import save_file
+from imapipe.errors import NotFetched
+from imapipe.mime.filename import safe_name
+from imapipe.mime.outline import StructurePart, parts_of
+from imapipe.mime.part import Part, Raw, parse_parts
+from imapipe.mime.selection import HTML, PLAIN, attachment_parts
+from imapipe.mime.text import read_text
+from imapipe.mime.transfer import decode_transfer, decoded_size, estimated_size
+from imapipe.models.attributes import Attributes, Gmail
+from imapipe.models.fetched import FoundItem, MessageContext
 from imapipe.models.headers import Headers
-from imapipe.wire.date import parse_internal_date, parse_message_date
-from imapipe.wire.response.body_structure import BodyStructure, parse_body_structure
-from imapipe.wire.response.envelope import Address, Envelope, parse_envelope
-from imapipe.wire.response.fetch import (
-    flags_of,
-    parse_email_id,
-    parse_gmail_labels,
-    parse_modseq,
-    parse_preview,
-    parse_savedate,
-    parse_size,
-)
+from imapipe.models.held import Mapped, chunks_of
+from imapipe.wire.command.fetch import Fetch
+from imapipe.wire.date import parse_message_date
+from imapipe.wire.response.envelope import Address
 from imapipe.wire.response.literal import Literal, literal_bytes
+from imapipe.wire.response.token import ItemSpan
 
 if TYPE_CHECKING:
     from email.message import EmailMessage
 
-__all__ = ["FoundItem", "Gmail", "Message", "MessageContext"]
+__all__ = ["Attachment", "FoundItem", "Gmail", "Message", "MessageContext"]
+
+_WHOLE: Final = Fetch("full")
+_LINE_END: Final = re.compile(rb"\r?\n|\r")
 
 
-class Gmail(NamedTuple):
-    """What Gmail adds to a message (X-GM-EXT-1)."""
-
-    message_id: int
-    thread_id: int
-    labels: tuple[str, ...]
-
-
-class Message(Fetched):
+class Message(Attributes):
     """One message of a mailbox: identity, and whatever the job asked for.
 
     Attributes:
@@ -59,124 +57,10 @@ class Message(Fetched):
         wire_size: The bytes its answer took on the wire, after decompression.
     """
 
-    __slots__ = ("_email", "_envelope", "_headers", "_internal_date", "_structure")
+    __slots__ = ("_email", "_headers", "_html", "_parts", "_text")
 
     def __repr__(self) -> str:
         return f"<Message {self._context.mailbox!r} uid={self.uid}>"
-
-    @property
-    def mailbox(self) -> str:
-        """The name of its mailbox."""
-        return self._context.mailbox
-
-    @property
-    def uidvalidity(self) -> int:
-        """UIDVALIDITY of its mailbox when it was fetched."""
-        return self._context.uidvalidity
-
-    @property
-    def flags(self) -> frozenset[str]:
-        r"""Its flags, such as `\Seen`. Raises NotFetched."""
-        raw = self._group("FLAGS")
-        if raw is None:
-            text, _, span = self._find("FLAGS", "flags")
-            raw = text[span.start : span.end]
-        # Equal sets are one object there, so nothing needs to be kept here.
-        return flags_of(raw)
-
-    @property
-    def size(self) -> int:
-        """RFC822.SIZE in bytes: what the server says, which need not be what `body` holds. Raises NotFetched."""
-        raw = self._group("RFC822.SIZE")
-        if raw is not None:
-            return int(raw)
-        text, _, span = self._find("RFC822.SIZE", "size")
-        return parse_size(text, span)
-
-    @property
-    def internal_date(self) -> datetime | None:
-        """When the server received it (aware), or None where it sent no date that means anything. Raises NotFetched."""
-        try:
-            return self._internal_date
-        except AttributeError:
-            pass
-        raw = self._group("INTERNALDATE")
-        if raw is None:
-            text, _, span = self._find("INTERNALDATE", "internal_date")
-            raw = text[span.start : span.end]
-        self._internal_date: datetime | None = parse_internal_date(raw)
-        return self._internal_date
-
-    @property
-    def envelope(self) -> Envelope:
-        """Its ENVELOPE (RFC 9051 §7.5.2), each field decoded on first access. Raises NotFetched, ProtocolError."""
-        try:
-            return self._envelope
-        except AttributeError:
-            pass
-        try:
-            self._envelope: Envelope = parse_envelope(*self._find("ENVELOPE", "envelope"))
-        except ProtocolError:
-            if self._match is None:
-                raise
-            # A shape ends where its last item begins; this server put something behind it.
-            self._scan_again()
-            self._envelope = parse_envelope(*self._find("ENVELOPE", "envelope"))
-        return self._envelope
-
-    @property
-    def structure(self) -> BodyStructure:
-        """Its BODYSTRUCTURE (RFC 9051 §7.5.2). Raises NotFetched, ProtocolError."""
-        try:
-            return self._structure
-        except AttributeError:
-            pass
-        try:
-            self._structure: BodyStructure = parse_body_structure(*self._find("BODYSTRUCTURE", "structure"))
-        except ProtocolError:
-            if self._match is None:
-                raise
-            self._scan_again()
-            self._structure = parse_body_structure(*self._find("BODYSTRUCTURE", "structure"))
-        return self._structure
-
-    @property
-    def modseq(self) -> int:
-        """Its mod-sequence (RFC 7162). Raises NotFetched."""
-        text, _, span = self._find("MODSEQ", "modseq")
-        return parse_modseq(text, span)
-
-    @property
-    def email_id(self) -> str:
-        """Its EMAILID (RFC 8474): the same in every mailbox that holds this very message. Raises NotFetched."""
-        text, _, span = self._find("EMAILID", "email_id")
-        return parse_email_id(text, span) or ""
-
-    @property
-    def thread_id(self) -> str | None:
-        """Its THREADID (RFC 8474), or None where the server keeps no threads. Raises NotFetched."""
-        text, _, span = self._find("THREADID", "thread_id")
-        return parse_email_id(text, span)
-
-    @property
-    def saved_date(self) -> datetime | None:
-        """When it came into this mailbox (RFC 8514), or None. Raises NotFetched."""
-        text, _, span = self._find("SAVEDATE", "saved_date")
-        return parse_savedate(text, span)
-
-    @property
-    def preview(self) -> str | None:
-        """The server's short text of it (RFC 8970), or None. Raises NotFetched."""
-        return parse_preview(*self._find("PREVIEW", "preview"))
-
-    @property
-    def gmail(self) -> Gmail:
-        """Gmail's identifiers and labels. Raises NotFetched."""
-        text, _, span = self._find("X-GM-MSGID", "gmail")
-        message_id = parse_size(text, span)
-        text, _, span = self._find("X-GM-THRID", "gmail")
-        thread_id = parse_size(text, span)
-        return Gmail(message_id, thread_id, tuple(parse_gmail_labels(*self._find("X-GM-LABELS", "gmail"))))
 
     @property
     def headers(self) -> Headers:
@@ -228,25 +112,30 @@ class Message(Fetched):
             return io.BytesIO(literal)
         return literal.open()
 
-    def save_to(self, path: str | os.PathLike[str]) -> None:
+    def save_to(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        durable: bool = True,
+        mode: int = 0o600,
+        mtime: datetime | None = None,
+    ) -> None:
         """Write the body to a file, which appears whole or not at all.
 
         Blocks for the time of the write; in a handler wrap it with `imapipe.in_threads` for large bodies.
 
+        Args:
+            path: Where; a file of that name is replaced.
+            durable: Whether the file survives a loss of power when this returns, so that the message may count as
+                done. It costs two syncs; without, the death of the process is survived all the same.
+            mode: The permissions of the file.
+            mtime: When it counts as changed, such as `message.internal_date`; None is now.
+
         Raises:
             NotFetched: No body was asked for.
-            OSError: The file could not be written.
+            OSError: The file could not be written; what was there before is there still.
         """
-        target = Path(path)
-        partial = target.with_name(target.name + ".part")
-        with self.open() as source:
-            try:
-                with partial.open("wb") as file:
-                    shutil.copyfileobj(source, file, 1024 * 1024)
-                partial.replace(target)
-            except BaseException:
-                partial.unlink(missing_ok=True)
-                raise
+        save_file(os.fspath(path), chunks_of(self._body_literal()), durable=durable, mode=mode, mtime=mtime)
 
     def email(self) -> EmailMessage:
         """The whole message as the standard library's EmailMessage, parsed once. Raises NotFetched."""
@@ -257,15 +146,11 @@ class Message(Fetched):
         if "BODY[]" not in self._names():
             raise NotFetched("email()", "ask for the whole message with fetch('full')")
         # The parser and its policies take longer to import than a small job to run, and most jobs do without.
-        from email import message_from_binary_file, message_from_bytes  # noqa: PLC0415
+        from email import message_from_bytes  # noqa: PLC0415
         from email.policy import default  # noqa: PLC0415
 
-        literal = self._literal("BODY[]") or b""
-        if isinstance(literal, bytes | bytearray):
-            self._email: EmailMessage = message_from_bytes(bytes(literal), policy=default)
-        else:
-            with literal.open() as file:
-                self._email = message_from_binary_file(file, policy=default)
+        # Not from the file: the library reads one as text, with other line ends.
+        self._email: EmailMessage = message_from_bytes(literal_bytes(self._literal("BODY[]") or b""), policy=default)
         return self._email
 
     @property
@@ -289,40 +174,93 @@ class Message(Fetched):
         if "ENVELOPE" in self._names():
             written = self.envelope.date
         else:
-            written = parse_message_date(self.headers.get("Date", "").encode("utf-8", "replace"))
+            written = parse_message_date(_LINE_END.sub(b"", self.headers.get_raw("Date")))
         if written is None and "INTERNALDATE" in self._names():
             return self.internal_date
         return written
 
     @property
     def text(self) -> str:
-        """The plain text of the whole message, "" where it has none. Raises NotFetched."""
-        return self._text_of("plain")
+        """The plain text of the whole message: all its text/plain parts in order, "" where it has none.
+
+        See `imapipe.mime.selection` for which parts these are, and `imapipe.mime.text` for charsets. Raises NotFetched.
+        """
+        try:
+            return self._text
+        except AttributeError:
+            pass
+        self._text: str = self._text_of(PLAIN)
+        return self._text
 
     @property
     def html(self) -> str:
-        """The HTML text of the whole message, "" where it has none. Raises NotFetched."""
-        return self._text_of("html")
+        """The HTML of the whole message: all its text/html parts in order, "" where it has none. Raises NotFetched."""
+        try:
+            return self._html
+        except AttributeError:
+            pass
+        self._html: str = self._text_of(HTML)
+        return self._html
 
     @property
-    def attachments(self) -> list[EmailMessage]:
-        """The parts of the whole message that are attachments. Raises NotFetched."""
-        return [
-            part
-            for part in self.email().walk()
-            if not part.is_multipart() and (part.get_content_disposition() == "attachment" or part.get_filename())
-        ]
+    def attachments(self) -> list[Attachment]:
+        """What is attached, in order, with what an HTML text shows: every part that is no text, or has a name.
 
-    def _text_of(self, subtype: str) -> str:
-        part = self.email().get_body(preferencelist=(subtype,))
-        if part is None:
-            return ""
+        Of a message of which only the structure was fetched they are described, and have no content. Raises NotFetched.
+        """
+        names = self._names()
+        if "BODY[]" not in names and "BODYSTRUCTURE" in names:
+            return [Attachment(self, part) for part in attachment_parts(parts_of(self.structure))]
+        return [Attachment(self, part) for part in attachment_parts(self._parse())]
+
+    def _text_of(self, kind: str) -> str:
+        literal = self._whole()
+        if isinstance(literal, bytes | bytearray):
+            return read_text(literal, self._parts_in(literal), kind)
+        with Mapped(literal) as raw:
+            return read_text(raw, self._parts_in(raw), kind)
+
+    def _parse(self) -> list[Part]:
+        literal = self._whole()
+        if isinstance(literal, bytes | bytearray):
+            return self._parts_in(literal)
+        with Mapped(literal) as raw:
+            return self._parts_in(raw)
+
+    def _parts_in(self, raw: Raw) -> list[Part]:
         try:
-            return str(part.get_content())
-        except (LookupError, UnicodeError):
-            # An unknown or a wrong charset: the bytes are there, and most of them are readable.
-            payload = part.get_payload(decode=True)
-            return payload.decode("utf-8", "replace") if isinstance(payload, bytes) else ""
+            return self._parts
+        except AttributeError:
+            pass
+        self._parts: list[Part] = parse_parts(raw)
+        return self._parts
+
+    def _whole(self) -> Literal:
+        """The whole message; NotFetched without."""
+        if "BODY[]" not in self._names():
+            raise NotFetched("text", "ask for the whole message with fetch('full')")
+        return self._literal("BODY[]") or b""
+
+    def _encoded(self, part: Part | StructurePart) -> bytes:
+        """The bytes of a part as they stand in the message; NotFetched where they did not come."""
+        if isinstance(part, StructurePart):
+            name = f"BODY[{part.section}]"
+            if name not in self._names():
+                raise NotFetched("content", f"ask for it with Fetch(section={part.section!r}) or fetch('full')")
+            return literal_bytes(self._literal(name) or b"")
+        literal = self._whole()
+        if isinstance(literal, bytes | bytearray):
+            return bytes(literal[part.start : part.end])
+        with literal.open() as file:
+            file.seek(part.start)
+            return file.read(part.end - part.start)
+
+    def _attached(self, content: bytes) -> Message:
+        """A message that is attached to this one."""
+        context = MessageContext(self._context.mailbox, self._context.uidvalidity, _WHOLE)
+        text = b"{%d}\r\n" % len(content)
+        found = {"BODY[]": FoundItem(text, (content,), ItemSpan(0, len(text), 0))}
+        return Message.from_items(context, self.uid, len(content), found, (content,))
 
     def _body_literal(self) -> Literal:
         name = self._body_name()
@@ -354,3 +292,111 @@ class Message(Fetched):
                     break
                 lines.append(line)
         return b"".join(lines)
+
+
+class Attachment:
+    """Something that a message carries: a file, a picture that its HTML shows, another message.
+
+    It keeps the message it is in, and so its body, alive.
+    """
+
+    __slots__ = ("_filename", "_message", "_part", "_size")
+
+    def __init__(self, message: Message, part: Part | StructurePart) -> None:
+        self._message = message
+        self._part = part
+
+    def __repr__(self) -> str:
+        return f"<Attachment {self.section} {self.content_type}>"
+
+    @property
+    def filename(self) -> str:
+        """The name its sender gave it, decoded; "" when there is none.
+
+        It may be anything, a path too: open a file as `safe_filename` says.
+        """
+        try:
+            return self._filename
+        except AttributeError:
+            pass
+        self._filename: str = self._part.filename
+        return self._filename
+
+    @property
+    def safe_filename(self) -> str:
+        """A name without folders and without what some system reserves, of at most 240 bytes; never empty."""
+        return safe_name(self.filename, "message.eml" if self._part.is_message else "attachment")
+
+    @property
+    def content_type(self) -> str:
+        """Such as `application/pdf`, in lower case, as its sender declared it."""
+        return self._part.content_type
+
+    @property
+    def content_id(self) -> str:
+        """What an HTML text refers to it by (`cid:`), without angle brackets; "" when there is none."""
+        return self._part.content_id.strip("<>")
+
+    @property
+    def disposition(self) -> str:
+        """`attachment`, `inline` or another word, in lower case; "" when its sender declared none."""
+        return self._part.disposition
+
+    @property
+    def section(self) -> str:
+        """Which part of the message it is (RFC 9051 §6.4.5.1), such as `1.2`: what to ask a server for."""
+        return self._part.section
+
+    @property
+    def encoding(self) -> str:
+        """How it is encoded in the message, such as `base64`; "" when it is not."""
+        return self._part.encoding
+
+    @property
+    def size(self) -> int:
+        """Bytes of its content; where it was not fetched, an estimate from what the server says of the encoded part."""
+        try:
+            return self._size
+        except AttributeError:
+            pass
+        try:
+            size = decoded_size(self.encoding, self._message._encoded(self._part))
+        except NotFetched:
+            if not isinstance(self._part, StructurePart):
+                raise
+            size = estimated_size(self.encoding, self._part.structure.size)
+        self._size: int = size
+        return size
+
+    @property
+    def content(self) -> bytes:
+        """Its bytes, decoded; decoded anew each time, as nothing keeps them. Raises NotFetched."""
+        return decode_transfer(self.encoding, self._message._encoded(self._part))
+
+    def open(self) -> BinaryIO:
+        """Its bytes, decoded, as a file. Raises NotFetched."""
+        return io.BytesIO(self.content)
+
+    def save_to(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        durable: bool = True,
+        mode: int = 0o600,
+        mtime: datetime | None = None,
+    ) -> None:
+        """Write its bytes, decoded, to a file; see `Message.save_to`.
+
+        Raises:
+            NotFetched: Its message was not fetched as a whole.
+            OSError: The file could not be written.
+        """
+        save_file(os.fspath(path), (self.content,), durable=durable, mode=mode, mtime=mtime)
+
+    @property
+    def message(self) -> Message | None:
+        """The message that is attached; None where it is no message. Raises NotFetched.
+
+        Its mailbox and its UID are those of the message that it is in.
+        """
+        return self._message._attached(self.content) if self._part.is_message else None

@@ -36,6 +36,9 @@ class _Store:
         if hasattr(self, "_file"):
             self._file.close()
 
+    def fileno(self) -> int:
+        return self._file.fileno()
+
     def write(self, data: memoryview) -> int:
         return self._file.write(data)
 
@@ -112,6 +115,10 @@ class _Reader(io.RawIOBase):
 
     def tell(self) -> int:
         return self._position
+
+    def fileno(self) -> int:
+        # For mmap only: the position of the descriptor is nobody's.
+        return self._store.fileno()
 
     def readinto(self, buffer: Buffer) -> int:
         count = self._store.read_into(memoryview(buffer).cast("B"), self._position)

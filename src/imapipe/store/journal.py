@@ -26,8 +26,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from imapipe.durable_file import BINARY, remove, sync_folder, temporary, write_all, write_temporary
 from imapipe.store.checkpoint_state import CheckpointChange
-from imapipe.store.durable_file import BINARY, remove, sync_folder, temporary, write_all, write_temporary
 
 _log = logging.getLogger(__name__)
 

@@ -30,9 +30,9 @@ import threading
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from imapipe.durable_file import remove, replace_durably, sync_folder, temporary
 from imapipe.errors import CheckpointError, CheckpointLocked
 from imapipe.store.checkpoint_state import JSON, CheckpointChange, CheckpointState
-from imapipe.store.durable_file import remove, replace_durably, sync_folder, temporary
 from imapipe.store.job_key import JobKey
 from imapipe.store.journal import Journal
 from imapipe.store.json_document import read_document, write_document

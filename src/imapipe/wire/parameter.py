@@ -7,10 +7,10 @@ Servers hand parameters over as they stand in the mail. A long or non-ASCII valu
 from __future__ import annotations
 
 import re
-from binascii import b2a_base64
 from collections.abc import Iterable
 from urllib.parse import unquote_to_bytes
 
+from imapipe.wire.charset import decode_charset, find_codec
 from imapipe.wire.encoded_word import decode_header
 
 # name, number of the section, whether the value is percent-encoded: `filename*0*`.
@@ -51,5 +51,4 @@ def _join(pieces: list[tuple[bytes, bool]]) -> str:
         return decode_header(b"".join(unquote_to_bytes(piece) if escaped else piece for piece, escaped in pieces))
     data = unquote_to_bytes(match[2])
     data += b"".join(unquote_to_bytes(piece) if escaped else piece for piece, escaped in pieces[1:])
-    # The decoder of encoded words knows which charsets may be used and what senders mean by them.
-    return decode_header(b"=?" + match[1] + b"?B?" + b2a_base64(data, newline=False) + b"?=") if data else ""
+    return decode_charset(data, find_codec(match[1]))

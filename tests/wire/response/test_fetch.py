@@ -394,9 +394,9 @@ def test_gmail_labels() -> None:
     text = b'* 1 FETCH (X-GM-LABELS ("\\\\Inbox" Work "caf&AOk-" {3}\r\n) UID 4)'
     scan = scan_fetch(text, (b"a b",))
     assert scan.uid == 4
-    assert parse_gmail_labels(text, (b"a b",), scan.items["X-GM-LABELS"]) == {"\\Inbox", "Work", "café", "a b"}
-    assert parse_gmail_labels(*_body(b"()")) == frozenset()
-    assert parse_gmail_labels(*_body(b"NIL")) == frozenset()
+    assert parse_gmail_labels(text, (b"a b",), scan.items["X-GM-LABELS"]) == ("\\Inbox", "Work", "café", "a b")
+    assert parse_gmail_labels(*_body(b"()")) == ()
+    assert parse_gmail_labels(*_body(b"NIL")) == ()
     with pytest.raises(ProtocolError):
         parse_gmail_labels(*_body(b"{3}\r\n"))
 

@@ -305,15 +305,15 @@ def parse_body(text: bytes, literals: Sequence[Literal], span: ItemSpan) -> Lite
     raise malformed("a string or NIL was expected", text, start)
 
 
-def parse_gmail_labels(text: bytes, literals: Sequence[Literal], span: ItemSpan) -> frozenset[str]:
-    r"""X-GM-LABELS: names as Gmail shows them, system labels with a backslash, such as `\Inbox`.
+def parse_gmail_labels(text: bytes, literals: Sequence[Literal], span: ItemSpan) -> tuple[str, ...]:
+    r"""X-GM-LABELS: names in Gmail's order, as it shows them; system labels with a backslash, such as `\Inbox`.
 
     Raises:
         ProtocolError: It is no list of strings.
     """
     start, end, index = span
     labels = Cursor(text, start, literals, index).atoms() if start < end else []
-    return frozenset(decode_mailbox_name(label) for label in labels)
+    return tuple([decode_mailbox_name(label) for label in labels])
 
 
 def parse_email_id(text: bytes, span: ItemSpan) -> str | None:

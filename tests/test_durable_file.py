@@ -1,0 +1,121 @@
+"""Files that appear whole: under any name, by any number of writers, and synced before they count."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from imapipe.durable_file import save_file
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is done to files, in order."""
+    done: list[str] = []
+    for name in ("open", "fsync", "replace"):
+        real = getattr(os, name)
+
+        def call(*arguments: object, real: object = real, name: str = name, **options: object) -> object:
+            folder = name == "fsync" and stat.S_ISDIR(os.fstat(arguments[0]).st_mode)  # type: ignore[arg-type]
+            done.append("fsync folder" if folder else name)
+            return real(*arguments, **options)  # type: ignore[operator]
+
+        monkeypatch.setattr(os, name, call)
+    return done
+
+
+def test_content_is_synced_before_the_name_and_the_name_before_it_returns(tmp_path: Path, calls: list[str]) -> None:
+    save_file(str(tmp_path / "a"), [b"one", bytearray(b"two")])
+    assert (tmp_path / "a").read_bytes() == b"onetwo"
+    assert calls == ["open", "fsync", "replace", "open", "fsync folder"]
+    assert names(tmp_path) == ["a"]
+
+
+def test_without_durable_nothing_is_synced(tmp_path: Path, calls: list[str]) -> None:
+    save_file(str(tmp_path / "a"), [b"x"], durable=False)
+    assert calls == ["open", "replace"]
+
+
+def test_modes_and_times(tmp_path: Path) -> None:
+    when = datetime(1996, 7, 17, tzinfo=UTC)
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+    path.chmod(0o666)
+    save_file(str(path), [b"new"], mtime=when)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert path.stat().st_mtime == when.timestamp()
+    before = os.umask(0o077)
+    try:
+        save_file(str(path), [b"new"], mode=0o644)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+def test_names_as_long_as_the_system_allows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "n" * os.pathconf(tmp_path, "PC_NAME_MAX")
+    save_file(str(tmp_path / name), [b"x"])
+    monkeypatch.chdir(tmp_path)
+    save_file("here", [b"x"])
+    assert names(tmp_path) == ["here", name]
+
+
+def test_a_link_in_the_way_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_bytes(b"other")
+    (tmp_path / "link").symlink_to(other)
+    save_file(str(tmp_path / "link"), [b"new"])
+    assert other.read_bytes() == b"other"
+    assert (tmp_path / "link").read_bytes() == b"new"
+    assert not (tmp_path / "link").is_symlink()
+
+
+def test_writers_of_one_name_never_mix(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    barrier = threading.Barrier(8)
+
+    def write(number: int) -> None:
+        def chunks() -> Iterator[bytes]:
+            for _ in range(20):
+                barrier.wait()
+                yield bytes([number]) * 1000
+
+        save_file(str(path), chunks(), durable=False)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    content = path.read_bytes()
+    assert len(content) == 20_000
+    assert len(set(content)) == 1
+    assert names(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("step", ["open", "write", "fsync", "replace"])
+def test_what_cannot_be_written_leaves_what_was_there(
+    tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, step, fail)
+        with pytest.raises(OSError, match="disk full"):
+            save_file(str(path), [b"new"])
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["a"]
