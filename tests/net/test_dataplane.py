@@ -94,6 +94,7 @@ BODIES = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(st.data(), BODIES)
 def test_any_chunks_any_bodies_compressed_or_not_spooled_or_not(data: st.DataObject, bodies: list[bytes]) -> None:
     """What is delivered depends on nothing but the stream."""
