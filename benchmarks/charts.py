@@ -33,8 +33,8 @@ def _bars(row: RowResult) -> str:
     first = row.entries[0]
     for entry in row.entries:
         if entry.measured:
-            wall = entry.wall_spread
-            ratio = f" · {entry.ratio_spread.median:.2f} x" if entry.ratios and entry is not first else ""
+            wall = entry.wall
+            ratio = f" · {entry.ratio.median:.2f} x" if entry.ratio and entry is not first else ""
             seconds = f"{wall.median:.2f} s" if wall.median >= 0.1 else f"{wall.median * 1e3:.0f} ms"
             bars.append(Bar(entry.label, wall.median, wall.low, wall.high, seconds + ratio, _kind(entry, first)))
     peers = row.entry("imapipe") is not None and not any(entry.options for entry in row.entries)
@@ -42,7 +42,7 @@ def _bars(row: RowResult) -> str:
         bars.sort(key=lambda bar: (bar.kind != "reference", bar.kind != "ours", bar.value))
     network = f", {row.link}" if row.link and "round trip" not in row.title and "MB/s" not in row.title else ""
     subtitle = (
-        f"seconds, median of {len(first.wall)}; x: times the {first.label}; the thin line goes from lowest to highest"
+        f"seconds, median of {first.wall.count}; x: times the {first.label}; the thin line goes from lowest to highest"
     )
     return bar_chart(row.title[:1].upper() + row.title[1:] + network, subtitle, bars)
 
@@ -59,7 +59,7 @@ def _lines(title: str, x_label: str, rows: list[RowResult], *, per_message: bool
         for row in rows:
             entry = row.entry(label)
             if entry is not None:
-                wall = entry.wall_spread.median
+                wall = entry.wall.median
                 points.append((_place(row), wall / row.messages * 1e6 if per_message else wall))
         if points:
             lines.append(Line(label, points))

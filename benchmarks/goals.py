@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from benchmarks.results import EntryResult, Results, RowResult
-from benchmarks.statistic import Spread, spread
+from benchmarks.runs import ROUND_TRIPS_ALLOWED
+from benchmarks.statistic import Spread
 from benchmarks.sweeps import FIRST_JOB, RATES
 from benchmarks.works import AIOIMAPLIB, AIOIMAPLIB_BEST
 
 _MEBIBYTE: Final = 2**20
-_ROUND_TRIPS_ALLOWED: Final = 5
 _AIOIMAPLIB: Final = (AIOIMAPLIB.label, AIOIMAPLIB_BEST.label)
 
 
@@ -49,7 +49,7 @@ class _Goal:
             return False
         label, least = self.rival
         peer = row.entry(label)
-        return peer is not None and peer.ratio_spread.median < least
+        return peer is not None and peer.ratio.median < least
 
 
 def verdicts(results: Results) -> Iterator[Verdict]:
@@ -83,7 +83,7 @@ def _goals() -> Iterator[_Goal]:
     yield _ceiling("large", 1.8)
     yield _memory("large", 24)
     yield _Goal("large", "least memory of all", _leanest)
-    yield _Goal("rtt-100", f"≤ 1.15 x (ceiling + {_ROUND_TRIPS_ALLOWED} round trips)", _near_ceiling)
+    yield _Goal("rtt-100", f"≤ 1.15 x (ceiling + {ROUND_TRIPS_ALLOWED} round trips)", _near_ceiling)
     for peer in ("IMAPClient", "IMAPClient, by 100", "imaplib", "imap_tools", "aioimaplib"):
         yield _faster("rtt-100", peer, 10)
     yield _at_least("connections", "4 connections", "1 connection", 3.8)
@@ -100,17 +100,18 @@ def _ceiling(row: str, most: float) -> _Goal:
         ours = result.entry("imapipe")
         if ours is None:
             return _problem(result, "imapipe")
-        return f"{_times(ours.ratio_spread)}", ours.ratio_spread.median <= most
+        return f"{_times(ours.ratio)}", ours.ratio.median <= most
 
     return _Goal(row, f"≤ {most:g} x the ceiling", judge)
 
 
 def _faster(row: str, peer: str, least: float) -> _Goal:
     def judge(result: RowResult, _: Results) -> tuple[str, bool | None]:
-        times, rival = result.times(peer, "imapipe"), result.entry(peer)
-        if times is None or rival is None:
+        rival = result.entry(peer)
+        if rival is None or not rival.of_imapipe:
             return _problem(result, "imapipe", peer)
-        return f"{_times(times)}; the ceiling: {rival.ratio_spread.median:.2f} x", times.median >= least
+        times = rival.of_imapipe
+        return f"{_times(times)}; the ceiling: {rival.ratio.median:.2f} x", times.median >= least
 
     return _Goal(row, f"≥ {least:g} x as fast as {peer}", judge, (peer, least))
 
@@ -133,10 +134,13 @@ def _text(kind: str) -> _Goal:
 
 
 def _at_least(row: str, label: str, base: str, least: float) -> _Goal:
+    """An entry against the reference of its row, `base`."""
+
     def judge(result: RowResult, _: Results) -> tuple[str, bool | None]:
-        times = result.times(base, label)
-        if times is None:
+        entry = result.entry(label)
+        if entry is None or not entry.ratio:
             return _problem(result, label, base)
+        times = entry.ratio.inverse()
         return _times(times), times.median >= least
 
     return _Goal(row, f"{label}: ≥ {least:g} x as fast as {base}", judge)
@@ -147,14 +151,13 @@ def _memory(row: str, mebibytes: int) -> _Goal:
         ours = result.entry("imapipe")
         if ours is None:
             return _problem(result, "imapipe")
-        return f"idle + {ours.growth_bytes / _MEBIBYTE:.1f} MiB", ours.growth_bytes <= mebibytes * _MEBIBYTE
+        return f"idle + {ours.growth.median / _MEBIBYTE:.1f} MiB", ours.growth.median <= mebibytes * _MEBIBYTE
 
     return _Goal(row, f"peak memory ≤ idle + {mebibytes} MiB", judge)
 
 
 def _fastest(result: RowResult, _: Results) -> tuple[str, bool | None]:
-    rivals = {entry.label: result.times(entry.label, "imapipe") for entry in _peers(result)}
-    times = {label: each for label, each in rivals.items() if each is not None}
+    times = {entry.label: entry.of_imapipe for entry in _peers(result) if entry.of_imapipe}
     if not times:
         return _problem(result, "imapipe")
     label = min(times, key=lambda each: times[each].median)
@@ -164,13 +167,14 @@ def _fastest(result: RowResult, _: Results) -> tuple[str, bool | None]:
 def _leanest(result: RowResult, _: Results) -> tuple[str, bool | None]:
     ours = result.entry("imapipe")
     # mbsync is no library: it has no idle process to compare with.
-    rivals = [entry for entry in _peers(result) if min(entry.idle_rss)]
+    rivals = [entry for entry in _peers(result) if entry.idle_rss.low]
     if ours is None or not rivals:
         return _problem(result, "imapipe")
     # What the work adds to the process: the interpreters themselves differ by more.
-    least = min(rivals, key=lambda entry: entry.growth_bytes)
-    text = f"+{ours.growth_bytes / _MEBIBYTE:.1f} MiB; next is {least.label}: +{least.growth_bytes / _MEBIBYTE:.1f} MiB"
-    return text, ours.growth_bytes <= least.growth_bytes
+    least = min(rivals, key=lambda entry: entry.growth.median)
+    grown = [entry.growth.median / _MEBIBYTE for entry in (ours, least)]
+    text = f"+{grown[0]:.1f} MiB; next is {least.label}: +{grown[1]:.1f} MiB"
+    return text, ours.growth.median <= least.growth.median
 
 
 def _peers(result: RowResult) -> list[EntryResult]:
@@ -181,11 +185,7 @@ def _near_ceiling(result: RowResult, _: Results) -> tuple[str, bool | None]:
     ours = result.entry("imapipe")
     if ours is None:
         return _problem(result, "imapipe")
-    allowance = _ROUND_TRIPS_ALLOWED * result.round_trip_ms / 1000
-    # The run of the ceiling that stood beside each of ours.
-    ceilings = [wall / ratio for wall, ratio in zip(ours.wall, ours.ratios, strict=True)]
-    times = spread([wall / (ceiling + allowance) for wall, ceiling in zip(ours.wall, ceilings, strict=True)])
-    return _times(times), times.median <= 1.15
+    return _times(ours.of_allowance), ours.of_allowance.median <= 1.15
 
 
 def _growth() -> Iterator[_Goal]:
@@ -205,7 +205,7 @@ def _growth() -> Iterator[_Goal]:
         if found is None:
             return "no larger mailbox was measured", None
         small, large, of_small, of_large = found
-        each = [entry.wall_spread.median / row.messages for entry, row in ((small, of_small), (large, of_large))]
+        each = [entry.wall.median / row.messages for entry, row in ((small, of_small), (large, of_large))]
         text = (
             f"{each[1] / each[0]:.2f} x ({each[0] * 1e6:.1f} → {each[1] * 1e6:.1f} µs, {of_large.messages:,} messages)"
         )
@@ -216,7 +216,7 @@ def _growth() -> Iterator[_Goal]:
         if found is None:
             return "no larger mailbox was measured", None
         small, large, _, of_large = found
-        more = spread(large.peak_rss).median - spread(small.peak_rss).median
+        more = large.peak_rss.median - small.peak_rss.median
         return f"{more / _MEBIBYTE:+.1f} MiB ({of_large.messages:,} messages)", more <= 16 * _MEBIBYTE
 
     yield _Goal("size-10000", "growth to the largest: time per message ≤ 1.1 x", judge_time)
@@ -224,11 +224,10 @@ def _growth() -> Iterator[_Goal]:
 
 
 def _import(label: str, result: RowResult, _: Results) -> tuple[str, bool | None]:
-    ours, bare = result.entry(label), result.entry("python")
-    if ours is None or bare is None:
+    ours = result.entry(label)
+    if ours is None or not ours.more:
         return _problem(result, label, "python")
-    walls = dict(zip(bare.rounds, bare.wall, strict=True))
-    more = spread([wall - walls[number] for number, wall in zip(ours.rounds, ours.wall, strict=True)])
+    more = ours.more
     return f"{more.median * 1e3:.0f} ms ({more.low * 1e3:.0f} … {more.high * 1e3:.0f})", more.median <= 0.150
 
 

@@ -18,6 +18,7 @@ from benchmarks.job import Outcome
 from benchmarks.results import EntryResult, RowResult
 from benchmarks.row import Entry, Row
 from benchmarks.runner import Runner, SubjectFailed
+from benchmarks.runs import Runs, summarize
 from benchmarks.tally import Expected
 
 SLOW_SECONDS: Final = 20.0
@@ -42,10 +43,10 @@ def measure(
         commit: The code that is measured.
     """
     with _reach(port, row) as reached:
-        results = {entry.label: _new_result(entry) for entry in row.entries}
+        runs = {entry.label: Runs(result=_new_result(entry)) for entry in row.entries}
         received, slow = 0, set[str]()
         for entry in row.entries:
-            result = results[entry.label]
+            result = runs[entry.label].result
             try:
                 outcome = runner.run(row, entry, expected, port=reached, verify=True)
             except SubjectFailed as failure:
@@ -61,9 +62,9 @@ def measure(
             for unit in _units(row, order):
                 if number >= _SLOW_ROUNDS and any(entry.label in slow for entry in unit):
                     continue
-                _run_unit(row, unit, runner, expected, reached, number, results)
-        if not row.paired:
-            _relate(row, results)
+                _run_unit(row, unit, runner, expected, reached, number, runs)
+    round_trip_ms = row.link.round_trip_ms if row.link else 0.0
+    summarize(list(runs.values()), paired=row.paired, round_trip_ms=round_trip_ms)
     return RowResult(
         name=row.name,
         title=row.title,
@@ -72,12 +73,12 @@ def measure(
         messages=(expected.count if expected else 0) * row.searches,
         received=received,
         link=row.link.label if row.link else "",
-        round_trip_ms=row.link.round_trip_ms if row.link else 0.0,
+        round_trip_ms=round_trip_ms,
         x=row.x,
         measured_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         commit=commit,
         quick=quick,
-        entries=list(results.values()),
+        entries=[each.result for each in runs.values()],
     )
 
 
@@ -116,29 +117,29 @@ def _run_unit(
     expected: Expected | None,
     port: int,
     number: int,
-    results: dict[str, EntryResult],
+    runs: dict[str, Runs],
 ) -> None:
-    if any(results[entry.label].problem for entry in unit):
+    if any(runs[entry.label].result.problem for entry in unit):
         return
     outcomes: dict[str, Outcome] = {}
     for entry in unit:
         try:
             outcome = runner.run(row, entry, expected, port=port, verify=False)
-            _check_received(row, entry, results[entry.label], outcome)
+            _check_received(row, entry, runs[entry.label].result, outcome)
             outcomes[entry.label] = outcome
         except SubjectFailed as failure:
-            results[entry.label].problem = f"in round {number + 1}: {failure}"
+            runs[entry.label].result.problem = f"in round {number + 1}: {failure}"
             return
     for label, outcome in outcomes.items():
-        result = results[label]
-        result.wall.append(outcome.wall_seconds)
-        result.cpu.append(outcome.cpu_seconds)
-        result.idle_rss.append(outcome.idle_rss)
-        result.peak_rss.append(outcome.peak_rss)
-        result.rounds.append(number)
-        result.notes = outcome.notes
-        if len(unit) > 1:
-            result.ratios.append(outcome.wall_seconds / outcomes[row.reference.label].wall_seconds)
+        entry_runs = runs[label]
+        entry_runs.wall.append(outcome.wall_seconds)
+        entry_runs.cpu.append(outcome.cpu_seconds)
+        entry_runs.idle_rss.append(outcome.idle_rss)
+        entry_runs.peak_rss.append(outcome.peak_rss)
+        entry_runs.rounds.append(number)
+        entry_runs.result.notes = outcome.notes
+        if row.paired:
+            entry_runs.beside.append(outcomes[row.reference.label].wall_seconds)
 
 
 def _check_received(row: Row, entry: Entry, result: EntryResult, outcome: Outcome) -> None:
@@ -147,12 +148,3 @@ def _check_received(row: Row, entry: Entry, result: EntryResult, outcome: Outcom
         missing = result.notes["received"] - outcome.notes["received"]
         if abs(missing) > _GREETING_BYTES:
             raise SubjectFailed(f"received {missing:,.0f} bytes less than in its first run")
-
-
-def _relate(row: Row, results: dict[str, EntryResult]) -> None:
-    """Compute the ratios of a row that is not paired: to the reference of the same round."""
-    reference = results[row.reference.label]
-    walls = dict(zip(reference.rounds, reference.wall, strict=True))
-    for result in results.values():
-        pairs = zip(result.rounds, result.wall, strict=True)
-        result.ratios = [wall / walls[number] for number, wall in pairs if number in walls]

@@ -1,22 +1,26 @@
 """Results: what was measured, as values and as JSON.
 
-Every single run is kept; medians and ratios are computed when they are shown.
+Of the single runs only medians and their spreads are kept; `benchmarks.runs` computes them.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from benchmarks.calibration import Calibration
-from benchmarks.statistic import Spread, spread
+from benchmarks.statistic import NO_SPREAD, Spread
+
+_DIGITS: Final = 8
+"""Significant digits in the JSON: more than any run repeats, and enough that no figure of the page is rounded twice."""
 
 
 @dataclass(slots=True, kw_only=True)
 class EntryResult:
-    """What one entry did in one row.
+    """What one entry did in one row. A spread over no run at all means that there is nothing to compare.
 
     Attributes:
         label: Its name in the row.
@@ -26,12 +30,15 @@ class EntryResult:
         options: Of the subject.
         version: Of the client.
         problem: Why it has no figures, or "".
-        wall: Seconds of each run.
-        ratios: Each of them divided by the run of the reference beside it.
-        rounds: The number of the round of each run: runs of the same round are compared.
-        cpu: Processor seconds of each run.
-        idle_rss: Resident bytes before each run.
-        peak_rss: The most resident bytes in each run.
+        wall: Seconds of a run.
+        ratio: How many times as long as the run of the reference beside it.
+        more: Seconds beyond those of the reference in the same round; not in paired rows.
+        of_imapipe: How many times as long as imapipe in the same round.
+        of_allowance: Seconds divided by those of the reference beside it and the round trips allowed.
+        cpu: Processor seconds of a run.
+        idle_rss: Resident bytes before a run.
+        peak_rss: The most resident bytes in a run.
+        growth: Bytes from the one to the other.
         notes: The subject's own, of the last run.
     """
 
@@ -42,30 +49,20 @@ class EntryResult:
     options: dict[str, str] = field(default_factory=dict)
     version: str = ""
     problem: str = ""
-    wall: list[float] = field(default_factory=list)
-    ratios: list[float] = field(default_factory=list)
-    rounds: list[int] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)
-    idle_rss: list[int] = field(default_factory=list)
-    peak_rss: list[int] = field(default_factory=list)
+    wall: Spread = NO_SPREAD
+    ratio: Spread = NO_SPREAD
+    more: Spread = NO_SPREAD
+    of_imapipe: Spread = NO_SPREAD
+    of_allowance: Spread = NO_SPREAD
+    cpu: Spread = NO_SPREAD
+    idle_rss: Spread = NO_SPREAD
+    peak_rss: Spread = NO_SPREAD
+    growth: Spread = NO_SPREAD
     notes: dict[str, float] = field(default_factory=dict)
 
     @property
     def measured(self) -> bool:
         return bool(self.wall) and not self.problem
-
-    @property
-    def wall_spread(self) -> Spread:
-        return spread(self.wall)
-
-    @property
-    def ratio_spread(self) -> Spread:
-        return spread(self.ratios)
-
-    @property
-    def growth_bytes(self) -> float:
-        """The median of how far the memory rose above the idle process."""
-        return spread([peak - idle for idle, peak in zip(self.idle_rss, self.peak_rss, strict=True)]).median
 
 
 @dataclass(slots=True, kw_only=True)
@@ -106,15 +103,6 @@ class RowResult:
         """An entry that was measured, by its label."""
         return next((entry for entry in self.entries if entry.label == label and entry.measured), None)
 
-    def times(self, label: str, base: str) -> Spread | None:
-        """How many times as long as `base` an entry took, in the same rounds; None unless both were measured."""
-        one, other = self.entry(label), self.entry(base)
-        if one is None or other is None:
-            return None
-        walls = dict(zip(other.rounds, other.wall, strict=True))
-        shared = [wall / walls[i] for i, wall in zip(one.rounds, one.wall, strict=True) if i in walls]
-        return spread(shared) if shared else None
-
 
 @dataclass(slots=True, kw_only=True)
 class Results:
@@ -127,7 +115,10 @@ class Results:
     def save(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".part")
-        partial.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
+        data = asdict(self)
+        for row in data["rows"].values():
+            row["entries"] = [_plain(entry) for entry in row["entries"]]
+        partial.write_text(_on_one_line(json.dumps(data, indent=1, ensure_ascii=False)) + "\n")
         partial.replace(path)
 
     @classmethod
@@ -140,5 +131,37 @@ class Results:
         )
 
 
+def _plain(entry: dict[str, Any]) -> dict[str, Any]:
+    """An entry for the JSON: spreads as lists of numbers, and nothing that is empty."""
+    found = {}
+    for name, value in entry.items():
+        if isinstance(value, dict) and "median" in value:
+            if value["count"]:
+                found[name] = [_rounded(number) for number in value.values()]
+        elif value not in ("", {}):
+            found[name] = value
+    return found
+
+
+def _rounded(number: float) -> float:
+    rounded = float(f"{number:.{_DIGITS}g}")
+    return int(rounded) if rounded.is_integer() else rounded
+
+
+def _on_one_line(text: str) -> str:
+    """Put lists of numbers on one line each."""
+    return re.sub(r"\[\s+([\d\s.,e+-]+?)\s+\]", lambda found: f"[{' '.join(found[1].split())}]", text)
+
+
 def _row(data: dict[str, Any]) -> RowResult:
-    return RowResult(**{**data, "entries": [EntryResult(**entry) for entry in data["entries"]]})
+    return RowResult(**{**data, "entries": [_entry(entry) for entry in data["entries"]]})
+
+
+def _entry(data: dict[str, Any]) -> EntryResult:
+    spreads: dict[str, Any] = {name: _spread(each) for name, each in data.items() if isinstance(each, list)}
+    return EntryResult(**{**data, **spreads})
+
+
+def _spread(numbers: list[float]) -> Spread:
+    median, low_quartile, high_quartile, low, high, count = numbers
+    return Spread(median, low_quartile, high_quartile, low, high, round(count))

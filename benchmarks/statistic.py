@@ -5,11 +5,12 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """A median, with the quartiles and the ends around it."""
+    """A median, with the quartiles and the ends around it, over `count` values; false over none."""
 
     median: float
     low_quartile: float
@@ -17,6 +18,19 @@ class Spread:
     low: float
     high: float
     count: int
+
+    def __bool__(self) -> bool:
+        return self.count > 0
+
+    def inverse(self) -> Spread:
+        """The spread of one divided by each value (exact where a median or a quartile is one of the values)."""
+        return Spread(
+            1 / self.median, 1 / self.high_quartile, 1 / self.low_quartile, 1 / self.high, 1 / self.low, self.count
+        )
+
+
+NO_SPREAD: Final = Spread(0.0, 0.0, 0.0, 0.0, 0.0, 0)
+"""Of no value at all."""
 
 
 def spread(values: Sequence[float]) -> Spread:

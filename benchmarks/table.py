@@ -29,26 +29,22 @@ def row_table(row: RowResult) -> str:
 
 
 def _cells(row: RowResult, entry: EntryResult, *, with_ceiling: bool) -> list[str]:
-    wall, ratio = entry.wall_spread, entry.ratio_spread if entry.ratios else None
-    cpu = sorted(entry.cpu)[len(entry.cpu) // 2]
-    peak = sorted(entry.peak_rss)[len(entry.peak_rss) // 2]
+    wall, cpu = entry.wall, entry.cpu.median
     cells = [_name(entry), f"{wall.median:.3f}", f"{wall.low:.3f} … {wall.high:.3f}"]
     if row.messages:
         megabytes = f"{row.received / wall.median / 1e6:.1f}" if row.received else _NOTHING
         cells += [f"{row.messages / wall.median:,.0f}", megabytes, f"{cpu / row.messages * 10_000:.3f}"]
     else:
         cells += [f"{cpu:.3f}"]
-    cells += [f"{peak / _MEBIBYTE:.0f}", f"{entry.growth_bytes / _MEBIBYTE:+.0f}" if min(entry.idle_rss) else _NOTHING]
-    if ratio is None:
-        cells += ["100 %" if with_ceiling else "1"]
+    growth = f"{entry.growth.median / _MEBIBYTE:+.0f}" if entry.idle_rss.low else _NOTHING
+    cells += [f"{entry.peak_rss.median / _MEBIBYTE:.0f}", growth]
+    if entry.ratio:
+        cells += [f"{100 / entry.ratio.median:.0f} %" if with_ceiling else f"{entry.ratio.median:.2f}"]
     else:
-        cells += [f"{100 / ratio.median:.0f} %" if with_ceiling else f"{ratio.median:.2f}"]
+        cells += ["100 %" if with_ceiling else "1.00"]
     if row.entry("imapipe"):
-        times = row.times(entry.label, "imapipe")
-        # Of a paired row's reference there are many runs in a round, none of them beside that of imapipe alone.
-        shown = times is not None and entry.label != row.entries[0].label
-        cells += [f"{times.median:.2f}" if times is not None and shown else _NOTHING]
-    cells += [str(len(entry.wall))]
+        cells += [f"{entry.of_imapipe.median:.2f}" if entry.of_imapipe else _NOTHING]
+    cells += [str(wall.count)]
     return [*cells, *(f"{entry.notes[name]:,.0f}" for name in ("asked", "rate") if row.name.startswith("rate-"))]
 
 

@@ -18,7 +18,15 @@ IN_CI = os.environ.get("CI", "").lower() == "true"
 
 # No deadline: tests assert no wall time. In CI the same examples each time, so that a failure is not luck.
 settings.register_profile("imapipe", deadline=None, derandomize=IN_CI, print_blob=True)
+settings.register_profile("few", settings.get_profile("imapipe"), max_examples=10)
 settings.load_profile("imapipe")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs Dovecot, so that it can be left out with -m 'not dovecot'."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "dovecot" in item.fixturenames:
+            item.add_marker(pytest.mark.dovecot)
 
 
 @pytest.fixture(scope="session")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import re
 import tomllib
 from pathlib import Path
 
 import pytest
+
+import imapipe
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,9 +39,35 @@ def test_continuous_integration_runs_exactly_the_test_command_of_the_readme() ->
 
 
 def test_the_version_is_in_the_changelog_or_yet_unreleased() -> None:
-    version = tomllib.loads(read("pyproject.toml"))["project"]["version"]
     headings = re.findall(r"^## \[(.+?)\]", read("CHANGELOG.md"), re.MULTILINE)
-    assert {version, "Unreleased"} & set(headings)
+    assert {imapipe.__version__, "Unreleased"} & set(headings)
+
+
+def test_the_version_has_one_source() -> None:
+    """The metadata is made from it when imapipe is installed."""
+    assert importlib.metadata.version("imapipe") == imapipe.__version__
+    project = tomllib.loads(read("pyproject.toml"))
+    assert "version" not in project["project"]
+    assert project["tool"]["hatch"]["version"]["path"] == "src/imapipe/__init__.py"
+
+
+def test_the_hook_before_a_commit_uses_the_ruff_of_the_checks() -> None:
+    groups = tomllib.loads(read("pyproject.toml"))["dependency-groups"]
+    (ruff,) = (each for each in groups["lint"] if each.startswith("ruff"))
+    hooks = re.findall(r'additional_dependencies: \["(.+)"\]', read(".pre-commit-config.yaml"))
+    assert hooks == [ruff, ruff]
+
+
+def test_every_extra_is_used() -> None:
+    extras = tomllib.loads(read("pyproject.toml"))["project"]["optional-dependencies"]
+    assert sorted(extras) == ["cli", "otel", "uvloop"]
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob(".github/**/*.y*ml")), ids=lambda path: path.name)
+def test_continuous_integration_elsewhere_runs_what_is_here(path: Path) -> None:
+    """Workflows set a machine up; what is checked stands in .ci/run and in the noxfile."""
+    steps = re.findall(r"^ +(?:- )?run: (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    assert all(step.startswith((".ci/run", "pipx run")) for step in steps)
 
 
 @pytest.mark.parametrize("contract", ["wire", "net.bridge", "testing"])

@@ -6,17 +6,17 @@ import pytest
 
 from benchmarks.goals import Verdict, verdicts
 from benchmarks.results import EntryResult, Results, RowResult
+from benchmarks.runs import Runs, summarize
 from benchmarks.table import verdict_table
 
 MEBIBYTE = 2**20
 
 
-def entry(label: str, *walls: float, ceiling: float = 1.0, grown: int = 0, subject: str = "x_peer") -> EntryResult:
-    return EntryResult(
-        label=label,
-        subject=subject,
+def entry(label: str, *walls: float, ceiling: float = 1.0, grown: int = 0, subject: str = "x_peer") -> Runs:
+    return Runs(
+        result=EntryResult(label=label, subject=subject),
         wall=list(walls),
-        ratios=[wall / ceiling for wall in walls],
+        beside=[ceiling] * len(walls),
         rounds=list(range(len(walls))),
         cpu=list(walls),
         idle_rss=[10 * MEBIBYTE] * len(walls),
@@ -24,7 +24,8 @@ def entry(label: str, *walls: float, ceiling: float = 1.0, grown: int = 0, subje
     )
 
 
-def row(name: str, *entries: EntryResult, messages: int = 1000, round_trip_ms: float = 0.0) -> RowResult:
+def row(name: str, *entries: Runs, messages: int = 1000, round_trip_ms: float = 0.0, paired: bool = True) -> RowResult:
+    summarize(entries, paired=paired, round_trip_ms=round_trip_ms)
     return RowResult(
         name=name,
         title=name,
@@ -38,7 +39,7 @@ def row(name: str, *entries: EntryResult, messages: int = 1000, round_trip_ms: f
         measured_at="2026-01-01T00:00:00+00:00",
         commit="0",
         quick=False,
-        entries=list(entries),
+        entries=[each.result for each in entries],
     )
 
 
@@ -81,8 +82,8 @@ def test_what_the_ceiling_misses_too_is_told_apart() -> None:
 
 
 def test_a_peer_that_is_absent_is_not_measured_and_we_ourselves_have_missed() -> None:
-    absent = EntryResult(label="imapflow", subject="imapflow", problem="absent: Node is not installed")
-    broken = EntryResult(label="imapipe", subject="imapipe_subject", problem="the digests differ")
+    absent = Runs(result=EntryResult(label="imapflow", subject="imapflow", problem="absent: Node is not installed"))
+    broken = Runs(result=EntryResult(label="imapipe", subject="imapipe_subject", problem="the digests differ"))
     goal = ("metadata", "≥ 5 x as fast as imapflow")
     unknown = judge(row("metadata", CEILING, entry("imapipe", 1.0), absent))[goal]
     assert (unknown.met, unknown.measured) == (None, "imapflow: absent: Node is not installed")
@@ -121,7 +122,15 @@ def test_round_trips_are_allowed_for(wall: float, met: bool) -> None:
 
 @pytest.mark.parametrize(("wall", "met"), [(0.25, True), (0.26, False)])
 def test_the_import_is_measured_over_a_bare_interpreter(wall: float, met: bool) -> None:
-    found = judge(
-        row("import", entry("python", 0.1), entry("import imapipe", wall), entry("all that a first job needs", wall))
-    )
+    entries = [entry(label, wall) for label in ("import imapipe", "all that a first job needs")]
+    found = judge(row("import", entry("python", 0.1), *entries, paired=False))
     assert [each.met for (name, _), each in found.items() if name == "import"] == [met, met]
+
+
+@pytest.mark.parametrize(("wall", "met"), [(3.0, True), (3.2, False)])
+def test_a_step_of_a_sweep_is_compared_with_its_reference_in_the_same_round(wall: float, met: bool) -> None:
+    one, four = entry("1 connection", 12.0, 24.0, 9.0), entry("4 connections", wall, 2 * wall, 9.0)
+    judged = judge(row("connections", one, four, paired=False))
+    verdict = judged["connections", "4 connections: ≥ 3.8 x as fast as 1 connection"]
+    assert verdict.met is met
+    assert verdict.measured == f"{12 / wall:.2f} x (1.00 … {12 / wall:.2f})"

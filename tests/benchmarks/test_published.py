@@ -30,3 +30,10 @@ def test_rows_that_were_not_measured_again_keep_their_figures(tmp_path: Path) ->
     before = Results.load(DOCS / RESULTS)
     assert list(merged.rows) == list(before.rows)
     assert [each for each in merged.rows if merged.rows[each] != before.rows[each]] == [name]
+
+
+def test_figures_are_saved_as_they_were_loaded(tmp_path: Path) -> None:
+    results = Results.load(DOCS / RESULTS)
+    results.save(tmp_path / "results.json")
+    assert (tmp_path / "results.json").read_text() == (DOCS / RESULTS).read_text()
+    assert Results.load(tmp_path / "results.json") == results

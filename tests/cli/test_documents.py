@@ -26,14 +26,16 @@ def blocks(name: str, language: str) -> list[tuple[str, int, str]]:
     return [(name, text.count("\n", 0, match.start()) + 2, match[1]) for match in found]
 
 
-PROGRAMS = [block for name in ("README.md", "docs/quickstart.md", "docs/search.md") for block in blocks(name, "python")]
+PROGRAMS = [
+    block for name in ("README.md", "docs/quickstart.md", "docs/searching.md") for block in blocks(name, "python")
+]
 COMMANDS = [
     (f"{name}:{line + number}", command)
     for name, line, code in [
         *blocks("README.md", "sh"),
         *blocks("docs/quickstart.md", "sh"),
         *blocks("docs/cli.md", "sh"),
-        *blocks("docs/search.md", "sh"),
+        *blocks("docs/searching.md", "sh"),
     ]
     for number, command in enumerate(code.splitlines())
     if command.startswith("imapipe ")

@@ -19,6 +19,8 @@ import pytest
 
 from imapipe.testing import SyntheticMailbox
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from tests.cli.conftest import Serve, Start
 

@@ -83,6 +83,8 @@ def rate_of(passed: Passed) -> float:
 # ---------------------------------------------------------------- the rate
 
 
+@pytest.mark.slow
+@pytest.mark.no_cover
 @pytest.mark.parametrize("lateness", [0.0, 0.001])
 @pytest.mark.parametrize("callers", [1, 16])
 @pytest.mark.parametrize("rate", [0.5, 10, 30, 200, 2_000])

@@ -189,6 +189,13 @@ class FakeTimeLoop(asyncio.SelectorEventLoop):
         return self.now
 
 
+def block(seconds: float) -> None:
+    """Block the running loop, as a careless handler does; time passes in a `FakeTimeLoop` only."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, FakeTimeLoop)
+    loop.now += seconds
+
+
 def run_in_fake_time(coroutine: Coroutine[object, object, T], *, lateness: float = 0.0) -> T:
     """Run a coroutine in a loop whose waits take no time."""
     with asyncio.Runner(loop_factory=lambda: FakeTimeLoop(lateness=lateness)) as runner:

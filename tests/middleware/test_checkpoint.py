@@ -578,6 +578,7 @@ EVENTS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lives=st.lists(st.tuples(EVENTS, st.booleans()), min_size=1, max_size=4), every=st.integers(1, 40))
 def test_any_lives_lose_nothing_and_repeat_less_than_a_group(
@@ -638,6 +639,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 def test_kill_minus_nine_loses_nothing_and_repeats_at_most_a_group(path: Path) -> None:
     """A real process, killed at five different moments; saves every 20 ms go on in its thread."""
     root = Path(__file__).parents[2]

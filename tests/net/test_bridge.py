@@ -245,6 +245,7 @@ async def test_nothing_of_one_holders_idle_is_left_to_the_next() -> None:
 # -- timeouts and ends -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_their_timeout_is_about_silence_and_ends_the_connection() -> None:
     async with Server(40, bandwidth_bytes_per_second=100_000) as server, leased(server) as connection:
         imap = connection.imap

@@ -41,6 +41,8 @@ def search_line() -> bytes:
     return b"* SEARCH " + b" ".join(b"%d" % uid for uid in chosen)
 
 
+@pytest.mark.slow
+@pytest.mark.no_cover
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 def test_a_plan_of_a_million_uids_at_random_takes_less_than_64_mb(search_line: bytes, tmp_path: Path) -> None:
     path = tmp_path / "line"
@@ -50,6 +52,7 @@ def test_a_plan_of_a_million_uids_at_random_takes_less_than_64_mb(search_line: b
     assert 4_000_000 < int(done.stdout) < 64_000_000
 
 
+@pytest.mark.slow
 def test_it_is_given_out_whole_in_batches_that_fit_a_command(search_line: bytes) -> None:
     answer = parse_response(search_line, ())
     assert isinstance(answer, Search)

@@ -35,6 +35,8 @@ from imapipe.testing import (
     SyntheticMailbox,
 )
 
+pytestmark = pytest.mark.slow
+
 MESSAGES = 40
 uid = st.integers(1, MESSAGES)
 uids = st.frozensets(uid, min_size=1, max_size=4)

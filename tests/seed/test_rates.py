@@ -14,6 +14,8 @@ from imapipe import AdaptiveRateLimit, FixedBatch, Progress, ProgressSnapshot, R
 from imapipe import search as q
 from imapipe.testing import CommandRecord, Delay, Fault, Reply, Server, SyntheticMailbox, Throttle
 
+pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
+
 
 def _fetched(
     limit: RateLimit,

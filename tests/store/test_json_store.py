@@ -330,6 +330,7 @@ def test_the_lock_is_released_when_the_file_is_refused(path: Path) -> None:
 # ---------------------------------------------------------------- what is refused
 
 
+@pytest.mark.slow
 def test_every_cut_and_every_changed_digit_is_corrupt(path: Path) -> None:
     saved(path, state(), state("Archive"))
     data = path.read_bytes()

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 import pytest
+from tests.middleware.fakes import run_in_fake_time
 
 from imapipe.testing import (
     Bandwidth,
@@ -290,30 +291,42 @@ async def test_delay_uses_the_given_sleep(connect: Connect) -> None:
         assert record.finished_at - record.received_at == pytest.approx(5.0, abs=1.0)
 
 
-@pytest.mark.asyncio
-async def test_latency_is_of_the_line_not_of_the_command(connect: Connect) -> None:
-    async with Server(messages=1, latency_seconds=0.05) as server:
-        client = await connect(server.port)
-        loop = asyncio.get_running_loop()
-        start = loop.time()
-        tags = [client.send("NOOP") for _ in range(20)]
-        for tag in tags:
-            await client.finish(tag)
-        elapsed = loop.time() - start
-        # At least one round trip, and all twenty in far less than twenty of them.
-        assert 0.045 < elapsed < 0.5
+async def _seconds_of(server: Server, commands: bytes, *, after: bytes = b"") -> float:
+    """Send commands at once, tagged A, and tell how long the loop says that they took; first `after`, untimed."""
+    loop = asyncio.get_running_loop()
+    async with server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        await reader.readline()
+        for tag, sent in ((b"B", after), (b"A", commands)):
+            began = loop.time()
+            writer.write(sent)
+            left = sent.count(tag + b" ")
+            while left:
+                left -= (await reader.readline()).startswith(tag + b" ")
+        writer.close()
+        await writer.wait_closed()
+    return loop.time() - began
 
 
-@pytest.mark.asyncio
-async def test_bandwidth_fault_slows_down(connect: Connect) -> None:
-    fault = Bandwidth(10_000.0, command="UID FETCH")
-    async with Server(messages=[b"Subject: x\r\n\r\n" + b"x" * 1000], faults=[fault]) as server:
-        client = await connect(server.port)
-        await client.login()
-        loop = asyncio.get_running_loop()
-        start = loop.time()
-        await client.ok("UID FETCH 1 BODY.PEEK[]")
-        assert loop.time() - start > 0.09
+def test_latency_is_of_the_line_not_of_the_command() -> None:
+    async def run() -> float:
+        server = Server(messages=1, latency_seconds=50.0, clock=asyncio.get_running_loop().time)
+        return await _seconds_of(server, b"A NOOP\r\n" * 20)
+
+    # One round trip for all twenty.
+    assert run_in_fake_time(run()) == pytest.approx(50.0, rel=0.01)
+
+
+def test_bandwidth_fault_slows_down() -> None:
+    async def run() -> float:
+        clock = asyncio.get_running_loop().time
+        fault = Bandwidth(100.0, command="UID FETCH")
+        server = Server(messages=[b"Subject: x\r\n\r\n" + b"x" * 10_000], faults=[fault], clock=clock)
+        login = b"B LOGIN ann secret\r\nB EXAMINE INBOX\r\n"
+        return await _seconds_of(server, b"A UID FETCH 1 BODY.PEEK[]\r\n", after=login)
+
+    # 10,014 bytes of mail, and the words around them.
+    assert 100 < run_in_fake_time(run()) < 105
 
 
 @pytest.mark.asyncio

@@ -340,6 +340,8 @@ def test_appending_to_a_large_set_copies_blocks_and_merges_nothing(monkeypatch: 
     assert batch - united == UidSet.from_ranges([(300_000, 300_500)])
 
 
+@pytest.mark.slow
+@pytest.mark.no_cover
 @pytest.mark.parametrize("order", ["ascending", "random"])
 def test_half_of_all_uids_take_little_memory(order: str) -> None:
     numbers = random.Random(7).sample(range(1, 200_001), 100_000)

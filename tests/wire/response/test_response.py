@@ -250,6 +250,8 @@ def test_broken_search(text: bytes) -> None:
         parse_response(text)
 
 
+@pytest.mark.slow
+@pytest.mark.no_cover
 def test_a_search_of_megabytes_takes_memory_for_its_result_only() -> None:
     line = b"* SEARCH " + b" ".join(b"%d" % uid for uid in range(1_000_000, 1_300_000)) + b" "
     assert len(line) > 2_000_000

@@ -1,0 +1,48 @@
+"""Which Pythons the tests run on: those of the right version that start, whatever their files are called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import noxfile
+import pytest
+
+
+def program(folder: Path, name: str, says: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{says}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_the_first_that_works_is_taken_and_what_is_absent_left_out(tmp_path: Path) -> None:
+    shims, first, second = tmp_path / "shims", tmp_path / "first", tmp_path / "second"
+    program(shims, "python3.12", "echo 'no version is selected' >&2; exit 127")
+    program(shims, "python3.13", "echo 3.11")
+    good = program(first, "python3.12", "echo 3.12")
+    program(second, "python3.12", "echo 3.12")
+    (second / "python3.13").mkdir()
+    not_executable = program(second, "python3.14", "echo 3.14")
+    not_executable.chmod(0o644)
+    folders = [tmp_path / "absent", shims, first, second]
+    assert noxfile.interpreters(["3.11", "3.12", "3.13", "3.14"], folders) == {"3.12": good}
+
+
+def test_they_are_looked_for_on_the_path_and_where_managers_keep_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [tmp_path / "pyenv/versions/3.12.1/bin", tmp_path / ".local/share/uv/python/cpython-3.13/bin"]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    monkeypatch.setenv("PATH", f"/one:{tmp_path}/two:")
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path / "pyenv"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert noxfile.usual_folders() == [Path("/one"), tmp_path / "two", *folders]
+
+
+def test_the_classifiers_name_the_versions_that_are_tested() -> None:
+    text = Path(noxfile.__file__).with_name("pyproject.toml").read_text(encoding="utf-8")
+    named = [line.split(" :: ")[-1].strip('",') for line in text.splitlines() if "Python :: 3." in line]
+    assert tuple(named) == noxfile.VERSIONS
+    assert f'requires-python = ">={noxfile.VERSIONS[0]}"' in text
