@@ -126,8 +126,8 @@ def _text(kind: str) -> _Goal:
         bytes_only = beside.entry("imapipe") if beside is not None else None
         if text is None or bytes_only is None:
             return f"needs the row {bodies} too", None
-        times = text.wall_spread.median / bytes_only.wall_spread.median
-        each = (text.wall_spread.median - bytes_only.wall_spread.median) / result.messages * 1e6
+        times = text.wall.median / bytes_only.wall.median
+        each = (text.wall.median - bytes_only.wall.median) / result.messages * 1e6
         return f"{times:.2f} x, {each:.1f} µs a message more", times <= 3
 
     return _Goal(f"text-{kind}", "≤ 3 x the bodies as bytes", judge)

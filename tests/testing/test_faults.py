@@ -294,6 +294,7 @@ async def test_delay_uses_the_given_sleep(connect: Connect) -> None:
 async def _seconds_of(server: Server, commands: bytes, *, after: bytes = b"") -> float:
     """Send commands at once, tagged A, and tell how long the loop says that they took; first `after`, untimed."""
     loop = asyncio.get_running_loop()
+    began = loop.time()
     async with server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         await reader.readline()
