@@ -163,11 +163,11 @@ async def test_what_failed_can_be_left_failed(path: Path) -> None:
 @pytest.mark.parametrize(
     ("retry_failed", "tried_again"),
     [
-        (True, {"ValueError", "malformed", "Throttled", "UNAVAILABLE"}),
-        (False, {"Throttled", "UNAVAILABLE"}),
-        ((), {"Throttled", "UNAVAILABLE"}),
-        (["ValueError"], {"ValueError", "Throttled", "UNAVAILABLE"}),
-        ({"malformed", "other"}, {"malformed", "Throttled", "UNAVAILABLE"}),
+        (True, {"ValueError", "malformed", "Throttled", "UNAVAILABLE", "LIMIT 20"}),
+        (False, {"Throttled", "UNAVAILABLE", "LIMIT 20"}),
+        ((), {"Throttled", "UNAVAILABLE", "LIMIT 20"}),
+        (["ValueError"], {"ValueError", "Throttled", "UNAVAILABLE", "LIMIT 20"}),
+        ({"malformed", "other"}, {"malformed", "Throttled", "UNAVAILABLE", "LIMIT 20"}),
     ],
 )
 @pytest.mark.asyncio
@@ -175,11 +175,11 @@ async def test_what_failed_is_tried_again_by_its_reason(
     path: Path, retry_failed: bool | list[str], tried_again: set[str]
 ) -> None:
     """An outage says nothing of the message, so what failed for it is never left failed."""
-    reasons = {11: "ValueError", 12: "malformed", 13: "Throttled", 14: "UNAVAILABLE"}
+    reasons = {11: "ValueError", 12: "malformed", 13: "Throttled", 14: "UNAVAILABLE", 15: "LIMIT 20"}
     for uid, reason in reasons.items():
         await complete_run(Checkpoint(path), FakeRun(), failed=str(uid), reason=reason)
     layer = await Checkpoint(path, retry_failed=retry_failed).start(FakeRun())
-    result = await layer(Batch(1, uids("11:14")), succeed)
+    result = await layer(Batch(1, uids("11:15")), succeed)
     assert {reasons[uid] for uid in result.done} == tried_again
     assert {uid: failure.reason for uid, failure in result.failed.items()} == {
         uid: reason for uid, reason in reasons.items() if reason not in tried_again

@@ -19,11 +19,12 @@ from imapipe.models.cursor import Cursor
 from imapipe.store import json_file
 from imapipe.store.base import BlockingCheckpointStore, CheckpointStore
 from imapipe.store.checkpoint_state import JSON, CheckpointChange, CheckpointState
-from imapipe.store.conformance import STORE_RULES, Rule, StorePlace, check_store
+from imapipe.store.conformance import STORE_RULES, Rule, check_store
 from imapipe.store.job_key import JobKey
 from imapipe.store.json_store import JsonCheckpointStore
 from imapipe.store.memory_store import MemoryCheckpointStore
 from imapipe.store.simple_store import SimpleCheckpointHolding, SimpleCheckpointStore, name_of
+from imapipe.store.store_place import StorePlace
 
 AnyStore = CheckpointStore | BlockingCheckpointStore
 each_rule = pytest.mark.parametrize("rule", STORE_RULES, ids=lambda rule: rule.__name__)

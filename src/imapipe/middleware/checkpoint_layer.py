@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -143,10 +143,17 @@ class CheckpointLayer(Layer):
         if self._loss.error is not None:
             self._run.fail(self._loss.error)
 
-    def refuse_failed(self, *, except_for: Collection[str]) -> None:
-        """Try nothing again that failed in an earlier run, but for some reasons."""
+    def refuse_failed(self, *, except_for: frozenset[str]) -> None:
+        """Try nothing again that failed in an earlier run, but for some reasons.
+
+        A reason that is a response code may have an argument, which does not count.
+        """
         planned = self._run.plan.planned
-        kept = {reason: uids & planned for reason, uids in self._state.failed.items() if reason not in except_for}
+        kept = {
+            reason: uids & planned
+            for reason, uids in self._state.failed.items()
+            if except_for.isdisjoint((reason, reason.partition(" ")[0]))
+        }
         self._refused = {reason: uids for reason, uids in kept.items() if uids}
 
     async def __call__(self, batch: Batch, call_next: Call) -> BatchResult:

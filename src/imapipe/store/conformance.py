@@ -18,70 +18,22 @@ again on one database; what they leave there is small.
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Final, TypeAlias
 
 from imapipe.errors import CheckpointError, CheckpointLocked, CheckpointLost
 from imapipe.models.cursor import Cursor
-from imapipe.store.base import BlockingCheckpointStore, CheckpointHolding, CheckpointStore
-from imapipe.store.checkpoint_state import JSON, CheckpointChange, CheckpointState, Counters
+from imapipe.store.base import BlockingCheckpointStore, CheckpointStore
+from imapipe.store.checkpoint_state import JSON, Counters
 from imapipe.store.job_key import JobKey
-from imapipe.store.threaded import ThreadedCheckpointStore, as_async
+from imapipe.store.store_place import StorePlace, broken, change_of, expect, state_of
+from imapipe.store.threaded import ThreadedCheckpointStore
 from imapipe.wire.uid_set import UidSet
 
+__all__ = ["STORE_RULES", "Rule", "StorePlace", "check_store"]
+
 _NOTE: Final[JSON] = {"list": [1, 2.5, None, True], "text": "ä\n"}
-
-
-class StorePlace:
-    """Where a store keeps things, and how to get at it.
-
-    Args:
-        make: Gives a store for that place; another object each time, where two objects can share a place.
-        crash: Makes it as if the process had died in which a store object was used: what it holds is free, and it has
-            written nothing since. Without it the rules about crashes are passed over.
-        lose: Takes a held key away, as another machine does when a lease has run out: the next `open` gets it. Without
-            it the rule about lost keys is passed over.
-    """
-
-    def __init__(
-        self,
-        make: Callable[[], CheckpointStore | BlockingCheckpointStore],
-        *,
-        crash: Callable[[CheckpointStore | BlockingCheckpointStore], Awaitable[None]] | None = None,
-        lose: Callable[[JobKey], Awaitable[None]] | None = None,
-    ) -> None:
-        self._make = make
-        self.crash = crash
-        self.lose = lose
-        self.account = ""
-        self.losses: list[CheckpointLost] = []
-        self.renew()
-
-    def renew(self) -> None:
-        """Work on another account, with another store object."""
-        self.made = self._make()
-        self.account = f"{secrets.token_hex(6)}@imap.example.org:993"
-        self.losses = []
-
-    def key(self, mailbox: str = "INBOX", *, name: str = "", shard: str = "") -> JobKey:
-        """A key of the account."""
-        return JobKey(self.account, mailbox, name, shard)
-
-    @property
-    def store(self) -> CheckpointStore:
-        """The store object in use."""
-        return as_async(self.made)
-
-    def another_store(self) -> CheckpointStore:
-        """The place as somebody else sees it."""
-        return as_async(self._make())
-
-    async def open(self, key: JobKey) -> CheckpointHolding:
-        """Take a key."""
-        return await self.store.open(key, self.losses.append)
 
 
 Rule: TypeAlias = Callable[[StorePlace], Awaitable[None]]
@@ -107,17 +59,17 @@ async def check_store(
 async def what_is_not_there_is_none(place: StorePlace) -> None:
     """A key that was never saved has no state, held or not."""
     holding = await place.open(place.key())
-    _expect(await holding.load() is None, "load of a new key gives None")
+    expect(await holding.load() is None, "load of a new key gives None")
     await holding.delete()
     await holding.release()
-    _expect(await place.store.peek(place.key()) is None, "peek of a new key gives None")
+    expect(await place.store.peek(place.key()) is None, "peek of a new key gives None")
 
 
 async def a_state_comes_back_whole(place: StorePlace) -> None:
     """Every field of a state is kept, for whoever opens the key next, and for peek."""
     key = place.key("Entwürfe/日本", name="export ü", shard="2/3")
     saved = replace(
-        _state(key, "1:5,9,4000000000:4294967295"),
+        state_of(key, "1:5,9,4000000000:4294967295"),
         failed={"ValueError": UidSet.parse("6"), "no-data": UidSet.parse("7:8")},
         cursor=Cursor(uidnext=4_000_000, highest_uid=9, highestmodseq=2**62, mailboxid="F1", exists=7),
         counters=Counters(runs=2, done=7, failed=3, vanished=1, bytes_received=2**40, elapsed_seconds=1.5),
@@ -125,40 +77,40 @@ async def a_state_comes_back_whole(place: StorePlace) -> None:
     )
     holding = await place.open(key)
     await holding.save(saved)
-    _expect(await holding.load() == saved, "load gives what was saved")
+    expect(await holding.load() == saved, "load gives what was saved")
     await holding.release()
-    _expect(await place.store.peek(key) == saved, "peek gives what was saved")
-    _expect(await place.another_store().peek(key) == saved, "another store object sees what was saved")
+    expect(await place.store.peek(key) == saved, "peek gives what was saved")
+    expect(await place.another_store().peek(key) == saved, "another store object sees what was saved")
     holding = await place.open(key)
-    _expect(await holding.load() == saved, "a saved state outlives release")
+    expect(await holding.load() == saved, "a saved state outlives release")
     await holding.release()
 
 
 async def changes_are_added_up(place: StorePlace) -> None:
     """What was appended is there after release, though no full save came after it."""
     key = place.key()
-    saved = _state(key, "1")
-    changes = [_change(saved, 1, "2:3"), replace(_change(saved, 2, ""), failed={"E": UidSet.parse("9")})]
+    saved = state_of(key, "1")
+    changes = [change_of(saved, 1, "2:3"), replace(change_of(saved, 2, ""), failed={"E": UidSet.parse("9")})]
     holding = await place.open(key)
     await holding.save(saved)
     for change in changes:
         holding.append(change)
     await holding.sync()
-    _expect(await holding.load() == saved.apply(changes), "load has what was appended")
-    _expect(await place.store.peek(key) == saved.apply(changes), "peek has what was appended and synced")
-    last = _change(saved, 3, "4")
+    expect(await holding.load() == saved.apply(changes), "load has what was appended")
+    expect(await place.store.peek(key) == saved.apply(changes), "peek has what was appended and synced")
+    last = change_of(saved, 3, "4")
     holding.append(last)
     await holding.release()
     holding = await place.open(key)
-    _expect(await holding.load() == saved.apply([*changes, last]), "what was appended outlives release")
+    expect(await holding.load() == saved.apply([*changes, last]), "what was appended outlives release")
     await holding.release()
 
 
 async def a_change_counts_once(place: StorePlace) -> None:
     """A full save contains the changes up to its number, and those after it stay."""
     key = place.key()
-    saved = _state(key, "1")
-    changes = [_change(saved, 1, "2"), _change(saved, 3, "3")]
+    saved = state_of(key, "1")
+    changes = [change_of(saved, 1, "2"), change_of(saved, 3, "3")]
     holding = await place.open(key)
     await holding.save(saved)
     holding.append(changes[0])
@@ -166,99 +118,99 @@ async def a_change_counts_once(place: StorePlace) -> None:
     holding.append(changes[1])
     await holding.save(snapshot)
     expected = snapshot.apply(changes)
-    _expect(await holding.load() == expected, "a change newer than a saved state is kept beside it")
+    expect(await holding.load() == expected, "a change newer than a saved state is kept beside it")
     await holding.release()
     holding = await place.open(key)
     loaded = await holding.load()
-    _expect(loaded == expected, "a change that a saved state contains is not counted again")
+    expect(loaded == expected, "a change that a saved state contains is not counted again")
     # The next run goes on with the number that it found.
     if loaded is not None:
         await holding.save(replace(loaded, sequence=loaded.sequence + 1))
-        holding.append(_change(saved, loaded.sequence + 2, "4"))
+        holding.append(change_of(saved, loaded.sequence + 2, "4"))
     await holding.release()
     peeked = await place.store.peek(key)
-    _expect(peeked is not None and peeked.counters.done == 3, "counts go on over runs")
+    expect(peeked is not None and peeked.counters.done == 3, "counts go on over runs")
 
 
 async def a_change_may_come_during_a_save(place: StorePlace) -> None:
     """`append` is called while a save is under way, and is not lost."""
     key = place.key()
     # Large enough that a save takes a moment.
-    state = _state(key, ",".join(map(str, range(1_000, 9_000, 2))))
+    state = state_of(key, ",".join(map(str, range(1_000, 9_000, 2))))
     holding = await place.open(key)
     await holding.save(state)
     expected = set(state.done)
     for turn in range(10):
         first, second = 4 * turn + 1, 4 * turn + 3
-        holding.append(_change(state, first, str(first)))
-        snapshot = replace(state.apply([_change(state, first, str(first))]), sequence=first + 1)
+        holding.append(change_of(state, first, str(first)))
+        snapshot = replace(state.apply([change_of(state, first, str(first))]), sequence=first + 1)
         saving = asyncio.ensure_future(holding.save(snapshot))
         await asyncio.sleep(turn / 5_000)
-        change = _change(state, second, str(second))
+        change = change_of(state, second, str(second))
         holding.append(change)
         await saving
         state = snapshot.apply([change])
         expected |= {first, second}
     await holding.release()
     peeked = await place.store.peek(key)
-    _expect(peeked is not None and set(peeked.done) == expected, "what is appended during a save is kept")
+    expect(peeked is not None and set(peeked.done) == expected, "what is appended during a save is kept")
 
 
 async def old_news_is_ignored(place: StorePlace) -> None:
     """A state whose number is not above that of the one kept does nothing."""
     key = place.key()
-    newer = replace(_state(key, "1:9"), sequence=5)
+    newer = replace(state_of(key, "1:9"), sequence=5)
     holding = await place.open(key)
     await holding.save(newer)
     await holding.save(replace(newer, sequence=4, done=UidSet.parse("1")))
     await holding.save(replace(newer, done=UidSet.parse("2")))
-    _expect(await holding.load() == newer, "an older state of the series does not replace a newer one")
+    expect(await holding.load() == newer, "an older state of the series does not replace a newer one")
     await holding.release()
-    _expect(await place.store.peek(key) == newer, "an older state of the series does not replace a newer one")
+    expect(await place.store.peek(key) == newer, "an older state of the series does not replace a newer one")
 
 
 async def another_series_begins_anew(place: StorePlace) -> None:
     """A fresh start replaces the state, whatever its number, and gets nothing of the old series."""
     key = place.key()
-    old = replace(_state(key, "1:9"), sequence=50)
+    old = replace(state_of(key, "1:9"), sequence=50)
     holding = await place.open(key)
     await holding.save(old)
-    holding.append(_change(old, 51, "100"))
-    fresh = replace(_state(key, ""), uidvalidity=8)
+    holding.append(change_of(old, 51, "100"))
+    fresh = replace(state_of(key, ""), uidvalidity=8)
     await holding.save(fresh)
     try:
-        holding.append(_change(old, 52, "101"))
+        holding.append(change_of(old, 52, "101"))
         await holding.sync()
     except CheckpointLost:
         raise
     except CheckpointError:
         # A store may say so.
         await holding.sync()
-    holding.append(_change(fresh, 1, "5"))
-    expected = fresh.apply([_change(fresh, 1, "5")])
+    holding.append(change_of(fresh, 1, "5"))
+    expected = fresh.apply([change_of(fresh, 1, "5")])
     await holding.release()
-    _expect(await place.store.peek(key) == expected, "a new series has nothing of the old one")
+    expect(await place.store.peek(key) == expected, "a new series has nothing of the old one")
 
 
 async def a_key_has_one_holder(place: StorePlace) -> None:
     """A held key is refused to everybody else, and that takes nothing away from its holder."""
     key = place.key()
     holding = await place.open(key)
-    await holding.save(_state(key, "1"))
+    await holding.save(state_of(key, "1"))
     for store in (place.store, place.another_store()):
         try:
             second = await store.open(key, place.losses.append)
         except CheckpointLocked:
             continue
         await second.release()
-        raise AssertionError(_broken("a key that is held is refused with CheckpointLocked"))
-    await holding.save(replace(_state(key, "1:2"), sequence=1))
+        raise AssertionError(broken("a key that is held is refused with CheckpointLocked"))
+    await holding.save(replace(state_of(key, "1:2"), sequence=1))
     await holding.release()
     holding = await place.open(key)
     loaded = await holding.load()
-    _expect(loaded is not None and loaded.done == UidSet.parse("1:2"), "a refused open changes nothing")
+    expect(loaded is not None and loaded.done == UidSet.parse("1:2"), "a refused open changes nothing")
     await holding.release()
-    _expect(not place.losses, "nobody lost a key")
+    expect(not place.losses, "nobody lost a key")
 
 
 async def keys_do_not_mix(place: StorePlace) -> None:
@@ -272,10 +224,10 @@ async def keys_do_not_mix(place: StorePlace) -> None:
         replace(place.key(), account=f"x{place.account}"),
     ]
     holdings = [await place.open(key) for key in keys]
-    states = [_state(key, str(number)) for number, key in enumerate(keys, 1)]
+    states = [state_of(key, str(number)) for number, key in enumerate(keys, 1)]
     for holding, state in zip(holdings, states, strict=True):
         await holding.save(state)
-    changes = [_change(state, 1, str(number)) for number, state in enumerate(states, 101)]
+    changes = [change_of(state, 1, str(number)) for number, state in enumerate(states, 101)]
     for holding, change in zip(holdings, changes, strict=True):
         holding.append(change)
     await holdings[1].sync()
@@ -284,58 +236,58 @@ async def keys_do_not_mix(place: StorePlace) -> None:
     await holdings[2].save(states[2])
     await holdings[0].delete()
     for holding, state in zip(holdings[1:], states[1:], strict=True):
-        _expect(await holding.load() == state, "what becomes of one key leaves the others alone")
+        expect(await holding.load() == state, "what becomes of one key leaves the others alone")
     for holding in holdings:
         await holding.release()
     kept = [await place.store.peek(key) for key in keys]
-    _expect(kept == [None, *states[1:]], "what becomes of one key leaves the others alone")
+    expect(kept == [None, *states[1:]], "what becomes of one key leaves the others alone")
 
 
 async def deleted_is_gone(place: StorePlace) -> None:
     """`delete` forgets the state and its changes, and a new one may follow."""
     key = place.key()
-    first = _state(key, "1")
+    first = state_of(key, "1")
     holding = await place.open(key)
     await holding.save(first)
-    holding.append(_change(first, 1, "2"))
+    holding.append(change_of(first, 1, "2"))
     await holding.delete()
-    _expect(await holding.load() is None, "a deleted state is gone")
+    expect(await holding.load() is None, "a deleted state is gone")
     await holding.release()
-    _expect(await place.store.peek(key) is None, "a deleted state is gone after release")
+    expect(await place.store.peek(key) is None, "a deleted state is gone after release")
     holding = await place.open(key)
-    _expect(await holding.load() is None, "a deleted state is gone for the next holder")
-    fresh = _state(key, "7")
+    expect(await holding.load() is None, "a deleted state is gone for the next holder")
+    fresh = state_of(key, "7")
     await holding.save(fresh)
     await holding.release()
-    _expect(await place.store.peek(key) == fresh, "a new state may follow a deleted one")
+    expect(await place.store.peek(key) == fresh, "a new state may follow a deleted one")
 
 
 async def notes_belong_to_the_account(place: StorePlace) -> None:
     """Notes are seen from every key of the account, outlive its states, and are in none of them."""
     first = await place.open(place.key())
-    state = _state(place.key(), "1")
+    state = state_of(place.key(), "1")
     await first.save(state)
-    _expect(not await first.notes(), "a new account has no notes")
+    expect(not await first.notes(), "a new account has no notes")
     first.put_note("a", 1)
     first.put_note("a", _NOTE)
     first.put_note("b", "x")
     await first.sync()
-    _expect(await place.store.peek(place.key()) == state, "notes are in no state")
+    expect(await place.store.peek(place.key()) == state, "notes are in no state")
     await first.delete()
     await first.release()
     second = await place.open(place.key("Archive", name="other"))
-    await second.save(_state(place.key("Archive", name="other"), ""))
-    _expect(dict(await second.notes()) == {"a": _NOTE, "b": "x"}, "notes are the account's, and outlive a state")
+    await second.save(state_of(place.key("Archive", name="other"), ""))
+    expect(dict(await second.notes()) == {"a": _NOTE, "b": "x"}, "notes are the account's, and outlive a state")
     second.put_note("b", None)
     await second.release()
     third = await place.open(place.key())
-    await third.save(_state(place.key(), ""))
-    _expect(dict(await third.notes()) == {"a": _NOTE, "b": None}, "a note is kept by release")
+    await third.save(state_of(place.key(), ""))
+    expect(dict(await third.notes()) == {"a": _NOTE, "b": None}, "a note is kept by release")
     await third.release()
     other = replace(place.key(), account=f"x{place.account}")
     fourth = await place.open(other)
-    await fourth.save(_state(other, ""))
-    _expect(not await fourth.notes(), "notes are not another account's")
+    await fourth.save(state_of(other, ""))
+    expect(not await fourth.notes(), "notes are not another account's")
     await fourth.release()
 
 
@@ -344,17 +296,17 @@ async def a_crash_loses_nothing_that_was_kept(place: StorePlace) -> None:
     if place.crash is None:
         return
     key, other = place.key(), place.key("Archive")
-    state, beside = _state(key, "1"), _state(other, "1")
+    state, beside = state_of(key, "1"), state_of(other, "1")
     holding, second = await place.open(key), await place.open(other)
     await holding.save(state)
     await second.save(beside)
     await holding.notes()
     holding.put_note("n", 5)
-    changes = [_change(state, 1, "2"), _change(state, 2, "3")]
+    changes = [change_of(state, 1, "2"), change_of(state, 2, "3")]
     holding.append(changes[0])
-    second.append(_change(beside, 1, "2"))
+    second.append(change_of(beside, 1, "2"))
     # A save of another key does not undo what was appended to this one.
-    await second.save(replace(beside.apply([_change(beside, 1, "2")]), sequence=2))
+    await second.save(replace(beside.apply([change_of(beside, 1, "2")]), sequence=2))
     await holding.sync()
     synced = 1
     holding.append(changes[1])
@@ -364,17 +316,17 @@ async def a_crash_loses_nothing_that_was_kept(place: StorePlace) -> None:
     await place.crash(place.made)
     holding = await place.another_store().open(key, place.losses.append)
     loaded = await holding.load()
-    _expect(
+    expect(
         loaded is not None and state.apply(changes[:synced]).done <= loaded.done <= state.apply(changes).done,
         "a crash loses nothing that was kept, and adds nothing",
     )
     if loaded is not None:
         await holding.save(replace(loaded, sequence=loaded.sequence + 1))
-    _expect(dict(await holding.notes()) == {"n": 5}, "a crash loses no note")
+    expect(dict(await holding.notes()) == {"n": 5}, "a crash loses no note")
     await holding.release()
     second = await place.another_store().open(other, place.losses.append)
     kept = await second.load()
-    _expect(kept is not None and kept.done == UidSet.parse("1:2"), "a crash loses nothing of another key")
+    expect(kept is not None and kept.done == UidSet.parse("1:2"), "a crash loses nothing of another key")
     await second.release()
 
 
@@ -383,7 +335,7 @@ async def a_lost_key_is_written_to_no_more(place: StorePlace) -> None:
     if place.lose is None:
         return
     key = place.key()
-    state = _state(key, "1")
+    state = state_of(key, "1")
     lost = await place.open(key)
     await lost.save(state)
     await place.lose(key)
@@ -393,18 +345,18 @@ async def a_lost_key_is_written_to_no_more(place: StorePlace) -> None:
     told = 0
     for sequence in (101, 201):
         try:
-            lost.append(_change(state, sequence, "50"))
+            lost.append(change_of(state, sequence, "50"))
             await lost.sync()
             await lost.save(replace(state, sequence=sequence + 1, done=UidSet.parse("60")))
         except CheckpointLost:
             told += 1
-    _expect(told == 2, "whoever writes to a lost key gets CheckpointLost")
-    _expect(await holding.load() == mine, "whoever lost a key changes nothing")
+    expect(told == 2, "whoever writes to a lost key gets CheckpointLost")
+    expect(await holding.load() == mine, "whoever lost a key changes nothing")
     await lost.release()
-    holding.append(_change(mine, 301, "10"))
+    holding.append(change_of(mine, 301, "10"))
     await holding.release()
     peeked = await place.store.peek(key)
-    _expect(peeked == mine.apply([_change(mine, 301, "10")]), "to release a lost key takes nothing from its holder")
+    expect(peeked == mine.apply([change_of(mine, 301, "10")]), "to release a lost key takes nothing from its holder")
 
 
 STORE_RULES: Final[tuple[Rule, ...]] = (
@@ -422,29 +374,3 @@ STORE_RULES: Final[tuple[Rule, ...]] = (
     a_crash_loses_nothing_that_was_kept,
     a_lost_key_is_written_to_no_more,
 )
-
-
-def _state(key: JobKey, done: str) -> CheckpointState:
-    return CheckpointState(
-        account=key.account,
-        mailbox=key.mailbox,
-        name=key.name,
-        shard=key.shard,
-        uidvalidity=7,
-        fingerprint="ALL full",
-        done=UidSet.parse(done),
-        saved_at=datetime(2026, 3, 1, 12, 30, 15, 999_999, tzinfo=UTC),
-    )
-
-
-def _change(state: CheckpointState, sequence: int, done: str) -> CheckpointChange:
-    return CheckpointChange(series=state.series, sequence=sequence, done=UidSet.parse(done))
-
-
-def _expect(holds: bool, rule: str) -> None:
-    if not holds:
-        raise AssertionError(_broken(rule))
-
-
-def _broken(rule: str) -> str:
-    return f"the store breaks a rule: {rule}"
