@@ -7,6 +7,7 @@ show that imapipe works in another interpreter, and that what is built works wit
 
 from __future__ import annotations
 
+import concurrent.futures
 import hashlib
 import os
 import re
@@ -14,6 +15,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -149,16 +151,43 @@ def pythons(session: nox.Session) -> None:
     if absent:
         session.log(f"not on this machine, so not tested: Python {', '.join(absent)}")
     for version, interpreter in found.items():
-        folder = Path(f".nox/python-{version}").resolve()
-        stamp = folder / "imapipe-installed"
-        python = str(folder / "bin/python")
-        if not stamp.exists() or stamp.read_text() != wanted_installation():
-            make = ("-m", "virtualenv", "--quiet", "--python", str(interpreter), str(folder))
-            session.run(sys.executable, *make, external=True)
-            packages = ("--quiet", "--editable", ".[cli]", *groups("tests"))
-            session.run(python, "-m", "pip", "install", *packages, external=True)
-            stamp.write_text(wanted_installation())
-        session.run(python, "-m", "pytest", *FAST, *session.posargs, external=True)
+        make_environment(session, version, interpreter)
+    # Side by side: most tests wait for a socket most of the time. An output is shown when it is whole.
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
+        passed = dict(zip(found, threads.map(partial(run_fast, session), found), strict=True))
+    failed = [version for version in found if not passed[version]]
+    if failed:
+        session.error(f"the tests failed on Python {', '.join(failed)}")
+
+
+def python_of(version: str) -> Path:
+    """The interpreter of the environment for another version."""
+    # Not resolved: it is a link to the interpreter that the environment was made from.
+    return Path(f".nox/python-{version}/bin/python").absolute()
+
+
+def make_environment(session: nox.Session, version: str, interpreter: Path) -> None:
+    """Make the environment for another version, unless that is done already."""
+    python = python_of(version)
+    folder = python.parents[1]
+    stamp = folder / "imapipe-installed"
+    if not stamp.exists() or stamp.read_text() != wanted_installation():
+        make = ("-m", "virtualenv", "--quiet", "--python", str(interpreter), str(folder))
+        session.run(sys.executable, *make, external=True)
+        packages = ("--quiet", "--editable", ".[cli]", *groups("tests"))
+        session.run(str(python), "-m", "pip", "install", *packages, external=True)
+        stamp.write_text(wanted_installation())
+
+
+def run_fast(session: nox.Session, version: str) -> bool:
+    """Run the fast part of the tests in the environment of another version; tells whether they passed."""
+    command = (str(python_of(version)), "-m", "pytest", *FAST, *session.posargs)
+    try:
+        output = session.run(*command, external=True, silent=True)
+    except nox.command.CommandFailed:
+        return False
+    session.log(f"Python {version}: {str(output).strip().splitlines()[-1]}")
+    return True
 
 
 @nox.session(reuse_venv=False)

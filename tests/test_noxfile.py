@@ -46,3 +46,14 @@ def test_the_classifiers_name_the_versions_that_are_tested() -> None:
     named = [line.split(" :: ")[-1].strip('",') for line in text.splitlines() if "Python :: 3." in line]
     assert tuple(named) == noxfile.VERSIONS
     assert f'requires-python = ">={noxfile.VERSIONS[0]}"' in text
+
+
+def test_an_environment_is_never_made_where_its_interpreter_came_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The `python` of an environment is a link; following it would put the environment over a Python of the machine."""
+    environment, machine = tmp_path / ".nox/python-3.12", tmp_path / "machine"
+    (environment / "bin").mkdir(parents=True)
+    (environment / "bin/python").symlink_to(program(machine, "python3.12", "echo 3.12"))
+    monkeypatch.chdir(tmp_path)
+    assert noxfile.python_of("3.12").parents[1] == environment
