@@ -308,10 +308,17 @@ class Dataplane(asyncio.BufferedProtocol):
         if not isinstance(tagged, Tagged):
             raise ProtocolError("a tagged reply was expected")
         self._outbox.finish(command)
-        if isinstance(command, FetchCommand):
-            self.arrivals.finish(command, self._watchdog.heard_at, self._watchdog.paused_seconds)
-        command.reply = text
-        self._owner.completed(command, tagged)
+        try:
+            if isinstance(command, FetchCommand):
+                self.arrivals.finish(
+                    command, self._watchdog.heard_at, self._watchdog.paused_seconds, answered=tagged.status == "OK"
+                )
+            command.reply = text
+            self._owner.completed(command, tagged)
+        except Exception as error:
+            # It is in flight no more, so nobody else would tell it.
+            command.fail(as_error_of(command.name, error))
+            raise
         switched = command is self._switch and tagged.status == "OK"
         if command is self._switch:
             self._switch = None

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imapipe.errors import ProtocolError
+from imapipe.errors import NestedTooDeeply, ProtocolError
 from imapipe.wire.response.body_structure import BodyStructure, parse_body_structure
 from imapipe.wire.response.fetch import scan_fetch
 from imapipe.wire.response.literal import Literal
@@ -268,7 +268,7 @@ def test_deep_nesting(depth: int) -> None:
 
 def test_deeper_than_the_limit() -> None:
     value = b"(" * 5000 + PLAIN + b' "MIXED")' * 5000
-    with pytest.raises(ProtocolError):
+    with pytest.raises(NestedTooDeeply):
         parse_body_structure(value, (), ItemSpan(0, len(value), 0))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from imapipe.errors import ProtocolError
+from imapipe.errors import NestedTooDeeply, ProtocolError
 from imapipe.wire.encoded_word import decode_header
 from imapipe.wire.parameter import decode_parameters
 from imapipe.wire.response.envelope import Envelope, envelope_of_tree
@@ -108,15 +108,20 @@ def parse_body_structure(text: bytes, literals: Sequence[Literal], span: ItemSpa
     """Parse the value of BODYSTRUCTURE or BODY.
 
     Raises:
+        NestedTooDeeply: It has more levels than are taken apart.
         ProtocolError: It is no structure, not even with its strings repaired.
     """
     start, end, index = span
     raw = text[start:end]
+    deep: NestedTooDeeply | None = None
     doubtful: BodyStructure | None = None
     for reading in (None, *READINGS):
         try:
             cursor = Cursor(raw if reading is None else requote(raw, reading), 0, literals, index)
             tree = cursor.parse_value()
+        except NestedTooDeeply as error:
+            deep = error
+            continue
         except ProtocolError:
             continue
         if not isinstance(tree, list) or not tree or not cursor.at_end():
@@ -127,6 +132,8 @@ def parse_body_structure(text: bytes, literals: Sequence[Literal], span: ItemSpa
             return structure
         doubtful = doubtful or structure
     if doubtful is None:
+        if deep is not None:
+            raise deep
         raise malformed("a body structure was expected", text, start)
     return doubtful
 
@@ -227,6 +234,9 @@ class _Builder:
         elif value is None and (_is_body(behind) or (behind is None and _number(_get(values, at + 2)) is not None)):
             at += 1
         value = _get(values, at)
+        if isinstance(value, list) and not value:
+            # A message without a body: `()` and its number of lines behind it.
+            return at + 1, envelope, ()
         if isinstance(value, list) and _is_body(value):
             return at + 1, envelope, (self.text_of(value, prefix),)
         if value is None and _number(_get(values, at + 1)) is not None:
