@@ -14,9 +14,10 @@ from imapipe.net.command import FetchCommand
 from imapipe.net.dataplane import Dataplane
 from imapipe.net.options import PlaneOptions
 from imapipe.net.session import Session
-from imapipe.wire.fetch_request import Fetch, compile_shape
+from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.response.framing import Limits
 from imapipe.wire.response.note import MAX_NOTES, MORE, Note, count_notes
+from imapipe.wire.response.shape import compile_shape
 from imapipe.wire.uid_set import UidSet
 from scripted_server import FakeTransport
 
@@ -131,6 +132,11 @@ async def test_a_message_without_an_item_is_handed_over_and_the_item_is_named(
 async def test_what_is_no_message_stays_missing(way: str, stream: bytes, fetch: Fetch) -> None:
     found = await play(stream, way, fetch)
     assert (found.messages, found.missing, found.failures, found.incomplete) == ({}, "1:3", {}, {})
+
+
+async def test_a_size_that_no_file_can_have_is_the_largest_there_is() -> None:
+    found = await play(b"* 1 FETCH (UID 2 RFC822.SIZE 9999999999999999999)\r\n", "whole", Fetch("size"))
+    assert found.messages[2].size == 2**63 - 1
 
 
 async def test_only_flags_asked_are_an_answer_when_only_flags_come() -> None:

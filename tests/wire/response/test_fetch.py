@@ -17,6 +17,7 @@ from imapipe.errors import ProtocolError
 from imapipe.wire.response import fetch
 from imapipe.wire.response.fetch import (
     ItemSpan,
+    flags_of,
     parse_body,
     parse_email_id,
     parse_flags,
@@ -346,6 +347,18 @@ def test_numbers(value: bytes, number: int) -> None:
     assert parse_size(*span_of(value)) == number
     assert parse_modseq(*span_of(b"(" + value + b")")) == number
     assert parse_modseq(*span_of(value)) == number
+
+
+def test_numbers_are_never_larger_than_the_grammar_allows() -> None:
+    huge = b"9" * 20
+    assert parse_size(*span_of(huge)) == parse_modseq(*span_of(b"(" + huge + b")")) == 2**63 - 1
+    # Gmail's identifiers are 64 bits.
+    assert parse_number(*span_of(b"18446744073709551615")) == 2**64 - 1
+
+
+def test_flags_with_parentheses_and_quotes_in_them() -> None:
+    assert parse_flags(*span_of(rb"(\SEEN $Label(1))")) == {"\\Seen", "$Label(1)"}
+    assert flags_of(rb'(\Seen a) "b" odd()') == {"\\Seen", "a)", '"b"', "odd("}
 
 
 def test_what_is_no_number() -> None:
