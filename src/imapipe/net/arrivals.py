@@ -193,6 +193,7 @@ class Arrivals:
         if not _FETCH.match(text):
             return self._go_on(text, literals, size, spooled)
         self._leave_open()
+        response = (text, literals, size, spooled)
         cut: Failure | None = None
         salvage: Salvage | None = None
         try:
@@ -207,13 +208,14 @@ class Arrivals:
         if fetch is None or scan.uid is None:
             return False
         parts = fetch.parts.get(scan.uid) or Parts()
+        labels = _labels(fetch, parts, scan.items)
         if salvage is not None:
-            if salvage.finished and fetch.needed and not fetch.needed <= parts.items.keys() | scan.items.keys():
+            if salvage.finished and fetch.needed and not fetch.needed <= parts.items.keys() | labels.keys():
                 # Nothing that will come makes a message of it: the next look gets the same answer.
                 return self._malformed(text, ProtocolError("what can be read is no message"), size, cut)
             count_notes(fetch.notes, salvage.notes)
             parts.cut, parts.closed = (None if salvage.finished else cut), False
-        self._add(fetch, scan.uid, parts, scan.items, (text, literals, size, spooled))
+        self._add(fetch, scan.uid, parts, {n: scan.items[label] for n, label in labels.items()}, response)
         if salvage is None and fetch.names <= scan.items.keys():
             # The server's own order of the items: what follows is recognised at once.
             fetch.shape = compile_shape(tuple(scan.items), uidfetch="UID" not in scan.items) or fetch.shape
@@ -237,7 +239,8 @@ class Arrivals:
             self._leave_open()
             return True
         count_notes(fetch.notes, (Note("fetch-line", "an answer that goes on in the next line"),))
-        self._add(fetch, uid, parts, rest.scan.items, (text, literals, size, spooled))
+        found = {n: rest.scan.items[label] for n, label in _labels(fetch, parts, rest.scan.items).items()}
+        self._add(fetch, uid, parts, found, (text, literals, size, spooled))
         return True
 
     def _add(
@@ -250,15 +253,9 @@ class Arrivals:
     ) -> None:
         """Join items to what came of a message, and hand it over when it is whole."""
         text, literals, size, spooled = response
-        # What nobody asked for is left out, or a server could fill the memory with ever new names.
-        labels = {name: name for name in fetch.names if name in items}
-        missing = fetch.names - labels.keys()
-        if missing and (others := match_labels(missing - parts.items.keys(), items.keys() - labels.keys())):
-            labels |= others
-            count_notes(fetch.notes, [Note("label", f"{name} came under another name") for name in others])
-        for name, label in labels.items():
-            if is_readable(name, text, items[label]):
-                parts.items[name] = FoundItem(text, literals, items[label])
+        for name, span in items.items():
+            if is_readable(name, text, span):
+                parts.items[name] = FoundItem(text, literals, span)
             else:
                 count_notes(fetch.notes, [Note("fetch-item", f"{name} cannot be read")])
         parts.literals += literals
@@ -379,3 +376,16 @@ class Arrivals:
         self._forget(command, uid)
         command.malformed[uid] = failure or Failure(uid, "malformed", str(error), text[:EXCERPT_BYTES])
         return True
+
+
+def _labels(fetch: FetchCommand, parts: Parts, items: Mapping[str, ItemSpan]) -> dict[str, str]:
+    """Which of the items that came are asked for, and under what label each came.
+
+    What nobody asked for is left out, or a server could fill the memory with ever new names.
+    """
+    labels = {name: name for name in fetch.names if name in items}
+    missing = fetch.names - labels.keys()
+    if missing and (others := match_labels(missing - parts.items.keys(), items.keys() - labels.keys())):
+        labels |= others
+        count_notes(fetch.notes, [Note("label", f"{name} came under another name") for name in others])
+    return labels

@@ -15,6 +15,7 @@ from imapipe.errors import ProtocolError
 from imapipe.wire.encoded_word import decode_header
 from imapipe.wire.response import envelope as module
 from imapipe.wire.response.envelope import Address, Envelope, parse_envelope
+from imapipe.wire.response.envelope_fields import FIELDS
 from imapipe.wire.response.fetch import scan_fetch
 from imapipe.wire.response.literal import Literal
 from imapipe.wire.response.token import ItemSpan
@@ -86,7 +87,7 @@ def test_equality_hash_repr_copies() -> None:
         assert other == first
     assert "IMAP4rev1" in repr(first)
     assert "bcc" not in repr(first)
-    assert list(first.as_dict()) == list(module.FIELDS)
+    assert list(first.as_dict()) == list(FIELDS)
     assert Envelope(**first.as_dict()) == first  # type: ignore[arg-type]
 
 

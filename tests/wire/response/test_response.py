@@ -324,6 +324,9 @@ def test_numbers_are_never_larger_than_the_grammar_allows() -> None:
         b"* STATUS x (MESSAGES 5 UIDNEXT 4294967296 UIDVALIDITY %b SIZE %b UNSEEN 9e30" % (huge, huge)
         + b" HIGHESTMODSEQ 9223372036854775807)"
     )
+    assert parse_response(b"* STATUS x (UIDVALIDITY 1666390893380)") == MailboxStatus(
+        b"x", {"UIDVALIDITY": 1666390893380}
+    )
     assert found == MailboxStatus(b"x", {"MESSAGES": 5, "HIGHESTMODSEQ": 2**63 - 1})
     assert parse_response(b"* SEARCH 5 (MODSEQ %b)" % huge) == Search(UidSet.from_numbers([5]), 2**63 - 1)
     assert parse_response(b"* ESEARCH UID MODSEQ %b" % huge) == Esearch(None, True, modseq=2**63 - 1)

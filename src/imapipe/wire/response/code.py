@@ -18,7 +18,7 @@ from imapipe.wire.sequence_set import parse_sequence_set
 from imapipe.wire.uid_set import UidSet
 
 MAX_NUMBER: Final = 2**32 - 1
-"""`number` (RFC 9051 §9): UIDVALIDITY, UIDNEXT and all that counts messages."""
+"""`number` (RFC 9051 §9): UIDNEXT and all that counts messages."""
 
 MAX_NUMBER64: Final = 2**63 - 1
 """`number64`, and `mod-sequence-value` (RFC 7162 §7)."""
@@ -105,8 +105,12 @@ class Code:
 
     @property
     def uidvalidity(self) -> int | None:
-        """UIDVALIDITY of the mailbox."""
-        return self._number("UIDVALIDITY")
+        """UIDVALIDITY of the mailbox.
+
+        It only tells mailboxes apart, so one of milliseconds (Dynadot, GreenMail), which takes more than the 32 bits of
+        the RFC, is as good as any.
+        """
+        return self._number("UIDVALIDITY", MAX_NUMBER64)
 
     @property
     def uidnext(self) -> int | None:
@@ -144,7 +148,7 @@ class Code:
     def copy_uid(self) -> CopyUid | None:
         """COPYUID: which UIDs became which."""
         pieces = self.arguments.split()
-        if self.name != "COPYUID" or len(pieces) != 3 or not _is_number(pieces[0]):
+        if self.name != "COPYUID" or len(pieces) != 3 or not _is_number(pieces[0], MAX_NUMBER64):
             return None
         try:
             return CopyUid(int(pieces[0]), UidSet.parse(pieces[1]), UidSet.parse(pieces[2]), (pieces[1], pieces[2]))
@@ -155,7 +159,7 @@ class Code:
     def append_uid(self) -> AppendUid | None:
         """APPENDUID: where the message went."""
         pieces = self.arguments.split()
-        if self.name != "APPENDUID" or len(pieces) != 2 or not _is_number(pieces[0]):
+        if self.name != "APPENDUID" or len(pieces) != 2 or not _is_number(pieces[0], MAX_NUMBER64):
             return None
         try:
             return AppendUid(int(pieces[0]), UidSet.parse(pieces[1]))

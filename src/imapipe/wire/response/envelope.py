@@ -22,6 +22,7 @@ from imapipe.errors import ProtocolError
 from imapipe.wire.address import Address, Pieces, decode_addresses
 from imapipe.wire.date import parse_message_date
 from imapipe.wire.encoded_word import decode_header
+from imapipe.wire.response.envelope_fields import FIELDS, Fields, loose_fields, strict_fields
 from imapipe.wire.response.literal import Literal, literal_bytes
 from imapipe.wire.response.note import Note
 from imapipe.wire.response.repair import READINGS, is_well_quoted, requote
@@ -34,9 +35,6 @@ __all__ = ["Address", "Envelope", "envelope_of_tree", "loose_envelope", "parse_e
 _make_address: Callable[[tuple[str, str, str]], Address] = partial(tuple.__new__, Address)
 _AddressList: TypeAlias = tuple[Address, ...] | None
 _UNREAD: Final = datetime.min.replace(tzinfo=UTC)
-
-FIELDS: Final = ("date", "subject", "from_", "sender", "reply_to", "to", "cc", "bcc", "in_reply_to", "message_id")
-"""The names of the fields in the order of the wire."""
 
 # The expressions keep their way back, which takes memory; what is longer than this is read as a tree.
 _LONG_ENVELOPE: Final = 1024 * 1024
@@ -347,93 +345,31 @@ def _parse_carefully(text: bytes, literals: Sequence[Literal], span: ItemSpan) -
 
 def envelope_of_tree(tree: list[Value]) -> Envelope | None:
     """The envelope of a list of ten values (as in message/rfc822), or None when they are of the wrong kinds."""
-    if len(tree) != len(FIELDS) or any(isinstance(tree[number], list) for number in (0, 1, 8, 9)):
-        return None
-    lists: list[list[Pieces]] = []
-    for value in tree[2:8]:
-        pieces: list[Pieces] = []
-        for entry in value if isinstance(value, list) else () if value is None else (value,):
-            if not isinstance(entry, list) or len(entry) != 4 or any(isinstance(part, list) for part in entry):
-                return None
-            pieces.append((_bytes(entry[0]), _bytes(entry[2]), _bytes(entry[3])))
-        lists.append(pieces)
-    return _envelope([_bytes(tree[number]) or b"" for number in (0, 1, 8, 9)], lists)
+    fields = strict_fields(tree)
+    return None if fields is None else _of_fields(fields)
 
 
 def loose_envelope(tree: list[Value]) -> Envelope:
-    """The envelope of any list of values: the fields that are beyond doubt, and a note for what was passed over.
-
-    The six address fields are told by their kind, so that one more or one less before or behind them moves nothing.
-    A single string behind them is the message-id: QQ leaves out the NIL of In-Reply-To.
-    """
-    notes: list[Note] = []
-    first, rest = list(tree[:2]), list(tree[2:])
-    if len(tree) != len(FIELDS):
-        notes.append(Note("envelope", f"{len(tree)} fields instead of {len(FIELDS)}"))
-    while len(rest) > len(FIELDS) - 2 and _is_string(rest[0]):
-        del rest[0]
-    count = 0
-    while count < min(len(rest), 6) and (len(tree) == len(FIELDS) or not _is_string(rest[count])):
-        count += 1
-    lists = [_loose_addresses(value, FIELDS[2 + number], notes) for number, value in enumerate(rest[:count])]
-    last = rest[count:]
-    if len(last) == 1:
-        last.insert(0, None)
-    strings: list[bytes] = []
-    for number, value in zip((0, 1, 8, 9), (*_filled(first), *_filled(last[:2])), strict=True):
-        if isinstance(value, list):
-            notes.append(Note("envelope", f"{FIELDS[number]} is a list"))
-        strings.append(_bytes(value) or b"")
-    lists += [[] for _ in range(6 - count)]
-    envelope = _envelope(strings, lists)
-    envelope._notes = tuple(dict.fromkeys(notes))
+    """The envelope of any list of values: the fields that are beyond doubt, and a note for what was passed over."""
+    fields = loose_fields(tree)
+    envelope = _of_fields(fields)
+    if fields.notes:
+        envelope._notes = fields.notes
     return envelope
 
 
-def _filled(values: list[Value]) -> list[Value]:
-    return values + [None] * (2 - len(values))
-
-
-def _is_string(value: Value) -> bool:
-    return value is not None and not isinstance(value, list)
-
-
-def _loose_addresses(value: Value, name: str, notes: list[Note]) -> list[Pieces]:
-    """The addresses of a field that can be read; one address without the list around it is one."""
-    entries = value if isinstance(value, list) else [] if value is None else [value]
-    if len(entries) == 4 and not any(isinstance(entry, list) for entry in entries) and _is_string(entries[2]):
-        entries = [entries]
-    pieces: list[Pieces] = []
-    for entry in entries:
-        if isinstance(entry, list) and len(entry) >= 4 and not any(isinstance(part, list) for part in entry[:4]):
-            pieces.append((_bytes(entry[0]), _bytes(entry[2]), _bytes(entry[3])))
-            if len(entry) == 4:
-                continue
-        elif _is_string(entry) and (bare := _bytes(entry) or b"").count(b"@") == 1:
-            mailbox, _, host = bare.partition(b"@")
-            pieces.append((None, mailbox, host))
-        notes.append(Note("envelope", f"an address of {name} that is none"))
-    return pieces
-
-
-def _envelope(strings: list[bytes], lists: list[list[Pieces]]) -> Envelope:
-    """Decode the four fields that are strings and the six of addresses."""
-    in_reply_to, message_id = (text.decode("utf-8", "replace").strip() for text in strings[2:])
-    from_, sender, reply_to, to, cc, bcc = map(decode_addresses, lists)
+def _of_fields(fields: Fields) -> Envelope:
+    date, subject, in_reply_to, message_id = fields.strings
+    from_, sender, reply_to, to, cc, bcc = map(decode_addresses, fields.addresses)
     return Envelope(
-        parse_message_date(strings[0]),
-        decode_header(strings[1]),
+        parse_message_date(date),
+        decode_header(subject),
         from_,
         sender,
         reply_to,
         to,
         cc,
         bcc,
-        in_reply_to,
-        message_id,
+        in_reply_to.decode("utf-8", "replace").strip(),
+        message_id.decode("utf-8", "replace").strip(),
     )
-
-
-def _bytes(value: Value) -> bytes | None:
-    """A string of a tree, or None for NIL."""
-    return None if value is None or isinstance(value, list) else literal_bytes(value)

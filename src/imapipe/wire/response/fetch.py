@@ -71,8 +71,6 @@ _ITEM = re.compile(
 )
 _ITEM_NAME = re.compile(rb"[ \n]*" + _NAME + rb"[ \n]*")
 _SECTION_ITEM_VALUE = re.compile(_SECTION_VALUE)
-# Where an answer may go on in the next line, the end of this one says nothing.
-_CUT_SECTION_VALUE = re.compile(QUOTED + rb"|~?" + MARKER + rb"(?=[ \n)]|\Z)|(?:(?i:NIL)|\d++)(?=[ )]|\Z)")
 _TAIL = re.compile(rb"[ \n]*\) *")
 
 _FIELD = re.compile(QUOTED + rb"|" + MARKER + rb'|[^ ()"\r\n]++')
@@ -217,24 +215,6 @@ def split_head(text: bytes) -> Head | None:
         return None
     number = int(head[1])
     return Head(number, None, head.end()) if head[2] is None else Head(0, parse_uid(head[1]), head.end())
-
-
-def is_section_name(name: str) -> bool:
-    """Whether an item is a part of the message itself, in any of its names."""
-    return "[" in name or name in ("RFC822", "RFC822.HEADER", "RFC822.TEXT")
-
-
-def section_value(text: bytes, start: int) -> int | None:
-    """Where the value of such an item ends; None for a literal with something behind it that is no item.
-
-    A value left out ends where it begins; one that is no string ends at -1.
-    """
-    value = _CUT_SECTION_VALUE.match(text, start)
-    if value is not None:
-        return value.end()
-    if text.startswith((b"{", b"~"), start):
-        return None
-    return -1 if text.startswith((b'"', b"("), start) else start
 
 
 def canonical_name(raw: bytes, literals: Sequence[Literal], index: int) -> str:

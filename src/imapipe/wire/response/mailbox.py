@@ -22,7 +22,7 @@ _ATTRIBUTES: Final = {
 }
 
 
-_SHORT_NUMBERS: Final = frozenset(("MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "DELETED"))
+_SHORT_NUMBERS: Final = frozenset(("MESSAGES", "RECENT", "UIDNEXT", "UNSEEN", "DELETED"))
 # What separates names is no letter and no digit, and stands alone.
 _BARE_DELIMITER: Final = re.compile(rb"([^A-Za-z0-9 ()\"{\r\n\x80-\xff])(?= )")
 _ATTRIBUTES_END: Final = re.compile(rb"\)(?= +(?:\"[^\"\\]\"|\"\\\\?\"|NIL|[^A-Za-z0-9 ()\"]) )", re.IGNORECASE)

@@ -21,11 +21,11 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from imapipe.errors import ProtocolError
-from imapipe.wire.response.fetch import FetchScan, canonical_name, is_section_name, parse_uid, section_value, split_head
+from imapipe.wire.response.fetch import FetchScan, canonical_name, parse_uid, split_head
 from imapipe.wire.response.literal import Literal
 from imapipe.wire.response.note import Note
 from imapipe.wire.response.repair import READINGS, loose_list_end
-from imapipe.wire.response.token import MARKER, ItemSpan, value_end
+from imapipe.wire.response.token import MARKER, QUOTED, ItemSpan, value_end
 
 _WORDS: Final = (
     rb"UID|FLAGS|INTERNALDATE|RFC822(?:\.SIZE|\.HEADER|\.TEXT)?|ENVELOPE|BODYSTRUCTURE|MODSEQ|X-GM-MSGID|X-GM-THRID"
@@ -42,6 +42,8 @@ _BODY_AHEAD: Final = re.compile(
 )
 # Each search for the next body may go to the end, so there are few of them.
 _MAX_BROKEN: Final = 8
+# Where an answer may go on in the next line, the end of this one says nothing.
+_CUT_SECTION_VALUE: Final = re.compile(QUOTED + rb"|~?" + MARKER + rb"(?=[ \n)]|\Z)|(?:(?i:NIL)|\d++)(?=[ )]|\Z)")
 _WORD: Final = re.compile(rb'[^ ()"\r\n]++')
 
 
@@ -147,8 +149,8 @@ class _Reader:
         text = self._text
         name = canonical_name(raw, self._literals, self._index)
         start = self._behind_spaces(self._pos + len(raw))
-        if is_section_name(name):
-            end = section_value(text, start)
+        if _is_section_name(name):
+            end = _section_value(text, start)
             if end is None:
                 return False
         elif name == "FLAGS":
@@ -192,11 +194,17 @@ class _Reader:
         if text[start : start + 1] != b"(":
             return self._value_end(start)
         ahead = _NAME_AHEAD.search(text, start)
-        end = len(text[start : self._end if ahead is None else ahead.start()].rstrip(b" \n)"))
-        closed = len(text[start : self._end if ahead is None else ahead.start()].rstrip(b" \n"))
+        region = text[start : self._end if ahead is None else ahead.start()].rstrip(b" \n")
         # The parentheses around this item, or around the whole answer, are no part of it.
         others = self._depth - 1 if ahead is not None else max(self._depth, 1)
-        return start + max(closed - others, end + 1) if closed > end else -1
+        try:
+            end = value_end(region, 0)
+        except ProtocolError:
+            end = len(region)
+        if end < len(region) and region.count(b")", end) - region.count(b"(", end) <= others:
+            return start + end
+        closed = len(region) - len(region.rstrip(b")"))
+        return start + len(region) - min(others, closed - 1) if closed else -1
 
     def _pass_over(self) -> None:
         """Pass over an item that nobody knows, or over what is none."""
@@ -229,7 +237,9 @@ class _Reader:
         return position
 
     def _move(self, position: int) -> None:
-        """Go on to a place, counting the literals up to it."""
+        """Go on to a place, counting the literals up to it; the line end of a marker is never left behind."""
+        if self._text.startswith(b"\r\n", position):
+            position += 2
         if self._literals:
             self._index += self._text.count(b"}\r\n", self._pos, position)
         self._pos = position
@@ -238,3 +248,21 @@ class _Reader:
         note = Note("fetch-item", detail)
         if note not in self.notes:
             self.notes.append(note)
+
+
+def _is_section_name(name: str) -> bool:
+    """Whether an item is a part of the message itself, in any of its names."""
+    return "[" in name or name in ("RFC822", "RFC822.HEADER", "RFC822.TEXT")
+
+
+def _section_value(text: bytes, start: int) -> int | None:
+    """Where the value of such an item ends; None for a literal with something behind it that is no item.
+
+    A value left out ends where it begins; one that is no string ends at -1.
+    """
+    value = _CUT_SECTION_VALUE.match(text, start)
+    if value is not None:
+        return value.end()
+    if text.startswith((b"{", b"~"), start):
+        return None
+    return -1 if text.startswith((b'"', b"("), start) else start

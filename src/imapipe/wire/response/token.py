@@ -33,7 +33,7 @@ def _nested(depth: int) -> bytes:
     """An expression for a parenthesised list of at most `depth` levels."""
     inner = b""
     for _ in range(depth):
-        inner = rb"\(" + _PLAIN + rb"(?:(?:" + _OPAQUE + (rb"|" + inner if inner else b"") + rb")" + _PLAIN + rb")*\)"
+        inner = rb"\(" + _PLAIN + rb"(?:(?:" + _OPAQUE + (rb"|" + inner if inner else b"") + rb")" + _PLAIN + rb")*+\)"
     return inner
 
 
