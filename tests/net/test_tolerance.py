@@ -302,6 +302,16 @@ async def test_what_may_be_half_a_body_is_malformed(way: str, stream: bytes) -> 
     assert found.failures == {2: "malformed"}
 
 
+async def test_a_broken_form_of_what_is_told_unasked_costs_no_message() -> None:
+    found = await play(b"* 1 FETCH (UID 3 (FLAGS (\\Deleted)))\r\n" + OTHER, "whole")
+    assert (list(found.messages), found.failures) == ([3], {})
+
+
+async def test_what_is_broken_and_no_message_is_malformed() -> None:
+    found = await play(b'* 1 FETCH (UID 3 FLAGS () RFC822.SIZE "12\r\n', "whole", Fetch("flags", "size"))
+    assert (found.messages, found.failures) == ({}, {3: "malformed"})
+
+
 async def test_two_uids_in_an_answer_are_none() -> None:
     found = await play(b"* 1 FETCH (UID 2 X a (b) c (FLAGS ()) BODY[] {3}\r\nabc UID 3)\r\n", "whole")
     assert (found.messages, found.missing) == ({}, "1,3")

@@ -210,7 +210,7 @@ class Arrivals:
         parts = fetch.parts.get(scan.uid) or Parts()
         labels = _labels(fetch, parts, scan.items)
         if salvage is not None:
-            if salvage.finished and fetch.needed and not fetch.needed <= parts.items.keys() | labels.keys():
+            if salvage.finished and salvage.broken and not fetch.is_enough(parts.items.keys() | labels.keys()):
                 # Nothing that will come makes a message of it: the next look gets the same answer.
                 return self._malformed(text, ProtocolError("what can be read is no message"), size, cut)
             count_notes(fetch.notes, salvage.notes)

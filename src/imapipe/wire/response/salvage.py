@@ -53,11 +53,13 @@ class Salvage(NamedTuple):
     Attributes:
         scan: Its items.
         finished: Whether its last parenthesis was there; if not, the rest may stand on the next line.
+        broken: Whether something in it could not be read, and is lost.
         notes: What was passed over.
     """
 
     scan: FetchScan
     finished: bool
+    broken: bool
     notes: tuple[Note, ...]
 
 
@@ -71,7 +73,7 @@ def salvage_fetch(text: bytes, literals: Sequence[Literal]) -> Salvage | None:
         return None
     uids = reader.uids if head.uid is None else [head.uid, *reader.uids]
     uid = uids[0] if uids and len(set(uids)) == 1 else None
-    return Salvage(FetchScan(head.seq, uid, reader.items), reader.finished, tuple(reader.notes))
+    return Salvage(FetchScan(head.seq, uid, reader.items), reader.finished, reader.is_broken, tuple(reader.notes))
 
 
 def salvage_rest(text: bytes, literals: Sequence[Literal]) -> Salvage | None:
@@ -82,7 +84,7 @@ def salvage_rest(text: bytes, literals: Sequence[Literal]) -> Salvage | None:
     reader = _Reader(text, literals, 0, 0)
     if not reader.read() or reader.notes or not (reader.items or b")" in text):
         return None
-    return Salvage(FetchScan(0, reader.uids[0] if reader.uids else None, reader.items), reader.finished, ())
+    return Salvage(FetchScan(0, reader.uids[0] if reader.uids else None, reader.items), reader.finished, False, ())
 
 
 class _Reader:
@@ -114,6 +116,11 @@ class _Reader:
         self.uids: list[int] = []
         self.notes: list[Note] = []
         self.finished = False
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether something could not be read."""
+        return self._broken > 0
 
     def read(self) -> bool:
         """Read to the end; False when a literal was counted short."""
