@@ -4,7 +4,8 @@
 
     ImapipeError
     ├ ProtocolError                          the server broke the grammar
-    │  └ ResponseTooLarge                    a line, literal or response past a limit
+    │  ├ ResponseTooLarge                    a line, literal or response past a limit
+    │  └ NestedTooDeeply                     a value is well formed, and too deep to be taken apart
     ├ ConnectionFailed (ConnectionError)     no usable connection could be made
     │  └ ConnectionLost                      one that was made ended too early
     ├ CommandTimeout (TimeoutError)          no answer in time
@@ -70,6 +71,22 @@ class ResponseTooLarge(ProtocolError):
         self.size = size
         self.limit = limit
         super().__init__(f"{reason}: {size} bytes, the limit is {limit}", offset=offset)
+
+
+class NestedTooDeeply(ProtocolError):
+    """A value has more levels of lists than are taken apart. The server may be right: such mail exists.
+
+    Attributes:
+        limit: How many levels may be.
+    """
+
+    def __init__(self, limit: int, offset: int = 0) -> None:
+        super().__init__("lists are nested too deeply", offset=offset)
+        self.limit = limit
+        self.args = (f"lists are nested too deeply to be taken apart: more than {limit} levels",)
+
+    def __reduce__(self) -> tuple[type[NestedTooDeeply], tuple[int, int]]:
+        return NestedTooDeeply, (self.limit, self.offset)
 
 
 class ConnectionFailed(ImapipeError, ConnectionError):

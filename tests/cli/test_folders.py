@@ -46,6 +46,11 @@ def test_long_names_are_whole_in_a_file_and_cannot_write_to_a_terminal(serve: Se
     assert "bell\\x07" in out
 
 
+def test_every_space_of_a_name_is_shown(serve: Serve, call: Call) -> None:
+    out = call("folders", serve({"two  spaces": 0}).url).out
+    assert any(row.startswith("two  spaces ") for row in out.splitlines())
+
+
 def test_a_refused_login_has_its_status(serve: Serve, call: Call) -> None:
     outcome = call("folders", serve().url, password="guess")
     assert outcome.status == 4

@@ -224,7 +224,7 @@ async def test_content_is_never_taken_for_protocol() -> None:
 async def test_messages_that_never_become_whole_are_bounded_and_do_not_pause() -> None:
     wire = Wire(PlaneOptions(max_held_bytes=2000, limits=Limits(response_bytes=10_000)))
     command = wire.fetch("1:9", Fetch("full"))
-    part = b"* 1 FETCH (UID %d BODY[] {3000}\r\n" + b"x" * 3000 + b")\r\n"
+    part = b"* 1 FETCH (UID %d FLAGS (" + b"x" * 3000 + b"))\r\n"
     for uid in (1, 2, 3):
         wire.transport.feed(part % uid)
     assert not wire.plane.is_reading_paused

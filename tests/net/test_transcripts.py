@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from imapipe import search as q
-from imapipe.errors import ImapipeError, ServerBye, Throttled
+from imapipe.errors import ImapipeError, NotFetched, ServerBye, Throttled
 from imapipe.models.batch import Failure
 from imapipe.models.message import Message
 from imapipe.net.account import Account
@@ -19,6 +19,7 @@ from imapipe.net.connection import Connection
 from imapipe.net.dial import DialOptions, dial
 from imapipe.net.session import Session
 from imapipe.wire.command.fetch import Fetch
+from imapipe.wire.mailbox_name import decode_mailbox_names
 from imapipe.wire.response.framing import Framer
 from imapipe.wire.response.literal import literal_bytes
 from imapipe.wire.uid_set import UidSet
@@ -214,6 +215,46 @@ async def test_broken(feeding: Feeding) -> None:
         assert selected.exists == 2
 
 
+@every_feeding
+async def test_tolerant(feeding: Feeding) -> None:
+    async with dialled("tolerant", feeding) as connection:
+        entries = {entry.name: entry for entry in await connection.list()}
+        strange = decode_mailbox_names([b"Entw\xc3\xbcrfe", b"Entw&APw-rfe"])[b"Entw\xc3\xbcrfe"]
+        assert sorted(entries) == sorted(["INBOX", "Entwürfe", strange, "Абв&где", "two  spaces", "nul\uf700"])
+        assert {entry.delimiter for entry in entries.values()} == {"/"}
+        assert [name for name, entry in entries.items() if not entry.is_selectable] == ["nul\uf700"]
+        selected = await connection.examine(next(name for name in entries if name == "Абв&где"))
+        assert (selected.exists, selected.uidvalidity, selected.uidnext) == (9, 1713632002544, None)
+        found = await connection.uid_search(q.ALL.program(today=TODAY))
+        assert (found.uids.text(), [note.kind for note in found.notes]) == ("1:3", ["search"])
+        messages: list[Message] = []
+        command = connection.uid_fetch(UidSet.parse("1:8"), Fetch("full"), messages.extend)
+        await command.finished
+        got = {message.uid: message for message in messages}
+        assert {uid: message.body for uid, message in got.items()} == {
+            1: b"one",
+            2: b"two",
+            3: b"three",
+            4: b"four",
+            8: b"eight",
+        }
+        assert [got[uid].flags for uid in (2, 3, 4)] == [{"\\Seen"}, {"\\Seen", "odd("}, {"$Label(1)"}]
+        assert command.incomplete == {"INTERNALDATE": 2, "RFC822.SIZE": 2, "FLAGS": 1}
+        assert {uid: failure.reason for uid, failure in command.malformed.items()} == {5: "malformed", 7: "no-body"}
+        assert command.missing.text() == "6"
+        assert {note.kind for note in command.notes} == {"fetch-item", "fetch-line", "label"}
+        messages.clear()
+        command = connection.uid_fetch(UidSet.parse("1:3"), Fetch("envelope"), messages.extend)
+        await command.finished
+        first, second, third = messages
+        assert [str(address) for address in first.envelope.from_] == ["n <promo@example.org>"]
+        assert [note.kind for note in first.envelope.notes] == ["envelope"]
+        assert (second.subject, second.envelope.message_id) == ("two", "<2@x>")
+        with pytest.raises(NotFetched):
+            third.envelope  # noqa: B018
+        assert command.incomplete == {"ENVELOPE": 1}
+
+
 @pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.txt")))
 async def test_cut_at_every_byte_it_gives_the_same_records(name: str) -> None:
     stream = b"".join(line.text + b"\r\n" for line in read_script(FOLDER / f"{name}.txt").lines if line.kind == "S")
@@ -244,7 +285,7 @@ async def ask_until_it_ends(server: ScriptedServer) -> None:
         await connection.logout()
 
 
-@pytest.mark.parametrize("name", ["gmail", "exchange", "yahoo", "icloud", "cyrus", "broken"])
+@pytest.mark.parametrize("name", ["gmail", "exchange", "yahoo", "icloud", "cyrus", "broken", "tolerant"])
 async def test_a_server_that_leaves_in_the_middle_is_no_surprise(name: str) -> None:
     """Whatever the last line it said: an error of ours, at once, and no socket left."""
     script = read_script(FOLDER / f"{name}.txt")

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from imapipe.wire.mailbox_name import decode_mailbox_name, encode_mailbox_name, quote
+from imapipe.wire.mailbox_name import (
+    MailboxName,
+    decode_mailbox_name,
+    decode_mailbox_names,
+    encode_mailbox_name,
+    quote,
+)
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n\0")).filter(
     lambda name: not any("\uf700" <= character <= "\uf7ff" for character in name) and name.upper() != "INBOX"
@@ -110,10 +118,68 @@ def test_whatever_a_server_sends_can_be_sent_back(raw: bytes, utf8: bool) -> Non
         assert unquote(quoted) == raw
 
 
-def test_names_outside_the_standard_stay_readable() -> None:
-    assert decode_mailbox_name(b"Caf\xc3\xa9") == "Caf\uf7c3\uf7a9"
-    assert decode_mailbox_name(b"A&B") == "A\uf726B"
+@pytest.mark.parametrize(
+    ("raw", "name"),
+    [
+        # Raw UTF-8 (imap-backup 119), and both in one name.
+        (b"Caf\xc3\xa9", "Café"),
+        (b"Caf\xc3\xa9/&AOk-", "Café/é"),
+        # An ampersand inside of base64 (Yandex), one that is not escaped, with what looks like base64 behind it.
+        (b"&BBAEMQQyACYEMwQ0BDU-", "Абв&где"),
+        (b"A&B", "A&B"),
+        (b"R&D/&", "R&D/&"),
+        (b"A&Bcde", "A&Bcde"),
+        # Base64 without its end, with padding, with a slash, in two pieces, with bits left over.
+        (b"Entw&APw", "Entwü"),
+        (b"&AOk=-", "é"),
+        (b"&U/BTFw-", "台北"),
+        (b"&AOk-&AOk-", "éé"),
+        (b"&AOl-", "é"),
+        # A letter that needs no encoding.
+        (b"&AGE-", "a"),
+    ],
+)
+def test_names_that_are_spelled_otherwise_are_readable_and_open(raw: bytes, name: str) -> None:
+    decoded = decode_mailbox_name(raw)
+    assert decoded == name
+    assert unquote(encode_mailbox_name(decoded)) == raw
+    for copied in (pickle.loads(pickle.dumps(decoded)), copy.deepcopy(decoded)):
+        assert unquote(encode_mailbox_name(copied)) == raw
+    assert type(str(decoded)) is str
+    # Written down and read again it is only text, and the standard's spelling is tried.
+    assert decode_mailbox_name(unquote(encode_mailbox_name(str(decoded)))) == name
+    # A server that takes UTF-8 now has not told this spelling.
+    assert unquote(encode_mailbox_name(decoded, utf8=True)) == name.encode()
+
+
+@pytest.mark.parametrize(
+    ("raw", "name"),
+    [
+        (b"Caf\xe9", "Caf\uf7e9"),
+        (b"a\x01b", "a\uf701b"),
+        (b"&2D0-", "\uf7262D0-"),
+        (b"&AA0ACg-", "\uf726AA0ACg-"),
+        (b"&94A-", "\uf72694A-"),
+        (b"&AEkATgBCAE8AWA-", "\uf726AEkATgBCAE8AWA-"),
+    ],
+)
+def test_names_that_nobody_can_read_are_escaped(raw: bytes, name: str) -> None:
+    assert decode_mailbox_name(raw) == name
+    assert not isinstance(decode_mailbox_name(raw), MailboxName)
+
+
+def test_an_ampersand_is_one_in_utf8() -> None:
     assert decode_mailbox_name(b"A&B", utf8=True) == "A&B"
+
+
+def test_no_two_names_of_a_list_are_alike() -> None:
+    raws = [b"Caf\xc3\xa9", b"Caf&AOk-", b"Caf&AOk", b"&AGE-", b"&AGE", b"x"]
+    names = decode_mailbox_names(raws)
+    assert names[b"Caf&AOk-"] == "Café"
+    assert names[b"&AGE-"] == "a"
+    assert len(set(names.values())) == len(raws)
+    for raw, name in names.items():
+        assert unquote(encode_mailbox_name(name)) == raw
 
 
 @pytest.mark.parametrize("utf8", [False, True])

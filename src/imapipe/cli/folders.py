@@ -66,7 +66,7 @@ def _table(entries: list[imapipe.MailboxEntry]) -> str:
         status = entry.status or imapipe.MailboxStatus(entry.name)
         size = f"{status.size / 1e6:,.1f}" if status.size is not None else ""
         table.add_row(
-            Text(printable(entry.name)),
+            Text(_shown(entry.name)),
             _number(status.messages),
             _number(status.unseen),
             size,
@@ -77,6 +77,11 @@ def _table(entries: list[imapipe.MailboxEntry]) -> str:
     with console.capture() as captured:
         console.print(table)
     return "\n".join(line.rstrip() for line in captured.get().splitlines())
+
+
+def _shown(name: str) -> str:
+    """A name that can be typed again: without control characters, but with every space it has."""
+    return "".join(character if character.isprintable() else printable(character) for character in name)
 
 
 def _number(value: int | None) -> str:

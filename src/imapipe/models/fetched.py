@@ -134,7 +134,8 @@ class Fetched:
         else:
             found = self._find_in_match(name)
         if found is None:
-            raise NotFetched(field, "name it in fetch(...)")
+            asked = name in self._context.fetch.names
+            raise NotFetched(field, "the server left it out" if asked else "name it in fetch(...)")
         return found
 
     def _find_in_match(self, name: str) -> FoundItem | None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Final
+
+# As they are, and as `wire.mailbox_name` escapes them.
+_UNSENDABLE: Final = re.compile("[\0\r\n\uf700\uf70a\uf70d]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,8 @@ class MailboxEntry:
     """One mailbox of a LIST answer (RFC 9051 §7.3.1).
 
     Attributes:
-        name: Its name, decoded.
+        name: Its name, decoded; with the spelling of the server, where that is an unusual one
+            (`wire.mailbox_name.MailboxName`).
         delimiter: What separates the levels of the name, or None where it is flat.
         attributes: Such as `\\Noselect`, `\\HasChildren`, `\\Sent`.
         status: Its STATUS, where that was asked for.
@@ -72,7 +78,9 @@ class MailboxEntry:
 
     @property
     def is_selectable(self) -> bool:
-        """Whether it can hold messages."""
+        """Whether it can hold messages, and has a name that a command can carry (no NUL, CR or LF)."""
+        if _UNSENDABLE.search(self.name):
+            return False
         return not {attribute.lower() for attribute in self.attributes} & {"\\noselect", "\\nonexistent"}
 
     @property

@@ -5,6 +5,9 @@ Invariants:
 - An answer goes to the command in flight that asked for its UID and has not got it yet, whatever the order. A message
   is handed over once every item asked for is there; items that come apart are joined by UID. An answer without UID,
   or for a UID that nobody waits for, is unsolicited and never counts.
+- A message that lacks an item, but not its body, is handed over when the tagged OK came, or when what waits for the
+  rest passes `max_held_bytes`; `FetchCommand.incomplete` counts what is missing. An answer without its end is only
+  believed when the next line brings it.
 - Held is what was handed over and not released, in memory and in temporary files apart. Nothing else is: only what
   can be released may stop the reading, or it would never go on.
 """
@@ -12,17 +15,21 @@ Invariants:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
 from imapipe.errors import ProtocolError, ResponseTooLarge
 from imapipe.models.batch import Failure
 from imapipe.models.message import FoundItem, Message
 from imapipe.net.command import FetchCommand, Parts
-from imapipe.wire.response.fetch import scan_fetch
+from imapipe.wire.response.fetch import is_readable, scan_fetch
 from imapipe.wire.response.framing import Frame
+from imapipe.wire.response.label import match_labels
 from imapipe.wire.response.literal import Literal
+from imapipe.wire.response.note import Note, count_notes
+from imapipe.wire.response.salvage import Salvage, salvage_fetch, salvage_rest
 from imapipe.wire.response.shape import Shape, compile_shape
+from imapipe.wire.response.token import ItemSpan
 
 EXCERPT_BYTES = 1024
 
@@ -57,6 +64,8 @@ class Arrivals:
     __slots__ = (
         "_frame_spooled",
         "_max_partial_bytes",
+        "_open",
+        "_open_mark",
         "_partial_bytes",
         "_paused_at_start",
         "busy_seconds",
@@ -74,6 +83,9 @@ class Arrivals:
         self.max_spool_bytes = max_spool_bytes
         self._max_partial_bytes = max_partial_bytes
         self._partial_bytes = 0
+        # The message whose answer may go on in the next line, and how many bytes had come when it was opened.
+        self._open: tuple[FetchCommand, int] | None = None
+        self._open_mark = 0
         self._frame_spooled = 0
         self.commands: list[FetchCommand] = []
         self.held_bytes = 0
@@ -179,44 +191,128 @@ class Arrivals:
             ResponseTooLarge: Too much of messages that do not become whole.
         """
         if not _FETCH.match(text):
-            return False
+            return self._go_on(text, literals, size, spooled)
+        self._leave_open()
+        response = (text, literals, size, spooled)
+        cut: Failure | None = None
+        salvage: Salvage | None = None
         try:
             scan = scan_fetch(text, literals)
         except ProtocolError as error:
-            return self._malformed(text, error, size)
+            salvage = salvage_fetch(text, literals)
+            if salvage is None or salvage.scan.uid is None:
+                return self._malformed(text, error, size)
+            scan = salvage.scan
+            cut = Failure(salvage.scan.uid, "malformed", str(error), text[:EXCERPT_BYTES])
         fetch = self.waiting_for(scan.uid) if scan.uid is not None else None
         if fetch is None or scan.uid is None:
             return False
-        uid = scan.uid
-        parts = fetch.parts.get(uid) or Parts()
-        for name, span in scan.items.items():
-            parts.items[name] = FoundItem(text, literals, span)
+        parts = fetch.parts.get(scan.uid) or Parts()
+        labels = _labels(fetch, parts, scan.items)
+        if salvage is not None:
+            if salvage.finished and salvage.broken and not fetch.is_enough(parts.items.keys() | labels.keys()):
+                # Nothing that will come makes a message of it: the next look gets the same answer.
+                return self._malformed(text, ProtocolError("what can be read is no message"), size, cut)
+            count_notes(fetch.notes, salvage.notes)
+            parts.cut, parts.closed = (None if salvage.finished else cut), False
+        self._add(fetch, scan.uid, parts, {n: scan.items[label] for n, label in labels.items()}, response)
+        if salvage is None and fetch.names <= scan.items.keys():
+            # The server's own order of the items: what follows is recognised at once.
+            fetch.shape = compile_shape(tuple(scan.items), uidfetch="UID" not in scan.items) or fetch.shape
+        return True
+
+    def _go_on(self, text: bytes, literals: tuple[Literal, ...], size: int, spooled: int) -> bool:
+        """Take a line that goes on with the answer directly before it (Xeams, Domino)."""
+        if self._open is None or text[:1] == b"*" or self._open_mark != self._bytes_received():
+            self._leave_open()
+            return False
+        fetch, uid = self._open
+        rest = salvage_rest(text, literals)
+        parts = fetch.parts.get(uid)
+        if parts is None or rest is None or rest.scan.uid not in (None, uid):
+            if parts is not None:
+                parts.closed = False
+            self._leave_open()
+            return False
+        parts.closed = parts.cut is not None and rest.finished and not parts.closed
+        if parts.cut is not None and not parts.closed:
+            self._leave_open()
+            return True
+        count_notes(fetch.notes, (Note("fetch-line", "an answer that goes on in the next line"),))
+        found = {n: rest.scan.items[label] for n, label in _labels(fetch, parts, rest.scan.items).items()}
+        self._add(fetch, uid, parts, found, (text, literals, size, spooled))
+        return True
+
+    def _add(
+        self,
+        fetch: FetchCommand,
+        uid: int,
+        parts: Parts,
+        items: Mapping[str, ItemSpan],
+        response: tuple[bytes, tuple[Literal, ...], int, int],
+    ) -> None:
+        """Join items to what came of a message, and hand it over when it is whole."""
+        text, literals, size, spooled = response
+        for name, span in items.items():
+            if is_readable(name, text, span):
+                parts.items[name] = FoundItem(text, literals, span)
+            else:
+                count_notes(fetch.notes, [Note("fetch-item", f"{name} cannot be read")])
         parts.literals += literals
         parts.size += size
         parts.spooled += spooled
         fetch.bytes_received += size
-        if not fetch.names <= parts.items.keys():
-            fetch.parts[uid] = parts
-            self._partial_bytes += size
-            if self._partial_bytes > self._max_partial_bytes:
-                raise ResponseTooLarge(
-                    "messages that are not whole", size=self._partial_bytes, limit=self._max_partial_bytes
-                )
-            return True
-        if fetch.parts.pop(uid, None) is not None:
-            self._partial_bytes -= parts.size - size
+        fetch.parts[uid] = parts
+        self._partial_bytes += size
+        if parts.cut is None and fetch.names <= parts.items.keys():
+            self._complete(fetch, uid, parts)
+            return
+        self._open = fetch, uid
+        self._open_mark = self._bytes_received()
+        if self._partial_bytes > self.max_held_bytes and parts.cut is None and fetch.is_enough(parts.items):
+            # What waits for the rest takes memory that nobody can release: so much of it is not waited for.
+            self._complete(fetch, uid, parts)
+        elif self._partial_bytes > self._max_partial_bytes:
+            raise ResponseTooLarge(
+                "messages that are not whole", size=self._partial_bytes, limit=self._max_partial_bytes
+            )
+
+    def _complete(self, fetch: FetchCommand, uid: int, parts: Parts) -> None:
+        """A message has all that will come of it: it is ready, unless the server has no body for it."""
+        self._forget(fetch, uid)
+        self._open = None
         fetch.pending.discard(uid)
         for name in fetch.context.fetch.body_names:
             if parts.items[name].is_nil:
                 fetch.malformed[uid] = Failure(uid, "no-body", f"the server sent NIL for {name}")
-                return True
+                return
+        for name in fetch.names - parts.items.keys():
+            fetch.incomplete[name] = fetch.incomplete.get(name, 0) + 1
         self.held_bytes += parts.size - parts.spooled
         self.spooled_bytes += parts.spooled
         fetch.ready.append(Message.from_items(fetch.context, uid, parts.size, parts.items, parts.literals))
-        if fetch.names <= scan.items.keys():
-            # The server's own order of the items: what follows is recognised at once.
-            fetch.shape = compile_shape(tuple(scan.items), uidfetch="UID" not in scan.items) or fetch.shape
-        return True
+
+    def _leave_open(self) -> None:
+        """What came now is no rest of the answer before it: an answer without an end is malformed."""
+        if self._open is None:
+            return
+        (fetch, uid), self._open = self._open, None
+        parts = fetch.parts.get(uid)
+        if parts is None or parts.cut is None:
+            return
+        if parts.closed:
+            parts.cut = None
+            if uid in fetch.pending and fetch.names <= parts.items.keys():
+                self._complete(fetch, uid, parts)
+            return
+        self._forget(fetch, uid)
+        if uid in fetch.pending:
+            fetch.pending.discard(uid)
+            fetch.malformed[uid] = parts.cut
+
+    def _bytes_received(self) -> int:
+        """Tells whether an answer came since: the loop of `take` counts bytes, and nothing else."""
+        return sum([command.bytes_received for command in self.commands])
 
     def waiting_for(self, uid: int) -> FetchCommand | None:
         """The FETCH in flight that waits for a UID."""
@@ -233,16 +329,27 @@ class Arrivals:
             if command.ready:
                 self._deliver(command, now)
 
-    def finish(self, command: FetchCommand, now: float, paused_seconds: float) -> None:
-        """A FETCH is over: hand over what is whole, forget what is not."""
+    def finish(self, command: FetchCommand, now: float, paused_seconds: float, *, answered: bool = False) -> None:
+        """A FETCH is over: hand over what is whole, forget what is not.
+
+        Args:
+            command: The FETCH.
+            now: Loop time of its end.
+            paused_seconds: For how long reading was paused so far.
+            answered: Its tagged OK came. Then what has its body is handed over too, though other items are missing.
+        """
+        self._leave_open()
         command.finished_at = now
         command.paused_seconds = paused_seconds - command.paused_at_start
         self.commands.remove(command)
         if not self.commands and self.busy_since is not None:
             self.busy_seconds += max(0.0, now - self.busy_since - (paused_seconds - self._paused_at_start))
             self.busy_since = None
-        for uid in tuple(command.parts):
-            self._forget(command, uid)
+        for uid, parts in tuple(command.parts.items()):
+            if answered and uid in command.pending and command.is_enough(parts.items):
+                self._complete(command, uid, parts)
+            else:
+                self._forget(command, uid)
         if command.ready:
             self._deliver(command, now)
 
@@ -257,15 +364,28 @@ class Arrivals:
         if parts is not None:
             self._partial_bytes -= parts.size
 
-    def _malformed(self, text: bytes, error: ProtocolError, size: int) -> bool:
+    def _malformed(self, text: bytes, error: ProtocolError, size: int, failure: Failure | None = None) -> bool:
         """An answer that cannot be read costs its message, where the UID can still be seen, and nothing else."""
         match = _VISIBLE_UID.match(text)
-        uid = int(match[1] or match[2]) if match is not None else 0
+        uid = failure.uid if failure is not None else int(match[1] or match[2]) if match is not None else 0
         command = self.waiting_for(uid)
         if command is None:
             return False
         command.pending.discard(uid)
         command.bytes_received += size
         self._forget(command, uid)
-        command.malformed[uid] = Failure(uid, "malformed", str(error), text[:EXCERPT_BYTES])
+        command.malformed[uid] = failure or Failure(uid, "malformed", str(error), text[:EXCERPT_BYTES])
         return True
+
+
+def _labels(fetch: FetchCommand, parts: Parts, items: Mapping[str, ItemSpan]) -> dict[str, str]:
+    """Which of the items that came are asked for, and under what label each came.
+
+    What nobody asked for is left out, or a server could fill the memory with ever new names.
+    """
+    labels = {name: name for name in fetch.names if name in items}
+    missing = fetch.names - labels.keys()
+    if missing and (others := match_labels(missing - parts.items.keys(), items.keys() - labels.keys())):
+        labels |= others
+        count_notes(fetch.notes, [Note("label", f"{name} came under another name") for name in others])
+    return labels

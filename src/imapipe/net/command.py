@@ -9,7 +9,7 @@ A command ends exactly once: `complete` by its tagged reply, or `fail`. `finishe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from enum import Enum
 from typing import Protocol, Self
 
@@ -18,9 +18,13 @@ from imapipe.models.message import FoundItem, Message, MessageContext
 from imapipe.net.upload import Upload
 from imapipe.wire.command.encoder import Piece, Request
 from imapipe.wire.response.literal import Literal
+from imapipe.wire.response.note import Note
 from imapipe.wire.response.response import Tagged
 from imapipe.wire.response.shape import Shape
 from imapipe.wire.uid_set import UidSet
+
+# What servers send of a message whenever it changes (RFC 9051 §7.5.2, RFC 7162 §3.2).
+_TOLD_UNASKED = frozenset(("FLAGS", "MODSEQ"))
 
 Untagged = tuple[bytes, tuple[Literal, ...]]
 
@@ -145,15 +149,19 @@ class Parts:
         literals: The literals of all answers.
         size: The bytes of all answers.
         spooled: How many of them are in temporary files.
+        cut: What it is when the end of the last answer does not come on a line of its own; None where it has one.
+        closed: That line came, and no other one may follow: else it was part of a body that was counted short.
     """
 
-    __slots__ = ("items", "literals", "size", "spooled")
+    __slots__ = ("closed", "cut", "items", "literals", "size", "spooled")
 
     def __init__(self) -> None:
         self.items: dict[str, FoundItem] = {}
         self.literals: tuple[Literal, ...] = ()
         self.size = 0
         self.spooled = 0
+        self.cut: Failure | None = None
+        self.closed = False
 
 
 class FetchCommand(Command):
@@ -161,10 +169,14 @@ class FetchCommand(Command):
 
     Attributes:
         uids: What was asked for.
+        names: The items that were asked for.
+        needed: Those of them without which a message is not handed over: parts of the message itself.
         pending: UIDs without a complete answer so far.
         ready: Messages complete and not handed over yet.
         malformed: UIDs whose answer could not be read.
         parts: By UID, the messages of which not all has come.
+        incomplete: How many messages were handed over without an item that was asked for, by its name.
+        notes: What of the answers was passed over, and how often.
         bytes_received: Bytes of its answers.
         paused_seconds: How long reading was paused while it was in flight.
         first_byte_at: Loop time of its first answer, 0.0 before.
@@ -177,8 +189,11 @@ class FetchCommand(Command):
         "deliver",
         "finished_at",
         "first_byte_at",
+        "incomplete",
         "malformed",
         "names",
+        "needed",
+        "notes",
         "parts",
         "paused_at_start",
         "paused_seconds",
@@ -201,16 +216,29 @@ class FetchCommand(Command):
         self.pending = set(uids)
         self.context = context
         self.names = frozenset(context.fetch.names)
+        self.needed = frozenset(name for name in context.fetch.names if name.startswith(("BODY[", "BINARY[")))
         self.shape = shape
         self.deliver = deliver
         self.ready: list[Message] = []
         self.parts: dict[int, Parts] = {}
         self.malformed: dict[int, Failure] = {}
+        self.incomplete: dict[str, int] = {}
+        self.notes: dict[Note, int] = {}
         self.bytes_received = 0
         self.paused_at_start = 0.0
         self.paused_seconds = 0.0
         self.first_byte_at = 0.0
         self.finished_at = 0.0
+
+    def is_enough(self, items: Container[str]) -> bool:
+        """Whether a message can be handed over with these items, when no others will come.
+
+        What a server also tells without being asked (flags that changed) is no answer, unless that was all.
+        """
+        if self.needed:
+            return all(name in items for name in self.needed)
+        telling = self.names - _TOLD_UNASKED
+        return any(name in items for name in telling or self.names)
 
     @property
     def missing(self) -> UidSet:

@@ -30,6 +30,7 @@ from imapipe.wire.command.search import SearchAnswer, read_search, room_within, 
 from imapipe.wire.command.select import select
 from imapipe.wire.command.uidbatches import uidbatches
 from imapipe.wire.command.unselect import examine_nothing, unselect
+from imapipe.wire.response.note import Note
 from imapipe.wire.response.response import UidBatches
 from imapipe.wire.response.shape import Shape, compile_shape
 from imapipe.wire.search_program import SearchProgram
@@ -137,12 +138,14 @@ class Connection(Changing):
         found = UidSet()
         modseq: int | None = None
         limited: int | None = None
+        notes: tuple[Note, ...] = ()
         for part in parts:
             answer = await self._search_and_save(program, part, save=save and len(parts) == 1)
             found |= answer.uids
             modseq = max((m for m in (modseq, answer.modseq) if m is not None), default=None)
             limited = answer.limited_below if answer.limited_below is not None else limited
-        return SearchAnswer(found if within is None else found & within, modseq, limited)
+            notes += answer.notes
+        return SearchAnswer(found if within is None else found & within, modseq, limited, notes)
 
     async def _search_and_save(self, program: SearchProgram, within: UidSet | None, *, save: bool) -> SearchAnswer:
         if within is not None and not within:

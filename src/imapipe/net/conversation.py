@@ -22,7 +22,7 @@ from imapipe.wire.command.logout import logout
 from imapipe.wire.command.namespace import namespace
 from imapipe.wire.command.noop import noop
 from imapipe.wire.command.status import status
-from imapipe.wire.mailbox_name import decode_mailbox_name
+from imapipe.wire.mailbox_name import decode_mailbox_names
 from imapipe.wire.response.response import Id, ListItem, Namespace, Response, Tagged, parse_response
 from imapipe.wire.response.response import MailboxStatus as StatusResponse
 
@@ -222,12 +222,13 @@ class Conversation:
         )
         entries: dict[str, MailboxEntry] = {}
         statuses: dict[str, MailboxStatus] = {}
-        for response in responses:
+        found = [r for r in responses if isinstance(r, ListItem | StatusResponse)]
+        names = decode_mailbox_names([response.name for response in found], utf8=self._dialect.utf8)
+        for response in found:
+            name = names[response.name]
             if isinstance(response, ListItem):
-                name = decode_mailbox_name(response.name, utf8=self._dialect.utf8)
                 entries[name] = MailboxEntry(name, response.delimiter, response.attributes)
-            elif isinstance(response, StatusResponse):
-                name = decode_mailbox_name(response.name, utf8=self._dialect.utf8)
+            else:
                 statuses[name] = MailboxStatus.from_items(name, response.values)
         if wanted and not with_status:
             for entry in entries.values():

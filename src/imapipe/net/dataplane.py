@@ -293,30 +293,31 @@ class Dataplane(asyncio.BufferedProtocol):
         listener = self._outbox.listener(text)
         if listener is not None:
             listener.receive(text, literals)
-        if _BYE.match(text):
-            status = parse_response(text)
-            if isinstance(status, Status):
-                self._bye = status
-                self._outbox.hold()
-                self._watchdog.rush()
-                if not self._outbox.flight:
-                    self.abort(self._farewell("connection"))
+        if _BYE.match(text) and isinstance(status := parse_response(text), Status):
+            self._bye = status
+            self._outbox.hold()
+            self._watchdog.rush()
+            if not self._outbox.flight:
+                self.abort(self._farewell("connection"))
 
     def _complete(self, command: Command, text: bytes) -> bool:
         """A tagged reply; whether what follows it is of the same kind."""
-        tagged = parse_response(text)
-        if not isinstance(tagged, Tagged):
+        if not isinstance(tagged := parse_response(text), Tagged):
             raise ProtocolError("a tagged reply was expected")
         self._outbox.finish(command)
-        if isinstance(command, FetchCommand):
-            self.arrivals.finish(command, self._watchdog.heard_at, self._watchdog.paused_seconds)
-        command.reply = text
-        self._owner.completed(command, tagged)
-        switched = command is self._switch and tagged.status == "OK"
+        ok = tagged.status == "OK"
+        try:
+            if isinstance(command, FetchCommand):
+                self.arrivals.finish(command, self._watchdog.heard_at, self._watchdog.paused_seconds, answered=ok)
+            command.reply = text
+            self._owner.completed(command, tagged)
+        except Exception as error:  # It is in flight no more, so nobody else would tell it.
+            command.fail(as_error_of(command.name, error))
+            raise
+        if switched := command is self._switch and ok:
+            self._begin_switch(command)
         if command is self._switch:
             self._switch = None
-        if switched:
-            self._begin_switch(command)
         command.complete(tagged)
         self._outbox.proceed()
         if self._bye is not None and not self._outbox.flight and command.name != "LOGOUT":
@@ -338,11 +339,10 @@ class Dataplane(asyncio.BufferedProtocol):
 
     def _starting(self, command: Command) -> None:
         """A command is about to be written."""
-        now = self._loop.time()
+        command.started_at = self._loop.time()
         if len(self._outbox.flight) == 1:
             # The silence before it was nobody's fault.
-            self._watchdog.heard_at = now
-        command.started_at = now
+            self._watchdog.heard_at = command.started_at
         if isinstance(command, FetchCommand):
             self.arrivals.begin(command, self._watchdog.paused_seconds)
         if command.quiet_seconds is not None:

@@ -13,6 +13,7 @@ Invariants:
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -192,7 +193,12 @@ class Session:
 
     def _heard_status(self, kind: str, code: Code | None, text: str) -> None:
         if self.on_status is not None:
-            self.on_status(kind, code, text)
+            try:
+                self.on_status(kind, code, text)
+            except Exception as error:  # noqa: BLE001 - what listens must not lose what the server says; it is told
+                asyncio.get_running_loop().call_exception_handler(
+                    {"message": "imapipe: a listener to what a server says failed", "exception": error}
+                )
         if code is None:
             return
         mailbox = self._selecting or self.selected

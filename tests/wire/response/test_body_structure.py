@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imapipe.errors import ProtocolError
+from imapipe.errors import NestedTooDeeply, ProtocolError
 from imapipe.wire.response.body_structure import BodyStructure, parse_body_structure
 from imapipe.wire.response.fetch import scan_fetch
 from imapipe.wire.response.literal import Literal
@@ -230,6 +230,67 @@ def test_message_without_envelope_or_body(rest: bytes, lines: int | None, parts:
     assert (part.envelope is not None) == (ENVELOPE in rest)
 
 
+ODD_ENVELOPE = b'(NIL "inner" (NIL ("n" NIL "promo" "example.org")) NIL NIL NIL NIL NIL NIL)'
+
+
+@pytest.mark.parametrize(
+    ("rest", "subject", "lines", "parts"),
+    [
+        # A body that is `()`, and the number of its lines.
+        (b" " + ENVELOPE + b' () 0 NIL ("attachment" NIL)', "inner", 0, []),
+        (b" NIL () 0 NIL NIL", None, 0, []),
+        (b" " + ENVELOPE + b" () NIL NIL", "inner", None, []),
+        # An envelope that is not what it should be, in front of a body or of none.
+        (b" " + ODD_ENVELOPE + b" " + PLAIN + b" 9", "inner", 9, ["text/plain"]),
+        (b" () " + PLAIN + b" 9", None, 9, ["text/plain"]),
+        # An empty multipart in a message (MailKit 1393), one whose subject is the name of a multipart.
+        (
+            b" " + ENVELOPE + b' (NIL "alternative" ("boundary" "x") NIL NIL NIL) 17',
+            "inner",
+            17,
+            ["multipart/alternative"],
+        ),
+        (b' (NIL "report" NIL NIL NIL NIL NIL NIL NIL NIL) ' + PLAIN + b" 9", "report", 9, ["text/plain"]),
+    ],
+)
+def test_messages_with_an_odd_envelope_or_body(
+    rest: bytes, subject: str | None, lines: int | None, parts: list[str]
+) -> None:
+    structure = parse(b"(" + PLAIN + b'("message" "rfc822" NIL NIL NIL "7bit" 500' + rest + b')"MIXED")')
+    part = structure.parts[1]
+    assert (part.envelope.subject if part.envelope is not None else None) == subject
+    assert (part.lines, [inner.content_type for inner in part.parts]) == (lines, parts)
+    assert part.disposition in ("", "attachment")
+    assert part.size == 500
+
+
+@pytest.mark.parametrize(
+    ("value", "types"),
+    [
+        # Parts that are multiparts without parts (Gmail: MailKit 371).
+        (b"(" + PLAIN + b'("RELATED" NIL ("ATTACHMENT" NIL) NIL) "MIXED")', ["text/plain", "multipart/related"]),
+        # A disposition that is a bare string (javamail 278).
+        (b"(" + PLAIN + b' "mixed" ("boundary" "x") "S/MIME Encrypted Message" NIL)', ["text/plain"]),
+        # Parameters where the MD5 belongs (libetpan 217).
+        (b'(("TEXT" "PLAIN" NIL NIL NIL NIL 0 0 ("BOUNDARY" "x") NIL NIL) "RELATED")', ["text/plain"]),
+        # Quotes that are not escaped (163.com: go-imap 659; mailcore2 1473).
+        (
+            b"(" + PLAIN + b'("application" "octet-stream" ("name" "a.pdf") NIL """" "base64" 9) "MIXED")',
+            ["text/plain", "application/octet-stream"],
+        ),
+        # A part that says nothing, and one without its size (Yandex: MailKit 1861).
+        (
+            b"(()" + PLAIN + b'("image" "png" NIL NIL NIL "base64") "MIXED")',
+            ["application/octet-stream", "text/plain", "image/png"],
+        ),
+        # A body type that no RFC knows, with lists in it.
+        (b'(("x" "y" (("a")) (("b")) NIL "7bit" 5 (NIL) ((("c")))) "MIXED")', ["x/y"]),
+    ],
+)
+def test_structures_that_other_clients_could_not_read(value: bytes, types: list[str]) -> None:
+    assert [part.content_type for part in parse(value).parts] == types
+
+
 def test_other_message_types_have_no_body() -> None:
     part = parse(b'("message" "delivery-status" NIL NIL NIL "7bit" 500 NIL ("inline" NIL))')
     assert (part.content_type, part.disposition, part.parts) == ("message/delivery-status", "inline", ())
@@ -268,7 +329,7 @@ def test_deep_nesting(depth: int) -> None:
 
 def test_deeper_than_the_limit() -> None:
     value = b"(" * 5000 + PLAIN + b' "MIXED")' * 5000
-    with pytest.raises(ProtocolError):
+    with pytest.raises(NestedTooDeeply):
         parse_body_structure(value, (), ItemSpan(0, len(value), 0))
 
 

@@ -45,6 +45,23 @@ def test_numbers() -> None:
         assert broken.uidnext is None
 
 
+def test_numbers_beyond_what_the_rfcs_allow_are_no_advice() -> None:
+    huge = b"9" * 20
+    # Milliseconds (Dynadot: go-imap 612; GreenMail: MailKit 723; neomutt 3830).
+    assert code_of(b"[UIDVALIDITY 1713632002544] ok").uidvalidity == 1713632002544
+    assert code_of(b"[UIDVALIDITY 9223372036854775808] ok").uidvalidity is None
+    assert code_of(b"[UIDNEXT %b] ok" % huge).uidnext is None
+    assert code_of(b"[UNSEEN %b] ok" % huge).unseen is None
+    assert code_of(b"[HIGHESTMODSEQ 9223372036854775807] ok").highest_modseq == 2**63 - 1
+    assert code_of(b"[HIGHESTMODSEQ 9223372036854775808] ok").highest_modseq is None
+    assert code_of(b"[MESSAGELIMIT %b 5] ok" % huge).message_limit is None
+    assert code_of(b"[MESSAGELIMIT 1000 4294967296] ok").message_limit is None
+    assert code_of(b"[COPYUID %b 1 2] ok" % huge).copy_uid is None
+    assert code_of(b"[COPYUID -1 1 2] ok").copy_uid is None
+    assert code_of(b"[APPENDUID %b 1] ok" % huge).append_uid is None
+    assert code_of(b'[INPROGRESS ("A" %b 7)] ok' % huge).in_progress == InProgress("A", None, 7)
+
+
 def test_marks() -> None:
     assert Code("ALERT").is_alert
     assert Code("NOMODSEQ").no_modseq

@@ -15,6 +15,7 @@ from imapipe.errors import ProtocolError
 from imapipe.wire.encoded_word import decode_header
 from imapipe.wire.response import envelope as module
 from imapipe.wire.response.envelope import Address, Envelope, parse_envelope
+from imapipe.wire.response.envelope_fields import FIELDS
 from imapipe.wire.response.fetch import scan_fetch
 from imapipe.wire.response.literal import Literal
 from imapipe.wire.response.token import ItemSpan
@@ -86,7 +87,7 @@ def test_equality_hash_repr_copies() -> None:
         assert other == first
     assert "IMAP4rev1" in repr(first)
     assert "bcc" not in repr(first)
-    assert list(first.as_dict()) == list(module.FIELDS)
+    assert list(first.as_dict()) == list(FIELDS)
     assert Envelope(**first.as_dict()) == first  # type: ignore[arg-type]
 
 
@@ -257,14 +258,8 @@ def test_a_bad_date_costs_only_the_date() -> None:
         b"",
         b"NIL",
         b"()",
-        b"(" + b" ".join([b"NIL"] * 9) + b")",
-        b"(" + b" ".join([b"NIL"] * 11) + b")",
+        b'(NIL "s")',
         b"(" + b" ".join([b"NIL"] * 10) + b") x",
-        b'(("a") NIL NIL NIL NIL NIL NIL NIL NIL NIL)',
-        b'(NIL NIL "a@b" NIL NIL NIL NIL NIL NIL NIL)',
-        b'(NIL NIL ("a") NIL NIL NIL NIL NIL NIL NIL)',
-        b'(NIL NIL (("a" NIL "b")) NIL NIL NIL NIL NIL NIL NIL)',
-        b'(NIL NIL ((NIL NIL ("b") NIL)) NIL NIL NIL NIL NIL NIL NIL)',
         b'("secret words that never end NIL NIL NIL NIL NIL NIL NIL NIL NIL)',
         b"(" * 200,
     ],
@@ -273,6 +268,70 @@ def test_the_hopeless_is_an_error_without_content(text: bytes) -> None:
     with pytest.raises(ProtocolError) as caught:
         parse(text)
     assert "secret" not in str(caught.value)
+
+
+ANN = Address("Ann", "ann", "example.org")
+_ANN = b'(("Ann" NIL "ann" "example.org"))'
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        # An address list with a NIL in it (MailKit 991).
+        (with_from(b'(NIL ("Ann" NIL "ann" "example.org"))'), Envelope(from_=[ANN])),
+        (with_from(b'(NIL ({3}\r\n NIL "ann" "example.org")NIL)'), Envelope(from_=[ANN])),
+        # Nine fields, without In-Reply-To; eight, without any message-id (QQ: MailKit 279, 669, 932).
+        (
+            b'(NIL "s" ' + b" ".join([_ANN] * 4) + b' NIL NIL "<a@b>")',
+            Envelope(None, "s", [ANN], [ANN], [ANN], [ANN], message_id="<a@b>"),
+        ),
+        (b'(NIL "s" ' + b" ".join([_ANN] * 3) + b" NIL NIL NIL)", Envelope(None, "s", [ANN], [ANN], [ANN])),
+        (b"(" + b" ".join([b"NIL"] * 9) + b")", Envelope()),
+        (b'(NIL "s" ' + _ANN + b")", Envelope(None, "s", [ANN])),
+        # A string too many behind the subject (Gmail: MailKit 496), a field too many at the end.
+        (
+            b'(NIL "s" "HTML" ' + _ANN + b' NIL NIL NIL NIL NIL NIL "<a@b>")',
+            Envelope(None, "s", [ANN], message_id="<a@b>"),
+        ),
+        (
+            b'(NIL "s" ' + _ANN + b' NIL NIL NIL NIL NIL "<i@j>" "<a@b>" NIL)',
+            Envelope(None, "s", [ANN], in_reply_to="<i@j>", message_id="<a@b>"),
+        ),
+        (b"(" + b" ".join([b"NIL"] * 11) + b")", Envelope()),
+        # An address of three, of five, of lists; one without the list around it, one that is a string.
+        (with_from(b'(("x" NIL "y")("Ann" NIL "ann" "example.org"))'), Envelope(from_=[ANN])),
+        (with_from(b'(("Ann" NIL "ann" "example.org" NIL))'), Envelope(from_=[ANN])),
+        (with_from(b'((NIL NIL ("b") NIL)("Ann" NIL "ann" "example.org"))'), Envelope(from_=[ANN])),
+        (with_from(b'("Ann" NIL "ann" "example.org")'), Envelope(from_=[ANN])),
+        (with_from(b'"a@b"'), Envelope(from_=[Address("", "a", "b")])),
+        (with_from(b'("a@b" ("Ann" NIL "ann" "example.org"))'), Envelope(from_=[Address("", "a", "b"), ANN])),
+        (with_from(b'"a"'), Envelope()),
+        # A list where a string belongs.
+        (
+            b'(("x") "s" ' + _ANN + b' NIL NIL NIL NIL NIL (NIL) "<a@b>")',
+            Envelope(None, "s", [ANN], message_id="<a@b>"),
+        ),
+    ],
+)
+def test_the_fields_that_are_there(text: bytes, expected: Envelope) -> None:
+    envelope = parse(text, (b"Ann",))
+    assert envelope == expected
+    assert (not envelope.notes) == (text == with_from(b'("Ann" NIL "ann" "example.org")'))
+    assert {note.kind for note in envelope.notes} <= {"envelope"}
+    assert not any(word in note.detail for note in envelope.notes for word in ("ann", "Ann", "example"))
+
+
+@pytest.mark.parametrize("fields", [b'(NIL "s" () () () () () () NIL NIL)', b'(NIL "s" NIL NIL NIL NIL NIL NIL "" "")'])
+def test_other_ways_to_say_nothing_are_no_note(fields: bytes) -> None:
+    """Mail.ru and the bridges of Proton write empty lists, where NIL belongs."""
+    assert (parse(fields), parse(fields).notes) == (Envelope(subject="s"), ())
+
+
+@pytest.mark.parametrize("name", [b'"A\nB"', b'"A\n B" NIL "a" "b.c")("x"', b'"\n"'])
+def test_a_bare_line_feed_in_an_address(name: bytes) -> None:
+    found = parse(with_from(b"((" + name + b' NIL "a" "b.c"))')).from_
+    assert found[-1].email == "a@b.c"
+    assert parse(with_from(b"((" + name + b' NIL "a" "b.c")({1}\r\n NIL "d" "e.f"))'), (b"x",)).from_[-1].name == "x"
 
 
 def test_very_many_addresses() -> None:

@@ -250,6 +250,113 @@ def test_broken_search(text: bytes) -> None:
         parse_response(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "uids"),
+    [
+        (b"* SEARCH 0 20 21", "20:21"),
+        (b"* SEARCH 20 0", "20"),
+        (b"* SEARCH 0", ""),
+        (b"* SEARCH 000 7 (MODSEQ 5)", "7"),
+        (b"* SEARCH 7 4294967296 8", "7:8"),
+        (b"* SEARCH 7 99999999999999999999", "7"),
+    ],
+)
+def test_what_is_no_uid_in_a_search_is_passed_over_with_a_note(text: bytes, uids: str) -> None:
+    found = parse_response(text)
+    assert isinstance(found, Search)
+    assert found.uids.text() == uids
+    assert [note.kind for note in found.notes] == ["search"]
+
+
+def test_a_search_that_says_nil_found_nothing() -> None:
+    assert parse_response(b"* SEARCH NIL") == Search(UidSet())
+
+
+def test_a_long_search_with_a_zero_in_it() -> None:
+    line = b"* SEARCH 0 " + b" ".join(b"%d" % uid for uid in range(1, 200_000)) + b" 0"
+    found = parse_response(line)
+    assert isinstance(found, Search)
+    assert found.uids == UidSet.from_ranges([(1, 199_999)])
+
+
+@pytest.mark.parametrize(
+    ("text", "uids"),
+    [
+        (b"* ESEARCH UID COUNT 3 ALL 0,5:6", "5:6"),
+        (b"* ESEARCH UID ALL 0:3,5", "5"),
+        (b"* ESEARCH UID ALL 5,4294967296,7:8", "5,7:8"),
+        (b"* ESEARCH UID ALL 5:*,7", "7"),
+        (b"* ESEARCH UID ALL ,5,", "5"),
+    ],
+)
+def test_what_is_no_uid_in_an_esearch_is_passed_over_with_a_note(text: bytes, uids: str) -> None:
+    found = parse_response(text)
+    assert isinstance(found, Esearch)
+    assert found.all is not None
+    assert (found.all.text(), [note.kind for note in found.notes]) == (uids, ["search"])
+
+
+def test_a_range_of_vanished_that_is_none_is_passed_over() -> None:
+    assert parse_response(b"* VANISHED 0,5:6") == Vanished(False, UidSet.parse("5:6"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"* ESEARCH UID COUNT 10 ALL 1:4294967295",
+        b"* ESEARCH UID ALL 1:4294967295 COUNT 10",
+        b"* ESEARCH UID COUNT 0 ALL 5",
+        b"* ESEARCH UID COUNT 4294967296",
+        b"* ESEARCH UID MAX 99999999999",
+        b"* 4294967296 EXISTS",
+        b"* 99999999999999999999 EXPUNGE",
+        b"* 18446744073709551615 RECENT",
+    ],
+)
+def test_numbers_that_contradict_each_other_or_the_grammar(text: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        parse_response(text)
+
+
+def test_numbers_are_never_larger_than_the_grammar_allows() -> None:
+    huge = b"9" * 20
+    found = parse_response(
+        b"* STATUS x (MESSAGES 5 UIDNEXT 4294967296 UIDVALIDITY %b SIZE %b UNSEEN 9e30" % (huge, huge)
+        + b" HIGHESTMODSEQ 9223372036854775807)"
+    )
+    assert parse_response(b"* STATUS x (UIDVALIDITY 1666390893380)") == MailboxStatus(
+        b"x", {"UIDVALIDITY": 1666390893380}
+    )
+    assert found == MailboxStatus(b"x", {"MESSAGES": 5, "HIGHESTMODSEQ": 2**63 - 1})
+    assert parse_response(b"* SEARCH 5 (MODSEQ %b)" % huge) == Search(UidSet.from_numbers([5]), 2**63 - 1)
+    assert parse_response(b"* ESEARCH UID MODSEQ %b" % huge) == Esearch(None, True, modseq=2**63 - 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "delimiter", "name"),
+    [
+        # A delimiter without its quotes.
+        (b"* LIST (\\HasNoChildren) / INBOX", "/", b"INBOX"),
+        (b"* LIST (\\HasNoChildren) . Sent Items", ".", b"Sent Items"),
+        (b'* LIST () \\ "a"', "\\", b"a"),
+        (b"* LSUB () | a|b", "|", b"a|b"),
+        (b"* LIST () nil NIL", None, b"NIL"),
+        # Attributes that are none, or hold parentheses.
+        (b'* LIST "/" "a b"', "/", b"a b"),
+        (b'* LIST NIL "/" x', "/", b"x"),
+        (b'* LIST (\\HasNoChildren (x) y) "/" x', "/", b"x"),
+        (b'* LIST (\\HasNoChildren odd() "." x', ".", b"x"),
+        # A tab in a name, and none of the quotes it needs (Exchange: MailKit 945).
+        (b'* LIST () "/" INBOX/Da\tOggetto\tRicevuto', "/", b"INBOX/Da\tOggetto\tRicevuto"),
+        (b'* LIST () "/" two  spaces', "/", b"two  spaces"),
+        (b'* LIST () "/" "nul\0"', "/", b"nul\0"),
+    ],
+)
+def test_no_mailbox_vanishes_from_a_list(text: bytes, delimiter: str | None, name: bytes) -> None:
+    item = listed(text)
+    assert (item.delimiter, item.name) == (delimiter, name)
+
+
 @pytest.mark.slow
 @pytest.mark.no_cover
 def test_a_search_of_megabytes_takes_memory_for_its_result_only() -> None:

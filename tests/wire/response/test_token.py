@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import pickle
 from typing import BinaryIO
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imapipe.errors import ProtocolError
+from imapipe.errors import NestedTooDeeply, ProtocolError
 from imapipe.wire.response.literal import literal_bytes
 from imapipe.wire.response.token import MAX_DEPTH, Cursor, loose_number, redact, unquote, value_end
 
@@ -129,10 +130,12 @@ def test_nesting_up_to_the_limit(depth: int) -> None:
 @pytest.mark.parametrize("depth", [MAX_DEPTH + 1, 100_000])
 def test_nesting_beyond_the_limit(depth: int) -> None:
     text = b"(" * depth + b")" * depth
-    with pytest.raises(ProtocolError, match="nested too deeply"):
-        value_end(text, 0)
-    with pytest.raises(ProtocolError, match="nested too deeply"):
+    assert value_end(text + b" x", 0) == len(text)
+    with pytest.raises(NestedTooDeeply, match="nested too deeply") as caught:
         Cursor(text).parse_value()
+    assert "server broke" not in str(caught.value)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (again.limit, str(again)) == (MAX_DEPTH, str(caught.value))
 
 
 def test_a_very_long_list_is_counted_token_by_token() -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from imapipe.errors import ProtocolError
 from imapipe.wire.command.encoder import Request, Word, atom, number, parenthesised, sequence_set, uid_text_room
+from imapipe.wire.response.note import Note
 from imapipe.wire.response.response import Esearch, Response, Search, Tagged
 from imapipe.wire.search_program import SearchProgram
 from imapipe.wire.search_term import is_balanced
@@ -21,11 +22,13 @@ class SearchAnswer:
         uids: The UIDs.
         modseq: The highest mod-sequence of them, where the search used MODSEQ.
         limited_below: Where the server stopped short (RFC 9738): it looked at UIDs from this one up; else None.
+        notes: What of the answer was no UID and was passed over: a message may be missing.
     """
 
     uids: UidSet
     modseq: int | None = None
     limited_below: int | None = None
+    notes: tuple[Note, ...] = ()
 
 
 def uid_search(
@@ -79,19 +82,22 @@ def read_search(responses: Iterable[Response], tagged: Tagged) -> SearchAnswer:
     """
     uids = UidSet()
     modseq: int | None = None
+    notes: tuple[Note, ...] = ()
     for response in responses:
         if isinstance(response, Search):
             # Some servers answer one command with several lines.
             uids |= response.uids
+            notes += response.notes
             modseq = response.modseq if response.modseq is not None else modseq
         elif isinstance(response, Esearch):
-            if response.count is not None and response.count > len(response.all or ()):
+            notes += response.notes
+            if response.count is not None and response.count > len(response.all or ()) and not response.notes:
                 raise ProtocolError(f"ESEARCH counts {response.count} messages and lists fewer")
             uids |= response.all or UidSet()
             uids |= response.partial.uids if response.partial is not None else UidSet()
             modseq = response.modseq if response.modseq is not None else modseq
     limit = tagged.code.message_limit if tagged.code is not None else None
-    return SearchAnswer(uids, modseq, limit.uid if limit is not None else None)
+    return SearchAnswer(uids, modseq, limit.uid if limit is not None else None, notes)
 
 
 def _check(program: SearchProgram) -> None:

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from imapipe.errors import ProtocolError
+from imapipe.errors import NestedTooDeeply, ProtocolError
 from imapipe.wire.encoded_word import decode_header
 from imapipe.wire.parameter import decode_parameters
-from imapipe.wire.response.envelope import Envelope, envelope_of_tree
+from imapipe.wire.response.envelope import Envelope, envelope_of_tree, loose_envelope
 from imapipe.wire.response.literal import Literal, literal_bytes
 from imapipe.wire.response.repair import READINGS, is_well_quoted, requote
 from imapipe.wire.response.token import Cursor, ItemSpan, Value, loose_number, malformed
@@ -108,15 +108,20 @@ def parse_body_structure(text: bytes, literals: Sequence[Literal], span: ItemSpa
     """Parse the value of BODYSTRUCTURE or BODY.
 
     Raises:
+        NestedTooDeeply: It has more levels than are taken apart.
         ProtocolError: It is no structure, not even with its strings repaired.
     """
     start, end, index = span
     raw = text[start:end]
+    deep: NestedTooDeeply | None = None
     doubtful: BodyStructure | None = None
     for reading in (None, *READINGS):
         try:
             cursor = Cursor(raw if reading is None else requote(raw, reading), 0, literals, index)
             tree = cursor.parse_value()
+        except NestedTooDeeply as error:
+            deep = error
+            continue
         except ProtocolError:
             continue
         if not isinstance(tree, list) or not tree or not cursor.at_end():
@@ -127,6 +132,8 @@ def parse_body_structure(text: bytes, literals: Sequence[Literal], span: ItemSpa
             return structure
         doubtful = doubtful or structure
     if doubtful is None:
+        if deep is not None:
+            raise deep
         raise malformed("a body structure was expected", text, start)
     return doubtful
 
@@ -224,9 +231,19 @@ class _Builder:
             envelope = envelope_of_tree(value)
             if envelope is not None:
                 at += 1
-        elif value is None and (_is_body(behind) or (behind is None and _number(_get(values, at + 2)) is not None)):
+        elif value is None and (
+            _is_body(behind) or behind == [] or (behind is None and _number(_get(values, at + 2)) is not None)
+        ):
             at += 1
-        value = _get(values, at)
+        value, behind = _get(values, at), _get(values, at + 1)
+        if envelope is None and isinstance(value, list) and not _is_body(value) and _is_body(behind):
+            # An envelope that is not what it should be, since a body stands behind it.
+            envelope = loose_envelope(value) if value else None
+            at += 1
+            value = behind
+        if isinstance(value, list) and not value:
+            # A message without a body: `()`, and the number of its lines behind it.
+            return at + 1, envelope, ()
         if isinstance(value, list) and _is_body(value):
             return at + 1, envelope, (self.text_of(value, prefix),)
         if value is None and _number(_get(values, at + 1)) is not None:

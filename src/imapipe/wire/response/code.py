@@ -1,7 +1,8 @@
 """Response codes: the bracketed facts in a status response (RFC 9051 §7.1, production `resp-text-code`).
 
 A `Code` keeps its arguments as they came; a property gives them parsed. Every property is None when the code has
-another name, and when its arguments make no sense: a response code is advice, and bad advice is no advice.
+another name, and when its arguments make no sense or are larger than the RFCs allow: a response code is advice, and
+bad advice is no advice.
 """
 
 from __future__ import annotations
@@ -9,12 +10,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from imapipe.errors import ProtocolError
 from imapipe.wire.response.token import QUOTED, Cursor
 from imapipe.wire.sequence_set import parse_sequence_set
 from imapipe.wire.uid_set import UidSet
+
+MAX_NUMBER: Final = 2**32 - 1
+"""`number` (RFC 9051 §9): UIDNEXT and all that counts messages."""
+
+MAX_NUMBER64: Final = 2**63 - 1
+"""`number64`, and `mod-sequence-value` (RFC 7162 §7)."""
 
 # The arguments may hold strings and lists with brackets in them; what is broken ends at the first bracket.
 _ARGUMENTS = rb'(?:[^\]"(]++|' + QUOTED + rb'|\((?:[^()"]++|' + QUOTED + rb")*\))*"
@@ -98,8 +105,12 @@ class Code:
 
     @property
     def uidvalidity(self) -> int | None:
-        """UIDVALIDITY of the mailbox."""
-        return self._number("UIDVALIDITY")
+        """UIDVALIDITY of the mailbox.
+
+        It only tells mailboxes apart, so one of milliseconds (Dynadot, GreenMail), which takes more than the 32 bits of
+        the RFC, is as good as any.
+        """
+        return self._number("UIDVALIDITY", MAX_NUMBER64)
 
     @property
     def uidnext(self) -> int | None:
@@ -114,7 +125,7 @@ class Code:
     @property
     def highest_modseq(self) -> int | None:
         """HIGHESTMODSEQ of the mailbox (RFC 7162 §3.1.2.1)."""
-        return self._number("HIGHESTMODSEQ")
+        return self._number("HIGHESTMODSEQ", MAX_NUMBER64)
 
     @property
     def permanent_flags(self) -> frozenset[str] | None:
@@ -137,7 +148,7 @@ class Code:
     def copy_uid(self) -> CopyUid | None:
         """COPYUID: which UIDs became which."""
         pieces = self.arguments.split()
-        if self.name != "COPYUID" or len(pieces) != 3:
+        if self.name != "COPYUID" or len(pieces) != 3 or not _is_number(pieces[0], MAX_NUMBER64):
             return None
         try:
             return CopyUid(int(pieces[0]), UidSet.parse(pieces[1]), UidSet.parse(pieces[2]), (pieces[1], pieces[2]))
@@ -148,7 +159,7 @@ class Code:
     def append_uid(self) -> AppendUid | None:
         """APPENDUID: where the message went."""
         pieces = self.arguments.split()
-        if self.name != "APPENDUID" or len(pieces) != 2:
+        if self.name != "APPENDUID" or len(pieces) != 2 or not _is_number(pieces[0], MAX_NUMBER64):
             return None
         try:
             return AppendUid(int(pieces[0]), UidSet.parse(pieces[1]))
@@ -206,8 +217,8 @@ class Code:
             return ()
         return tuple(charset.decode("ascii", "replace") for charset in charsets)
 
-    def _number(self, name: str) -> int | None:
-        return int(self.arguments) if self.name == name and _is_number(self.arguments) else None
+    def _number(self, name: str, most: int = MAX_NUMBER) -> int | None:
+        return int(self.arguments) if self.name == name and _is_number(self.arguments, most) else None
 
 
 def parse_response_text(text: bytes) -> tuple[Code | None, str]:
@@ -222,8 +233,8 @@ def parse_response_text(text: bytes) -> tuple[Code | None, str]:
     return Code(name, (match[2] or b"").rstrip()), text[match.end() :].decode("utf-8", "replace")
 
 
-def _is_number(text: bytes) -> bool:
-    return text.isdigit() and len(text) <= 20
+def _is_number(text: bytes, most: int = MAX_NUMBER) -> bool:
+    return text.isdigit() and len(text) <= 20 and int(text) <= most
 
 
 def _in_order(text: bytes) -> Iterator[int]:

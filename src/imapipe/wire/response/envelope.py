@@ -22,20 +22,19 @@ from imapipe.errors import ProtocolError
 from imapipe.wire.address import Address, Pieces, decode_addresses
 from imapipe.wire.date import parse_message_date
 from imapipe.wire.encoded_word import decode_header
+from imapipe.wire.response.envelope_fields import FIELDS, Fields, loose_fields, strict_fields
 from imapipe.wire.response.literal import Literal, literal_bytes
-from imapipe.wire.response.repair import READINGS, requote
+from imapipe.wire.response.note import Note
+from imapipe.wire.response.repair import READINGS, is_well_quoted, requote
 from imapipe.wire.response.token import MARKER, QUOTED, Cursor, ItemSpan, Value, malformed, unquote
 
-__all__ = ["Address", "Envelope", "envelope_of_tree", "parse_envelope"]
+__all__ = ["Address", "Envelope", "envelope_of_tree", "loose_envelope", "parse_envelope"]
 
 
 # What the lines below make of a tuple of three strings is what Address() makes, without a call into Python.
 _make_address: Callable[[tuple[str, str, str]], Address] = partial(tuple.__new__, Address)
 _AddressList: TypeAlias = tuple[Address, ...] | None
 _UNREAD: Final = datetime.min.replace(tzinfo=UTC)
-
-FIELDS: Final = ("date", "subject", "from_", "sender", "reply_to", "to", "cc", "bcc", "in_reply_to", "message_id")
-"""The names of the fields in the order of the wire."""
 
 # The expressions keep their way back, which takes memory; what is longer than this is read as a tree.
 _LONG_ENVELOPE: Final = 1024 * 1024
@@ -68,6 +67,7 @@ class Envelope:
         "_indices",
         "_literals",
         "_message_id",
+        "_notes",
         "_raw",
         "_reply_to",
         "_sender",
@@ -75,6 +75,8 @@ class Envelope:
         "_to",
     )
 
+    # Only where something was passed over.
+    _notes: tuple[Note, ...]
     _raw: tuple[bytes, ...]
     _literals: Sequence[Literal]
     # The index of the first literal at or behind each field; empty when there are none.
@@ -196,6 +198,14 @@ class Envelope:
             value = self._message_id = self._string(9).decode("utf-8", "replace").strip()
         return value
 
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What of it could not be read and was passed over; nearly always nothing."""
+        try:
+            return self._notes
+        except AttributeError:
+            return ()
+
     def as_dict(self) -> dict[str, datetime | str | tuple[Address, ...] | None]:
         """All fields by name, decoded, in the order of the wire."""
         return {name: getattr(self, name) for name in FIELDS}
@@ -235,7 +245,8 @@ class Envelope:
                     return tuple(found)
                 return tuple([Address(decode_header(name.encode()), mailbox, host) for name, mailbox, host in found])
             entries: list[tuple[str, str, str, str]] = _LITERAL_NAME_ADDRESS.findall(text)
-            if text.count("}\r\n") == sum([entry[1] != "" for entry in entries]):
+            # A bare line end is not that of a marker; such names are unfolded below.
+            if text.count("\n") == sum([entry[1] != "" for entry in entries]):
                 return self._with_literal_names(entries, self._indices[number])
         return decode_addresses(self._pieces(raw, self._indices[number] if self._indices else 0))
 
@@ -287,7 +298,7 @@ def parse_envelope(text: bytes, literals: Sequence[Literal], span: ItemSpan) -> 
     """Parse the value of ENVELOPE.
 
     Raises:
-        ProtocolError: It is no envelope, not even with its strings repaired.
+        ProtocolError: It is no envelope, not even with its strings repaired, and has no field of one.
     """
     start, end, index = span
     match = _ENVELOPE.fullmatch(text, start, end) if end - start < _LONG_ENVELOPE else None
@@ -309,55 +320,56 @@ def parse_envelope(text: bytes, literals: Sequence[Literal], span: ItemSpan) -> 
 
 
 def _parse_carefully(text: bytes, literals: Sequence[Literal], span: ItemSpan) -> Envelope:
-    """Read an envelope as a tree: as it is, then with its strings repaired (QQ, iCloud)."""
+    """Read an envelope as a tree: as it is, then with its strings repaired (QQ, iCloud), then as far as it goes."""
     start, end, index = span
     raw = text[start:end]
+    trees: list[list[Value]] = []
     for reading in (None, *READINGS):
         try:
             cursor = Cursor(raw if reading is None else requote(raw, reading), 0, literals, index)
             tree = cursor.parse_value()
         except ProtocolError:
             continue
-        envelope = envelope_of_tree(tree) if cursor.at_end() and isinstance(tree, list) else None
+        if not cursor.at_end() or not isinstance(tree, list):
+            continue
+        envelope = envelope_of_tree(tree)
         if envelope is not None:
             return envelope
-    raise malformed("an envelope was expected", text, start)
+        # A list that ends before the first address cannot be told from any other.
+        if len(tree) > 2 and (reading is not None or is_well_quoted(raw)):
+            trees.append(tree)
+    if not trees:
+        raise malformed("an envelope was expected", text, start)
+    return loose_envelope(trees[0])
 
 
 def envelope_of_tree(tree: list[Value]) -> Envelope | None:
     """The envelope of a list of ten values (as in message/rfc822), or None when they are of the wrong kinds."""
-    if len(tree) != len(FIELDS):
-        return None
-    strings: list[bytes] = []
-    for number in (0, 1, 8, 9):
-        value = tree[number]
-        if isinstance(value, list):
-            return None
-        strings.append(_bytes(value) or b"")
-    lists: list[tuple[Address, ...]] = []
-    for value in tree[2:8]:
-        pieces: list[Pieces] = []
-        for entry in value if isinstance(value, list) else () if value is None else (value,):
-            if not isinstance(entry, list) or len(entry) != 4 or any(isinstance(part, list) for part in entry):
-                return None
-            pieces.append((_bytes(entry[0]), _bytes(entry[2]), _bytes(entry[3])))
-        lists.append(decode_addresses(pieces))
-    in_reply_to, message_id = (text.decode("utf-8", "replace").strip() for text in strings[2:])
-    from_, sender, reply_to, to, cc, bcc = lists
+    fields = strict_fields(tree)
+    return None if fields is None else _of_fields(fields)
+
+
+def loose_envelope(tree: list[Value]) -> Envelope:
+    """The envelope of any list of values: the fields that are beyond doubt, and a note for what was passed over."""
+    fields = loose_fields(tree)
+    envelope = _of_fields(fields)
+    if fields.notes:
+        envelope._notes = fields.notes
+    return envelope
+
+
+def _of_fields(fields: Fields) -> Envelope:
+    date, subject, in_reply_to, message_id = fields.strings
+    from_, sender, reply_to, to, cc, bcc = map(decode_addresses, fields.addresses)
     return Envelope(
-        parse_message_date(strings[0]),
-        decode_header(strings[1]),
+        parse_message_date(date),
+        decode_header(subject),
         from_,
         sender,
         reply_to,
         to,
         cc,
         bcc,
-        in_reply_to,
-        message_id,
+        in_reply_to.decode("utf-8", "replace").strip(),
+        message_id.decode("utf-8", "replace").strip(),
     )
-
-
-def _bytes(value: Value) -> bytes | None:
-    """A string of a tree, or None for NIL."""
-    return None if value is None or isinstance(value, list) else literal_bytes(value)

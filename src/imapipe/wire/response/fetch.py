@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from imapipe.errors import ProtocolError
 from imapipe.wire import date
@@ -53,6 +53,7 @@ __all__ = [
 ]
 
 _MAX_UID: Final = 2**32 - 1
+_MAX_NUMBER: Final = 2**63 - 1
 
 # `section`, with header field names that may be quoted or even literals, and the origin of a partial answer.
 _FIELDS = rb'\((?:[^()"{\r\n]++|' + QUOTED + rb"|" + MARKER + rb")*\)"
@@ -136,12 +137,12 @@ def scan_fetch(text: bytes, literals: Sequence[Literal] = (), start: int = 0) ->
             name = names.get(raw)
             if literals:
                 if name is None:
-                    name = _canonical_name(raw, literals, index)
+                    name = canonical_name(raw, literals, index)
                 index += text.count(b"}\r\n", position, first)
                 items[name] = ItemSpan(first, end, index)
                 index += text.count(b"}\r\n", first, end)
             else:
-                items[name or _canonical_name(raw, literals, 0)] = ItemSpan(first, end, 0)
+                items[name or canonical_name(raw, literals, 0)] = ItemSpan(first, end, 0)
             position = match.end()
         if text[position:] != b")" and _TAIL.fullmatch(text, position) is None:
             items = _scan_carefully(text, literals, head.end())
@@ -150,8 +151,7 @@ def scan_fetch(text: bytes, literals: Sequence[Literal] = (), start: int = 0) ->
     if head[2] is not None:
         return FetchScan(0, number if 0 < number <= _MAX_UID else None, items)
     span = items.get("UID")
-    uid = loose_number(text[span[0] : span[1]]) if span is not None else None
-    return FetchScan(number, uid if uid is not None and 0 < uid <= _MAX_UID else None, items)
+    return FetchScan(number, parse_uid(text[span[0] : span[1]]) if span is not None else None, items)
 
 
 def _scan_carefully(text: bytes, literals: Sequence[Literal], position: int) -> dict[str, ItemSpan]:
@@ -176,7 +176,7 @@ def _scan_reading(text: bytes, literals: Sequence[Literal], position: int, readi
         match = _ITEM_NAME.match(text, position)
         if match is None:
             raise malformed("the name of an item was expected", text, position)
-        name = _NAMES.get(match[1]) or _canonical_name(match[1], literals, index)
+        name = _NAMES.get(match[1]) or canonical_name(match[1], literals, index)
         first = match.end()
         if match[2] is not None:
             value = _SECTION_ITEM_VALUE.match(text, first)
@@ -194,7 +194,30 @@ def _scan_reading(text: bytes, literals: Sequence[Literal], position: int, readi
     return items
 
 
-def _canonical_name(raw: bytes, literals: Sequence[Literal], index: int) -> str:
+def parse_uid(raw: bytes) -> int | None:
+    """A UID, or None where it is none (0, too large, no number)."""
+    uid = loose_number(raw)
+    return uid if uid is not None and 0 < uid <= _MAX_UID else None
+
+
+class Head(NamedTuple):
+    """The beginning of a response: `seq` is 0 and `uid` known for UIDFETCH; items begin at `end`."""
+
+    seq: int
+    uid: int | None
+    end: int
+
+
+def split_head(text: bytes) -> Head | None:
+    """The beginning of a FETCH or UIDFETCH response, or None where it is none."""
+    head = _HEAD.match(text)
+    if head is None:
+        return None
+    number = int(head[1])
+    return Head(number, None, head.end()) if head[2] is None else Head(0, parse_uid(head[1]), head.end())
+
+
+def canonical_name(raw: bytes, literals: Sequence[Literal], index: int) -> str:
     """The canonical form of an item name: upper-case, no PEEK, no quotes, only the origin of a range."""
     section, parenthesis, rest = raw.partition(b"(")
     if parenthesis:
@@ -233,7 +256,7 @@ def flags_of(raw: bytes) -> frozenset[str]:
     if known is not None:
         return known
     flags: set[str] = set()
-    for flag in Cursor(raw).atoms() if raw else ():
+    for flag in _flag_words(raw) if raw else ():
         decoded = flag.decode("utf-8", "replace")
         flags.add(_SYSTEM_FLAGS.get(decoded.lower(), decoded))
     if len(_FLAG_SETS) >= _MAX_FLAG_SETS:
@@ -241,8 +264,21 @@ def flags_of(raw: bytes) -> frozenset[str]:
     return _FLAG_SETS.setdefault(raw, frozenset(flags))
 
 
+def _flag_words(raw: bytes) -> list[bytes]:
+    """The words of a list of flags; parentheses and quotes in a flag (`$Label(1)`) are part of it."""
+    cursor = Cursor(raw)
+    try:
+        words = cursor.atoms()
+        if cursor.at_end():
+            return words
+    except ProtocolError:
+        if raw[:1] != b"(" or raw[-1:] != b")":
+            raise
+    return [word for word in raw[1:-1].split(b" ") if word]
+
+
 def parse_number(text: bytes, span: ItemSpan) -> int:
-    """A number, as RFC822.SIZE, BINARY.SIZE and X-GM-MSGID have it; what is negative or NIL is 0.
+    """A number, as BINARY.SIZE and X-GM-MSGID have it; what is negative or NIL is 0.
 
     Raises:
         ProtocolError: It is no number.
@@ -256,13 +292,31 @@ def parse_number(text: bytes, span: ItemSpan) -> int:
     return 0
 
 
+def is_readable(name: str, text: bytes, span: ItemSpan) -> bool:
+    """Whether a simple item has a value of its kind; of all others it is not asked here."""
+    try:
+        if name == "RFC822.SIZE":
+            parse_size(text, span)
+        elif name == "MODSEQ":
+            parse_modseq(text, span)
+        elif name == "FLAGS":
+            parse_flags(text, span)
+    except ProtocolError:
+        return False
+    return True
+
+
 def parse_size(text: bytes, span: ItemSpan) -> int:
-    """RFC822.SIZE in bytes. Advisory: Exchange is wrong by a factor of three."""
-    return parse_number(text, span)
+    """RFC822.SIZE in bytes, at most 2^63-1. Advisory: Exchange is wrong by a factor of three.
+
+    Raises:
+        ProtocolError: It is no number.
+    """
+    return min(parse_number(text, span), _MAX_NUMBER)
 
 
 def parse_modseq(text: bytes, span: ItemSpan) -> int:
-    """MODSEQ (RFC 7162 §7, `fetch-mod-resp`); -1 (Zoho) is 0.
+    """MODSEQ (RFC 7162 §7, `fetch-mod-resp`), at most 2^63-1; -1 (Zoho) is 0.
 
     Raises:
         ProtocolError: It is no number.
@@ -271,7 +325,7 @@ def parse_modseq(text: bytes, span: ItemSpan) -> int:
     number = loose_number(raw)
     if number is None and raw and raw.upper() != b"NIL":
         raise malformed("a MODSEQ was expected", text, span[0])
-    return number or 0
+    return min(number or 0, _MAX_NUMBER)
 
 
 def parse_internal_date(text: bytes, span: ItemSpan) -> datetime | None:

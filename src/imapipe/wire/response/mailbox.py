@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from imapipe.errors import ProtocolError
+from imapipe.wire.response.code import MAX_NUMBER, MAX_NUMBER64
 from imapipe.wire.response.literal import literal_bytes
 from imapipe.wire.response.token import Cursor, Value, loose_number, value_end
 
@@ -18,6 +20,12 @@ _ATTRIBUTES: Final = {
         r" \All \Archive \Drafts \Flagged \Important \Junk \Sent \Trash"
     ).split()
 }
+
+
+_SHORT_NUMBERS: Final = frozenset(("MESSAGES", "RECENT", "UIDNEXT", "UNSEEN", "DELETED"))
+# What separates names is no letter and no digit, and stands alone.
+_BARE_DELIMITER: Final = re.compile(rb"([^A-Za-z0-9 ()\"{\r\n\x80-\xff])(?= )")
+_ATTRIBUTES_END: Final = re.compile(rb"\)(?= +(?:\"[^\"\\]\"|\"\\\\?\"|NIL|[^A-Za-z0-9 ()\"]) )", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +53,8 @@ class MailboxStatus:
 
     Attributes:
         name: The name as it is on the wire.
-        values: `MESSAGES`, `UIDNEXT`, `SIZE` … to a number; `MAILBOXID` to its text.
+        values: `MESSAGES`, `UIDNEXT`, `SIZE` … to a number, where it is none that the RFCs forbid; `MAILBOXID` to its
+            text.
     """
 
     name: bytes
@@ -71,12 +80,14 @@ class Namespace:
 def parse_list(cursor: Cursor) -> ListItem:
     """`mailbox-list`, the cursor standing behind LIST.
 
+    A delimiter without quotes, attributes with parentheses in them, and no attributes at all are understood.
+
     Raises:
         ProtocolError: It cannot be read.
     """
     attributes = frozenset(
         _ATTRIBUTES.get(text.lower(), text)
-        for text in (attribute.decode("utf-8", "replace") for attribute in cursor.atoms())
+        for text in (attribute.decode("utf-8", "replace") for attribute in _attributes(cursor))
     )
     cursor.spaces()
     delimiter = _delimiter(cursor)
@@ -117,7 +128,9 @@ def parse_status(cursor: Cursor) -> MailboxStatus:
         raw = cursor.text[start : cursor.pos]
         number = loose_number(raw)
         if number is not None:
-            values[key] = number
+            # A larger one is as if it had not been told: nothing behind here could keep it.
+            if number <= (MAX_NUMBER if key in _SHORT_NUMBERS else MAX_NUMBER64):
+                values[key] = number
         elif raw.upper() != b"NIL":
             values[key] = raw.strip(b'()" ').decode("utf-8", "replace")
         cursor.spaces()
@@ -148,12 +161,35 @@ def _bytes(value: Value) -> bytes:
     return b"" if value is None or isinstance(value, list) else literal_bytes(value)
 
 
+def _attributes(cursor: Cursor) -> list[bytes]:
+    """`"(" [mbx-list-flags] ")"`."""
+    start = cursor.pos
+    if cursor.peek() == b'"':
+        return []
+    try:
+        found = cursor.atoms()
+        if cursor.peek() != b")":
+            return found
+    except ProtocolError:
+        # Read to the delimiter below.
+        cursor.pos = start
+    end = _ATTRIBUTES_END.search(cursor.text, start)
+    if end is None:
+        raise cursor.error("the attributes of a mailbox were expected")
+    cursor.pos = end.end()
+    return cursor.text[start + 1 : end.start()].split()
+
+
 def _delimiter(cursor: Cursor) -> str | None:
     """`DQUOTE QUOTED-CHAR DQUOTE / nil`; a backslash that should have been doubled is understood."""
     for backslash in (b'"\\" ', b'"\\"('):
         if cursor.text.startswith(backslash, cursor.pos):
             cursor.pos += 3
             return "\\"
+    bare = _BARE_DELIMITER.match(cursor.text, cursor.pos)
+    if bare is not None:
+        cursor.pos = bare.end()
+        return bare[1].decode("ascii")
     value = cursor.nstring()
     return value.decode("utf-8", "replace") if value else None
 

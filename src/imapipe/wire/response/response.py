@@ -14,7 +14,15 @@ from typing import Final, TypeAlias, cast
 from typing import Literal as Choice
 
 from imapipe.errors import ProtocolError
-from imapipe.wire.response.code import AppendUid, Code, CopyUid, InProgress, MessageLimit, parse_response_text
+from imapipe.wire.response.code import (
+    MAX_NUMBER,
+    AppendUid,
+    Code,
+    CopyUid,
+    InProgress,
+    MessageLimit,
+    parse_response_text,
+)
 from imapipe.wire.response.fetch import FetchScan, scan_fetch
 from imapipe.wire.response.literal import Literal, literal_bytes
 from imapipe.wire.response.mailbox import (
@@ -257,7 +265,11 @@ def parse_response(text: bytes, literals: Sequence[Literal] = ()) -> Response:
         return scan_fetch(text, literals, position)
     if match[1] is not None:
         count = _COUNTED.get(keyword)
-        return Unknown(text) if count is None else count(int(match[1]))
+        if count is None:
+            return Unknown(text)
+        if int(match[1]) > MAX_NUMBER:
+            raise malformed("a number of 32 bits was expected", text, match.start(1))
+        return count(int(match[1]))
     parse = _KEYED.get(keyword)
     return Unknown(text) if parse is None else parse(Cursor(text, match.end(), literals))
 

@@ -19,7 +19,7 @@ _SIMPLE = {
     "UID": r"(\d{1,10})",
     "FLAGS": r'(\([^()"{]*\))',
     "INTERNALDATE": r'("[^"\\]*")',
-    "RFC822.SIZE": r"(\d{1,19})",
+    "RFC822.SIZE": r"(\d{1,18})",
     "MODSEQ": r"(\(\d{1,19}\))",
     "EMAILID": r'(\([^()" ]+\))',
     "THREADID": r'(\([^()" ]+\))',

@@ -13,11 +13,11 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
-from imapipe.errors import ProtocolError
+from imapipe.errors import NestedTooDeeply, ProtocolError
 from imapipe.wire.response.literal import Literal, SpooledLiteral, literal_bytes
 
 MAX_DEPTH = 100
-"""Lists nested deeper than this are refused: no message needs it, and an attack would."""
+"""Lists nested deeper than this are passed over but not parsed: no message needs it, and an attack would."""
 
 QUOTED = rb'"[^"\\\r]*+(?:"|(?:(?:\\[^\r]|\r(?!\n))[^"\\\r]*+)+")'
 """`quoted`, with 8-bit and bare control characters let through (Proton Bridge, Exchange)."""
@@ -33,7 +33,7 @@ def _nested(depth: int) -> bytes:
     """An expression for a parenthesised list of at most `depth` levels."""
     inner = b""
     for _ in range(depth):
-        inner = rb"\(" + _PLAIN + rb"(?:(?:" + _OPAQUE + (rb"|" + inner if inner else b"") + rb")" + _PLAIN + rb")*\)"
+        inner = rb"\(" + _PLAIN + rb"(?:(?:" + _OPAQUE + (rb"|" + inner if inner else b"") + rb")" + _PLAIN + rb")*+\)"
     return inner
 
 
@@ -128,7 +128,7 @@ def value_end(text: bytes, offset: int) -> int:
     """The offset after the value that begins at `offset`, found without parsing it.
 
     Raises:
-        ProtocolError: No value stands there, it does not end, or it nests deeper than MAX_DEPTH.
+        ProtocolError: No value stands there, or it does not end.
     """
     if len(text) - offset < LONG_VALUE or text[offset : offset + 1] != b"(":
         match = _VALUE.match(text, offset)
@@ -148,15 +148,13 @@ def list_end(text: bytes, offset: int, structure: re.Pattern[bytes]) -> int:
         structure: Matches a quoted string, a parenthesis, or the quote of a string that does not end.
 
     Raises:
-        ProtocolError: The list or a string in it does not end, or it nests deeper than MAX_DEPTH.
+        ProtocolError: The list or a string in it does not end.
     """
     depth = 0
     for match in structure.finditer(text, offset):
         token = match[0]
         if token == b"(":
             depth += 1
-            if depth > MAX_DEPTH:
-                raise malformed("lists are nested too deeply", text, match.start())
         elif token == b")":
             depth -= 1
             if not depth:
@@ -290,7 +288,12 @@ class Cursor:
         self.pos = end
 
     def parse_value(self) -> Value:
-        """Parse one value of any kind, lists nested up to MAX_DEPTH."""
+        """Parse one value of any kind.
+
+        Raises:
+            NestedTooDeeply: Lists in it nest deeper than MAX_DEPTH.
+            ProtocolError: No value stands there, or it does not end.
+        """
         stack: list[list[Value]] = []
         items: list[Value] | None = None
         value: Value
@@ -305,7 +308,7 @@ class Cursor:
                     value = None
             elif kind == 1:
                 if len(stack) >= MAX_DEPTH:
-                    raise self.error("lists are nested too deeply")
+                    raise NestedTooDeeply(MAX_DEPTH, match.start())
                 opened: list[Value] = []
                 if items is not None:
                     items.append(opened)
