@@ -15,30 +15,42 @@ from typing import TYPE_CHECKING
 
 from .extensions import ALL_EXTENSIONS, PROFILES
 from .faults import (
+    Act,
     Bandwidth,
     Bye,
     CutAfterBytes,
     CutConnection,
+    CutInput,
     Delay,
+    Drip,
     Fault,
     Faults,
+    Flood,
     Inject,
     InProgress,
     LieAboutLength,
     NilBodies,
+    OmitItems,
     OmitUids,
     PoisonUids,
     RefuseConnection,
+    RefuseCredentials,
     RefuseLogin,
     ReplaceResponses,
     Reply,
+    Rewrite,
     SearchCap,
     Stall,
+    WrongPartial,
+    exponential_bytes,
 )
-from .mailbox import Mailbox, StoredMessage
+from .mailbox import Mailbox
+from .mailboxes import Mailboxes
 from .messages import make_messages
+from .quota import Quota
 from .records import CommandLog, CommandRecord, Counters
 from .server import Server
+from .stored import StoredMessage
 from .synthetic import SyntheticMailbox
 from .throttle import Throttle
 
@@ -49,6 +61,7 @@ __all__ = [
     "ALL_EXTENSIONS",
     "PROFILES",
     "STORE_RULES",
+    "Act",
     "Bandwidth",
     "Bye",
     "CommandLog",
@@ -56,20 +69,28 @@ __all__ = [
     "Counters",
     "CutAfterBytes",
     "CutConnection",
+    "CutInput",
     "Delay",
+    "Drip",
     "Fault",
     "Faults",
+    "Flood",
     "InProgress",
     "Inject",
     "LieAboutLength",
     "Mailbox",
+    "Mailboxes",
     "NilBodies",
+    "OmitItems",
     "OmitUids",
     "PoisonUids",
+    "Quota",
     "RefuseConnection",
+    "RefuseCredentials",
     "RefuseLogin",
     "ReplaceResponses",
     "Reply",
+    "Rewrite",
     "SearchCap",
     "Server",
     "Stall",
@@ -78,6 +99,8 @@ __all__ = [
     "SyntheticMailbox",
     "Throttle",
     "check_store",
+    "WrongPartial",
+    "exponential_bytes",
     "make_messages",
 ]
 
