@@ -58,9 +58,10 @@ class Connections:
             return
         loop = asyncio.get_running_loop()
         self._listening = await loop.create_server(
-            lambda: Link(self._host.counters, self._on_open, self._pacers()),
+            lambda: Link(self._host.counters, self._on_open, self._pacers(), self._host.tls is not None),
             HOST,
             self.port,
+            ssl=self._host.tls,
             backlog=512,
         )
         self.port = self._listening.sockets[0].getsockname()[1]

@@ -57,6 +57,7 @@ class Link(asyncio.Protocol):
         counters: Where bytes are counted.
         on_open: Called once with the link when the connection (and its TLS) stands.
         pacers: Limits of the output: of this connection, of a line it shares.
+        tls: Whether the listening socket speaks TLS from the start.
 
     Attributes:
         pacers: The limits, may be changed.
@@ -67,7 +68,7 @@ class Link(asyncio.Protocol):
         cut: How it was ended on purpose, else "".
     """
 
-    def __init__(self, counters: Counters, on_open: Callable[[Link], None], pacers: list[Pacer]) -> None:
+    def __init__(self, counters: Counters, on_open: Callable[[Link], None], pacers: list[Pacer], tls: bool) -> None:
         self.pacers = pacers
         self.dripping: Dripping | None = None
         self.rewriter: Rewriter | None = None
@@ -77,7 +78,7 @@ class Link(asyncio.Protocol):
         self.cut = ""
         self.on_stall: Callable[[], None] | None = None
         self._stalled = False
-        self.tls = False
+        self.tls = tls
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._loop = asyncio.get_running_loop()
         self._counters = counters
@@ -343,18 +344,13 @@ class Link(asyncio.Protocol):
             self._marks.clear()
             self._take_in(self._inflate.decompress(waiting))
 
-    def pause(self) -> None:
-        """Read nothing until TLS is under the connection."""
-        if self._transport is not None:
-            self._transport.pause_reading()
-
     @property
     def compressed(self) -> bool:
         """Whether compression is on."""
         return self._deflate is not None
 
     async def start_tls(self, context: ssl.SSLContext, reply: bytes) -> None:
-        """Send the reply to STARTTLS (nothing for TLS from the start) and put TLS under the connection.
+        """Send the reply to STARTTLS and put TLS under the connection.
 
         Input that came in plain text after the command is dropped. Nothing is read between the reply and the
         handshake: the client's first TLS record may follow at once and belongs to the TLS layer.
@@ -366,7 +362,7 @@ class Link(asyncio.Protocol):
         if plain is None:
             raise Disconnected
         self._consume(len(self._input))
-        self.pause()
+        plain.pause_reading()
         self.write(reply)
         await self.flush()
         self.tls = True

@@ -67,9 +67,6 @@ class Session(Talk):
         self._busy = False
         self._commands = commands
         link.on_stall = self._on_stall
-        if server.tls is not None:
-            # What comes belongs to the handshake.
-            link.pause()
 
     # Life.
 
@@ -92,29 +89,21 @@ class Session(Talk):
             self.link.close()
 
     async def _greet(self, refusal: bytes | None) -> None:
-        tls = self.server.tls
-        if await self._begin("CONNECT"):
-            return
-        if tls is not None:
-            await self.link.start_tls(tls, b"")
         await self.wait_latency()
         if refusal is not None:
             self.link.write(refusal)
             self.over = True
-        elif not await self._begin("GREETING"):
+        elif not await self._faults_of_greeting():
             code = f"[{self.capability_text}] " if self.server.capability_codes else ""
             self.link.write(f"* OK {code}imapipe.testing ready\r\n".encode("ascii"))
         self.link.stop_rewriting()
         await self.link.flush()
 
-    async def _begin(self, moment: str) -> bool:
-        """Let the faults of a moment happen that is no command; True when it ends there."""
-        self.record = CommandRecord(self.number, "*", moment, "", self.server.clock())
+    async def _faults_of_greeting(self) -> bool:
+        """Let happen what fires for the greeting; True when that was said instead."""
+        self.record = CommandRecord(self.number, "*", "GREETING", "", self.server.clock())
         self.fired = self.server.faults.of_command(self.record)
-        if self.fired and await self._faults_before():
-            return True
-        await self.link.flush()
-        return False
+        return bool(self.fired) and await self._faults_before()
 
     def log_in(self, user: str) -> None:
         """The client is this user from now on."""

@@ -21,8 +21,8 @@ Example::
 ``NilBodies({2})`` and ``Reply("OK", "Some messages were already expunged", code="EXPUNGEISSUED",
 after_response=True)`` are Dovecot's answer for a message that is gone.
 
-What comes before the first command has names of its own: ``CONNECT`` (before TLS) and ``GREETING``; faults fire
-there only when they name them: ``Stall(command="GREETING")``.
+The greeting counts as a command of the name ``GREETING``, for faults that name it: ``Stall(command="GREETING")``.
+(A client that wants TLS finds silence in the handshake at a server without TLS that stalls its greeting.)
 """
 
 from __future__ import annotations

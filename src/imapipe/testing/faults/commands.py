@@ -1,4 +1,4 @@
-"""Faults of a command, or of the pseudo-commands ``CONNECT`` (before TLS) and ``GREETING``."""
+"""Faults of a command, or of the greeting, which has the name ``GREETING``."""
 
 from __future__ import annotations
 

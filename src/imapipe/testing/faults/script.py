@@ -14,7 +14,7 @@ from .messages import LieAboutLength, NilBodies, OmitItems, OmitUids, PoisonUids
 CONNECTION_FAULTS = (RefuseConnection, CutConnection)
 MESSAGE_FAULTS = (OmitUids, OmitItems, NilBodies, LieAboutLength, ReplaceResponses, PoisonUids, WrongPartial)
 LOGIN_COMMANDS = ("LOGIN", "AUTHENTICATE")
-PSEUDO_COMMANDS = ("CONNECT", "GREETING")
+GREETING = "GREETING"
 FETCH_COMMANDS = ("FETCH", "UID FETCH")
 SEARCH_COMMANDS = ("SEARCH", "UID SEARCH")
 
@@ -101,7 +101,7 @@ _NOTHING = FiredFaults()
 def _concerns(fault: Fault, name: str) -> bool:
     if isinstance(fault, CONNECTION_FAULTS):
         return False
-    if name in PSEUDO_COMMANDS and fault.command is None:
+    if name == GREETING and fault.command is None:
         return False
     if isinstance(fault, RefuseLogin | RefuseCredentials):
         return name in LOGIN_COMMANDS
