@@ -79,6 +79,7 @@ class Host:
         max_command_bytes: int = 65_536,
         max_literal_bytes: int = 64 << 20,
         expunged_fetch: ExpungedFetch | None = None,
+        tell_unchanged: bool | None = None,
         append_limit: int | None = None,
         quota: Quota | None = None,
         seed: int = 0,
@@ -109,6 +110,7 @@ class Host:
         self.search_charsets = frozenset(name.lower() for name in search_charsets)
         self.max_command_bytes, self.max_literal_bytes = max_command_bytes, max_literal_bytes
         self.expunged_fetch: ExpungedFetch = expunged_fetch or ("nil" if extensions == "dovecot" else "leave_out")
+        self.tell_unchanged = extensions != "dovecot" if tell_unchanged is None else tell_unchanged
         self.append_limit = append_limit
         self.quota = quota
         self.seed = seed

@@ -80,8 +80,10 @@ class Mailboxes(Mapping[str, Mailbox]):
     def __len__(self) -> int:
         return len(self._boxes)
 
-    def add(self, name: str, mailbox: Mailbox | None = None, *, special_use: str = "") -> Mailbox:
-        """Add a mailbox, an empty one when none is given.
+    def add(
+        self, name: str, mailbox: Mailbox | None = None, *, special_use: str = "", subscribed: bool = True
+    ) -> Mailbox:
+        """Add a mailbox, an empty one of that special use when none is given.
 
         Raises:
             ValueError: There is one of that name.
@@ -91,7 +93,7 @@ class Mailboxes(Mapping[str, Mailbox]):
             raise ValueError(f"mailbox {name!r} exists")
         self._next_uidvalidity += 1
         if mailbox is None:
-            mailbox = Mailbox(uidvalidity=self._next_uidvalidity, special_use=special_use)
+            mailbox = Mailbox(uidvalidity=self._next_uidvalidity, special_use=special_use, subscribed=subscribed)
         mailbox.mailbox_id = f"F{self._next_uidvalidity}"
         self._boxes[name] = mailbox
         if mailbox.subscribed:

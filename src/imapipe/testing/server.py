@@ -63,6 +63,8 @@ class Server(Host):
             (``leave_out``; NO [EXPUNGEISSUED] where numbers were used), its bodies are NIL (``nil``, Dovecot),
             or a body is invented and EXPUNGE told only with NOOP (``invent``, Courier). By default Dovecot's way
             in the profile ``dovecot``, else ``leave_out``.
+        tell_unchanged: Whether STORE answers for messages whose flags were so before; by default not in the
+            profile ``dovecot``.
         append_limit: Bytes of the largest message APPEND takes; adds the extension APPENDLIMIT.
         quota: Limit of the account; adds the extension QUOTA.
         seed: Seed of made messages and of shuffling.
@@ -110,16 +112,17 @@ class Server(Host):
         """End every connection at once, with ``reset`` as a crash would; returns how many."""
         return self._connections.disconnect_all(reset=reset)
 
-    def push(self, data: bytes, *, connection: int | None = None) -> int:
+    def push(self, data: bytes, *, count: int = 1, connection: int | None = None) -> int:
         """Send raw bytes, CRLF included, that nobody asked for; returns to how many sessions.
 
         Args:
             data: What to send; it goes out between two responses, at once where no command is running.
+            count: How often.
             connection: Number of the connection, None for all.
         """
         chosen = [session for session in self.sessions if connection in (None, session.number)]
         for session in chosen:
-            session.push(data)
+            session.push(data, count)
         return len(chosen)
 
     # Life.

@@ -23,6 +23,8 @@ from .records import CommandRecord
 from .talk import Talk
 
 _SECRET = ("LOGIN", "AUTHENTICATE")
+# Courier looks for what is gone only then.
+_COURIER_TELLS = ("NOOP", "CHECK", "IDLE", "EXPUNGE", "UID EXPUNGE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +267,7 @@ class Session(Talk):
             if problem is not None:
                 raise problem
             entry = self._entry()
-            expunges = entry.expunges
+            expunges = entry.expunges and self._tells_expunges
             await self._throttle_command()
             done = await entry.handler(self, arguments)
             code, text = done.code, done.text
@@ -293,6 +295,10 @@ class Session(Talk):
         if entry.state == "selected" and self.mailbox is None:
             raise BadCommand("No mailbox selected")
         return entry
+
+    @property
+    def _tells_expunges(self) -> bool:
+        return self.server.expunged_fetch != "invent" or self.record.name in _COURIER_TELLS
 
     async def _finish(self, status: str, code: str, text: str, expunges: bool) -> None:
         record = self.record

@@ -126,7 +126,7 @@ async def create(session: Session, arguments: Arguments) -> Done:
     arguments.end()
     if name in session.server.mailboxes:
         raise Refused("Mailbox already exists", "ALREADYEXISTS")
-    box = session.server.mailboxes.add(name, special_use=special_use)
+    box = session.server.mailboxes.add(name, special_use=special_use, subscribed=False)
     return Done("CREATE completed", f"MAILBOXID ({box.mailbox_id})" if session.has("OBJECTID") else "")
 
 
@@ -154,7 +154,7 @@ async def rename(session: Session, arguments: Arguments) -> Done:
     if new in session.server.mailboxes:
         raise Refused("Target mailbox already exists", "ALREADYEXISTS")
     if old == "INBOX":
-        target = session.server.mailboxes.add(new)
+        target = session.server.mailboxes.add(new, subscribed=False)
         inbox = session.server.mailboxes["INBOX"]
         target.adopt(list(inbox), session.server.now())
         inbox.expunge(inbox.uids)

@@ -52,9 +52,10 @@ async def store(session: Session, arguments: Arguments) -> Done:
             if since is not None and message.modseq > since:
                 modified.append(uid if by_uid else index + 1)
                 continue
-            _change(session, box, uid, sign, item, words)
+            changed = _change(session, box, uid, sign, item, words)
             session.record.messages += 1
-            await _tell(session, box[uid], index, item, silent, by_uid)
+            if changed or session.server.tell_unchanged:
+                await _tell(session, box[uid], index, item, silent, by_uid)
     if modified:
         code = "MODIFIED " + format_uids(modified).decode("ascii")
     return Done(f"{name} completed", code)
@@ -78,7 +79,7 @@ def _read_labels(arguments: Arguments) -> list[str]:
     return labels
 
 
-def _change(session: Session, box: Mailbox, uid: int, sign: str, item: str, words: list[str]) -> None:
+def _change(session: Session, box: Mailbox, uid: int, sign: str, item: str, words: list[str]) -> bool:
     message = box.writable(uid)
     old: frozenset[str] = message.flags if item == "FLAGS" else frozenset(message.labels)
     given = normal_flags(words)
@@ -87,12 +88,13 @@ def _change(session: Session, box: Mailbox, uid: int, sign: str, item: str, word
         box.set_flags(uid, new, but=session)
     else:
         box.set_labels(uid, new, but=session)
+    return new != old
 
 
 async def _tell(session: Session, message: StoredMessage, index: int, item: str, silent: bool, by_uid: bool) -> None:
     if not silent:
         session.write_new_keywords()
-    session.flags_told(message.uid)
+        session.flags_told(message.uid)
     parts: list[bytes] = []
     if (by_uid or "QRESYNC" in session.enabled) and not session.uid_only:
         parts.append(b"UID %d" % message.uid)

@@ -54,11 +54,13 @@ class Faults:
         return [fault for fault in self._faults if isinstance(fault, CONNECTION_FAULTS) and fault.fires(record)]
 
     def of_input(self, record: CommandRecord) -> CutInput | None:
-        """The fault that ends the connection while a command comes in, or None."""
-        for fault in self._faults:
-            if isinstance(fault, CutInput) and _concerns(fault, record.name) and fault.fires(record):
-                return fault
-        return None
+        """The fault that ends the connection while a command comes in, or None; all of them count it."""
+        fired = [
+            fault
+            for fault in self._faults
+            if isinstance(fault, CutInput) and _concerns(fault, record.name) and fault.fires(record)
+        ]
+        return fired[0] if fired else None
 
     def of_command(self, record: CommandRecord) -> FiredFaults:
         """Faults that fire for a command; each of them counts it."""
