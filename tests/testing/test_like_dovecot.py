@@ -145,13 +145,12 @@ def _normal(responses: list[bytes]) -> list[tuple[object, ...]]:
     return [*out, _normal_reply(responses[-1])]
 
 
-async def _say(client: Any, command: str) -> list[bytes]:
+async def _say(run: Callable[[str], Awaitable[list[bytes]]], command: str) -> list[bytes]:
     if "(UIDVALIDITY " in command and "QRESYNC" in command:
         # The server's own number stands for the word.
-        (line,) = await client.ok("STATUS INBOX (UIDVALIDITY)")
+        line = (await run("STATUS INBOX (UIDVALIDITY)"))[0]
         command = command.replace("UIDVALIDITY", re.findall(r"UIDVALIDITY (\d+)", line.decode())[0])
-    responses: list[bytes] = await client.run(command)
-    return responses
+    return await run(command)
 
 
 async def _compare(connect: Connect, other: DovecotServer, script: str, quota: Quota | None = None) -> None:
@@ -172,8 +171,8 @@ async def _compare(connect: Connect, other: DovecotServer, script: str, quota: Q
         for line in filter(None, (line.strip() for line in script.splitlines())):
             speaker, command = (1, line[2:]) if line.startswith("2 ") else (0, line)
             command = re.sub(r"MESSAGE(?!S)", lambda _: _MESSAGE, command)
-            theirs = await _say(talks[0][speaker], command)
-            ours = await _say(talks[1][speaker], command)
+            theirs = await _say(talks[0][speaker].run, command)
+            ours = await _say(talks[1][speaker].run, command)
             assert _normal(ours) == _normal(theirs), f"{line}\ntheirs: {theirs}\nours:   {ours}"
 
 

@@ -44,6 +44,7 @@ from .faults import (
     WrongPartial,
     exponential_bytes,
 )
+from .gmail import GmailMailboxes
 from .mailbox import Mailbox
 from .mailboxes import Mailboxes
 from .messages import make_messages
@@ -75,6 +76,7 @@ __all__ = [
     "Fault",
     "Faults",
     "Flood",
+    "GmailMailboxes",
     "InProgress",
     "Inject",
     "LieAboutLength",

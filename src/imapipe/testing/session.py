@@ -67,6 +67,7 @@ class Session(Talk):
         self.answered = False
         self.shuffler = random.Random(f"{server.seed} {number}")
         self._busy = False
+        self._answered_at = -1.0
         self._commands = commands
         link.on_stall = self._on_stall
 
@@ -149,6 +150,7 @@ class Session(Talk):
         # Pipelined commands and those that wait out the latency came before their turn.
         arguments, name = self._split_name(rest, [])
         self.record = CommandRecord(self.number, tag.decode("ascii"), name, "", 0.0)
+        self.record.pipelined = self.link.arrived_at < self._answered_at
         self._busy = True
         started = self.link.position
         text, literals = rest, list[bytes]()
@@ -172,6 +174,7 @@ class Session(Talk):
             self.link.stop_rewriting()
         outcome = self.record.outcome
         await self.link.flush()
+        self._answered_at = asyncio.get_running_loop().time()
         # A stall that was released has left its mark.
         self.record.outcome = outcome
         self._busy = False
@@ -231,6 +234,7 @@ class Session(Talk):
                 if early is not None:
                     return text, literals, early
                 await self.continuation()
+                self.record.continuations += 1
             if cut is not None and cut.after_bytes < sum(map(len, literals)) + size:
                 await self.link.read_exactly(cut.after_bytes - sum(map(len, literals)))
                 hang_up(self.link, cut)

@@ -95,7 +95,7 @@ class FetchJob:
         if self._faulty:
             await self._send_faulty(index, message, renderers)
         else:
-            await self._write(self._render(index, message, renderers))
+            await self._write(uid, self._render(index, message, renderers))
         if self._tells_flags:
             session.flags_told(uid)
 
@@ -104,15 +104,17 @@ class FetchJob:
         if how == "leave_out" or flags is None:
             self.missing += 1
         elif how == "invent":
-            await self._write(self._render(index, invented(uid, flags), self._renderers))
+            await self._write(uid, self._render(index, invented(uid, flags), self._renderers))
         else:
             self.missing += any(item.name not in ("UID", "FLAGS") for item in self._items)
             ghost = invented(uid, flags)
             renderers = [render for item in self._items if (render := compile_absent(item, self._options))]
-            await self._write(self._render(index, ghost, renderers))
+            await self._write(uid, self._render(index, ghost, renderers))
 
-    async def _write(self, data: bytes) -> None:
-        self.session.record.messages += 1
+    async def _write(self, uid: int, data: bytes) -> None:
+        record = self.session.record
+        record.messages += 1
+        record.fetched.append(uid)
         self.session.server.counters.messages_fetched += 1
         await self.session.write(data)
 
@@ -148,7 +150,7 @@ class FetchJob:
             return
         for replacing in fired.of(ReplaceResponses):
             if uid in replacing.responses:
-                await self._write(replacing.responses[uid])
+                await self._write(uid, replacing.responses[uid])
                 return
         nil = any(uid in fault.uids for fault in fired.of(NilBodies))
         lie = sum(fault.by for fault in fired.of(LieAboutLength) if uid in fault.uids)
@@ -161,7 +163,7 @@ class FetchJob:
             if partial is not None:
                 options = replace(options, partial_lie=partial.kind, partial_by=partial.by)
             renderers = [compile_item(item, options) for item in self._items if item.name not in omitted]
-        await self._write(self._render(index, message, renderers))
+        await self._write(uid, self._render(index, message, renderers))
 
     async def _poisoned(self, poison: PoisonUids) -> None:
         if poison.action == "NO":

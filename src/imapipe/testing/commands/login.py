@@ -133,6 +133,7 @@ async def authenticate(session: Session, arguments: Arguments) -> Done:
         data = b"" if coded == b"=" else _decode(coded)
     else:
         await session.continuation(b"")
+        session.record.continuations += 1
         data = _decode(await session.read_line())
     if mechanism == "PLAIN":
         fields = data.split(b"\0")
