@@ -11,7 +11,7 @@ CHUNK = 65_536
 
 _SHORT_SECONDS = 0.02
 # What a timer may be late; a pause that is longer was none of ours, and what it missed is not made up for.
-_LATE_SECONDS = 0.005
+_LATE_SECONDS = 0.02
 
 
 @dataclass(slots=True)
