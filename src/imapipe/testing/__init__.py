@@ -100,8 +100,8 @@ __all__ = [
     "StoredMessage",
     "SyntheticMailbox",
     "Throttle",
-    "check_store",
     "WrongPartial",
+    "check_store",
     "exponential_bytes",
     "make_messages",
 ]
