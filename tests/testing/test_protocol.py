@@ -95,9 +95,9 @@ async def test_select_and_status(connect: Connect) -> None:
         ]
         listed = await client.ok('LIST "" "*" RETURN (STATUS (MESSAGES))')
         assert listed == [
-            b'LIST (\\HasNoChildren) "/" "INBOX"',
+            b'LIST () "/" "INBOX"',
             b'STATUS "INBOX" (MESSAGES 3)',
-            b'LIST (\\HasNoChildren) "/" "&AMk-t&AOk- &- co"',
+            b'LIST () "/" "&AMk-t&AOk- &- co"',
             b'STATUS "&AMk-t&AOk- &- co" (MESSAGES 1)',
         ]
 
@@ -118,8 +118,13 @@ async def test_mailbox_commands(connect: Connect) -> None:
             b'LIST (\\HasNoChildren \\Trash) "/" "Bin"',
             b'LIST (\\HasNoChildren) "/" "New"',
         ]
-        assert len(await client.ok('LSUB "" *')) == 2
-        assert await client.ok('LIST (SPECIAL-USE) "" *') == [b'LIST (\\HasNoChildren \\Trash) "/" "Bin"']
+        # A name stays subscribed to when its mailbox goes (RFC 3501 6.3.6).
+        assert await client.ok('LSUB "" *') == [
+            b'LSUB () "/" "INBOX"',
+            b'LSUB (\\Trash) "/" "Bin"',
+            b'LSUB () "/" "a/b"',
+        ]
+        assert await client.ok('LIST (SPECIAL-USE) "" *') == [b'LIST (\\Trash) "/" "Bin"']
         assert await client.ok('LIST "" ""') == [b'LIST (\\Noselect) "/" ""']
         assert await client.ok("NAMESPACE") == [b'NAMESPACE (("" "/")) NIL NIL']
 

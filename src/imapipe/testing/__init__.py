@@ -15,30 +15,43 @@ from typing import TYPE_CHECKING
 
 from .extensions import ALL_EXTENSIONS, PROFILES
 from .faults import (
+    Act,
     Bandwidth,
     Bye,
     CutAfterBytes,
     CutConnection,
+    CutInput,
     Delay,
+    Drip,
     Fault,
     Faults,
+    Flood,
     Inject,
     InProgress,
     LieAboutLength,
     NilBodies,
+    OmitItems,
     OmitUids,
     PoisonUids,
     RefuseConnection,
+    RefuseCredentials,
     RefuseLogin,
     ReplaceResponses,
     Reply,
+    Rewrite,
     SearchCap,
     Stall,
+    WrongPartial,
+    exponential_bytes,
 )
-from .mailbox import Mailbox, StoredMessage
+from .gmail import GmailMailboxes
+from .mailbox import Mailbox
+from .mailboxes import Mailboxes
 from .messages import make_messages
+from .quota import Quota
 from .records import CommandLog, CommandRecord, Counters
 from .server import Server
+from .stored import StoredMessage
 from .synthetic import SyntheticMailbox
 from .throttle import Throttle
 
@@ -49,6 +62,7 @@ __all__ = [
     "ALL_EXTENSIONS",
     "PROFILES",
     "STORE_RULES",
+    "Act",
     "Bandwidth",
     "Bye",
     "CommandLog",
@@ -56,20 +70,29 @@ __all__ = [
     "Counters",
     "CutAfterBytes",
     "CutConnection",
+    "CutInput",
     "Delay",
+    "Drip",
     "Fault",
     "Faults",
+    "Flood",
+    "GmailMailboxes",
     "InProgress",
     "Inject",
     "LieAboutLength",
     "Mailbox",
+    "Mailboxes",
     "NilBodies",
+    "OmitItems",
     "OmitUids",
     "PoisonUids",
+    "Quota",
     "RefuseConnection",
+    "RefuseCredentials",
     "RefuseLogin",
     "ReplaceResponses",
     "Reply",
+    "Rewrite",
     "SearchCap",
     "Server",
     "Stall",
@@ -77,7 +100,9 @@ __all__ = [
     "StoredMessage",
     "SyntheticMailbox",
     "Throttle",
+    "WrongPartial",
     "check_store",
+    "exponential_bytes",
     "make_messages",
 ]
 

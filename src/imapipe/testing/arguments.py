@@ -7,7 +7,6 @@ beside it in order; a reader never looks inside a literal for syntax.
 from __future__ import annotations
 
 import re
-from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
 LITERAL_END = re.compile(rb"~?\{(\d{1,20})(\+?)\}$")
@@ -20,11 +19,6 @@ _QUOTED = re.compile(rb'"((?:\\["\\]|[^"\\\r\n])*)"')
 _LITERAL = re.compile(rb"~?\{(\d+)\+?\}\r\n")
 _NUMBER = re.compile(rb"\d{1,20}")
 _SET = re.compile(rb"(?:\d+|\*)(?::(?:\d+|\*))?(?:,(?:\d+|\*)(?::(?:\d+|\*))?)*|\$")
-_SET_ITEM = re.compile(rb"(\d+|\*)(?::(\d+|\*))?")
-_STAR = 0
-
-IndexRanges = list[tuple[int, int]]
-"""Half-open ranges of indexes into a sequence of UIDs, ascending and disjoint."""
 
 
 class BadCommand(Exception):
@@ -62,10 +56,10 @@ class Arguments:
 
     __slots__ = ("_next_literal", "at", "literals", "text")
 
-    def __init__(self, text: bytes, literals: Sequence[bytes] = ()) -> None:
+    def __init__(self, text: bytes, literals: Sequence[bytes] = (), at: int = 0) -> None:
         self.text = text
         self.literals = literals
-        self.at = 0
+        self.at = at
         self._next_literal = 0
 
     @property
@@ -177,93 +171,3 @@ class Arguments:
         while self.take(b" "):
             flags.append(self.flag())
         return flags
-
-
-def parse_set(text: bytes) -> list[tuple[int, int]]:
-    """Parse a set into ``(low, high)`` pairs as written; ``*`` is 0.
-
-    Raises:
-        BadCommand: A number is 0 or above 4294967295.
-    """
-    pairs: list[tuple[int, int]] = []
-    for item in text.split(b","):
-        match = _SET_ITEM.fullmatch(item)
-        if match is None:
-            raise BadCommand("Invalid message set")
-        first = _set_number(match.group(1))
-        second = first if match.group(2) is None else _set_number(match.group(2))
-        pairs.append((first, second))
-    return pairs
-
-
-def _set_number(text: bytes) -> int:
-    if text == b"*":
-        return _STAR
-    value = int(text)
-    if not 1 <= value <= 0xFFFFFFFF:
-        raise BadCommand("Invalid message number")
-    return value
-
-
-def resolve_set(text: bytes, view: Sequence[int], by_uid: bool) -> IndexRanges:
-    """The messages of a view that a set names, as index ranges.
-
-    Args:
-        text: The set as written, not ``$``.
-        view: UIDs of the messages, ascending; the message number of ``view[i]`` is i + 1.
-        by_uid: Whether the numbers are UIDs. UIDs that are not there are ignored (RFC 3501 6.4.8).
-
-    Raises:
-        BadCommand: A message number is not there.
-    """
-    ranges: IndexRanges = []
-    count = len(view)
-    for first, second in parse_set(text):
-        last = view[-1] if by_uid and count else count
-        low, high = (last if number == _STAR else number for number in (first, second))
-        if low > high:
-            low, high = high, low
-        if by_uid:
-            ranges.append((bisect_left(view, low), bisect_right(view, high)))
-        elif high > count or low < 1:
-            raise BadCommand("Invalid message number")
-        else:
-            ranges.append((low - 1, high))
-    return merge_ranges(ranges)
-
-
-def merge_ranges(ranges: IndexRanges) -> IndexRanges:
-    """Sort and join ranges that overlap or touch; empty ones are dropped."""
-    merged: IndexRanges = []
-    for low, high in sorted(ranges):
-        if low >= high:
-            continue
-        if merged and low <= merged[-1][1]:
-            if high > merged[-1][1]:
-                merged[-1] = (merged[-1][0], high)
-        else:
-            merged.append((low, high))
-    return merged
-
-
-def count_ranges(ranges: IndexRanges) -> int:
-    """How many indexes the ranges hold."""
-    return sum(high - low for low, high in ranges)
-
-
-def format_uids(uids: Sequence[int]) -> bytes:
-    """Ascending UIDs as a compact set, ``1:3,7``."""
-    if isinstance(uids, range) and uids.step == 1 and len(uids) > 1:
-        return b"%d:%d" % (uids[0], uids[-1])
-    out: list[bytes] = []
-    start = previous = 0
-    for uid in uids:
-        if start and uid == previous + 1:
-            previous = uid
-            continue
-        if start:
-            out.append(b"%d" % start if start == previous else b"%d:%d" % (start, previous))
-        start = previous = uid
-    if start:
-        out.append(b"%d" % start if start == previous else b"%d:%d" % (start, previous))
-    return b",".join(out)

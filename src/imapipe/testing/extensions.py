@@ -6,15 +6,16 @@ from collections.abc import Iterable
 
 ALL_EXTENSIONS: frozenset[str] = frozenset(
     {
-        "BINARY", "CHILDREN", "COMPRESS=DEFLATE", "CONDSTORE", "ENABLE", "ESEARCH", "ID", "IDLE", "LIST-EXTENDED",
-        "LIST-STATUS", "LITERAL+", "LITERAL-", "MESSAGELIMIT", "MOVE", "MULTIAPPEND", "NAMESPACE", "OBJECTID",
-        "PARTIAL", "PREVIEW", "QRESYNC", "SASL-IR", "SAVEDATE", "SEARCHRES", "SPECIAL-USE", "STATUS=SIZE",
-        "UIDBATCHES", "UIDONLY", "UIDPLUS", "UNSELECT", "UTF8=ACCEPT", "WITHIN", "X-GM-EXT-1",
+        "APPENDLIMIT", "BINARY", "CHILDREN", "COMPRESS=DEFLATE", "CONDSTORE", "CREATE-SPECIAL-USE", "ENABLE",
+        "ESEARCH", "ID", "IDLE", "LIST-EXTENDED", "LIST-STATUS", "LITERAL+", "LITERAL-", "MESSAGELIMIT", "MOVE",
+        "MULTIAPPEND", "NAMESPACE", "NOTIFY", "OBJECTID", "PARTIAL", "PREVIEW", "QRESYNC", "QUOTA", "SASL-IR",
+        "SAVEDATE", "SEARCHRES", "SPECIAL-USE", "STATUS=SIZE", "UIDBATCHES", "UIDONLY", "UIDPLUS", "UNSELECT",
+        "UTF8=ACCEPT", "WITHIN", "X-GM-EXT-1",
     }
 )  # fmt: skip
 """Every extension the server knows. ``AUTH=`` mechanisms and STARTTLS are switched by other options."""
 
-_MODERN = ALL_EXTENSIONS - {"LITERAL-", "MESSAGELIMIT", "UIDONLY", "X-GM-EXT-1"}
+_MODERN = ALL_EXTENSIONS - {"APPENDLIMIT", "LITERAL-", "MESSAGELIMIT", "QUOTA", "UIDONLY", "X-GM-EXT-1"}
 
 PROFILES: dict[str, frozenset[str]] = {
     "modern": _MODERN,
@@ -73,6 +74,7 @@ def capability_names(
     login_disabled: bool,
     mechanisms: Iterable[str],
     message_limit: int | None,
+    append_limit: int | None,
 ) -> list[str]:
     """The words of a CAPABILITY response.
 
@@ -86,6 +88,10 @@ def capability_names(
         if name == "MESSAGELIMIT":
             if message_limit is not None:
                 names.append(f"MESSAGELIMIT={message_limit}")
+        elif name == "APPENDLIMIT":
+            names.append(name if append_limit is None else f"APPENDLIMIT={append_limit}")
+        elif name == "QUOTA":
+            names += [name, "QUOTA=RES-STORAGE", "QUOTA=RES-MESSAGE"]
         else:
             names.append(name)
     if not logged_in:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from .arguments import Arguments, BadCommand
 from .content import Section
-from .mailbox import StoredMessage, format_internal_date
 from .mailboxes import encode_mailbox_name
 from .mime import Part
+from .stored import StoredMessage, format_internal_date
 from .structure import StringStyle, nstring
 
 _MACROS: dict[str, tuple[str, ...]] = {
@@ -154,12 +154,16 @@ class RenderOptions:
         utf8: Whether 8-bit may stand in quoted strings.
         nil_bodies: Write NIL for every body section.
         length_offset: Added to the announced length of body literals.
+        partial_lie: How a partial section is answered wrongly (``WrongPartial.kind``), or "".
+        partial_by: By how many bytes.
     """
 
     style: StringStyle
     utf8: bool
     nil_bodies: bool = False
     length_offset: int = 0
+    partial_lie: str = ""
+    partial_by: int = 0
 
 
 Renderer = Callable[[StoredMessage], bytes]
@@ -201,6 +205,19 @@ def compile_item(item: FetchItem, options: RenderOptions) -> Renderer:
     return lambda message: b"X-GM-LABELS (" + b" ".join(write_label(text, style) for text in message.labels) + b")"
 
 
+def compile_absent(item: FetchItem, options: RenderOptions) -> Renderer | None:
+    """What Dovecot writes of a message that is gone, None for nothing: flags it knows, NIL, and no size."""
+    if item.name in ("UID", "FLAGS"):
+        return compile_item(item, options)
+    if item.section is not None:
+        return lambda message: item.label + b" NIL"
+    if item.name == "ENVELOPE":
+        return lambda message: b"ENVELOPE (" + b" ".join([b"NIL"] * 10) + b")"
+    if item.name == "RFC822.SIZE":
+        return lambda message: b"RFC822.SIZE 0"
+    return None
+
+
 def write_label(text: str, style: StringStyle) -> bytes:
     """A Gmail label in modified UTF-7; system labels are quoted, as Gmail does."""
     name = encode_mailbox_name(text)
@@ -209,8 +226,24 @@ def write_label(text: str, style: StringStyle) -> bytes:
     return nstring(name, style)
 
 
+def _partial_as_told(item: FetchItem, options: RenderOptions) -> tuple[tuple[int, int] | None, bytes]:
+    """The range of a section that is sent, and its label with a space behind it."""
+    partial, label, by = item.partial, item.label + b" ", options.partial_by
+    if partial is None or not options.partial_lie:
+        return partial, label
+    offset, count = partial
+    bare = item.label[: item.label.rindex(b"<")]
+    if options.partial_lie == "shifted":
+        return (offset + by, count), label
+    if options.partial_lie == "relabelled":
+        return (offset + by, count), bare + b"<%d> " % (offset + by)
+    if options.partial_lie == "longer":
+        return (offset, count + by), label
+    return None, label if options.partial_lie == "whole" else bare + b" "
+
+
 def _compile_section(item: FetchItem, options: RenderOptions) -> Renderer:
-    section, partial, label = item.section, item.partial, item.label + b" "
+    section, (partial, label) = item.section, _partial_as_told(item, options)
     assert section is not None
     binary = item.name.startswith("BINARY")
     offset = options.length_offset

@@ -14,18 +14,16 @@ import ssl
 import struct
 import zlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
+from .pace import CHUNK, Dripping, Pacer
 from .records import Counters
-
-CHUNK = 65_536
-"""Bytes gathered before they are handed to the transport."""
+from .rewriter import Rewriter
 
 _INPUT_HIGH = 1 << 20
 _HEAD = 200
-_SHORT_PACE_SECONDS = 0.02
 
 
 class Disconnected(Exception):
@@ -58,12 +56,22 @@ class Link(asyncio.Protocol):
     Args:
         counters: Where bytes are counted.
         on_open: Called once with the link when the connection (and its TLS) stands.
-        bandwidth: Bytes a second of output, None for no limit.
+        pacers: Limits of the output: of this connection, of a line it shares.
         tls: Whether the listening socket speaks TLS from the start.
+
+    Attributes:
+        pacers: The limits, may be changed.
+        dripping: Sends a few bytes at a time, or None.
+        rewriter: Changes responses on their way out, or None.
+        limits: Positions in the output at which something happens.
+        tls: Whether TLS is under it.
+        cut: How it was ended on purpose, else "".
     """
 
-    def __init__(self, counters: Counters, on_open: Callable[[Link], None], bandwidth: float | None, tls: bool) -> None:
-        self.bandwidth = bandwidth
+    def __init__(self, counters: Counters, on_open: Callable[[Link], None], pacers: list[Pacer], tls: bool) -> None:
+        self.pacers = pacers
+        self.dripping: Dripping | None = None
+        self.rewriter: Rewriter | None = None
         self.limits: list[OutputLimit] = []
         self.sent = 0
         self.pending = 0
@@ -87,7 +95,6 @@ class Link(asyncio.Protocol):
         self._reading_paused = False
         self._writable: asyncio.Future[None] | None = None
         self._out: list[bytes] = []
-        self._free_at = 0.0
         self._deflate: zlib._Compress | None = None
         self._inflate: zlib._Decompress | None = None
 
@@ -243,8 +250,22 @@ class Link(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Take bytes for the next flush."""
+        if self.rewriter is not None:
+            data = self.rewriter.feed(data)
         self._out.append(data)
         self.pending += len(data)
+
+    def rewrite(self, changes: Sequence[Callable[[bytes], bytes]]) -> None:
+        """Pass responses through functions until ``stop_rewriting``."""
+        if changes:
+            self.rewriter = Rewriter(changes)
+
+    def stop_rewriting(self) -> None:
+        """Let output out as it is from now on."""
+        if self.rewriter is not None:
+            left = self.rewriter.rest()
+            self.rewriter = None
+            self.write(left)
 
     async def flush(self) -> None:
         """Send what was written, as far as limits and pace allow.
@@ -291,9 +312,8 @@ class Link(asyncio.Protocol):
         self.sent += len(data)
         if self._deflate is not None and data:
             data = self._deflate.compress(data) + self._deflate.flush(zlib.Z_SYNC_FLUSH)
-        step = CHUNK
-        if self.bandwidth is not None:
-            step = max(1, min(CHUNK, int(self.bandwidth * _SHORT_PACE_SECONDS)))
+        drip = self.dripping
+        step = drip.count if drip is not None else min((pacer.step for pacer in self.pacers), default=CHUNK)
         view = memoryview(data)
         for start in range(0, len(data), step):
             piece = view[start : start + step]
@@ -306,14 +326,10 @@ class Link(asyncio.Protocol):
             else:
                 # The client may live in the same loop: let it read.
                 await asyncio.sleep(0)
-            if self.bandwidth is not None:
-                await self._pace(len(piece))
-
-    async def _pace(self, count: int) -> None:
-        assert self.bandwidth is not None
-        now = self._loop.time()
-        self._free_at = max(self._free_at, now) + count / self.bandwidth
-        await asyncio.sleep(self._free_at - now)
+            for pacer in self.pacers:
+                await pacer.pay(len(piece))
+            if drip is not None:
+                await drip.sleep(drip.seconds)
 
     # Changes of state.
 

@@ -8,36 +8,23 @@ Invariants:
 
 from __future__ import annotations
 
-import hashlib
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import Literal, Protocol
 
-from .content import Content, ParsedContent
+from .content import ParsedContent
+from .stored import FIRST_DATE, StoredMessage, normal_flags
 
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-
-FIRST_DATE = datetime(2024, 1, 1, 8, 0, tzinfo=UTC)
-"""INTERNALDATE of the first message when none is given; each next one is an hour later."""
-
-
-_SYSTEM_FLAGS = {
-    flag.lower(): flag for flag in ("\\Answered", "\\Deleted", "\\Draft", "\\Flagged", "\\Recent", "\\Seen")
-}
-
-
-def normal_flags(flags: Iterable[str]) -> frozenset[str]:
-    """Flags with the system flags in their usual spelling."""
-    return frozenset(_SYSTEM_FLAGS.get(flag.lower(), flag) for flag in flags)
+Change = Literal["new", "expunge", "flags", "labels"]
 
 
 class Listener(Protocol):
     """Who wants to know of edits: a session that has the mailbox selected."""
 
-    def on_expunge(self, uids: Sequence[int]) -> None:
-        """Messages are gone."""
+    def on_expunge(self, gone: Mapping[int, frozenset[str]]) -> None:
+        """Messages are gone; with the flags they had."""
 
     def on_flags(self, uids: Sequence[int]) -> None:
         """Flags have changed."""
@@ -49,103 +36,8 @@ class Listener(Protocol):
         """The mailbox is no longer what was selected: say BYE with this text."""
 
 
-def format_internal_date(when: datetime) -> bytes:
-    """``"17-Jul-1996 02:44:25 -0700"`` with its quotes (RFC 3501 ``date-time``)."""
-    offset = when.utcoffset() or timedelta()
-    minutes = int(offset.total_seconds()) // 60
-    sign = "-" if minutes < 0 else "+"
-    hours, minutes = divmod(abs(minutes), 60)
-    return (
-        f'"{when.day:2d}-{_MONTHS[when.month - 1]}-{when.year:04d} '
-        f'{when.hour:02d}:{when.minute:02d}:{when.second:02d} {sign}{hours:02d}{minutes:02d}"'
-    ).encode("ascii")
-
-
-class StoredMessage:
-    """A message in a mailbox.
-
-    Attributes:
-        uid: Its UID.
-        content: Its bytes and what is rendered from them.
-        flags: System flags and keywords, ``\\Seen`` as written on the wire.
-        internal_date: Aware datetime of arrival.
-        modseq: Mod-sequence of its last change (RFC 7162).
-        save_date: Aware datetime of arrival in this mailbox (RFC 8514).
-        email_id: EMAILID (RFC 8474), one per content.
-        thread_id: THREADID, None for NIL.
-        gmail_id: X-GM-MSGID.
-        gmail_thread_id: X-GM-THRID.
-        labels: X-GM-LABELS.
-    """
-
-    __slots__ = (
-        "_email_id",
-        "content",
-        "flags",
-        "gmail_id",
-        "gmail_thread_id",
-        "internal_date",
-        "labels",
-        "modseq",
-        "save_date",
-        "thread_id",
-        "uid",
-    )
-
-    def __init__(
-        self,
-        uid: int,
-        content: Content,
-        *,
-        flags: frozenset[str] = frozenset(),
-        internal_date: datetime,
-        modseq: int = 1,
-        save_date: datetime | None = None,
-        email_id: str | None = None,
-        thread_id: str | None = None,
-        gmail_id: int | None = None,
-        gmail_thread_id: int | None = None,
-        labels: tuple[str, ...] = (),
-    ) -> None:
-        self.uid = uid
-        self.content = content
-        self.flags = flags
-        self.internal_date = internal_date
-        self.modseq = modseq
-        self.save_date = save_date or internal_date
-        self._email_id = email_id
-        self.thread_id = thread_id
-        self.gmail_id = gmail_id if gmail_id is not None else 1_700_000_000_000_000_000 + uid
-        self.gmail_thread_id = gmail_thread_id if gmail_thread_id is not None else self.gmail_id
-        self.labels = labels
-
-    @property
-    def email_id(self) -> str:
-        """EMAILID; by default made from the content, so copies share it."""
-        if self._email_id is None:
-            self._email_id = "M" + hashlib.blake2b(self.content.raw, digest_size=12).hexdigest()
-        return self._email_id
-
-    @property
-    def flags_text(self) -> bytes:
-        """The flags as ``(\\Seen word)``."""
-        return b"(" + " ".join(sorted(self.flags)).encode("latin-1") + b")"
-
-    def copy(self, uid: int, modseq: int, save_date: datetime) -> StoredMessage:
-        """The same message under another UID."""
-        return StoredMessage(
-            uid,
-            self.content,
-            flags=self.flags,
-            internal_date=self.internal_date,
-            modseq=modseq,
-            save_date=save_date,
-            email_id=self._email_id,
-            thread_id=self.thread_id,
-            gmail_id=self.gmail_id,
-            gmail_thread_id=self.gmail_thread_id,
-            labels=self.labels,
-        )
+Observer = Callable[["Mailbox", Change, Sequence[StoredMessage]], None]
+"""Told of every edit after it was made: what it was, and the messages it concerns."""
 
 
 class Mailbox:
@@ -156,7 +48,19 @@ class Mailbox:
         uidvalidity: Its UIDVALIDITY.
         first_uid: UID of the first message.
         special_use: LIST attribute such as ``\\Trash`` (RFC 6154), or "".
-        subscribed: Whether LSUB shows it.
+        subscribed: Whether its name is subscribed to when it is added to the account.
+        mod_sequences: Whether it keeps mod-sequences; without them SELECT says NOMODSEQ (RFC 7162).
+        permanent_keywords: Keywords that may be set; None for any (``\\*`` in PERMANENTFLAGS). Others are ignored.
+        max_keywords: How many different keywords it takes; STORE and APPEND of one more say NO [LIMIT].
+
+    Attributes:
+        keywords: Keywords that were ever set, in that order.
+        read_only: Whether SELECT opens it like EXAMINE.
+        mailbox_id: MAILBOXID (RFC 8474); it stays when the mailbox is renamed or renumbered.
+        vanished: Mod-sequence and UID of what was expunged.
+        history_from: Expunges before this mod-sequence are forgotten.
+        listeners: Sessions that have it selected.
+        observers: Told of every edit.
 
     Example:
         ``server.mailboxes["INBOX"].append(b"Subject: hi\\r\\n\\r\\n")`` adds a message; sessions that have the
@@ -171,6 +75,9 @@ class Mailbox:
         first_uid: int = 1,
         special_use: str = "",
         subscribed: bool = True,
+        mod_sequences: bool = True,
+        permanent_keywords: Collection[str] | None = None,
+        max_keywords: int | None = None,
     ) -> None:
         self.uidvalidity = uidvalidity
         self.highest_modseq = 1
@@ -178,8 +85,14 @@ class Mailbox:
         self.subscribed = subscribed
         self.mailbox_id = f"F{uidvalidity}"
         self.read_only = False
+        self.mod_sequences = mod_sequences
+        self.permanent_keywords = None if permanent_keywords is None else frozenset(permanent_keywords)
+        self.max_keywords = max_keywords
+        self.keywords: list[str] = []
         self.vanished: list[tuple[int, int]] = []
-        self._listeners: list[Listener] = []
+        self.history_from = 0
+        self.listeners: list[Listener] = []
+        self.observers: list[Observer] = []
         self._messages: dict[int, StoredMessage] = {}
         self.uidnext = first_uid
         self.uids: Sequence[int] = array("I")
@@ -255,13 +168,14 @@ class Mailbox:
             self._add_uids(added)
         return added
 
-    def adopt(self, messages: Iterable[StoredMessage]) -> list[int]:
-        """Add copies of stored messages (COPY, MOVE) and return their UIDs."""
+    def adopt(self, messages: Iterable[StoredMessage], now: datetime | None = None) -> list[int]:
+        """Add copies of stored messages (COPY, MOVE) and return their UIDs; ``now`` is their SAVEDATE."""
         added: list[int] = []
-        now = datetime.now(UTC)
+        now = now or datetime.now(UTC)
         for message in messages:
             uid = self._next_uid()
             self.highest_modseq += 1
+            self._note_keywords(message.flags)
             self._messages[uid] = message.copy(uid, self.highest_modseq, now)
             added.append(uid)
         if added:
@@ -276,11 +190,14 @@ class Mailbox:
         self.highest_modseq += 1
         self.vanished.extend((self.highest_modseq, uid) for uid in gone)
         lost = set(gone)
+        flags = {uid: self.flags_of(uid) for uid in gone} if self.listeners else {}
+        messages = [self[uid] for uid in gone] if self.observers else []
         self.uids = array("I", (uid for uid in self.uids if uid not in lost))
         for uid in gone:
             self._messages.pop(uid, None)
-        for listener in list(self._listeners):
-            listener.on_expunge(gone)
+        for listener in list(self.listeners):
+            listener.on_expunge(flags)
+        self._observe("expunge", messages)
         return gone
 
     def contains(self, uid: int) -> bool:
@@ -298,16 +215,37 @@ class Mailbox:
         wanted = normal_flags(flags)
         if wanted == message.flags:
             return
+        self._note_keywords(wanted)
         message.flags = wanted
-        self.touch(message, but=but)
+        self._touch(message, "flags", but)
 
-    def touch(self, message: StoredMessage, *, but: Listener | None = None) -> None:
-        """Note that a message's metadata changed: new mod-sequence, sessions told."""
+    def set_labels(self, uid: int, labels: Iterable[str], *, but: Listener | None = None) -> None:
+        """Give a message exactly these Gmail labels and tell every session ``but`` one.
+
+        Raises:
+            KeyError: There is no message with that UID.
+        """
+        message = self.writable(uid)
+        wanted = tuple(sorted(set(labels)))
+        if wanted != tuple(sorted(message.labels)):
+            message.labels = wanted
+            self._touch(message, "labels", but)
+
+    def _touch(self, message: StoredMessage, change: Change, but: Listener | None) -> None:
         self.highest_modseq += 1
         message.modseq = self.highest_modseq
-        for listener in list(self._listeners):
+        for listener in list(self.listeners):
             if listener is not but:
                 listener.on_flags((message.uid,))
+        self._observe(change, (message,))
+
+    def _observe(self, change: Change, messages: Sequence[StoredMessage]) -> None:
+        for observer in list(self.observers):
+            observer(self, change, messages)
+
+    def _note_keywords(self, flags: Iterable[str]) -> None:
+        known = {keyword.lower() for keyword in self.keywords}
+        self.keywords += sorted(flag for flag in flags if not flag.startswith("\\") and flag.lower() not in known)
 
     def writable(self, uid: int) -> StoredMessage:
         """The stored message itself, for an edit.
@@ -318,7 +256,7 @@ class Mailbox:
         return self[uid]
 
     def change_uidvalidity(self, uidvalidity: int | None = None, *, disconnect: bool = True) -> int:
-        """Give the mailbox a new UIDVALIDITY and return it.
+        """Give the mailbox a new UIDVALIDITY and return it; the UIDs stay, as after a restored backup.
 
         Args:
             uidvalidity: The new value, one more than the old by default.
@@ -331,19 +269,52 @@ class Mailbox:
             self.close_sessions("Mailbox was rebuilt, please select it again")
         return self.uidvalidity
 
+    def renumber(self, uidvalidity: int | None = None, *, first_uid: int = 1) -> int:
+        """Give every message a new UID, in the same order, under a new UIDVALIDITY, which is returned."""
+        messages = list(self)
+        now = [message.save_date for message in messages]
+        self._messages = {}
+        self.uidnext = first_uid
+        for message, saved in zip(messages, now, strict=True):
+            uid = self._next_uid()
+            self._messages[uid] = message.copy(uid, message.modseq, saved)
+        self.uids = array("I", self._messages)
+        return self.change_uidvalidity(uidvalidity)
+
+    def rewind_uidnext(self, uidnext: int) -> None:
+        """Lose what has this UID or a higher one and give these UIDs to what comes, under the same UIDVALIDITY.
+
+        No server may; seen at GMX. Sessions that have the mailbox selected get BYE.
+        """
+        self.close_sessions("Mailbox was restored")
+        self.expunge(uid for uid in self.uids if uid >= uidnext)
+        self.uidnext = uidnext
+
+    def forget_expunges(self) -> None:
+        """Lose the history of expunged UIDs, as servers do after a while: VANISHED names all that are not there."""
+        self.vanished.clear()
+        self.history_from = self.highest_modseq + 1
+
+    def vanished_since(self, modseq: int) -> Sequence[int]:
+        """UIDs that were expunged after a mod-sequence, ascending; without the history all that are not there."""
+        if modseq < self.history_from - 1:
+            there = set(self.uids)
+            return [uid for uid in range(1, self.uidnext) if uid not in there]
+        return sorted({uid for changed, uid in self.vanished if changed > modseq})
+
     def close_sessions(self, text: str) -> None:
         """Say BYE to every session that has the mailbox selected."""
-        for listener in list(self._listeners):
+        for listener in list(self.listeners):
             listener.on_close(text)
 
     def subscribe_listener(self, listener: Listener) -> None:
         """Start telling a listener of edits."""
-        self._listeners.append(listener)
+        self.listeners.append(listener)
 
     def unsubscribe_listener(self, listener: Listener) -> None:
         """Stop telling a listener of edits."""
-        if listener in self._listeners:
-            self._listeners.remove(listener)
+        if listener in self.listeners:
+            self.listeners.remove(listener)
 
     def _next_uid(self) -> int:
         uid = self.uidnext
@@ -353,6 +324,7 @@ class Mailbox:
     def _store(self, raw: bytes, flags: frozenset[str], when: datetime | None, labels: tuple[str, ...]) -> int:
         uid = self._next_uid()
         self.highest_modseq += 1
+        self._note_keywords(flags)
         self._messages[uid] = StoredMessage(
             uid,
             ParsedContent(bytes(raw)),
@@ -368,5 +340,7 @@ class Mailbox:
         grown = array("I", self.uids)
         grown.extend(added)
         self.uids = grown
-        for listener in list(self._listeners):
+        for listener in list(self.listeners):
             listener.on_append()
+        if self.observers:
+            self._observe("new", [self[uid] for uid in added])

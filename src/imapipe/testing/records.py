@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import overload
@@ -22,6 +23,10 @@ class CommandRecord:
         reply: Text of the tagged reply after the status, with its response code.
         messages: How many messages the command was answered for (FETCH responses, stored or copied messages,
             search hits).
+        fetched: UIDs of the FETCH responses of the command, in order.
+        pipelined: Whether it was there before the command before it on this connection was answered, so that it
+            cost the client no waiting of its own.
+        continuations: How often the client had to wait for a ``+`` within it.
         bytes_out: Bytes of the response before TLS and compression.
         throttled: Whether a throttle answered it.
     """
@@ -30,10 +35,13 @@ class CommandRecord:
         "arguments",
         "bytes_out",
         "connection",
+        "continuations",
+        "fetched",
         "finished_at",
         "messages",
         "name",
         "outcome",
+        "pipelined",
         "received_at",
         "reply",
         "tag",
@@ -50,6 +58,9 @@ class CommandRecord:
         self.outcome = ""
         self.reply = ""
         self.messages = 0
+        self.fetched = array("I")
+        self.pipelined = False
+        self.continuations = 0
         self.bytes_out = 0
         self.throttled = False
 
@@ -103,6 +114,21 @@ class CommandLog(Sequence[CommandRecord]):
             for record in self._records
             if record.name in names and (connection is None or record.connection == connection)
         ]
+
+    def fetched(self, connection: int | None = None) -> Counter[int]:
+        """How often each UID was sent by FETCH, on one connection or all; mailboxes are not told apart."""
+        return Counter(uid for record in self._of(connection) for uid in record.fetched)
+
+    def round_trips(self, connection: int | None = None) -> int:
+        """How often the client waited for an answer, on one connection or all; pipelined commands wait together.
+
+        A server without latency answers between two commands that were sent one right after the other, so give
+        it some (``latency_seconds=0.01``) where this is counted.
+        """
+        return sum((not record.pipelined) + record.continuations for record in self._of(connection))
+
+    def _of(self, connection: int | None) -> Iterator[CommandRecord]:
+        return (record for record in self._records if connection is None or record.connection == connection)
 
     @property
     def names(self) -> list[str]:

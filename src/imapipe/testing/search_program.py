@@ -9,16 +9,14 @@ from __future__ import annotations
 import email.header
 import re
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING
 
-from .arguments import Arguments, BadCommand, IndexRanges, Refused, merge_ranges
-from .mailbox import StoredMessage
+from .arguments import Arguments, BadCommand, Refused
 from .mime import Part
-
-if TYPE_CHECKING:
-    from .session import Session
+from .ranges import IndexRanges, merge_ranges
+from .stored import StoredMessage
+from .view import MailboxView
 
 Key = Callable[[IndexRanges], IndexRanges]
 Test = Callable[[StoredMessage], bool]
@@ -44,15 +42,15 @@ _DATE = re.compile(rb'"?(\d{1,2})-([A-Za-z]{3})-(\d{4})"?')
 
 
 class SearchProgram:
-    """Reads a search program for a session.
+    """Reads a search program for a session's view of its mailbox.
 
     Attributes:
         uses_modseq: Whether a MODSEQ key is in it, so that the answer tells the highest one.
     """
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._charset = "us-ascii" if not session.utf8 else "utf-8"
+    def __init__(self, view: MailboxView) -> None:
+        self._seen = view
+        self._charset = "us-ascii" if not view.utf8 else "utf-8"
         self.uses_modseq = False
 
     def read(self, arguments: Arguments) -> Key:
@@ -64,7 +62,7 @@ class SearchProgram:
         """
         if arguments.take(b"CHARSET "):
             name = arguments.astring().decode("latin-1").lower()
-            if name not in ("utf-8", "us-ascii") or name not in self._session.server.search_charsets:
+            if name not in ("utf-8", "us-ascii") or name not in self._seen.server.search_charsets:
                 raise Refused("Unknown charset", "BADCHARSET (US-ASCII UTF-8)")
             self._charset = name
             arguments.space()
@@ -84,7 +82,7 @@ class SearchProgram:
         following = arguments.peek()
         if following.isdigit() or following in (b"*", b"$"):
             saved = following == b"$"
-            return _within(self._session.resolve(arguments.sequence_set(), saved))
+            return _within(self._seen.resolve(arguments.sequence_set(), saved))
         word = arguments.word()
         if word == "ALL":
             return list
@@ -103,13 +101,13 @@ class SearchProgram:
         if word in _FLAG_KEYS:
             return self._flag(*_FLAG_KEYS[word])
         if word == "SAVEDATESUPPORTED":
-            return list if self._session.has("SAVEDATE") else lambda candidates: []
+            return list if self._seen.has("SAVEDATE") else lambda candidates: []
         arguments.space()
         return self._key_with_value(word, arguments)
 
     def _key_with_value(self, word: str, arguments: Arguments) -> Key:
         if word == "UID":
-            return _within(self._session.resolve(arguments.sequence_set(), True))
+            return _within(self._seen.resolve(arguments.sequence_set(), True))
         if word in ("KEYWORD", "UNKEYWORD"):
             return self._flag(arguments.flag(), word == "KEYWORD")
         if word in _DATE_KEYS:
@@ -119,12 +117,13 @@ class SearchProgram:
             if word == "LARGER":
                 return self._filter(lambda message: message.content.size > size)
             return self._filter(lambda message: message.content.size < size)
-        if word in ("OLDER", "YOUNGER") and self._session.has("WITHIN"):
-            limit = datetime.now(UTC) - timedelta(seconds=arguments.number())
+        if word in ("OLDER", "YOUNGER") and self._seen.has("WITHIN"):
+            limit = self._seen.server.now() - timedelta(seconds=arguments.number())
             if word == "OLDER":
                 return self._arrival(lambda when: when <= limit)
             return self._arrival(lambda when: when >= limit)
-        if word == "MODSEQ" and self._session.has("CONDSTORE"):
+        if word == "MODSEQ" and self._seen.has("CONDSTORE"):
+            self._seen.require_mod_sequences()
             if arguments.peek() == b'"':
                 arguments.string()
                 arguments.expect(b" ")
@@ -151,11 +150,11 @@ class SearchProgram:
             return self._filter(
                 lambda message: _any_header_contains(message, wanted) or _body_contains(message, wanted)
             )
-        if word in ("EMAILID", "THREADID") and self._session.has("OBJECTID"):
+        if word in ("EMAILID", "THREADID") and self._seen.has("OBJECTID"):
             if word == "EMAILID":
                 return self._filter(lambda message: message.email_id.lower() == wanted)
             return self._filter(lambda message: (message.thread_id or "").lower() == wanted)
-        if word.startswith("X-GM-") and self._session.has("X-GM-EXT-1"):
+        if word.startswith("X-GM-") and self._seen.has("X-GM-EXT-1"):
             return self._gmail_key(word, wanted)
         raise BadCommand(f"Unknown search key {word}")
 
@@ -180,7 +179,7 @@ class SearchProgram:
             raise BadCommand(f"The text is not {self._charset}") from None
 
     def _flag(self, flag: str, present: bool) -> Key:
-        view, box = self._session.view, self._session.selected
+        view, box = self._seen.view, self._seen.selected
         lowered = flag.lower()
 
         def has(index: int) -> bool:
@@ -199,7 +198,7 @@ class SearchProgram:
         return self._arrival(lambda when: compare(when.date()))
 
     def _arrival(self, test: Callable[[datetime], bool]) -> Key:
-        view, box = self._session.view, self._session.selected
+        view, box = self._seen.view, self._seen.selected
 
         def matches(index: int) -> bool:
             when = box.internal_date_of(view[index])
@@ -208,7 +207,7 @@ class SearchProgram:
         return lambda candidates: _pick(candidates, matches)
 
     def _filter(self, test: Test) -> Key:
-        view, box = self._session.view, self._session.selected
+        view, box = self._seen.view, self._seen.selected
 
         def matches(index: int) -> bool:
             message = box.get(view[index])

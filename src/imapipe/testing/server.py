@@ -2,51 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import itertools
-import ssl
-import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from types import TracebackType
-from typing import Literal
 from urllib.parse import quote
 
-from . import commands_fetch, commands_login, commands_mailbox, commands_message, commands_search
-from .extensions import choose_extensions
-from .faults import CutConnection, Fault, Faults, RefuseConnection
-from .link import Link, OutputLimit
-from .mailbox import Mailbox
-from .mailboxes import Mailboxes
-from .messages import make_messages
-from .records import CommandLog, CommandRecord, Counters
-from .session import Entry, Session
-from .structure import StringStyle
-from .throttle import Throttle
+from .commands import COMMANDS
+from .connections import HOST, Connections
+from .host import FetchOrder, Host, Messages
+from .session import Session
 
-# Not Iterable[bytes]: next to it type checkers cannot tell what a dict of mailboxes is.
-Messages = int | Sequence[bytes] | Iterator[bytes] | Mailbox | Mapping[str, "int | Iterable[bytes] | Mailbox"]
-"""What a server may be filled with: a number of made messages, raw messages, or mailboxes by name."""
-
-FetchOrder = Literal["asked", "uid_last", "shuffled"]
-
-_COMMANDS: dict[str, Entry] = {
-    **commands_login.COMMANDS,
-    **commands_mailbox.COMMANDS,
-    **commands_fetch.COMMANDS,
-    **commands_search.COMMANDS,
-    **commands_message.COMMANDS,
-}
-
-_TOO_MANY: dict[str, tuple[str, str]] = {
-    "dovecot": (
-        "UNAVAILABLE",
-        "Maximum number of connections from user+IP exceeded (mail_max_userip_connections={limit})",
-    ),
-    "gmail": ("ALERT", "Too many simultaneous connections. (Failure)"),
-}
+__all__ = ["FetchOrder", "Messages", "Server"]
 
 
-class Server:
+class Server(Host):
     """An IMAP server on a loopback port of its own, for tests and demonstrations.
 
     It is an asynchronous context manager; at its end every session is cancelled, every socket closed.
@@ -60,7 +28,8 @@ class Server:
 
     Args:
         messages: How many messages INBOX gets (see ``make_messages``), or the raw messages, or a ``Mailbox``
-            such as ``SyntheticMailbox``, or a mapping from mailbox name to any of these.
+            such as ``SyntheticMailbox``, or a mapping from mailbox name to any of these, or ``Mailboxes`` such
+            as ``GmailMailboxes``.
         user: The one account's name.
         password: Its password.
         token: The access token that XOAUTH2 and OAUTHBEARER accept.
@@ -73,6 +42,7 @@ class Server:
         latency_seconds: Round trip of the line: every command is worked on this long after it arrived, the
             greeting comes as late. Commands sent together wait together.
         bandwidth_bytes_per_second: Limit of each connection's output.
+        line_bytes_per_second: Limit of all connections' output together.
         max_connections: How many may be logged in at once; above it a login is refused.
         too_many_style: Words of that refusal, ``dovecot`` or ``gmail``.
         tls: Context for TLS from the first byte.
@@ -89,7 +59,16 @@ class Server:
         search_charsets: Charsets that SEARCH takes.
         max_command_bytes: Longest line of a command; a longer one is answered BAD.
         max_literal_bytes: Longest literal taken.
+        expunged_fetch: What FETCH says of a message that is gone and was not told of yet: it is left out
+            (``leave_out``; NO [EXPUNGEISSUED] where numbers were used), its bodies are NIL (``nil``, Dovecot),
+            or a body is invented and EXPUNGE told only with NOOP (``invent``, Courier). By default Dovecot's way
+            in the profile ``dovecot``, else ``leave_out``.
+        tell_unchanged: Whether STORE answers for messages whose flags were so before; by default not in the
+            profile ``dovecot``.
+        append_limit: Bytes of the largest message APPEND takes; adds the extension APPENDLIMIT.
+        quota: Limit of the account; adds the extension QUOTA.
         seed: Seed of made messages and of shuffling.
+        now: Time of day: of arrivals, copies, and searches for an age.
         clock: Seconds for records.
         sleep: Waiting of delays and throttles.
 
@@ -101,87 +80,18 @@ class Server:
         client_ids: What clients said with ID, by connection number.
     """
 
-    def __init__(
-        self,
-        messages: Messages = 0,
-        *,
-        user: str = "ann",
-        password: str = "secret",
-        token: str = "token",
-        extensions: str | Iterable[str] = "modern",
-        add_extensions: Iterable[str] = (),
-        remove_extensions: Iterable[str] = (),
-        mechanisms: Iterable[str] = ("PLAIN", "XOAUTH2", "OAUTHBEARER"),
-        capability_codes: bool = True,
-        latency_seconds: float = 0.0,
-        bandwidth_bytes_per_second: float | None = None,
-        max_connections: int | None = None,
-        too_many_style: Literal["dovecot", "gmail"] = "dovecot",
-        tls: ssl.SSLContext | None = None,
-        starttls: ssl.SSLContext | None = None,
-        login_disabled: bool = False,
-        faults: Iterable[Fault] = (),
-        throttle: Throttle | None = None,
-        message_limit: int | None = None,
-        visible_limit: int | None = None,
-        visible_side: Literal["newest", "oldest"] = "newest",
-        minimum_uid_batch: int = 500,
-        strings: StringStyle = "auto",
-        fetch_order: FetchOrder = "asked",
-        search_charsets: Iterable[str] = ("us-ascii", "utf-8"),
-        max_command_bytes: int = 65_536,
-        max_literal_bytes: int = 64 << 20,
-        seed: int = 0,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:
-        added = [*add_extensions, "MESSAGELIMIT"] if message_limit is not None else list(add_extensions)
-        self.extensions = choose_extensions(extensions, added, remove_extensions)
-        self.user, self.password, self.token = user, password, token
-        self.mechanisms = tuple(mechanisms)
-        self.capability_codes = capability_codes
-        self.latency_seconds = latency_seconds
-        self.bandwidth_bytes_per_second = bandwidth_bytes_per_second
-        self.max_connections = max_connections
-        self.tls, self.starttls, self.login_disabled = tls, starttls, login_disabled
-        self.faults = Faults(faults)
-        self.throttle = throttle
-        self.message_limit = message_limit
-        self.visible_limit, self.visible_side = visible_limit, visible_side
-        self.minimum_uid_batch = minimum_uid_batch
-        self.strings: StringStyle = strings
-        self.fetch_order: FetchOrder = fetch_order
-        self.search_charsets = frozenset(name.lower() for name in search_charsets)
-        self.max_command_bytes, self.max_literal_bytes = max_command_bytes, max_literal_bytes
-        self.seed = seed
-        self.clock = clock
-        self.sleep = sleep
-        self.mailboxes = Mailboxes()
-        self.commands = CommandLog()
-        self.counters = Counters()
-        self.client_ids: dict[int, dict[str, str | None]] = {}
-        self.host = "127.0.0.1"
-        self.port = 0
-        self._too_many_style = too_many_style
-        self._numbers = itertools.count(1)
-        self._sessions: dict[asyncio.Task[None], Session] = {}
-        self._links: set[Link] = set()
-        self._listening: asyncio.Server | None = None
-        self._fill(messages)
+    host = HOST
 
-    def _fill(self, messages: Messages) -> None:
-        boxes: Mapping[str, int | Iterable[bytes] | Mailbox]
-        boxes = messages if isinstance(messages, Mapping) else {"INBOX": messages}
-        for name, content in boxes.items():
-            if isinstance(content, Mailbox):
-                self.mailboxes.add(name, content)
-            else:
-                raw = make_messages(content, seed=self.seed) if isinstance(content, int) else content
-                self.mailboxes.add(name).extend(raw)
-        if "INBOX" not in self.mailboxes:
-            self.mailboxes.add("INBOX")
+    @cached_property
+    def _connections(self) -> Connections:
+        return Connections(self, COMMANDS)
 
     # What tests ask for.
+
+    @property
+    def port(self) -> int:
+        """Where it listens, or listened last; 0 before it is started."""
+        return self._connections.port
 
     @property
     def url(self) -> str:
@@ -192,45 +102,34 @@ class Server:
     @property
     def sessions(self) -> list[Session]:
         """Sessions that are open now, in order of their numbers."""
-        return sorted(self._sessions.values(), key=lambda session: session.number)
-
-    @property
-    def logged_in_sessions(self) -> int:
-        """How many sessions are logged in now."""
-        return sum(1 for session in self._sessions.values() if session.user is not None and not session.over)
-
-    @property
-    def too_many_connections(self) -> tuple[str, str]:
-        """Response code and text of a login above ``max_connections``."""
-        code, text = _TOO_MANY[self._too_many_style]
-        return code, text.format(limit=self.max_connections)
+        return self._connections.sessions
 
     def release_stalls(self) -> None:
         """Let every stalled connection go on."""
-        for link in self._links:
-            link.release_stall()
+        self._connections.release_stalls()
 
     def disconnect_all(self, *, reset: bool = False) -> int:
         """End every connection at once, with ``reset`` as a crash would; returns how many."""
-        links = list(self._links)
-        for link in links:
-            link.cut = "reset" if reset else "close"
-            link.close(reset=reset)
-        return len(links)
+        return self._connections.disconnect_all(reset=reset)
+
+    def push(self, data: bytes, *, count: int = 1, connection: int | None = None) -> int:
+        """Send raw bytes, CRLF included, that nobody asked for; returns to how many sessions.
+
+        Args:
+            data: What to send; it goes out between two responses, at once where no command is running.
+            count: How often.
+            connection: Number of the connection, None for all.
+        """
+        chosen = [session for session in self.sessions if connection in (None, session.number)]
+        for session in chosen:
+            session.push(data, count)
+        return len(chosen)
 
     # Life.
 
     async def __aenter__(self) -> Server:
         """Start listening on a free port."""
-        loop = asyncio.get_running_loop()
-        self._listening = await loop.create_server(
-            lambda: Link(self.counters, self._on_open, self.bandwidth_bytes_per_second, self.tls is not None),
-            self.host,
-            0,
-            ssl=self.tls,
-            backlog=512,
-        )
-        self.port = self._listening.sockets[0].getsockname()[1]
+        await self.open_port()
         return self
 
     async def __aexit__(
@@ -239,61 +138,14 @@ class Server:
         """Stop listening, cancel the sessions, close their sockets."""
         await self.stop()
 
+    async def open_port(self) -> None:
+        """Listen, on the same port as before if there was one; harmless when it is open."""
+        await self._connections.open_port()
+
+    async def close_port(self) -> None:
+        """Refuse connections, as a server does that is down; sessions that are open go on."""
+        await self._connections.close_port()
+
     async def stop(self) -> None:
         """Stop listening and end every session; harmless when stopped."""
-        if self._listening is not None:
-            self._listening.close()
-        tasks = list(self._sessions)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        links = list(self._links)
-        for link in links:
-            link.abort()
-        await asyncio.gather(*(link.closed for link in links))
-        # Transports that were given up during a handshake close their sockets in the next turn of the loop.
-        await asyncio.sleep(0)
-        if self._listening is not None:
-            await self._listening.wait_closed()
-            self._listening = None
-
-    def _on_open(self, link: Link) -> None:
-        counters = self.counters
-        number = next(self._numbers)
-        counters.connections += 1
-        counters.open_connections += 1
-        counters.peak_connections = max(counters.peak_connections, counters.open_connections)
-        self._links.add(link)
-        link.closed.add_done_callback(lambda _: self._on_closed(link))
-        faults = self.faults.of_connection(CommandRecord(number, "", "", "", self.clock()))
-        session = Session(self, link, number, _COMMANDS)
-        greeting = self._greeting(session)
-        for fault in faults:
-            if isinstance(fault, RefuseConnection):
-                counters.refused_connections += 1
-                if not fault.text:
-                    link.close(reset=True)
-                    return
-                greeting = f"* BYE {fault.text}\r\n".encode("latin-1", "replace")
-                session.over = True
-            elif isinstance(fault, CutConnection):
-                link.limits.append(OutputLimit(fault.after_bytes, fault.kind))
-        task = asyncio.get_running_loop().create_task(session.run(greeting), name=f"imapipe.testing session {number}")
-        self._sessions[task] = session
-        task.add_done_callback(self._on_session_end)
-
-    def _greeting(self, session: Session) -> bytes:
-        if self.capability_codes:
-            return f"* OK [{commands_login.capability_text(session)}] imapipe.testing ready\r\n".encode("ascii")
-        return b"* OK imapipe.testing ready\r\n"
-
-    def _on_session_end(self, task: asyncio.Task[None]) -> None:
-        del self._sessions[task]
-        if not task.cancelled() and (error := task.exception()) is not None:
-            asyncio.get_running_loop().call_exception_handler(
-                {"message": "a session of imapipe.testing failed", "exception": error, "task": task}
-            )
-
-    def _on_closed(self, link: Link) -> None:
-        self._links.discard(link)
-        self.counters.open_connections -= 1
+        await self._connections.stop()

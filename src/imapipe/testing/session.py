@@ -9,31 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from .arguments import LITERAL_END, Arguments, BadCommand, Refused
-from .faults import (
-    Bandwidth,
-    Bye,
-    CutAfterBytes,
-    Delay,
-    FiredFaults,
-    Inject,
-    InProgress,
-    RefuseLogin,
-    Reply,
-    Stall,
-)
-from .link import CHUNK, Disconnected, LineTooLong, Link, OutputLimit
+from .extensions import capability_names
+from .faults import Act, Bye, CutInput, FiredFaults, Inject, RefuseLogin, Reply
+from .host import Host
+from .link import Disconnected, LineTooLong, Link
+from .mischief import do_before, hang_up
+from .ranges import IndexRanges, count_ranges, slice_ranges
 from .records import CommandRecord
-from .view import MailboxView
-
-if TYPE_CHECKING:
-    from .server import Server
+from .talk import Talk
 
 _SECRET = ("LOGIN", "AUTHENTICATE")
+# Courier looks for what is gone only then.
+_COURIER_TELLS = ("NOOP", "CHECK", "IDLE", "EXPUNGE", "UID EXPUNGE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +44,20 @@ class Entry:
         state: ``any``, ``login`` (only before login), ``auth`` (after login) or ``selected``.
         extension: The extension it belongs to, "" for RFC 3501.
         expunges: Whether EXPUNGE may be told after it (RFC 3501 7.4.1).
+        early: Looks at the command before a literal of so many bytes is taken; what it raises is the answer.
     """
 
     handler: Callable[[Session, Arguments], Awaitable[Done]]
     state: str
     extension: str = ""
     expunges: bool = True
+    early: Callable[[Session, Arguments, int], None] | None = None
 
 
-class Session(MailboxView):
-    """A client's session; commands are in the ``commands_*`` modules."""
+class Session(Talk):
+    """A client's session; what the commands do is in ``commands``."""
 
-    def __init__(self, server: Server, link: Link, number: int, commands: dict[str, Entry]) -> None:
+    def __init__(self, server: Host, link: Link, number: int, commands: Mapping[str, Entry]) -> None:
         super().__init__(server, link)
         self.number = number
         self.user: str | None = None
@@ -74,17 +67,20 @@ class Session(MailboxView):
         self.answered = False
         self.shuffler = random.Random(f"{server.seed} {number}")
         self._busy = False
+        self._answered_at = -1.0
         self._commands = commands
         link.on_stall = self._on_stall
 
     # Life.
 
-    async def run(self, greeting: bytes) -> None:
-        """Serve the client until it leaves or is cut off."""
+    async def run(self, refusal: bytes | None = None) -> None:
+        """Serve the client until it leaves or is cut off.
+
+        Args:
+            refusal: What is said instead of the greeting, and nothing more.
+        """
         try:
-            await self._wait_latency()
-            self.link.write(greeting)
-            await self.link.flush()
+            await self._greet(refusal)
             while not self.over:
                 await self._serve_next()
             await self.link.flush()
@@ -92,65 +88,110 @@ class Session(MailboxView):
             if self._busy and self.record.outcome != "BYE":
                 self.record.outcome = "CUT" if self.link.cut else "LOST"
         finally:
-            self.leave_mailbox()
+            self.log_out()
             self.link.close()
+
+    async def _greet(self, refusal: bytes | None) -> None:
+        await self.wait_latency()
+        if refusal is not None:
+            self.link.write(refusal)
+            self.over = True
+        elif not await self._faults_of_greeting():
+            code = f"[{self.capability_text}] " if self.server.capability_codes else ""
+            self.link.write(f"* OK {code}imapipe.testing ready\r\n".encode("ascii"))
+        self.link.stop_rewriting()
+        await self.link.flush()
+
+    async def _faults_of_greeting(self) -> bool:
+        """Let happen what fires for the greeting; True when that was said instead."""
+        self.record = CommandRecord(self.number, "*", "GREETING", "", self.server.clock())
+        self.fired = self.server.faults.of_command(self.record)
+        return bool(self.fired) and await self._faults_before()
+
+    def log_in(self, user: str) -> None:
+        """The client is this user from now on."""
+        self.user = user
+        self.server.logged_in_sessions += 1
+
+    def log_out(self) -> None:
+        """The client is nobody any more; harmless when it is nobody."""
+        self.leave_mailbox()
+        self.unwatch()
+        if self.user is not None:
+            self.user = None
+            self.server.logged_in_sessions -= 1
+
+    @property
+    def capability_text(self) -> str:
+        """The capabilities of the session as of now."""
+        server = self.server
+        names = capability_names(
+            server.extensions if not self.link.compressed else server.extensions - {"COMPRESS=DEFLATE"},
+            logged_in=self.user is not None,
+            starttls=server.starttls is not None and not self.link.tls,
+            login_disabled=server.login_disabled and not self.link.tls,
+            mechanisms=server.mechanisms,
+            message_limit=server.message_limit,
+            append_limit=server.append_limit,
+        )
+        return "CAPABILITY " + " ".join(names)
 
     def _on_stall(self) -> None:
         self.record.outcome = "STALL"
 
-    async def _wait_latency(self) -> None:
-        if self.server.latency_seconds > 0:
-            due = self.link.arrived_at + self.server.latency_seconds
-            delay = due - asyncio.get_running_loop().time()
-            if delay > 0:
-                await asyncio.sleep(delay)
-
-    async def continuation(self, text: bytes = b"Ready") -> None:
-        """Send ``+ text`` and whatever waits before it."""
-        await self._wait_latency()
-        self.link.write(b"+ " + text + b"\r\n")
-        await self.link.flush()
-
-    async def read_line(self) -> bytes:
-        """Read one more line of the running command (AUTHENTICATE, IDLE)."""
-        return await self.link.read_line(self.server.max_command_bytes)
-
     async def _serve_next(self) -> None:
+        problem: BadCommand | Refused | None
         line, problem = await self._next_command()
         tag, _, rest = line.partition(b" ")
         if not tag or not rest or not tag.isascii() or set(tag) & set(b'(){%*"\\+'):
             self.link.write(b"* BAD Invalid tag or missing command\r\n")
             await self.link.flush()
             return
-        text, literals = rest, list[bytes]()
-        if problem is None:
-            text, literals, problem = await self._read_literals(rest)
-        await self._wait_latency()
-        arguments, name = self._split_name(text, literals)
-        shown = "***" if name in _SECRET else text[arguments.at :].decode("latin-1").replace("\r\n", "")
         # Pipelined commands and those that wait out the latency came before their turn.
-        waited = asyncio.get_running_loop().time() - self.link.arrived_at
-        received_at = self.server.clock() - waited
-        self.record = CommandRecord(self.number, tag.decode("ascii"), name, shown, received_at)
-        self.server.commands.add(self.record)
+        arguments, name = self._split_name(rest, [])
+        self.record = CommandRecord(self.number, tag.decode("ascii"), name, "", 0.0)
+        self.record.pipelined = self.link.arrived_at < self._answered_at
         self._busy = True
         started = self.link.position
+        text, literals = rest, list[bytes]()
+        self.record.arguments = rest[arguments.at :].decode("latin-1")
         try:
-            await self._answer(arguments, problem)
+            if problem is None:
+                cut = self.server.faults.of_input(self.record)
+                text, literals, problem = await self._read_literals(rest, cut)
+                if cut is not None:
+                    hang_up(self.link, cut)
+        except Disconnected:
+            self._note(arguments.at, text)
+            raise
+        await self.wait_latency()
+        self._note(arguments.at, text)
+        try:
+            await self._answer(Arguments(text, literals, arguments.at), problem)
         finally:
             self.record.bytes_out = self.link.position - started
             self.record.finished_at = self.server.clock()
+            self.link.stop_rewriting()
         outcome = self.record.outcome
         await self.link.flush()
+        self._answered_at = asyncio.get_running_loop().time()
         # A stall that was released has left its mark.
         self.record.outcome = outcome
         self._busy = False
+
+    def _note(self, at: int, text: bytes) -> None:
+        record = self.record
+        record.arguments = "***" if record.name in _SECRET else text[at:].decode("latin-1").replace("\r\n", "")
+        record.received_at = self.server.clock() - (asyncio.get_running_loop().time() - self.link.arrived_at)
+        self.server.commands.add(record)
 
     async def _next_command(self) -> tuple[bytes, BadCommand | None]:
         limit = self.server.max_command_bytes
         try:
             while (line := self.link.next_line(limit)) is None:
                 await self.say_bye_if_due()
+                await self.tell_watched()
+                await self.tell_pushed()
                 await self.link.wait()
         except LineTooLong as error:
             return error.head, BadCommand("Too long argument", "TOOBIG")
@@ -169,9 +210,11 @@ class Session(MailboxView):
             arguments.at += 1
         return arguments, name.decode("latin-1").upper()
 
-    async def _read_literals(self, text: bytes) -> tuple[bytes, list[bytes], BadCommand | None]:
+    async def _read_literals(
+        self, text: bytes, cut: CutInput | None
+    ) -> tuple[bytes, list[bytes], BadCommand | Refused | None]:
         literals: list[bytes] = []
-        problem: BadCommand | None = None
+        problem: BadCommand | Refused | None = None
         line = text
         while (match := LITERAL_END.search(line)) is not None:
             size = int(match.group(1))
@@ -187,7 +230,14 @@ class Session(MailboxView):
             elif size > self.server.max_literal_bytes:
                 return text, literals, BadCommand("Literal too long", "TOOBIG")
             else:
+                early = self._refuse_early(text, literals, size)
+                if early is not None:
+                    return text, literals, early
                 await self.continuation()
+                self.record.continuations += 1
+            if cut is not None and cut.after_bytes < sum(map(len, literals)) + size:
+                await self.link.read_exactly(cut.after_bytes - sum(map(len, literals)))
+                hang_up(self.link, cut)
             literals.append(await self.link.read_exactly(size))
             try:
                 line = await self.read_line()
@@ -196,9 +246,22 @@ class Session(MailboxView):
             text += b"\r\n" + line
         return text, literals, problem
 
+    def _refuse_early(self, text: bytes, literals: list[bytes], size: int) -> Refused | None:
+        entry = self._commands.get(self.record.name)
+        if entry is None or entry.early is None or self.user is None:
+            return None
+        try:
+            entry.early(self, self._split_name(text, literals)[0], size)
+        except Refused as error:
+            return error
+        except BadCommand:
+            # Said when the command is whole.
+            return None
+        return None
+
     # Answers.
 
-    async def _answer(self, arguments: Arguments, problem: BadCommand | None) -> None:
+    async def _answer(self, arguments: Arguments, problem: BadCommand | Refused | None) -> None:
         self.fired = self.server.faults.of_command(self.record)
         if self.fired and await self._faults_before():
             return
@@ -208,7 +271,7 @@ class Session(MailboxView):
             if problem is not None:
                 raise problem
             entry = self._entry()
-            expunges = entry.expunges
+            expunges = entry.expunges and self._tells_expunges
             await self._throttle_command()
             done = await entry.handler(self, arguments)
             code, text = done.code, done.text
@@ -237,12 +300,21 @@ class Session(MailboxView):
             raise BadCommand("No mailbox selected")
         return entry
 
+    @property
+    def _tells_expunges(self) -> bool:
+        return self.server.expunged_fetch != "invent" or self.record.name in _COURIER_TELLS
+
     async def _finish(self, status: str, code: str, text: str, expunges: bool) -> None:
         record = self.record
         self.write_updates(expunges)
         for fault in self.fired.of(Inject):
             if fault.where == "reply":
                 self.link.write(fault.data)
+        for act in self.fired.of(Act):
+            if act.where == "reply":
+                act.action(record)
+        self.write_watched()
+        await self.tell_pushed()
         record.outcome = status
         record.reply = f"[{code}] {text}" if code else text
         self.link.write(f"{record.tag} {status} {record.reply}\r\n".encode("latin-1", "replace"))
@@ -253,23 +325,8 @@ class Session(MailboxView):
 
     async def _faults_before(self) -> bool:
         """Do what fired before the work; True when the command is answered with it."""
-        fired, link, record = self.fired, self.link, self.record
-        for delay in fired.of(Delay):
-            await self.server.sleep(delay.seconds)
-        for bandwidth in fired.of(Bandwidth):
-            link.bandwidth = bandwidth.bytes_per_second
-        for cut in fired.of(CutAfterBytes):
-            link.limits.append(OutputLimit(link.position + cut.after_bytes, cut.kind))
-        for stall in fired.of(Stall):
-            link.limits.append(OutputLimit(link.position + stall.after_bytes, "stall"))
-        for inject in fired.of(Inject):
-            if inject.where == "before":
-                link.write(inject.data)
-        for progress in fired.of(InProgress):
-            for step in range(progress.count):
-                link.write(f'* OK [INPROGRESS ("{record.tag}" {step} {progress.count})] Working\r\n'.encode("ascii"))
-                await link.flush()
-                await self.server.sleep(progress.every_seconds)
+        fired = self.fired
+        await do_before(self.server, self.link, self.record, fired)
         for bye in fired.of(Bye):
             if not bye.after_response:
                 await self.say_bye(bye.text, bye.tagged)
@@ -328,10 +385,11 @@ class Session(MailboxView):
         status, code, text = throttle.reply()
         raise Refused(text, code, status)
 
-    # Output for commands.
-
-    async def write(self, data: bytes) -> None:
-        """Write and, above a chunk, wait until the client has taken it."""
-        self.link.write(data)
-        if self.link.pending >= CHUNK:
-            await self.link.flush()
+    def limit_messages(self, ranges: IndexRanges) -> tuple[IndexRanges, str]:
+        """Cut to the message limit, highest first, with the response code that says so (RFC 9738), or ""."""
+        limit = self.server.message_limit
+        total = count_ranges(ranges)
+        if limit is None or not self.has("MESSAGELIMIT") or total <= limit:
+            return ranges, ""
+        kept = slice_ranges(ranges, total - limit, total)
+        return kept, f"MESSAGELIMIT {limit} {self.view[kept[0][0]]}"

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
 from .content import Content, ParsedContent, TemplateContent
-from .mailbox import FIRST_DATE, Mailbox, StoredMessage
+from .mailbox import Mailbox
 from .messages import make_message
+from .stored import FIRST_DATE, StoredMessage
 
 _FLAG_CYCLE: tuple[frozenset[str], ...] = (
     frozenset({"\\Seen"}),
@@ -63,6 +64,7 @@ class SyntheticMailbox(Mailbox):
         super().__init__(uidvalidity=uidvalidity, first_uid=first_uid)
         self._range = range(first_uid, first_uid + count * step, step)
         self.uids = self._range
+        self.keywords.append("$Work")
         self.uidnext = self._range[-1] + 1 if count else first_uid
         self._make = make
         self._made: OrderedDict[int, ParsedContent] = OrderedDict()
@@ -128,6 +130,12 @@ class SyntheticMailbox(Mailbox):
         gone = super().expunge(uids)
         self._gone.update(uid for uid in gone if uid in self._range)
         return gone
+
+    def renumber(self, uidvalidity: int | None = None, *, first_uid: int = 1) -> int:
+        """Give every message a new UID; from then on all of them are held in memory."""
+        given = super().renumber(uidvalidity, first_uid=first_uid)
+        self._range = range(0)
+        return given
 
     def writable(self, uid: int) -> StoredMessage:
         """The stored message for an edit; it is kept in memory from then on."""

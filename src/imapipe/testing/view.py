@@ -8,21 +8,22 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
-from .arguments import BadCommand, IndexRanges, format_uids, resolve_set
+from .arguments import BadCommand
+from .host import Host
 from .link import Link
 from .mailbox import Mailbox
-
-if TYPE_CHECKING:
-    from .server import Server
+from .mailboxes import encode_mailbox_name
+from .ranges import IndexRanges, format_uids, resolve_set
+from .stored import SYSTEM_FLAGS
+from .structure import nstring
 
 
 class MailboxView:
     """The selected mailbox of a session, and what was enabled."""
 
-    def __init__(self, server: Server, link: Link) -> None:
+    def __init__(self, server: Host, link: Link) -> None:
         self.server = server
         self.link = link
         self.mailbox: Mailbox | None = None
@@ -34,7 +35,8 @@ class MailboxView:
         self._visible_from = 0
         self._visible_to = 0xFFFFFFFF
         self._known_next = 1
-        self._expunged: list[int] = []
+        self._expunged: dict[int, frozenset[str]] = {}
+        self._told_keywords = 0
         self._flagged: dict[int, None] = {}
         self._bye = ""
 
@@ -52,15 +54,21 @@ class MailboxView:
         """Whether UTF8=ACCEPT is enabled (RFC 6855)."""
         return "UTF8=ACCEPT" in self.enabled
 
+    def write_name(self, name: str) -> bytes:
+        """A mailbox name as the session wants it."""
+        if self.utf8:
+            return nstring(name.encode("utf-8"), "quoted", utf8=True)
+        return nstring(encode_mailbox_name(name), "literal" if self.server.strings == "literal" else "quoted")
+
     def untagged(self, text: bytes) -> None:
         """Write ``* text``."""
         self.link.write(b"* " + text + b"\r\n")
 
     # What the mailbox tells.
 
-    def on_expunge(self, uids: Sequence[int]) -> None:
+    def on_expunge(self, gone: Mapping[int, frozenset[str]]) -> None:
         """Messages are gone: told when the protocol allows it."""
-        self._expunged.extend(uids)
+        self._expunged.update(gone)
         self.link.wake()
 
     def on_flags(self, uids: Sequence[int]) -> None:
@@ -109,6 +117,7 @@ class MailboxView:
                 self._visible_to = uids[limit - 1]
         self.view = self._visible(uids)
         self._known_next = self.selected.uidnext
+        self._told_keywords = len(self.selected.keywords)
         self._expunged.clear()
         self._flagged.clear()
 
@@ -147,6 +156,49 @@ class MailboxView:
         index = bisect_left(self.view, uid)
         return index + 1 if index < len(self.view) and self.view[index] == uid else 0
 
+    def untold_flags(self, uid: int) -> frozenset[str] | None:
+        """Flags that a message had which is gone and not told of, None when there is no such message."""
+        return self._expunged.get(uid)
+
+    def require_mod_sequences(self) -> None:
+        """Find that the selected mailbox keeps mod-sequences.
+
+        Raises:
+            BadCommand: It does not (NOMODSEQ; RFC 7162 3.1.2.2).
+        """
+        if not self.selected.mod_sequences:
+            raise BadCommand("The mailbox keeps no mod-sequences", "NOMODSEQ")
+
+    def write_highest_modseq(self) -> None:
+        """Write HIGHESTMODSEQ, or NOMODSEQ, of the selected mailbox where CONDSTORE is offered."""
+        if not self.has("CONDSTORE"):
+            return
+        if self.selected.mod_sequences:
+            self.untagged(b"OK [HIGHESTMODSEQ %d] Highest" % self.selected.highest_modseq)
+        else:
+            self.untagged(b"OK [NOMODSEQ] No permanent mod-sequences")
+
+    def write_flag_names(self) -> None:
+        """Write FLAGS and PERMANENTFLAGS of the selected mailbox."""
+        box = self.selected
+        self._told_keywords = len(box.keywords)
+        names = [*SYSTEM_FLAGS, *box.keywords]
+        self.untagged(f"FLAGS ({' '.join(names)})".encode("latin-1"))
+        lasting = [] if self.read_only else names
+        if box.permanent_keywords is not None and lasting:
+            lasting = [*SYSTEM_FLAGS, *sorted(box.permanent_keywords)]
+        elif lasting:
+            lasting = [*names, "\\*"]
+        self.untagged(f"OK [PERMANENTFLAGS ({' '.join(lasting)})] Flags permitted".encode("latin-1"))
+
+    def write_new_keywords(self) -> None:
+        """Write FLAGS again if there are keywords that the client has not been told of."""
+        if self.mailbox is not None and len(self.mailbox.keywords) > self._told_keywords:
+            self.write_flag_names()
+
+    def on_told_new(self, uids: Sequence[int]) -> None:
+        """The client has just been told that these are there."""
+
     def flags_told(self, uid: int) -> None:
         """The client has just been told of this message's flags."""
         self._flagged.pop(uid, None)
@@ -165,6 +217,8 @@ class MailboxView:
             if fresh:
                 self._grow(box, fresh)
                 self.untagged(b"%d EXISTS" % len(self.view))
+                self.on_told_new(fresh)
+        self.write_new_keywords()
         if self._flagged:
             self._write_flags(box)
 
@@ -178,7 +232,7 @@ class MailboxView:
         self.view = grown
 
     def _write_expunged(self) -> None:
-        gone = sorted(uid for uid in set(self._expunged) if self.number_of(uid))
+        gone = sorted(uid for uid in self._expunged if self.number_of(uid))
         self._expunged.clear()
         if not gone:
             return

@@ -5,11 +5,11 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Sequence
 
-from .arguments import Arguments, BadCommand, IndexRanges, Refused, count_ranges, format_uids
-from .commands_fetch import limit_ranges, read_partial, slice_ranges, take_partial
-from .faults import SearchCap
-from .search_program import SearchProgram
-from .session import Done, Entry, Session
+from ..arguments import Arguments, BadCommand, Refused
+from ..faults import SearchCap
+from ..ranges import IndexRanges, count_ranges, format_uids, read_partial, slice_ranges, take_partial
+from ..search_program import SearchProgram
+from ..session import Done, Entry, Session
 
 _NUMBERS_AT_ONCE = 8192
 
@@ -31,7 +31,7 @@ async def search(session: Session, arguments: Arguments) -> Done:
     found = key([(0, len(session.view))] if len(session.view) else [])
     for cap in session.fired.of(SearchCap):
         found = slice_ranges(found, 0, cap.count)
-    found, code = limit_ranges(session, found)
+    found, code = session.limit_messages(found)
     session.record.messages = count_ranges(found)
     modseq = _highest_modseq(session, found) if program.uses_modseq and found else None
     if program.uses_modseq:

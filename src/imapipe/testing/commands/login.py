@@ -6,32 +6,17 @@ import base64
 import binascii
 import json
 
-from .arguments import Arguments, BadCommand, Refused
-from .extensions import capability_names
-from .session import Done, Entry, Session
+from ..arguments import Arguments, BadCommand, Refused
+from ..faults import RefuseCredentials
+from ..session import Done, Entry, Session
 
 _ENABLEABLE = ("CONDSTORE", "QRESYNC", "UIDONLY", "UTF8=ACCEPT")
-
-
-def capability_text(session: Session) -> str:
-    """The capabilities of the session as of now."""
-    server = session.server
-    return "CAPABILITY " + " ".join(
-        capability_names(
-            server.extensions if not session.link.compressed else server.extensions - {"COMPRESS=DEFLATE"},
-            logged_in=session.user is not None,
-            starttls=server.starttls is not None and not session.link.tls,
-            login_disabled=server.login_disabled and not session.link.tls,
-            mechanisms=server.mechanisms,
-            message_limit=server.message_limit,
-        )
-    )
 
 
 async def capability(session: Session, arguments: Arguments) -> Done:
     """CAPABILITY."""
     arguments.end()
-    session.untagged(capability_text(session).encode("ascii"))
+    session.untagged(session.capability_text.encode("ascii"))
     return Done("CAPABILITY completed")
 
 
@@ -45,7 +30,7 @@ async def logout(session: Session, arguments: Arguments) -> Done:
     """LOGOUT."""
     arguments.end()
     session.untagged(b"BYE Logging out")
-    session.leave_mailbox()
+    session.log_out()
     session.over = True
     return Done("LOGOUT completed")
 
@@ -80,6 +65,8 @@ async def enable(session: Session, arguments: Arguments) -> Done:
     session.enabled.update(now)
     if "QRESYNC" in now:
         session.enabled.add("CONDSTORE")
+    if "CONDSTORE" in now and session.mailbox is not None:
+        session.write_highest_modseq()
     session.untagged(" ".join(["ENABLED", *now]).encode("ascii"))
     return Done("ENABLE completed")
 
@@ -105,9 +92,9 @@ def _log_in(session: Session, user: str) -> Done:
         code, text = server.too_many_connections
         raise Refused(text, code)
     server.counters.logins += 1
-    session.user = user
+    session.log_in(user)
     if server.capability_codes:
-        return Done("Logged in", capability_text(session))
+        return Done("Logged in", session.capability_text)
     return Done("Logged in")
 
 
@@ -128,7 +115,7 @@ async def login(session: Session, arguments: Arguments) -> Done:
     password = arguments.astring().decode("utf-8", "replace")
     arguments.end()
     _check_plain_allowed(session)
-    if (user, password) != (session.server.user, session.server.password):
+    if (user, password) != (session.server.user, session.server.password) or session.fired.of(RefuseCredentials):
         raise _refuse(session)
     return _log_in(session, user)
 
@@ -146,17 +133,18 @@ async def authenticate(session: Session, arguments: Arguments) -> Done:
         data = b"" if coded == b"=" else _decode(coded)
     else:
         await session.continuation(b"")
+        session.record.continuations += 1
         data = _decode(await session.read_line())
     if mechanism == "PLAIN":
         fields = data.split(b"\0")
         if len(fields) != 3:
             raise BadCommand("Malformed PLAIN response")
         user, password = fields[1].decode("utf-8", "replace"), fields[2].decode("utf-8", "replace")
-        if (user, password) != (session.server.user, session.server.password):
+        if (user, password) != (session.server.user, session.server.password) or session.fired.of(RefuseCredentials):
             raise _refuse(session)
         return _log_in(session, user)
     user, token = _parse_bearer(mechanism, data)
-    if token != session.server.token or user != session.server.user:
+    if token != session.server.token or user != session.server.user or session.fired.of(RefuseCredentials):
         scheme = {"status": "invalid_token" if mechanism == "OAUTHBEARER" else "400", "schemes": "bearer"}
         await session.continuation(base64.b64encode(json.dumps(scheme).encode("ascii")))
         # RFC 7628 3.2.3: the client answers with a dummy (AQ== or an empty line) and only then comes the NO.
@@ -220,6 +208,8 @@ async def idle(session: Session, arguments: Arguments) -> Done:
         if line is not None:
             break
         session.write_updates(True)
+        session.write_watched()
+        await session.tell_pushed()
         await session.link.flush()
         await session.say_bye_if_due()
         await session.link.wait()
