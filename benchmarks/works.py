@@ -46,11 +46,11 @@ def works(*, quick: bool) -> list[Row]:
         _work("fields", "ENVELOPE; the handler reads every field", short, peers),
         _work("headers", "headers", short, peers),
         _work("bodies", "full bodies of 2 to 50 KB", mixed, peers),
-        _work("bodies", "full bodies of 2.5 KB", short, {"bodies": ()}, name="bodies-small"),
-        *_text(short, mixed, peers),
         _work("large", "large bodies of 1.9 MB", large, peers),
         _work("flags", "flags only, tiny messages", tiny, peers),
         _work("search", "UID SEARCH UNSEEN", tiny, peers, searches=10),
+        _work("bodies", "full bodies of 2.5 KB", short, {"bodies": ()}, name="bodies-small"),
+        *_text(short, mixed, peers),
     ]
 
 

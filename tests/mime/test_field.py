@@ -19,6 +19,8 @@ from imapipe.mime.field import boundary_of, charset_of, content_type_of, find_fi
         (b"a/b; name*0*=utf-8''%C3%A9;\r\n name*1=x.pdf", "a/b", {"name": "éx.pdf"}),
         (b"a/b; name*=iso-8859-1'de'%E9.pdf; name=old.pdf", "a/b", {"name": "é.pdf"}),
         (b'a/b; name="=?utf-8?B?w6k=?=.pdf"', "a/b", {"name": "é.pdf"}),
+        (b"a/b; name==?utf-8?B?dGVzdC50eHQ=?=", "a/b", {"name": "test.txt"}),
+        (b"a/b;\r\n\tname*0=\"1 N 'Trick' R.\";\r\n\tname*1=eml", "a/b", {"name": "1 N 'Trick' R.eml"}),
         # No semicolon; one too many; only parameters; only a word.
         (b"text/plain charset=utf-8", "text/plain", {"charset": "utf-8"}),
         (b"text/plain charset=utf-8 format=flowed", "text/plain", {"charset": "utf-8", "format": "flowed"}),
@@ -59,6 +61,7 @@ def test_content_type(value: bytes, content_type: str, parameters: dict[str, str
         (b'multipart/mixed; type="text/html"; boundary="----=_Part; x "', b"----=_Part; x"),
         (b"multipart/mixed; boundary*0=ab; boundary*1=cd", b"abcd"),
         (b"multipart/mixed; BOUNDARY*=us-ascii''a%3Db", b"a=b"),
+        (b"multipart/mixed; boundary*0*=us-ascii''%3D_7ea-803;\r\n boundary*1*=3-b65_%3D", b"=_7ea-8033-b65_="),
         (b'multipart/mixed; boundary="abc', b"abc"),
         (b"multipart/mixed; boundary=", b""),
         (b"multipart/mixed", b""),

@@ -77,6 +77,12 @@ def test_parts_in_parts(end: bytes) -> None:
             MIXED + b"--x\r\n" + MIXED + b"--x\r\n\r\none\r\n--x--\r\n--x\r\n\r\ntwo\r\n--x--",
             [("1.1", "text/plain", b"one"), ("2", "text/plain", b"two")],
         ),
+        (
+            # One that is another with the hyphens that stand before each.
+            MIXED + b'--x\r\nContent-Type: multipart/alternative; boundary="--x"\r\n\r\n'
+            + b"----x\r\n\r\none\r\n----x--\r\n--x\r\n\r\ntwo\r\n--x--",
+            [("1.1", "text/plain", b"one"), ("2", "text/plain", b"two")],
+        ),
         # The last boundary is missing: of the message, of a multipart inside.
         (MIXED + b"--x\r\n\r\none\r\n", [("1", "text/plain", b"one\r\n")]),
         (

@@ -6,6 +6,7 @@ import io
 import pickle
 import stat
 import sys
+from base64 import encodebytes
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -369,6 +370,13 @@ def test_an_attached_message_is_an_attachment_and_a_message(kind: Callable[[byte
     assert inner.attachments[0].message is None
     with pytest.raises(NotFetched):
         _ = inner.flags
+
+
+def test_an_attached_message_in_base64() -> None:
+    raw = MIXED + b"--x\r\nContent-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+    (attachment,) = whole(raw + encodebytes(INNER) + b"--x--").attachments
+    assert attachment.message is not None
+    assert attachment.message.text == "inside"
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, Spooled])

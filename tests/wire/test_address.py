@@ -53,6 +53,10 @@ JDOE = ("", "jdoe@test.example")
         (b"=?utf-8?Q?Ann_<ann@example.org>?=, bob@example.org", [ANN, ("", "bob@example.org")]),
         (b"=?utf-8?q?M=C3=BCller?= m@example.org", [("Müller", "m@example.org")]),
         (b"Ann <=?utf-8?Q?ann=40example.org?=>", [ANN]),
+        (b'=?UTF-8?Q?"H=5FA_f=C3=BCr_?=\r\n =?UTF-8?Q?B"_<h@example.org>?=', [("H_A für B", "h@example.org")]),
+        (b"=?utf-8?B?IndhcnRhYiIgPHdhckB0YWIuY29tPg==?=", [("wartab", "war@tab.com")]),
+        (b"=?iso-8859-1?Q?Celentano;_R=EDo.?= <r@example.org>", [("Celentano; Río.", "r@example.org")]),
+        (b"=?ISO-8859-1?Q?Moore=2C_Keith?= <k@example.org>", [("Moore, Keith", "k@example.org")]),
         # Brackets that are missing or doubled.
         (b"Ann <ann@example.org", [ANN]),
         (b"Ann <ann@example.org, Bob <bob@example.org>", [ANN, ("Bob", "bob@example.org")]),

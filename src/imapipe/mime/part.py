@@ -25,10 +25,9 @@ from imapipe.mime.field import boundary_of, content_type_of, find_field, paramet
 Raw: TypeAlias = bytes | bytearray | mmap
 """The bytes of a message, in memory or in a file."""
 
-# The end of a header: an empty line. With the usual line ends it is found by two calls of `find`; what has none in
-# the first bytes is searched by an expression, which looks for both at once.
+# The end of a header. One search for both line ends takes less time than two calls of `find`.
 _EMPTY_LINE: Final = re.compile(rb"\n\r?\n")
-_NEAR_BYTES: Final = 8192
+_CONTENT_FIELD: Final = re.compile(rb"\ncontent-", re.IGNORECASE)
 # Lines that are fields, or go on with one (RFC 5322 §2.2).
 _FIELDS: Final = re.compile(rb"(?:>?From [^\n]*+\n?)?(?:[!-9;-~]++[ \t]*+:[^\n]*+\n?(?:[ \t][^\n]*+\n?)*+)*+")
 _FIELD_LINE: Final = re.compile(rb"[!-9;-~]++[ \t]*+:|>?From ")
@@ -69,13 +68,12 @@ class Part:
         self.start = start
         self.end = end
         self.is_multipart = False
-        lowered = header.lower()
-        if not lowered.startswith(b"content-"):
+        if header[:8].lower() != b"content-":
             # What is asked for stands behind the long fields more often than before them.
-            first = lowered.find(b"\ncontent-") + 1
-            header, lowered = (header[first:], lowered[first:]) if first else (b"", b"")
+            match = _CONTENT_FIELD.search(header)
+            header = header[match.start() + 1 :] if match is not None else b""
         self.fields = header
-        self._lowered = lowered
+        self._lowered = lowered = header.lower()
         self.type_field = value = find_field(header, lowered, b"content-type")
         self.content_type = default if value is None else content_type_of(value)
 
@@ -194,19 +192,8 @@ def _split_header(raw: Raw, start: int, limit: int) -> tuple[int, int]:
         return start, start + 1
     # The line end before a boundary may be the empty line.
     limit = min(limit + 1, len(raw))
-    near = min(limit, start + _NEAR_BYTES)
-    empty = raw.find(b"\n\r\n", start, near)
-    line = raw.find(b"\n\n", start, empty if empty >= 0 else near)
-    if line >= 0:
-        end, content = line + 1, line + 2
-    elif empty >= 0:
-        end, content = empty + 1, empty + 3
-    else:
-        match = _EMPTY_LINE.search(raw, start, limit)
-        if match is None:
-            end = content = limit
-        else:
-            end, content = match.start() + 1, match.end()
+    match = _EMPTY_LINE.search(raw, start, limit)
+    end, content = (match.start() + 1, match.end()) if match is not None else (limit, limit)
     last = max(raw.rfind(b"\n", start, end - 1) + 1, start)
     if raw[last : last + 1] in _FOLDS:
         # It goes on with a field if there was one: no header, and its first paragraph is text.
