@@ -10,9 +10,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from imapipe.testing import commands_message as server
-from imapipe.testing.arguments import Arguments, parse_set
+from imapipe.testing.arguments import Arguments
+from imapipe.testing.commands import append as server
 from imapipe.testing.mailboxes import decode_mailbox_name
+from imapipe.testing.ranges import parse_set
 from imapipe.wire.command import encoder
 from imapipe.wire.command.append import NewMessage, append
 from imapipe.wire.command.encoder import Dialect, Request, Word
