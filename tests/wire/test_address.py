@@ -161,6 +161,10 @@ def test_a_million_addresses() -> None:
             [(None, b"Smith", b"MISSING_DOMAIN"), (b"John", b"john", b"example.org")],
             [("Smith, John", "john@example.org")],
         ),
+        (
+            [(None, b"a", b"b"), (None, b"", b"MISSING_DOMAIN"), (b"Ann", b"ann", b"example.org")],
+            [("", "a@b"), ANN],
+        ),
         # UW-IMAP, Cyrus
         ([(None, b"root", b".MISSING-HOST-NAME.")], [("", "root")]),
         ([(None, b"INVALID_ADDRESS", b".SYNTAX-ERROR.")], []),

@@ -91,20 +91,19 @@ def decode_addresses(pieces: Iterable[Pieces]) -> tuple[Address, ...]:
             continue
         if host is None:
             group = len(found)
-        missing = host in _MISSING_HOST
         # An encoded word has no meaning in the mailbox and the host (RFC 2047 §5).
-        address = Address(
-            decode_header(name or b""),
-            "" if mailbox in _MISSING_MAILBOX else decode_plain(mailbox or b""),
-            "" if missing else decode_plain(host or b""),
-        )
+        shown = decode_header(name) if name else ""
         if is_word and name:
-            address = address._replace(name=f"{found.pop().mailbox}, {address.name}")
-        is_word = missing and not name
-        if any(address):
-            found.append(address)
-        else:
+            shown = f"{found.pop().mailbox}, {shown}"
+        is_word = False
+        if host in _MISSING_HOST:
+            host = None  # noqa: PLW2901
+            is_word = not name and bool(mailbox)
+        if mailbox in _MISSING_MAILBOX:
+            mailbox = None  # noqa: PLW2901
             is_word = False
+        if shown or mailbox or host:
+            found.append(Address(shown, decode_plain(mailbox) if mailbox else "", decode_plain(host) if host else ""))
     return tuple(found)
 
 

@@ -131,9 +131,10 @@ _ISO: Final = re.compile(r"(?:iso)?8859(?:part)?0*(\d{1,2})(?:19\d\d)?[ie]?")
 _AROUND: Final = re.compile(r"(?:charset|3d|cs|x)+(?=[a-z])")
 _NOT_NAME: Final = re.compile(r"[^a-z0-9]+")
 
-# The spellings seen so far. Mail brings a handful; the bounds are for mail that tries to fill the memory.
-_SEEN: dict[bytes, str] = {}
-_MAX_SEEN: Final = 512
+KNOWN: Final[dict[bytes, str]] = {}
+"""The spellings seen so far. Mail brings a handful; the bounds are for mail that tries to fill the memory."""
+
+_MAX_KNOWN: Final = 512
 _MAX_NAME_BYTES: Final = 40
 
 # windows-1252 as the Encoding Standard has it: its five gaps are the control characters of ISO-8859-1.
@@ -147,15 +148,15 @@ def find_codec(charset: bytes) -> str:
 
     A language may follow it (RFC 2231 §5: `utf-8*en`), and case and punctuation do not count.
     """
-    found = _SEEN.get(charset)
+    found = KNOWN.get(charset)
     if found is not None:
         return found
     name = charset[: 2 * _MAX_NAME_BYTES].partition(b"*")[0].decode("ascii", "replace").lower()
     codec = _codec_of(_NOT_NAME.sub("", name))
     if len(charset) <= _MAX_NAME_BYTES:
-        if len(_SEEN) >= _MAX_SEEN:
-            _SEEN.clear()
-        _SEEN[charset] = codec
+        if len(KNOWN) >= _MAX_KNOWN:
+            KNOWN.clear()
+        KNOWN[charset] = codec
     return codec
 
 

@@ -16,7 +16,7 @@ from binascii import Error as Base64Error
 from binascii import a2b_base64, a2b_qp
 from typing import Final
 
-from imapipe.wire.charset import decode_charset, decode_plain, find_codec
+from imapipe.wire.charset import KNOWN, decode_charset, decode_plain, find_codec
 
 # RFC 2047 §2 `encoded-word`, or more than that: encoded text with spaces and "?" is met often.
 # The possessive forms keep it from looking for another end than the first.
@@ -55,9 +55,12 @@ def _decode_words(raw: bytes) -> str:
     joined: list[bytes] = []
     codec = ""
     last = len(parts) - 4
+    known = KNOWN.get
     for index in range(1, len(parts), 4):
         charset, encoding, encoded, after = parts[index : index + 4]
-        found = find_codec(charset)
+        found = known(charset)
+        if found is None:
+            found = find_codec(charset)
         if found != codec and joined:
             text.append(decode_charset(b"".join(joined), codec))
             joined.clear()

@@ -421,3 +421,21 @@ def test_nothing_but_protocol_error_comes_out(pieces: list[bytes], count: int) -
         except ProtocolError:
             continue
         repr(envelope)
+
+
+@pytest.mark.parametrize(
+    ("addresses", "expected"),
+    [
+        (b'((NIL NIL "root" "MISSING_DOMAIN"))', ["root"]),
+        (b'((NIL NIL "Smith" "MISSING_DOMAIN")("John" NIL "john" "example.org"))', ["Smith, John <john@example.org>"]),
+        (b'((NIL NIL "root" ".MISSING-HOST-NAME."))', ["root"]),
+        (b'((NIL NIL "INVALID_ADDRESS" ".SYNTAX-ERROR."))', []),
+        (b'((NIL NIL "root" "unspecified-domain"))', ["root"]),
+        (b'(("" NIL "" ""))', []),
+        (b'(("Ann" NIL "" ""))', ["Ann"]),
+    ],
+)
+def test_what_servers_write_for_a_missing_part(addresses: bytes, expected: list[str]) -> None:
+    text = b"(NIL NIL " + addresses + b" NIL NIL NIL NIL NIL NIL NIL)"
+    envelope = parse_envelope(text, (), ItemSpan(0, len(text), 0))
+    assert [str(address) for address in envelope.from_] == expected
