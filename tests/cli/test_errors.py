@@ -156,7 +156,7 @@ def test_starttls_that_is_not_offered(serve: Serve, call: Call) -> None:
 
 
 def test_too_many_connections(serve: Serve, call: Call) -> None:
-    outcome = call("scan", serve(faults=[RefuseLogin()]).url, "INBOX")
+    outcome = call("scan", serve(faults=[RefuseLogin()]).url, "INBOX", "--retries", 0)
     assert outcome.status == 1
     assert "Too many simultaneous connections" in outcome.sentence
     assert "use fewer --connections" in outcome.sentence
@@ -233,7 +233,7 @@ def test_a_locked_checkpoint(call: Call, checkpointed: tuple[list[object], Path]
     with FileLock(f"{state}.lock"):
         outcome = call(*command)
     assert outcome.status == 1
-    assert "another run holds it" in outcome.sentence
+    assert "another process holds it" in outcome.sentence
     assert "wait until that run has ended" in outcome.sentence
 
 

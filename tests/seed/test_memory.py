@@ -11,7 +11,7 @@ from tests.seed.wire import fetches
 import imapipe
 from imapipe import FixedBatch, Retry
 from imapipe import search as q
-from imapipe.models import message as message_module
+from imapipe.models import attributes as message_module
 from imapipe.testing import PoisonUids, Server, Stall, SyntheticMailbox, make_messages
 from imapipe.wire.response.envelope import Envelope, parse_envelope
 

@@ -76,6 +76,15 @@ Timeout = Annotated[
         min=0.1, metavar="SECONDS", help="For connecting, and for a server that is silent.", rich_help_panel=_ACCOUNT
     ),
 ]
+Outage = Annotated[
+    float,
+    typer.Option(
+        min=0.0,
+        metavar="SECONDS",
+        help="How long to wait for a server that does not work, at the beginning and later on.",
+        rich_help_panel=_LIMITS,
+    ),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="Write one JSON document to standard output.", rich_help_panel=_OUTPUT)
 ]
@@ -156,6 +165,7 @@ def _scan(
         int,
         typer.Option(min=0, max=100, help="Tries after the first one that brought nothing.", rich_help_panel=_LIMITS),
     ] = 4,
+    outage: Outage = 0.0,
     on_uidvalidity: Annotated[
         OnUidvalidity,
         typer.Option(help="Where the mailbox was renumbered: stop, or begin anew.", rich_help_panel=_LIMITS),
@@ -201,6 +211,7 @@ def _scan(
         on_uidvalidity=on_uidvalidity,
         on_mismatch=on_mismatch,
         retries=retries,
+        outage_seconds=outage,
         rate=rate,
         bytes_rate=bytes_rate,
         quiet=quiet,
@@ -231,6 +242,7 @@ def _index(
         int,
         typer.Option(min=0, max=100, help="Tries after the first one that brought nothing.", rich_help_panel=_LIMITS),
     ] = 4,
+    outage: Outage = 0.0,
     password_file: PasswordFile = None,
     token_file: TokenFile = None,
     starttls: Starttls = None,
@@ -254,7 +266,9 @@ def _index(
         compress=compress,
         timeout_seconds=timeout,
     )
-    options = IndexOptions(mailbox=mailbox, to=to, search=search, retries=retries, rate=rate, quiet=quiet, json=json)
+    options = IndexOptions(
+        mailbox=mailbox, to=to, search=search, retries=retries, outage_seconds=outage, rate=rate, quiet=quiet, json=json
+    )
     interrupted = f"interrupted; what was added is in {to}, and the same command goes on there"
     return execute(index(account, options), debug=debug, mailbox=mailbox, interrupted=interrupted)
 

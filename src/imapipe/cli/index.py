@@ -24,6 +24,7 @@ class IndexOptions:
     to: Path
     search: str = "ALL"
     retries: int = 4
+    outage_seconds: float = 0.0
     rate: float | None = None
     quiet: bool = False
     json: bool = False
@@ -32,7 +33,7 @@ class IndexOptions:
         """The middleware that was asked for, outermost first."""
         layers: list[imapipe.Middleware] = []
         if self.retries:
-            layers.append(imapipe.Retry(attempts=self.retries + 1))
+            layers.append(imapipe.Retry(attempts=self.retries + 1, outage_seconds=self.outage_seconds))
         if self.rate is not None:
             layers.append(imapipe.RateLimit(messages_per_second=self.rate))
         return layers

@@ -120,6 +120,8 @@ class Bar:
         ]
         if not snapshot.final:
             numbers.append(f"{snapshot.connections} conn")
+        if snapshot.waiting_for:
+            numbers.append(f"waiting for {snapshot.waiting_for}")
         if snapshot.waits:
             numbers.append(_count(snapshot.waits, "wait"))
         if snapshot.failed:

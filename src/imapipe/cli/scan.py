@@ -48,6 +48,7 @@ class ScanOptions:
     on_uidvalidity: OnUidvalidity = OnUidvalidity.stop
     on_mismatch: OnMismatch = OnMismatch.stop
     retries: int = 4
+    outage_seconds: float = 0.0
     rate: float | None = None
     bytes_rate: str | None = None
     quiet: bool = False
@@ -71,7 +72,7 @@ class ScanOptions:
                 )
             )
         if self.retries:
-            layers.append(imapipe.Retry(attempts=self.retries + 1))
+            layers.append(imapipe.Retry(attempts=self.retries + 1, outage_seconds=self.outage_seconds))
         bytes_rate = parse_size(self.bytes_rate, "--bytes-rate") if self.bytes_rate is not None else None
         if self.rate is not None or bytes_rate is not None:
             layers.append(imapipe.RateLimit(messages_per_second=self.rate, bytes_per_second=bytes_rate))

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from imapipe.middleware.base import Layer, Middleware, Run
-from imapipe.models.event import Event, Wait
+from imapipe.models.event import BatchEnd, Event, HandlersPaused, HandlersResumed, Reconnect, ServerAwaited, Wait
 from imapipe.runtime.ticker import Ticker
 
 _log = logging.getLogger(__name__)
@@ -48,6 +48,7 @@ class ProgressSnapshot:
         connections: Connections in use.
         waits: How often a batch was held back.
         final: The run is over.
+        waiting_for: What everything waits for now: the server or the handler, and why; "" where it goes on.
         account: The run's account, `user@host:port`.
         mailbox: Its mailbox.
     """
@@ -68,6 +69,7 @@ class ProgressSnapshot:
     final: bool = False
     account: str = ""
     mailbox: str = ""
+    waiting_for: str = ""
 
     @property
     def settled(self) -> int:
@@ -139,7 +141,7 @@ class _ProgressLayer(Layer):
 class _Meter:
     """Makes snapshots of a run, with speeds."""
 
-    __slots__ = ("_began", "_bytes_speed", "_last", "_message_speed", "_run", "_waits")
+    __slots__ = ("_began", "_bytes_speed", "_last", "_message_speed", "_run", "_waiting_for", "_waits")
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -148,10 +150,21 @@ class _Meter:
         self._message_speed = _Speed()
         self._bytes_speed = _Speed()
         self._waits = 0
+        self._waiting_for = ""
 
     def hear(self, event: Event) -> None:
-        """Count the waits."""
-        self._waits += isinstance(event, Wait)
+        """Count the waits, and keep what is waited for."""
+        match event:
+            case Wait():
+                self._waits += 1
+            case ServerAwaited(reason=reason):
+                self._waiting_for = f"the server ({reason})"
+            case HandlersPaused(reason=reason):
+                self._waiting_for = f"the handler ({reason})"
+            case HandlersResumed() | BatchEnd() | Reconnect():
+                self._waiting_for = ""
+            case _:
+                return
 
     def snapshot(self, *, final: bool = False) -> ProgressSnapshot:
         """How far the run is now."""
@@ -180,6 +193,7 @@ class _Meter:
             batch_size=run.plan.batch_size,
             connections=run.connections,
             waits=self._waits,
+            waiting_for=self._waiting_for,
             final=final,
             account=run.account,
             mailbox=run.mailbox,

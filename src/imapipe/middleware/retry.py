@@ -14,7 +14,6 @@ Invariants:
 - A batch that is given up gives back everything that is missing.
 - Each run has a budget of fruitless tries. When it is spent, every batch has its first try and no other.
 
-tenacity is imported when a `Retry` is made, not with this module: `import imapipe` stays quick.
 """
 
 from __future__ import annotations
@@ -30,6 +29,7 @@ from imapipe.middleware.base import Call, Layer, Limit, Middleware, Run
 from imapipe.models.batch import Batch, BatchInterrupted, BatchResult, Failure
 from imapipe.models.event import Attempt
 from imapipe.net.transient import Verdict, is_transient, reason
+from imapipe.runtime.backoff import Backoff
 from imapipe.wire.uid_set import UidSet
 
 if TYPE_CHECKING:
@@ -40,8 +40,6 @@ _TRIES_ALONE: Final = 2
 # So many pieces in a row for which no byte came are an outage. Two poisoned messages make no more than four, wherever
 # they are (but in batches of fewer than eight, which are given up).
 _SILENT_PIECES: Final = 5
-# Many batches are told to wait for the same time; they must not all come back in the same moment.
-_HINT_JITTER: Final = 0.1
 
 
 class Retry(Middleware):
@@ -52,6 +50,8 @@ class Retry(Middleware):
         wait_initial_seconds: How long to wait at most before the second try; doubled for each one after that.
         wait_max_seconds: The longest wait of our own; a server may ask for more.
         budget: How many fruitless tries all batches of a run may have together.
+        outage_seconds: How long a run waits for a server that cannot be reached, or opens no mailbox, at its beginning
+            and in the middle; 0 gives up at once. That costs no attempt, and is no message's fault.
         wait: A wait strategy of tenacity, instead of the two times above.
         sleep: What waits.
         random: What gives numbers from 0 up to 1, for the jitter.
@@ -66,6 +66,7 @@ class Retry(Middleware):
         wait_initial_seconds: float = 0.5,
         wait_max_seconds: float = 60.0,
         budget: int = 1_000,
+        outage_seconds: float = 300.0,
         wait: wait_base | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         random: Callable[[], float] = random_module.random,
@@ -74,11 +75,12 @@ class Retry(Middleware):
             raise ValueError("attempts must be at least 1")
         if not 0 <= wait_initial_seconds <= wait_max_seconds:
             raise ValueError("0 <= wait_initial_seconds <= wait_max_seconds is needed")
-        if budget < 0:
-            raise ValueError("budget cannot be negative")
+        if budget < 0 or outage_seconds < 0:
+            raise ValueError("budget and outage_seconds cannot be negative")
         self.attempts = attempts
         self.budget = budget
-        self._backoff = _Backoff(wait_initial_seconds, wait_max_seconds, wait, random)
+        self.outage_seconds = outage_seconds
+        self._backoff = Backoff(wait_initial_seconds, wait_max_seconds, strategy=wait, random=random)
         self._sleep = sleep
 
     async def start(self, run: Run) -> RetryLayer:
@@ -98,7 +100,7 @@ class RetryLayer(Layer):
         run: Run,
         attempts: int,
         budget: int,
-        backoff: _Backoff,
+        backoff: Backoff,
         sleep: Callable[[float], Awaitable[None]],
     ) -> None:
         self.budget_left = budget
@@ -150,7 +152,7 @@ class RetryLayer(Layer):
 
     async def _wait(self, work: _Work, trouble: _Trouble) -> None:
         verdict, error = trouble.verdict, trouble.error
-        seconds = 0.0 if verdict.split_now else self._backoff.seconds(work.tries, verdict.wait_at_least, error)
+        seconds = 0.0 if verdict.split_now else self._backoff.seconds(work.tries, error, at_least=verdict.wait_at_least)
         # Told before the wait: a lane that backs off gives its lease to others.
         self._run.events.emit(Attempt(work.batch.number, work.attempt + 1, seconds, reason(error)))
         if seconds > 0:
@@ -297,30 +299,3 @@ class _Work:
     def _poisoned(self, uids: UidSet, error: BaseException) -> None:
         failures = {uid: Failure(uid, reason(error), str(error)) for uid in uids}
         self.result = self.result.merge(BatchResult(self.batch, failed=failures))
-
-
-class _Backoff:
-    """How long to wait before the next try."""
-
-    __slots__ = ("_jittered", "_random", "_strategy")
-
-    def __init__(self, initial: float, most: float, given: wait_base | None, random: Callable[[], float]) -> None:
-        from tenacity import wait_exponential  # noqa: PLC0415 - see the module docstring
-
-        self._strategy: wait_base = given if given is not None else wait_exponential(multiplier=initial, max=most)
-        self._jittered = given is None
-        self._random = random
-
-    def seconds(self, tries: int, wait_at_least: float | None, error: BaseException) -> float:
-        """The wait after so many fruitless tries in a row; never below what the server asked for."""
-        from tenacity import AsyncRetrying, RetryCallState  # noqa: PLC0415 - see the module docstring
-
-        state = RetryCallState(AsyncRetrying(), None, (), {})
-        state.attempt_number = max(1, tries)
-        state.set_exception((type(error), error, error.__traceback__))
-        seconds = float(self._strategy(state))
-        if self._jittered:
-            seconds *= 0.5 + 0.5 * self._random()
-        if wait_at_least is not None:
-            seconds = max(seconds, wait_at_least * (1.0 + _HINT_JITTER * self._random()))
-        return seconds

@@ -15,7 +15,7 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from imapipe.errors import CommandBad, CommandNo, ImapipeError, Throttled, UidValidityChanged
+from imapipe.errors import CommandBad, CommandNo, ImapipeError, PoolTimeout, UidValidityChanged
 from imapipe.models.cursor import Cursor
 from imapipe.models.event import Wait
 from imapipe.net.connection import Connection
@@ -199,8 +199,9 @@ class MailboxAccess:
                     raise
                 if await self.outage.outlast(error):
                     continue
-                pause = _pause_after(error, attempt) if was_connected and not self.outage.seconds else None
-                pause = _pause_of_throttle(error, attempt) if pause is None else pause
+                # Without time for an outage, what cannot even be connected to ends the run at once.
+                may_wait = was_connected or self.outage.seconds
+                pause = _pause_after(error, attempt) if may_wait else None
                 if pause is None:
                     raise
             else:
@@ -212,15 +213,8 @@ class MailboxAccess:
 
 
 def _pause_after(error: ImapipeError, attempt: int) -> float | None:
-    """How long to wait before it is begun again on another connection, or None where that cannot help."""
+    """How long to wait before it is begun again, or None where that cannot help, or was tried often enough."""
     verdict = is_transient(error, fetching=False)
-    if not verdict.transient or isinstance(error, CommandNo | CommandBad) or attempt >= LOOK_ATTEMPTS:
+    if not verdict.transient or isinstance(error, CommandNo | CommandBad | PoolTimeout) or attempt >= LOOK_ATTEMPTS:
         return None
-    return LOOK_PAUSE_SECONDS * 2.0**attempt
-
-
-def _pause_of_throttle(error: ImapipeError, attempt: int) -> float | None:
-    """How long a server that asks for less wants us to wait, or None where it does not, or has said so too often."""
-    if not isinstance(error, Throttled) or attempt >= LOOK_ATTEMPTS:
-        return None
-    return is_transient(error, fetching=False).wait_at_least
+    return max(LOOK_PAUSE_SECONDS * 2.0**attempt, verdict.wait_at_least or 0.0)

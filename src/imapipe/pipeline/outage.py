@@ -5,7 +5,7 @@ that says so (`net.transient`), is over with the first thing that works, and las
 
 Invariants:
 
-- While a run waits it says so, by an event for each wait, and holds no lease.
+- While a run waits it says so, by an event and a warning in the log for each wait, and holds no lease.
 - The error that ends a run after an outage tells how long it waited and how often it tried.
 - Without middleware that grants time (`Retry`) there is none: the first error counts.
 """
@@ -13,6 +13,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from typing import Final, Protocol, runtime_checkable
 
@@ -22,6 +23,8 @@ from imapipe.models.event import ServerAwaited
 from imapipe.net.transient import is_transient, reason
 from imapipe.runtime.backoff import Backoff
 from imapipe.runtime.event_bus import EventBus
+
+_log = logging.getLogger(__name__)
 
 _FIRST_WAIT_SECONDS: Final = 0.5
 _LONGEST_WAIT_SECONDS: Final = 30.0
@@ -84,5 +87,6 @@ class Outage:
             self._backoff = Backoff(_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS)
         pause = min(left, self._backoff.seconds(self._tries, error, at_least=verdict.wait_at_least))
         self._events.emit(ServerAwaited(reason(error), lasted, pause))
+        _log.warning("waiting for the server (%s), %.0f s of %.0f s so far", reason(error), lasted, self.seconds)
         await asyncio.sleep(pause)
         return True

@@ -24,6 +24,7 @@ from typing import TypeVar
 from imapipe.errors import (
     AuthenticationFailed,
     CommandError,
+    CommandTimeout,
     ConnectionLost,
     ImapipeError,
     PoolClosed,
@@ -154,9 +155,11 @@ class ConnectionPool:
             try:
                 return connection, await work(connection)
             except BaseException as error:
-                has_died = not connection.is_open and is_transient(error, fetching=False).is_outage
+                # A server that is silent would be as silent on another one.
+                has_died = not isinstance(error, CommandTimeout) and is_transient(error, fetching=False).is_outage
+                was_open = connection.is_open
                 self.give_back(connection)
-                if not (may_try_again and has_died):
+                if not (may_try_again and has_died and not was_open):
                     raise
         raise AssertionError  # the second time it returns or raises
 
