@@ -298,6 +298,7 @@ async def _seconds_of(server: Server, commands: bytes, *, after: bytes = b"") ->
     async with server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         await reader.readline()
+        began = loop.time()
         for tag, sent in ((b"B", after), (b"A", commands)):
             began = loop.time()
             writer.write(sent)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
 
 LITERAL_END = re.compile(rb"~?\{(\d{1,20})(\+?)\}$")
 
@@ -17,6 +18,8 @@ _LIST_ATOM = re.compile(rb"[^\x00-\x20(){\"\\\x7f]+")
 _FLAG = re.compile(rb"\\?[^\x00-\x20(){%*\"\\\]\x7f]+|\\\*")
 _QUOTED = re.compile(rb'"((?:\\["\\]|[^"\\\r\n])*)"')
 _LITERAL = re.compile(rb"~?\{(\d+)\+?\}\r\n")
+_DATE_TIME = re.compile(rb'"([ \d]?\d)-([A-Za-z]{3})-(\d{4}) (\d{2}):(\d{2}):(\d{2}) ([+-])(\d{2})(\d{2})"')
+_MONTHS = "JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC".split()
 _NUMBER = re.compile(rb"\d{1,20}")
 _SET = re.compile(rb"(?:\d+|\*)(?::(?:\d+|\*))?(?:,(?:\d+|\*)(?::(?:\d+|\*))?)*|\$")
 
@@ -157,6 +160,21 @@ class Arguments:
     def sequence_set(self) -> bytes:
         """A sequence set or ``$``, as written."""
         return self._match(_SET, "a message set")
+
+    def date_time(self) -> datetime:
+        """A quoted ``date-time``, as APPEND has it."""
+        match = _DATE_TIME.match(self.text, self.at)
+        if match is None or match.group(2).decode("ascii").upper() not in _MONTHS:
+            raise BadCommand("Expected a date")
+        self.at = match.end()
+        day, year, hour, minute, second = (int(match.group(group)) for group in (1, 3, 4, 5, 6))
+        offset = timedelta(hours=int(match.group(8)), minutes=int(match.group(9)))
+        month = _MONTHS.index(match.group(2).decode("ascii").upper()) + 1
+        try:
+            zone = timezone(-offset if match.group(7) == b"-" else offset)
+            return datetime(year, month, day, hour, minute, second, tzinfo=zone)
+        except ValueError:
+            raise BadCommand("No such date") from None
 
     def flag_list(self) -> list[str]:
         """``(flag flag)``, or flags without parentheses."""

@@ -11,7 +11,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from imapipe.testing.arguments import Arguments
-from imapipe.testing.commands import append as server
 from imapipe.testing.mailboxes import decode_mailbox_name
 from imapipe.testing.ranges import parse_set
 from imapipe.wire.command import encoder
@@ -146,8 +145,8 @@ ZONES = st.builds(timezone, st.integers(-14 * 60, 14 * 60).map(lambda minutes: t
 
 @given(st.datetimes(timezones=ZONES).filter(lambda moment: moment.year > 1))
 def test_dates_are_read_back(moment: datetime) -> None:
-    assert read(encoder.date_time(moment), server._read_date_time) == moment.replace(microsecond=0)
-    assert server._read_date_time(Arguments(encoder.date_time(moment))).utcoffset() == moment.utcoffset()
+    assert read(encoder.date_time(moment), Arguments.date_time) == moment.replace(microsecond=0)
+    assert Arguments(encoder.date_time(moment)).date_time().utcoffset() == moment.utcoffset()
 
 
 def test_dates_beside_the_usual() -> None:

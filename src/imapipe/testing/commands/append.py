@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 
-from ..arguments import Arguments, BadCommand, Refused
+from ..arguments import Arguments, Refused
 from ..ranges import format_uids
 from ..session import Done, Entry, Session
 from .names import find, read_name
 from .writable import permitted_flags
-
-_DATE_TIME = re.compile(rb'"([ \d]?\d)-([A-Za-z]{3})-(\d{4}) (\d{2}):(\d{2}):(\d{2}) ([+-])(\d{2})(\d{2})"')
-_MONTHS = "JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC".split()
 
 
 async def append(session: Session, arguments: Arguments) -> Done:
@@ -27,7 +23,7 @@ async def append(session: Session, arguments: Arguments) -> Done:
             flags = arguments.flag_list()
             arguments.space()
         if arguments.peek() == b'"':
-            when = _read_date_time(arguments)
+            when = arguments.date_time()
             arguments.space()
         if arguments.take(b"UTF8 (") and session.utf8:
             new.append((arguments.literal(), flags, when))
@@ -63,21 +59,6 @@ def refuse_early(session: Session, arguments: Arguments, size: int) -> None:
     _check_size(session, size)
     if code := session.server.quota_code(1, size):
         raise Refused("Quota exceeded (mailbox for user is full)", code)
-
-
-def _read_date_time(arguments: Arguments) -> datetime:
-    match = _DATE_TIME.match(arguments.text, arguments.at)
-    if match is None or match.group(2).decode("ascii").upper() not in _MONTHS:
-        raise BadCommand("Expected a date")
-    arguments.at = match.end()
-    day, year, hour, minute, second = (int(match.group(group)) for group in (1, 3, 4, 5, 6))
-    offset = timedelta(hours=int(match.group(8)), minutes=int(match.group(9)))
-    month = _MONTHS.index(match.group(2).decode("ascii").upper()) + 1
-    try:
-        zone = timezone(-offset if match.group(7) == b"-" else offset)
-        return datetime(year, month, day, hour, minute, second, tzinfo=zone)
-    except ValueError:
-        raise BadCommand("No such date") from None
 
 
 COMMANDS: dict[str, Entry] = {"APPEND": Entry(append, "auth", early=refuse_early)}
