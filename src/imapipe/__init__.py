@@ -4,8 +4,10 @@
         async for message in pool.mailbox("INBOX").search(q.UNSEEN).fetch("envelope"):
             print(message.uid, message.envelope.subject)
 
-This module is the only public door, with `imapipe.search` for search keys and `imapipe.testing` for a server to
-test against.
+Public beside this module: `imapipe.search` (search keys), `imapipe.middleware` (the contract for layers of your own),
+`imapipe.events` (what happens beside the messages), `imapipe.store` (where checkpoints are kept), `imapipe.connection`
+(what single commands take and give), `imapipe.errors`, and `imapipe.testing` (a server to test against). All else may
+change without a word.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from imapipe import search
-    from imapipe.catalog.index import IndexEntry, IndexReport, MessageIndex, SizeClass
+    from imapipe.catalog.index import IndexEntry, IndexReport, MessageIndex, Searchable, SizeClass
     from imapipe.catalog.search_cache import SearchCache, SearchCacheStats
     from imapipe.client import Mailbox, Pool, create_pool
     from imapipe.errors import (
@@ -54,23 +56,26 @@ if TYPE_CHECKING:
     from imapipe.limits.rate_limit import RateLimit
     from imapipe.middleware.base import Middleware
     from imapipe.middleware.checkpoint import Checkpoint
-    from imapipe.middleware.metrics import Metrics
+    from imapipe.middleware.metrics import Metrics, MetricsSnapshot
     from imapipe.middleware.open_telemetry import OpenTelemetry
     from imapipe.middleware.progress import Progress, ProgressSnapshot
     from imapipe.middleware.retry import Retry
     from imapipe.models.batch import Batch, BatchInterrupted, BatchResult, Failure
     from imapipe.models.cursor import Cursor
+    from imapipe.models.distribution import Distribution
+    from imapipe.models.headers import Headers
     from imapipe.models.mailbox import MailboxEntry, MailboxStatus
     from imapipe.models.message import Attachment, Gmail, Message
     from imapipe.models.report import Incomplete, RunReport
     from imapipe.net.connection import Connection
     from imapipe.net.pool.leased_connection import Lease
     from imapipe.net.pool.pool import PoolStats
-    from imapipe.pipeline.batching import AdaptiveBatch, BatchPolicy, FixedBatch
+    from imapipe.pipeline.batching import AdaptiveBatch, BatchPolicy, FixedBatch, MessageClass, Sizer
     from imapipe.pipeline.delivery.handler_retry import HandlerRetry
     from imapipe.pipeline.delivery.handlers import in_threads
-    from imapipe.pipeline.delivery.processes import in_processes
+    from imapipe.pipeline.delivery.processes import ProcessHandler, in_processes
     from imapipe.pipeline.delivery.sink import Sink
+    from imapipe.pipeline.delivery.stream import BatchStream, Stream
     from imapipe.pipeline.findings import JobPlan, Reduction
     from imapipe.pipeline.pipeline import Pipeline, SearchResult
     from imapipe.pipeline.priority import PriorityBatch, PriorityClass
@@ -91,6 +96,7 @@ if TYPE_CHECKING:
     from imapipe.wire.response.body_structure import BodyStructure
     from imapipe.wire.response.envelope import Address, Envelope
     from imapipe.wire.response.framing import Limits
+    from imapipe.wire.response.note import Note
     from imapipe.wire.search_key import SearchKey
     from imapipe.wire.uid_set import UidSet
 
@@ -106,6 +112,7 @@ __all__ = [
     "BatchInterrupted",
     "BatchPolicy",
     "BatchResult",
+    "BatchStream",
     "BlockingCheckpointHolding",
     "BlockingCheckpointStore",
     "BodyStructure",
@@ -130,12 +137,14 @@ __all__ = [
     "ConnectionFailed",
     "ConnectionLost",
     "Cursor",
+    "Distribution",
     "Envelope",
     "Failure",
     "Fetch",
     "FixedBatch",
     "Gmail",
     "HandlerRetry",
+    "Headers",
     "ImapipeError",
     "Incomplete",
     "IndexEntry",
@@ -154,11 +163,14 @@ __all__ = [
     "MailboxStatus",
     "MemoryCheckpointStore",
     "Message",
+    "MessageClass",
     "MessageIndex",
     "MessageIndexError",
     "Metrics",
+    "MetricsSnapshot",
     "Middleware",
     "NotFetched",
+    "Note",
     "OpenTelemetry",
     "Pipeline",
     "Pool",
@@ -167,6 +179,7 @@ __all__ = [
     "PoolTimeout",
     "PriorityBatch",
     "PriorityClass",
+    "ProcessHandler",
     "Progress",
     "ProgressSnapshot",
     "ProtocolError",
@@ -181,11 +194,14 @@ __all__ = [
     "SearchQuestion",
     "SearchResult",
     "SearchStore",
+    "Searchable",
     "ServerBye",
     "SimpleCheckpointStore",
     "Sink",
     "SizeClass",
+    "Sizer",
     "SpoolError",
+    "Stream",
     "Throttled",
     "UidSet",
     "UidValidityChanged",
@@ -198,12 +214,7 @@ __all__ = [
 
 _HOMES = {
     "imapipe": ("search",),
-    "imapipe.catalog.index": (
-        "IndexEntry",
-        "IndexReport",
-        "MessageIndex",
-        "SizeClass",
-    ),
+    "imapipe.catalog.index": ("IndexEntry", "IndexReport", "MessageIndex", "Searchable", "SizeClass"),
     "imapipe.catalog.search_cache": (
         "SearchCache",
         "SearchCacheStats",
@@ -248,7 +259,7 @@ _HOMES = {
     "imapipe.middleware.base": ("Middleware",),
     "imapipe.limits.byte_budget": ("ByteBudget",),
     "imapipe.middleware.checkpoint": ("Checkpoint",),
-    "imapipe.middleware.metrics": ("Metrics",),
+    "imapipe.middleware.metrics": ("Metrics", "MetricsSnapshot"),
     "imapipe.middleware.open_telemetry": ("OpenTelemetry",),
     "imapipe.middleware.progress": ("Progress", "ProgressSnapshot"),
     "imapipe.limits.rate_limit": ("RateLimit",),
@@ -273,11 +284,7 @@ _HOMES = {
     "imapipe.net.connection": ("Connection",),
     "imapipe.net.pool.leased_connection": ("Lease",),
     "imapipe.net.pool.pool": ("PoolStats",),
-    "imapipe.pipeline.batching": (
-        "AdaptiveBatch",
-        "BatchPolicy",
-        "FixedBatch",
-    ),
+    "imapipe.pipeline.batching": ("AdaptiveBatch", "BatchPolicy", "FixedBatch", "MessageClass", "Sizer"),
     "imapipe.pipeline.delivery.handler_retry": ("HandlerRetry",),
     "imapipe.pipeline.delivery.handlers": ("in_threads",),
     "imapipe.pipeline.findings": (
@@ -288,7 +295,7 @@ _HOMES = {
         "PriorityBatch",
         "PriorityClass",
     ),
-    "imapipe.pipeline.delivery.processes": ("in_processes",),
+    "imapipe.pipeline.delivery.processes": ("ProcessHandler", "in_processes"),
     "imapipe.pipeline.delivery.sink": ("Sink",),
     "imapipe.pipeline.pipeline": (
         "Pipeline",
@@ -311,12 +318,16 @@ _HOMES = {
         "MemoryCheckpointStore",
         "SimpleCheckpointStore",
     ),
+    "imapipe.models.headers": ("Headers",),
+    "imapipe.models.distribution": ("Distribution",),
+    "imapipe.pipeline.delivery.stream": ("BatchStream", "Stream"),
     "imapipe.wire.response.body_structure": ("BodyStructure",),
     "imapipe.wire.response.envelope": (
         "Address",
         "Envelope",
     ),
     "imapipe.wire.command.fetch": ("Fetch",),
+    "imapipe.wire.response.note": ("Note",),
     "imapipe.wire.response.framing": ("Limits",),
     "imapipe.wire.search_key": ("SearchKey",),
     "imapipe.wire.uid_set": ("UidSet",),

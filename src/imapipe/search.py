@@ -50,7 +50,8 @@ from imapipe.wire.search_criteria import (
     younger_than,
 )
 from imapipe.wire.search_key import SearchKey
-from imapipe.wire.search_program import SearchProgram
+from imapipe.wire.search_program import Operation, Operator, SearchProgram
+from imapipe.wire.search_term import Term
 from imapipe.wire.search_text import parse
 
 __all__ = [
@@ -69,8 +70,11 @@ __all__ = [
     "UNFLAGGED",
     "UNSEEN",
     "LiteralArgument",
+    "Operation",
+    "Operator",
     "SearchKey",
     "SearchProgram",
+    "Term",
     "all_of",
     "any_of",
     "bcc",

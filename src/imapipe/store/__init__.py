@@ -10,10 +10,10 @@ from imapipe.store.base import (
 )
 from imapipe.store.checkpoint_state import JSON, CheckpointChange, CheckpointState, Counters
 from imapipe.store.job_key import JobKey
-from imapipe.store.json_store import JsonCheckpointStore
+from imapipe.store.json_store import JsonCheckpointHolding, JsonCheckpointStore
 from imapipe.store.memory_store import MemoryCheckpointStore
-from imapipe.store.simple_store import SimpleCheckpointStore
-from imapipe.store.threaded import ThreadedCheckpointStore
+from imapipe.store.simple_store import SimpleCheckpointHolding, SimpleCheckpointStore
+from imapipe.store.threaded import ThreadedCheckpointHolding, ThreadedCheckpointStore
 
 __all__ = [
     "JSON",
@@ -25,8 +25,11 @@ __all__ = [
     "CheckpointStore",
     "Counters",
     "JobKey",
+    "JsonCheckpointHolding",
     "JsonCheckpointStore",
     "MemoryCheckpointStore",
+    "SimpleCheckpointHolding",
     "SimpleCheckpointStore",
+    "ThreadedCheckpointHolding",
     "ThreadedCheckpointStore",
 ]

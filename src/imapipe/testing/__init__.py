@@ -13,6 +13,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from .content import Content
 from .extensions import ALL_EXTENSIONS, PROFILES
 from .faults import (
     Act,
@@ -25,6 +26,7 @@ from .faults import (
     Drip,
     Fault,
     Faults,
+    FiredFaults,
     Flood,
     Inject,
     InProgress,
@@ -45,12 +47,13 @@ from .faults import (
     exponential_bytes,
 )
 from .gmail import GmailMailboxes
-from .mailbox import Mailbox
-from .mailboxes import Mailboxes
+from .mailbox import Listener, Mailbox
+from .mailboxes import Mailboxes, Watcher
 from .messages import make_messages
 from .quota import Quota
 from .records import CommandLog, CommandRecord, Counters
 from .server import Server
+from .session import Session
 from .stored import StoredMessage
 from .synthetic import SyntheticMailbox
 from .throttle import Throttle
@@ -67,6 +70,7 @@ __all__ = [
     "Bye",
     "CommandLog",
     "CommandRecord",
+    "Content",
     "Counters",
     "CutAfterBytes",
     "CutConnection",
@@ -75,11 +79,13 @@ __all__ = [
     "Drip",
     "Fault",
     "Faults",
+    "FiredFaults",
     "Flood",
     "GmailMailboxes",
     "InProgress",
     "Inject",
     "LieAboutLength",
+    "Listener",
     "Mailbox",
     "Mailboxes",
     "NilBodies",
@@ -95,11 +101,13 @@ __all__ = [
     "Rewrite",
     "SearchCap",
     "Server",
+    "Session",
     "Stall",
     "StorePlace",
     "StoredMessage",
     "SyntheticMailbox",
     "Throttle",
+    "Watcher",
     "WrongPartial",
     "check_store",
     "exponential_bytes",
