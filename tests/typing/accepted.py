@@ -1,0 +1,104 @@
+"""What users write, and type checkers must accept. Never run: mypy and pyright read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import assert_type
+
+import imapipe
+from imapipe import search as q
+from imapipe.events import Event, ServerAwaited
+from imapipe.middleware import Call, Layer, Run
+
+
+async def first_loop() -> None:
+    async with imapipe.create_pool("imaps://ann@imap.example.org", password="secret", max_size=4) as pool:
+        assert_type(pool, imapipe.Pool)
+        async for message in pool.mailbox("INBOX").search(q.since(days=30) & q.UNSEEN).fetch("envelope"):
+            assert_type(message, imapipe.Message)
+            assert_type(message.uid, int)
+            assert_type(message.subject, str)
+            assert_type(message.flags, frozenset[str])
+            assert_type(message.date, datetime | None)
+            assert_type(message.text, str)
+            if message.sender is not None:
+                assert_type(message.sender.email, str)
+
+
+async def job(pool: imapipe.Pool, handle: imapipe.HandlerRetry) -> None:
+    pipeline = (
+        pool.mailbox("INBOX")
+        .search(q.ALL | ~q.SEEN)
+        .batch(imapipe.AdaptiveBatch(start=100))
+        .fetch("full", imapipe.Fetch(header_fields=("Subject",)))
+        .use(imapipe.Checkpoint("state.json"), imapipe.Retry(5), imapipe.RateLimit(messages_per_second=200))
+        .limit(10)
+        .newest_first()
+    )
+    assert_type(pipeline, imapipe.Pipeline)
+
+    async def handler(message: imapipe.Message) -> None:
+        assert_type(message.uid, int)
+
+    def blocking(message: imapipe.Message) -> int:
+        return message.uid
+
+    report = await pipeline.run(handler, concurrency=8, handler_retry=handle)
+    assert_type(report, imapipe.RunReport)
+    assert_type(report.failures, Mapping[int, imapipe.Failure])
+    await pipeline.run(imapipe.in_threads(blocking))
+    async with pipeline.stream() as stream:
+        async for message in stream:
+            stream.fail(message, ValueError())
+    async for messages in pipeline.batches():
+        assert_type(messages, list[imapipe.Message])
+    found = await pipeline.uids()
+    assert_type(found, imapipe.SearchResult)
+    assert_type((await found.refine(q.UNSEEN)).pipeline(), imapipe.Pipeline)
+    assert_type(await pipeline.plan(), imapipe.JobPlan)
+
+
+async def leases(pool: imapipe.Pool) -> None:
+    async with pool.acquire("INBOX", write=True) as connection:
+        await connection.noop()
+        assert_type(await connection.enable("CONDSTORE"), frozenset[str])
+
+
+class Lines:
+    """A sink."""
+
+    async def open(self, run: Run) -> None:
+        assert_type(run.mailbox, str)
+
+    async def write(self, messages: Sequence[imapipe.Message]) -> Mapping[int, Exception]:
+        return {message.uid: ValueError() for message in messages}
+
+    async def commit(self) -> None:
+        """Nothing is kept."""
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+class Noting(imapipe.Middleware):
+    """A middleware."""
+
+    async def start(self, run: Run) -> Layer:
+        run.events.subscribe(self.hear)
+        return NotingLayer()
+
+    def hear(self, event: Event) -> None:
+        if isinstance(event, ServerAwaited):
+            assert_type(event.reason, str)
+
+
+class NotingLayer(Layer):
+    """Its layer."""
+
+    async def __call__(self, batch: imapipe.Batch, call_next: Call) -> imapipe.BatchResult:
+        return await call_next(batch.narrow(batch.uids))
+
+
+async def own_parts(pool: imapipe.Pool) -> None:
+    await pool.mailbox("INBOX").search().use(Noting()).run(Lines(), commit_every_messages=100)
