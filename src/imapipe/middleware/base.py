@@ -100,7 +100,7 @@ class Run(Protocol):
 
     @property
     def account(self) -> str:
-        """`user@host:port`, the key of checkpoints and limits."""
+        """The account, as user, host and port; the key of checkpoints and limits."""
 
     @property
     def mailbox(self) -> str:

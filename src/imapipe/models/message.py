@@ -334,7 +334,7 @@ class Attachment:
 
     @property
     def content_id(self) -> str:
-        """What an HTML text refers to it by (`cid:`), without angle brackets; "" when there is none."""
+        """The name by which an HTML text refers to it, without angle brackets; "" when there is none."""
         return self._part.content_id.strip("<>")
 
     @property

@@ -58,7 +58,7 @@ class SearchProgram:
     charset: str | None
 
     def chunks(self) -> tuple[bytes, ...]:
-        """Return all that follows `UID SEARCH [RETURN (…)] `, with CHARSET, cut where a continuation is awaited.
+        """Return all that follows UID SEARCH and its RETURN, with CHARSET, cut where a continuation is awaited.
 
         Each chunk but the last ends with the marker of a synchronising literal, the next begins with its data.
         """

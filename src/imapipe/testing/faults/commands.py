@@ -180,10 +180,9 @@ class Rewrite(Fault):
         change: Gets each response of the command, whole with its literals and its CRLF, the tagged one too, and
             gives the bytes that go out instead; empty for none.
 
-    Example::
-
-        Rewrite(lambda response: response.replace(b"* SEARCH", b"* SEARCH 0"), command="UID SEARCH")
-        Rewrite(lambda response: b"421 Server is busy\r\n", command="GREETING")
+    Examples:
+        `Rewrite(lambda response: response.replace(b"* SEARCH", b"* SEARCH 0"), command="UID SEARCH")`, and
+        `Rewrite(lambda response: greeting_421, command="GREETING")`.
     """
 
     change: Callable[[bytes], bytes]
