@@ -8,9 +8,9 @@ import pytest
 
 import imapipe
 from imapipe import search as q
-from imapipe.net.connection import MAX_COMMAND_BYTES
 from imapipe.net.search_set import MAX_SEARCH_COMMANDS, pack
 from imapipe.testing import Reply, Server, SyntheticMailbox
+from imapipe.wire.command.encoder import MAX_COMMAND_BYTES
 
 TODAY = datetime.date(2024, 6, 1)
 ALL = q.ALL.program(today=TODAY)

@@ -48,15 +48,15 @@ class Clock:
 
 
 class Case:
-    def __init__(self, patience: float | None = 60.0, shortest: float = 30.0) -> None:
+    def __init__(self, silence_allowed: float | None = 60.0, shortest: float = 30.0) -> None:
         self.clock = Clock()
-        self.patience = patience
+        self.silence_allowed = silence_allowed
         self.expired: list[tuple[float, float]] = []
         loop = cast(asyncio.AbstractEventLoop, self.clock)
-        self.dog = Watchdog(loop, lambda: self.patience, shortest, self._expire)
+        self.dog = Watchdog(loop, lambda: self.silence_allowed, shortest, self._expire)
 
-    def _expire(self, patience: float) -> None:
-        self.expired.append((self.clock.now, patience))
+    def _expire(self, silence_allowed: float) -> None:
+        self.expired.append((self.clock.now, silence_allowed))
 
 
 def test_silence_ends_it() -> None:
@@ -76,26 +76,26 @@ def test_hearing_touches_no_timer() -> None:
         case.clock.go_to(second)
         case.dog.hear()
     assert case.expired == []
-    # One for each time the shortest patience passed, not one for each sign of life.
+    # One for each time the shortest silence allowed passed, not one for each sign of life.
     assert case.clock.made <= 36
     assert len(case.clock.running) == 1
 
 
-def test_a_patience_that_became_shorter_is_noticed_in_time() -> None:
-    case = Case(patience=60.0, shortest=30.0)
+def test_a_allowed_that_became_shorter_is_noticed_in_time() -> None:
+    case = Case(silence_allowed=60.0, shortest=30.0)
     case.dog.watch()
     case.clock.go_to(129.0)
     case.dog.hear()
-    case.patience = 30.0
+    case.silence_allowed = 30.0
     case.clock.go_to(1000.0)
     assert case.expired == [(159.0, 30.0)]
 
 
 def test_rush_looks_at_once() -> None:
-    case = Case(patience=60.0, shortest=5.0)
+    case = Case(silence_allowed=60.0, shortest=5.0)
     case.dog.watch()
     case.clock.go_to(104.0)
-    case.patience = 5.0
+    case.silence_allowed = 5.0
     case.dog.rush()
     assert len(case.clock.running) == 1
     case.clock.go_to(1000.0)
@@ -103,7 +103,7 @@ def test_rush_looks_at_once() -> None:
 
 
 def test_a_pause_is_no_silence_and_is_added_up() -> None:
-    case = Case(patience=10.0, shortest=10.0)
+    case = Case(silence_allowed=10.0, shortest=10.0)
     case.dog.watch()
     case.clock.go_to(105.0)
     case.dog.pause()
@@ -124,22 +124,22 @@ def test_a_pause_is_no_silence_and_is_added_up() -> None:
 
 
 def test_nobody_waits() -> None:
-    case = Case(patience=None)
+    case = Case(silence_allowed=None)
     case.dog.watch()
     assert case.clock.running == []
-    case.patience = 10.0
+    case.silence_allowed = 10.0
     case.dog.watch()
     case.dog.watch()
     assert len(case.clock.running) == 1
     # Who waited has gone; the timer goes when it is due.
-    case.patience = None
+    case.silence_allowed = None
     case.clock.go_to(1000.0)
     assert case.clock.running == []
     assert case.expired == []
 
 
 def test_stop() -> None:
-    case = Case(patience=10.0)
+    case = Case(silence_allowed=10.0)
     case.dog.watch()
     case.clock.go_to(101.0)
     case.dog.pause()

@@ -9,8 +9,8 @@ import pytest
 import imapipe
 from dovecot_server import DovecotServer, Mail
 from imapipe import search as q
-from imapipe.net.connection import MAX_COMMAND_BYTES
 from imapipe.testing import Server, SyntheticMailbox
+from imapipe.wire.command.encoder import MAX_COMMAND_BYTES
 
 
 def searches(server: Server) -> list[str]:

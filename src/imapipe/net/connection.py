@@ -24,7 +24,6 @@ from imapipe.net.dataplane import Dataplane
 from imapipe.net.options import PlaneOptions
 from imapipe.net.search_set import pack
 from imapipe.net.session import SelectedMailbox, Session
-from imapipe.wire.command.encoder import MAX_COMMAND_BYTES
 from imapipe.wire.command.fetch import Fetch, uid_fetch
 from imapipe.wire.command.search import SearchAnswer, read_search, room_within, uid_search
 from imapipe.wire.command.select import select
@@ -36,7 +35,7 @@ from imapipe.wire.response.shape import Shape, compile_shape
 from imapipe.wire.search_program import SearchProgram
 from imapipe.wire.uid_set import MAX_UID, UidSet
 
-__all__ = ["MAX_COMMAND_BYTES", "STATUS_ITEMS", "Connection", "SearchAnswer"]
+__all__ = ["STATUS_ITEMS", "Connection", "SearchAnswer"]
 
 Deliver: TypeAlias = Callable[[list[Message]], None]
 UidRanges: TypeAlias = list[tuple[int, int]]

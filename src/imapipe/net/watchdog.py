@@ -4,7 +4,7 @@ Invariants:
 
 - There is at most one timer, and none is touched when bytes arrive: hearing is one assignment to `heard_at`.
 - The time in which we do not read on purpose counts neither as silence nor as the server's work.
-- How long is too long may change while the timer runs; a shorter patience is noticed within the shortest one.
+- How long is too long may change while the timer runs; a shorter silence is noticed within the shortest one.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from collections.abc import Callable
 
 
 class Watchdog:
-    """Calls `expired` when nothing was heard for as long as `patience` says.
+    """Calls `expired` when nothing was heard for as long as `silence_allowed` says.
 
     Args:
         loop: The event loop.
-        patience: Seconds of silence allowed now, or None when nobody waits.
-        shortest_seconds: The shortest patience there can be.
-        expired: Called with the patience that ran out.
+        silence_allowed: Seconds of silence allowed now, or None when nobody waits.
+        shortest_seconds: The shortest that is ever allowed.
+        expired: Called with the seconds of silence that were too many.
 
     Attributes:
         heard_at: Loop time of the last sign of life.
     """
 
     __slots__ = (
+        "_allowed",
         "_expired",
         "_loop",
-        "_patience",
         "_paused_at",
         "_paused_before",
         "_shortest",
@@ -40,12 +40,12 @@ class Watchdog:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        patience: Callable[[], float | None],
+        silence_allowed: Callable[[], float | None],
         shortest_seconds: float,
         expired: Callable[[float], None],
     ) -> None:
         self._loop = loop
-        self._patience = patience
+        self._allowed = silence_allowed
         self._shortest = shortest_seconds
         self._expired = expired
         self._timer: asyncio.TimerHandle | None = None
@@ -70,7 +70,7 @@ class Watchdog:
             self._check()
 
     def rush(self) -> None:
-        """The patience is shorter than it was: look at it now."""
+        """The silence allowed is shorter than it was: look at it now."""
         self._cancel()
         self.watch()
 
@@ -101,11 +101,11 @@ class Watchdog:
 
     def _check(self) -> None:
         self._timer = None
-        patience = self._patience()
-        if patience is None:
+        silence_allowed = self._allowed()
+        if silence_allowed is None:
             return
-        left = patience - (self._loop.time() - self.heard_at)
+        left = silence_allowed - (self._loop.time() - self.heard_at)
         if left <= 0:
-            self._expired(patience)
+            self._expired(silence_allowed)
         else:
             self._timer = self._loop.call_later(min(left, self._shortest), self._check)

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 
 from imapipe.errors import CommandTimeout, ConnectionLost, ImapipeError, ServerBye
 from imapipe.models.batch import Batch, BatchResult, Failure
-from imapipe.net.connection import MAX_COMMAND_BYTES, Connection
+from imapipe.net.connection import Connection
 from imapipe.net.signals import to_error
 from imapipe.pipeline.delivery.flight import Flight, Gathering
 from imapipe.pipeline.operation.base import Observe, Work, Workbench
 from imapipe.pipeline.source.find import still_there
+from imapipe.wire.command.encoder import uid_text_room
 from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.response.response import Tagged
 from imapipe.wire.uid_set import UidSet
@@ -28,9 +29,6 @@ from imapipe.wire.uid_set import UidSet
 # A server that hangs up after we stopped reading for so long may have lost its patience with us.
 OWN_DELAY_SECONDS = 10.0
 _NOTHING = UidSet()
-
-_COMMAND_WORDS_BYTES = 32
-_SHORTEST_UID_TEXT_BYTES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +54,7 @@ class FetchMessages:
     @property
     def max_uid_text_bytes(self) -> int:
         """See `Operation`."""
-        return max(_SHORTEST_UID_TEXT_BYTES, MAX_COMMAND_BYTES - _COMMAND_WORDS_BYTES - len(self.fetch.command()))
+        return uid_text_room(b"UID FETCH " + self.fetch.command())
 
     def describe(self) -> str:
         """See `Operation`."""

@@ -16,14 +16,14 @@ import asyncio
 from datetime import date
 
 from imapipe.errors import ProtocolError
-from imapipe.net.connection import MAX_COMMAND_BYTES, Connection, SearchAnswer
+from imapipe.net.connection import Connection, SearchAnswer
 from imapipe.search import ALL
+from imapipe.wire.command.search import room_within
 from imapipe.wire.search_key import SearchKey
 from imapipe.wire.search_program import SearchProgram
 from imapipe.wire.uid_set import UidSet
 
 PAGE_MESSAGES = 100_000
-_COMMAND_WORDS_BYTES = 64
 
 
 async def find(connection: Connection, key: SearchKey, exists: int, today: date, *, save: bool = False) -> UidSet:
@@ -120,9 +120,10 @@ async def still_there(connection: Connection, uids: UidSet, today: date) -> UidS
     """
     program = ALL.program(today=today)
     found = UidSet()
+    room = room_within(program)
     begin = 0
     while begin < len(uids):
-        end = uids.fit(begin, len(uids), MAX_COMMAND_BYTES - _COMMAND_WORDS_BYTES)
+        end = uids.fit(begin, len(uids), room)
         asked: UidSet | None = uids[begin:end]
         while asked:
             answer = await connection.uid_search(program, within=asked)

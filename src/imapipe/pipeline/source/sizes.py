@@ -8,14 +8,15 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 
 from imapipe.models.message import Message
-from imapipe.net.connection import MAX_COMMAND_BYTES, Connection
+from imapipe.net.connection import Connection
 from imapipe.net.signals import to_error
+from imapipe.wire.command.encoder import uid_text_room
 from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.uid_set import UidSet
 
 _SIZE = Fetch("size")
 _MESSAGES_PER_COMMAND = 10_000
-_COMMAND_WORDS_BYTES = 64
+_UID_TEXT_BYTES = uid_text_room(b"UID FETCH " + _SIZE.command())
 
 
 class Sizes(Mapping[int, int]):
@@ -62,7 +63,7 @@ async def fetch_sizes(connection: Connection, uids: UidSet) -> Sizes:
     sizes = Sizes({})
     begin = 0
     while begin < len(uids):
-        end = uids.fit(begin, _MESSAGES_PER_COMMAND, MAX_COMMAND_BYTES - _COMMAND_WORDS_BYTES)
+        end = uids.fit(begin, _MESSAGES_PER_COMMAND, _UID_TEXT_BYTES)
         sizes.extend(Sizes(await _fetch_some(connection, uids[begin:end])))
         begin = end
     return sizes
@@ -78,7 +79,7 @@ async def _fetch_some(connection: Connection, uids: UidSet) -> dict[int, int]:
             connection.release(message.wire_size)
 
     while uids:
-        part, rest = uids.take_within(len(uids), MAX_COMMAND_BYTES - _COMMAND_WORDS_BYTES)
+        part, rest = uids.take_within(len(uids), _UID_TEXT_BYTES)
         command = connection.uid_fetch(part, _SIZE, keep)
         try:
             tagged = await asyncio.shield(command.finished)
