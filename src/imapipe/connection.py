@@ -14,7 +14,8 @@ from imapipe.wire.command.append import NewMessage
 from imapipe.wire.command.search import SearchAnswer
 from imapipe.wire.command.store import FlagChange
 from imapipe.wire.literal_argument import Body
-from imapipe.wire.response.code import AppendUid, Code, CopyUid
+from imapipe.wire.response.code import AppendUid, Code, CopyUid, InProgress, MessageLimit
+from imapipe.wire.response.literal import SpooledLiteral
 from imapipe.wire.response.mailbox import Namespace, NamespacePrefix
 from imapipe.wire.response.response import Tagged
 
@@ -27,12 +28,15 @@ __all__ = [
     "CopyUid",
     "FetchCommand",
     "FlagChange",
+    "InProgress",
     "Lease",
+    "MessageLimit",
     "Namespace",
     "NamespacePrefix",
     "NewMessage",
     "PlaneOptions",
     "SearchAnswer",
     "SelectedMailbox",
+    "SpooledLiteral",
     "Tagged",
 ]

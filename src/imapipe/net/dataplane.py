@@ -67,7 +67,7 @@ class Dataplane(asyncio.BufferedProtocol):
         self.arrivals = Arrivals(options.max_held_bytes, options.max_spool_bytes, options.limits.response_bytes)
         self._outbox = Outbox(self._starting, self._source_failed, self._wait_for_source)
         shortest = min(options.command_timeout_seconds, options.stall_timeout_seconds, BYE_SECONDS)
-        self._watchdog = Watchdog(self._loop, self._patience, shortest, self._timed_out)
+        self._watchdog = Watchdog(self._loop, self._silence_allowed, shortest, self._timed_out)
         self.transport: asyncio.Transport | None = None
         self._deflate: Deflate | None = None
         self._switch: Command | None = None
@@ -362,7 +362,7 @@ class Dataplane(asyncio.BufferedProtocol):
         elif not self._paused and self.error is None:
             self._watchdog.resume()
 
-    def _patience(self) -> float | None:
+    def _silence_allowed(self) -> float | None:
         if self._outbox.is_empty:
             return None
         if self._bye is not None:
@@ -372,9 +372,9 @@ class Dataplane(asyncio.BufferedProtocol):
             return min([self._options.stall_timeout_seconds, *own])
         return max(own) if own else self._options.command_timeout_seconds
 
-    def _timed_out(self, patience: float) -> None:
+    def _timed_out(self, seconds: float) -> None:
         name = next((command.name for command in self._outbox.flight.values()), "connection")
-        self.abort(CommandTimeout(name, timeout_seconds=patience) if self._bye is None else self._farewell(name))
+        self.abort(CommandTimeout(name, timeout_seconds=seconds) if self._bye is None else self._farewell(name))
 
     def _farewell(self, name: str) -> ServerBye:
         """What the server's BYE means for a command."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from .content import Content
+from .content import Content, Section
 from .extensions import ALL_EXTENSIONS, PROFILES
 from .faults import (
     Act,
@@ -50,6 +50,7 @@ from .gmail import GmailMailboxes
 from .mailbox import Listener, Mailbox
 from .mailboxes import Mailboxes, Watcher
 from .messages import make_messages
+from .mime import Part
 from .quota import Quota
 from .records import CommandLog, CommandRecord, Counters
 from .server import Server
@@ -57,6 +58,7 @@ from .session import Session
 from .stored import StoredMessage
 from .synthetic import SyntheticMailbox
 from .throttle import Throttle
+from .watch import Rule
 
 if TYPE_CHECKING:
     from imapipe.store.conformance import STORE_RULES, StorePlace, check_store
@@ -91,6 +93,7 @@ __all__ = [
     "NilBodies",
     "OmitItems",
     "OmitUids",
+    "Part",
     "PoisonUids",
     "Quota",
     "RefuseConnection",
@@ -99,7 +102,9 @@ __all__ = [
     "ReplaceResponses",
     "Reply",
     "Rewrite",
+    "Rule",
     "SearchCap",
+    "Section",
     "Server",
     "Session",
     "Stall",

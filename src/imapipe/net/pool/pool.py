@@ -179,19 +179,19 @@ class ConnectionPool:
             AuthenticationFailed, ConnectionFailed, Throttled: No connection could be made, and none works.
             RuntimeError: The pool is that of another event loop: what waits on its connections would wait for ever.
         """
-        patience = timeout_seconds if timeout_seconds is not None else self.acquire_timeout_seconds
+        limit_seconds = timeout_seconds if timeout_seconds is not None else self.acquire_timeout_seconds
         loop = asyncio.get_running_loop()
         if self._loop is None:
             self._loop = loop
         if self._loop is not loop:
             raise RuntimeError("this pool was used in another event loop: make one in each, with `async with`")
-        until = None if patience is None else loop.time() + patience
+        until = None if limit_seconds is None else loop.time() + limit_seconds
         while True:
             if self._closed:
                 raise PoolClosed
             if self._decisions.waits_for_itself(holder.get()):
                 raise self._self_wait()
-            connection = await self._wait_for_one(mailbox, write, until, patience)
+            connection = await self._wait_for_one(mailbox, write, until, limit_seconds)
             if await self._is_alive(connection):
                 return connection
 
@@ -283,7 +283,7 @@ class ConnectionPool:
         )
 
     async def _wait_for_one(
-        self, mailbox: str | None, write: bool, until: float | None, patience: float | None
+        self, mailbox: str | None, write: bool, until: float | None, limit_seconds: float | None
     ) -> Connection:
         waiter = Waiter(mailbox, write, asyncio.get_running_loop().create_future(), holder.get())
         self._decisions.waiting.append(waiter)
@@ -296,7 +296,7 @@ class ConnectionPool:
             is_ours = isinstance(error, TimeoutError) and not waiter.was_told(error)
             self._forget(waiter)
             if is_ours:
-                raise PoolTimeout(timeout_seconds=patience or 0.0, max_size=self.max_size) from None
+                raise PoolTimeout(timeout_seconds=limit_seconds or 0.0, max_size=self.max_size) from None
             raise
 
     def _forget(self, waiter: Waiter) -> None:
