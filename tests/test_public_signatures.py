@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import types
 import typing
 from collections.abc import Iterator
 
@@ -18,8 +17,8 @@ EXPORTED = {
 
 # Given by functions and methods, never made by users.
 GIVEN = set(
-    """Attachment BatchStream CheckpointLayer Command Connection FetchCommand JsonCheckpointHolding Message Pipeline Pool
-    RetryLayer Session Stream""".split()
+    """Attachment BatchStream CheckpointLayer Command Connection FetchCommand JsonCheckpointHolding Message Pipeline
+    Pool RetryLayer Session Stream""".split()
 )
 
 
@@ -30,7 +29,7 @@ def _parts(annotation: object) -> Iterator[object]:
         arguments = tuple(annotation)
     for argument in arguments:
         yield from _parts(argument)
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+    if isinstance(annotation, type):
         yield annotation
 
 

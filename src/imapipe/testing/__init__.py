@@ -46,6 +46,7 @@ from .faults import (
     WrongPartial,
     exponential_bytes,
 )
+from .fetch_items import FetchItem
 from .gmail import GmailMailboxes
 from .mailbox import Listener, Mailbox
 from .mailboxes import Mailboxes, Watcher
@@ -81,6 +82,7 @@ __all__ = [
     "Drip",
     "Fault",
     "Faults",
+    "FetchItem",
     "FiredFaults",
     "Flood",
     "GmailMailboxes",
