@@ -96,9 +96,6 @@ class Content(Attributes):
             texts.append(decode_text(part.charset, part.encoding, data, is_html=kind == HTML, is_cut=cut))
         return join_texts(texts)
 
-    def _known_parts(self) -> list[Part] | list[StructurePart]:
-        return parts_of(self.structure) if self._is_outlined() else self._parse()
-
     def _is_outlined(self) -> bool:
         """Whether the parts are known by what the server says of them, and not by the message itself."""
         names = self._names()
@@ -137,7 +134,8 @@ class Content(Attributes):
                 if name in names:
                     return literal_bytes(self._literal(name) or b"")
             raise NotFetched(
-                f"content of section {part.section}", "ask for the text with fetch('text') and for an attachment with download()"
+                f"content of section {part.section}",
+                "ask for the text with fetch('text') and for an attachment with download()",
             )
         literal = self._whole()
         if isinstance(literal, bytes | bytearray):

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from imapipe.durable_file import save_file
 from imapipe.errors import NotFetched
 from imapipe.mime.filename import safe_name
-from imapipe.mime.outline import StructurePart
+from imapipe.mime.outline import StructurePart, parts_of
 from imapipe.mime.part import Part
 from imapipe.mime.selection import attachment_parts
 from imapipe.mime.transfer import decode_transfer, decoded_size, estimated_size
@@ -184,7 +184,9 @@ class Message(Content):
 
         Of a message of which only the structure was fetched they are described, and have no content. Raises NotFetched.
         """
-        return [Attachment(self, part) for part in attachment_parts(self._known_parts())]
+        if self._is_outlined():
+            return [Attachment(self, part) for part in attachment_parts(parts_of(self.structure))]
+        return [Attachment(self, part) for part in attachment_parts(self._parse())]
 
     def _attached(self, content: bytes) -> Message:
         """A message that is attached to this one."""

@@ -131,9 +131,7 @@ class ConnectionPool:
             lease.end()
             self.give_back(connection)
 
-    async def perform(
-        self, work: Callable[[Connection], Awaitable[_Result]], mailbox: str | None = None
-    ) -> _Result:
+    async def perform(self, work: Callable[[Connection], Awaitable[_Result]], mailbox: str | None = None) -> _Result:
         """Do something short that may be done twice; where the connection dies meanwhile, on another one.
 
         Args:

@@ -91,9 +91,7 @@ class Fetching:
         "was_our_delay",
     )
 
-    def __init__(
-        self, fetch: Fetch, max_uid_text_bytes: int, batch: Batch, bench: Workbench, observe: Observe
-    ) -> None:
+    def __init__(self, fetch: Fetch, max_uid_text_bytes: int, batch: Batch, bench: Workbench, observe: Observe) -> None:
         self._fetch = fetch
         self._max_uid_text_bytes = max_uid_text_bytes
         self._bench = bench

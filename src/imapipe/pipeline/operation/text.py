@@ -100,7 +100,9 @@ class TextFetching(Fetching):
             self._want(None, failure.uid)
 
         try:
-            await self._fetch_each(connection, uids, self._fetch, lambda messages: self._sort(connection, messages), refuse)
+            await self._fetch_each(
+                connection, uids, self._fetch, lambda messages: self._sort(connection, messages), refuse
+            )
         except (CommandNo, CommandBad):
             if len(uids) > 1:
                 raise
