@@ -1,8 +1,7 @@
 """imapipe: one `run` with its default settings, unless the options of the job say otherwise.
 
-Options: `batches` = "fixed" (batches of `job.batch`), `depth`, `loop` = "uvloop", `compress` = "on" or "off", `fetch` (a preset),
-`layers`
-(names of `_LAYERS`, separated by commas).
+Options: `batches` = "fixed" (batches of `job.batch`), `depth`, `loop` = "uvloop", `compress` = "on" or "off",
+`fetch` (a preset), `layers` (names of `_LAYERS`, separated by commas).
 """
 
 from __future__ import annotations
