@@ -80,6 +80,7 @@ def _goals() -> Iterator[_Goal]:
         for row in (f"text-{kind}", f"text-{kind}-tls"):
             yield _faster(row, "imap_tools", times)
         yield _faster(f"text-{kind}", "imaplib + fast-mail-parser", 1)
+    yield _at_least("text-link", "text", "full", 4)
     yield _ceiling("large", 1.8)
     yield _memory("large", 24)
     yield _Goal("large", "least memory of all", _leanest)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from benchmarks.mailboxes import Mailbox
-from benchmarks.row import CEILING, IMAPIPE, Entry, Row
+from benchmarks.row import CEILING, IMAPIPE, Entry, Link, Row
 
 IMAPCLIENT = Entry("IMAPClient", "imapclient_peer")
 IMAP_TOOLS = Entry("imap_tools", "imap_tools_peer")
@@ -51,6 +51,14 @@ def works(*, quick: bool) -> list[Row]:
         _work("search", "UID SEARCH UNSEEN", tiny, peers, searches=10),
         _work("bodies", "full bodies of 2.5 KB", short, {"bodies": ()}, name="bodies-small"),
         *_text(short, mixed, peers),
+        Row(
+            name="text-link",
+            title=f"text of messages with attachments, {mixed.count:,} messages, 20 ms and 100 Mbit/s",
+            work="text",
+            mailbox=mixed,
+            entries=(Entry("full", IMAPIPE.subject), Entry("text", IMAPIPE.subject, options={"fetch": "text"})),
+            link=Link(20, 12_500_000),
+        ),
     ]
 
 

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from imapipe.models.mailbox import MailboxEntry, MailboxStatus
+from imapipe.models.message import Attachment, Message
 from imapipe.net.account import parse_url
 from imapipe.net.authentication import Credentials
 from imapipe.net.bridge import IMAP4
@@ -19,6 +20,7 @@ from imapipe.net.options import MAX_HELD_BYTES, MAX_SPOOL_BYTES
 from imapipe.net.pool.leased_connection import Lease
 from imapipe.net.pool.pool import ConnectionPool, PoolStats
 from imapipe.pipeline.delivery.stream import Runs
+from imapipe.pipeline.operation.download import download_section
 from imapipe.pipeline.pipeline import Pipeline
 from imapipe.pipeline.source.search_store import SearchStore
 from imapipe.pipeline.specification import Specification
@@ -56,6 +58,37 @@ class Mailbox:
             return await connection.status(self.name, ALL_STATUS_ITEMS)
 
         return await self._pool.connections.perform(ask)
+
+    async def download(self, message: Message, attachment: Attachment) -> Attachment:
+        """Bring an attachment of a message that was fetched without it, by `fetch("text")` or `fetch("structure")`.
+
+        Args:
+            message: A message of this mailbox.
+            attachment: One of its `attachments`.
+
+        Returns:
+            The attachment with its content; the same one where that is there already.
+
+        Raises:
+            ValueError: A message of another mailbox, or an attachment of another message.
+            UidValidityChanged: Its UID means another message now.
+            MessageVanished: It is in the mailbox no more.
+            NotFetched: The server says that it has no such part.
+            CommandNo, CommandBad, Throttled: The server refused it.
+            PoolTimeout, AuthenticationFailed, ConnectionFailed: No connection could be had, or it ended twice.
+
+        Cancelling it ends the connection that it is on.
+        """
+        if message.mailbox != self.name:
+            raise ValueError(f"the message is of {message.mailbox!r}, not of {self.name!r}")
+        if not attachment.is_of(message):
+            raise ValueError("the attachment is of another message")
+        if attachment.is_fetched:
+            return attachment
+        whole = await self._pool.connections.perform(
+            lambda connection: download_section(connection, message, attachment.section), self.name
+        )
+        return attachment.found_in(whole)
 
     def search(self, criteria: SearchKey = ALL) -> Pipeline:
         """Begin a job on the messages that match; see `Pipeline`.

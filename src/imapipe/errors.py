@@ -255,6 +255,20 @@ class UidValidityChanged(ImapipeError):
         super().__init__(f'{what}: kept UIDs mean other messages now; start again with on_uidvalidity="restart"')
 
 
+class MessageVanished(ImapipeError, LookupError):
+    """A message is no longer in its mailbox.
+
+    Attributes:
+        mailbox: The mailbox.
+        uid: The UID that it had.
+    """
+
+    def __init__(self, mailbox: str, uid: int) -> None:
+        self.mailbox = mailbox
+        self.uid = uid
+        super().__init__(f"message {uid} is no longer in {mailbox!r}")
+
+
 class NotFetched(ImapipeError, LookupError):
     """A field of a message was read that was not asked for in `fetch(...)`."""
 

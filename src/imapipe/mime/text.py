@@ -13,7 +13,7 @@ from imapipe.mime.charset_guess import guess_codec
 from imapipe.mime.field import charset_of
 from imapipe.mime.part import Part, Raw
 from imapipe.mime.selection import HTML, text_parts
-from imapipe.mime.transfer import decode_transfer
+from imapipe.mime.transfer import QUOTED_PRINTABLE, decode_transfer, encoding_name
 from imapipe.wire.charset import GUESS, decode_charset, decode_plain, decode_strictly, find_codec
 
 _BYTE_ORDER_MARK: Final = "\ufeff"
@@ -21,6 +21,10 @@ _UTF_16_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
 # HTML's own declaration (the HTML standard, "determining the character encoding"), in its first bytes.
 _META: Final = re.compile(rb"<meta[^>]{0,400}?charset\s{0,20}=\s{0,20}[\"']?([A-Za-z0-9._:-]{1,40})", re.IGNORECASE)
 _META_BYTES: Final = 2048
+
+# An escape of quoted-printable that is not whole.
+_CUT_ESCAPE: Final = re.compile(rb"=[0-9A-Fa-f]?\Z")
+_LONGEST_CHARACTER: Final = 4
 
 _CODECS: dict[bytes, str] = {}
 _MAX_CODECS: Final = 512
@@ -39,7 +43,7 @@ def codec_of(type_field: bytes) -> str:
     return codec
 
 
-def decode_text(charset: str, encoding: str, data: bytes, *, is_html: bool = False) -> str:
+def decode_text(charset: str, encoding: str, data: bytes, *, is_html: bool = False, is_cut: bool = False) -> str:
     """Decode a text part as a server sends it (`BODY[1.2]`).
 
     Args:
@@ -47,8 +51,21 @@ def decode_text(charset: str, encoding: str, data: bytes, *, is_html: bool = Fal
         encoding: Content-Transfer-Encoding, in lower case.
         data: The bytes of the part.
         is_html: Whether `<meta charset>` may say what they are.
+        is_cut: They end where a limit was, perhaps in the middle of a character, which is left out.
     """
-    return to_text(decode_transfer(encoding, data), find_codec(charset.encode("utf-8", "replace")), is_html=is_html)
+    codec = find_codec(charset.encode("utf-8", "replace"))
+    if is_cut and encoding_name(encoding) == QUOTED_PRINTABLE:
+        data = _CUT_ESCAPE.sub(b"", data)
+    content = decode_transfer(encoding, data)
+    return to_text(_whole_characters(content, codec) if is_cut else content, codec, is_html=is_html)
+
+
+def _whole_characters(data: bytes, codec: str) -> bytes:
+    """What is left when a last character that is not whole is taken away."""
+    for size in range(len(data), max(len(data) - _LONGEST_CHARACTER, -1), -1):
+        if decode_strictly(data[:size], codec or "utf_8") is not None:
+            return data[:size]
+    return data
 
 
 def to_text(data: bytes, codec: str, *, is_html: bool = False) -> str:
@@ -110,8 +127,18 @@ def read_text(raw: Raw, parts: Sequence[Part], kind: str) -> str:
         if type(data) is not bytes:
             data = bytes(data)
         text = to_text(decode_transfer(part.encoding, data), codec_of(part.type_field or b""), is_html=kind == HTML)
-        if texts and text and not texts[-1].endswith("\n"):
-            texts.append("\n")
+        texts.append(text)
+    return join_texts(texts)
+
+
+def join_texts(texts: Sequence[str]) -> str:
+    """One text of those of several parts, each on lines of its own."""
+    if len(texts) == 1:
+        return texts[0]
+    joined: list[str] = []
+    for text in texts:
+        if joined and text and not joined[-1].endswith("\n"):
+            joined.append("\n")
         if text:
-            texts.append(text)
-    return texts[0] if len(texts) == 1 else "".join(texts)
+            joined.append(text)
+    return "".join(joined)

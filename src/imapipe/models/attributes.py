@@ -94,7 +94,7 @@ class Attributes(Fetched):
             if self._match is None:
                 raise
             # A shape ends where its last item begins; this server put something behind it.
-            self._scan_again()
+            self._locate()
             self._envelope = parse_envelope(*self._find("ENVELOPE", "envelope"))
         return self._envelope
 
@@ -110,7 +110,7 @@ class Attributes(Fetched):
         except ProtocolError:
             if self._match is None:
                 raise
-            self._scan_again()
+            self._locate()
             self._structure = parse_body_structure(*self._find("BODYSTRUCTURE", "structure"))
         return self._structure
 

@@ -103,7 +103,7 @@ class Fetched:
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle what was fetched, a spooled body as bytes: messages cross to worker processes."""
-        self._scan_again()
+        self._locate()
         found = {name: FoundItem(i.text, _in_memory(i.literals), i.span) for name, i in self._found.items()}
         context = self._context
         state = (context.mailbox, context.uidvalidity, context.fetch)
@@ -149,7 +149,7 @@ class Fetched:
             )
         return FoundItem(match.string, self._literals, ItemSpan(start, end, 0))
 
-    def _scan_again(self) -> None:
+    def _locate(self) -> None:
         """Locate the items one by one instead of by shape."""
         if self._match is not None:
             text, literals = self._match.string, self._literals

@@ -10,8 +10,7 @@ Invariants:
   for that field only.
 - A spooled body lives as long as its message and every file `open()` gave. It is read as bytes, so that the same bytes
   give the same parts however they are held.
-- Text and attachments are ours (`imapipe.mime`) and raise nothing but `NotFetched` and what reading a file raises;
-  `email()` is the standard library's.
+- `email()` is the standard library's; text and attachments are ours (`models.content`).
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ from imapipe.durable_file import save_file
 from imapipe.errors import NotFetched
 from imapipe.mime.filename import safe_name
 from imapipe.mime.outline import StructurePart, parts_of
-from imapipe.mime.part import Part, Raw, parse_parts
-from imapipe.mime.selection import HTML, PLAIN, attachment_parts
-from imapipe.mime.text import read_text
+from imapipe.mime.part import Part
+from imapipe.mime.selection import attachment_parts
 from imapipe.mime.transfer import decode_transfer, decoded_size, estimated_size
-from imapipe.models.attributes import Attributes, Gmail
+from imapipe.models.attributes import Gmail
+from imapipe.models.content import Content
 from imapipe.models.fetched import FoundItem, MessageContext
 from imapipe.models.headers import Headers
-from imapipe.models.held import Mapped, chunks_of
+from imapipe.models.held import chunks_of
 from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.date import parse_message_date
 from imapipe.wire.response.envelope import Address
@@ -49,7 +48,7 @@ _WHOLE: Final = Fetch("full")
 _LINE_END: Final = re.compile(rb"\r?\n|\r")
 
 
-class Message(Attributes):
+class Message(Content):
     """One message of a mailbox: identity, and whatever the job asked for.
 
     Attributes:
@@ -57,7 +56,7 @@ class Message(Attributes):
         wire_size: The bytes its answer took on the wire, after decompression.
     """
 
-    __slots__ = ("_email", "_headers", "_html", "_parts", "_text")
+    __slots__ = ("_email", "_headers")
 
     def __repr__(self) -> str:
         return f"<Message {self._context.mailbox!r} uid={self.uid}>"
@@ -180,80 +179,14 @@ class Message(Attributes):
         return written
 
     @property
-    def text(self) -> str:
-        """The plain text of the whole message: all its text/plain parts in order, "" where it has none.
-
-        See `imapipe.mime.selection` for which parts these are, and `imapipe.mime.text` for charsets. Raises NotFetched.
-        """
-        try:
-            return self._text
-        except AttributeError:
-            pass
-        self._text: str = self._text_of(PLAIN)
-        return self._text
-
-    @property
-    def html(self) -> str:
-        """The HTML of the whole message: all its text/html parts in order, "" where it has none. Raises NotFetched."""
-        try:
-            return self._html
-        except AttributeError:
-            pass
-        self._html: str = self._text_of(HTML)
-        return self._html
-
-    @property
     def attachments(self) -> list[Attachment]:
         """What is attached, in order, with what an HTML text shows: every part that is no text, or has a name.
 
         Of a message of which only the structure was fetched they are described, and have no content. Raises NotFetched.
         """
-        names = self._names()
-        if "BODY[]" not in names and "BODYSTRUCTURE" in names:
+        if self._is_outlined():
             return [Attachment(self, part) for part in attachment_parts(parts_of(self.structure))]
         return [Attachment(self, part) for part in attachment_parts(self._parse())]
-
-    def _text_of(self, kind: str) -> str:
-        literal = self._whole()
-        if isinstance(literal, bytes | bytearray):
-            return read_text(literal, self._parts_in(literal), kind)
-        with Mapped(literal) as raw:
-            return read_text(raw, self._parts_in(raw), kind)
-
-    def _parse(self) -> list[Part]:
-        literal = self._whole()
-        if isinstance(literal, bytes | bytearray):
-            return self._parts_in(literal)
-        with Mapped(literal) as raw:
-            return self._parts_in(raw)
-
-    def _parts_in(self, raw: Raw) -> list[Part]:
-        try:
-            return self._parts
-        except AttributeError:
-            pass
-        self._parts: list[Part] = parse_parts(raw)
-        return self._parts
-
-    def _whole(self) -> Literal:
-        """The whole message; NotFetched without."""
-        if "BODY[]" not in self._names():
-            raise NotFetched("text", "ask for the whole message with fetch('full')")
-        return self._literal("BODY[]") or b""
-
-    def _encoded(self, part: Part | StructurePart) -> bytes:
-        """The bytes of a part as they stand in the message; NotFetched where they did not come."""
-        if isinstance(part, StructurePart):
-            name = f"BODY[{part.section}]"
-            if name not in self._names():
-                raise NotFetched("content", f"ask for it with Fetch(section={part.section!r}) or fetch('full')")
-            return literal_bytes(self._literal(name) or b"")
-        literal = self._whole()
-        if isinstance(literal, bytes | bytearray):
-            return bytes(literal[part.start : part.end])
-        with literal.open() as file:
-            file.seek(part.start)
-            return file.read(part.end - part.start)
 
     def _attached(self, content: bytes) -> Message:
         """A message that is attached to this one."""
@@ -297,7 +230,8 @@ class Message(Attributes):
 class Attachment:
     """Something that a message carries: a file, a picture that its HTML shows, another message.
 
-    It keeps the message it is in, and so its body, alive.
+    It keeps the message it is in, and so its body, alive. Of a message that was fetched without it, it describes what
+    `Mailbox.download` brings.
     """
 
     __slots__ = ("_filename", "_message", "_part", "_size")
@@ -308,6 +242,19 @@ class Attachment:
 
     def __repr__(self) -> str:
         return f"<Attachment {self.section} {self.content_type}>"
+
+    @property
+    def is_fetched(self) -> bool:
+        """Whether its content is there."""
+        return self._message._has(self._part)
+
+    def is_of(self, message: Message) -> bool:
+        """Whether it is in this message."""
+        return self._message is message or self._message._is_same(message)
+
+    def found_in(self, message: Message) -> Attachment:
+        """The same attachment of a message that holds more."""
+        return Attachment(message, self._part)
 
     @property
     def filename(self) -> str:

@@ -40,19 +40,24 @@ __all__ = ["STATUS_ITEMS", "Connection", "SearchAnswer"]
 Deliver: TypeAlias = Callable[[list[Message]], None]
 UidRanges: TypeAlias = list[tuple[int, int]]
 
+# The sections of a text are asked for in as many combinations as there are kinds of mail.
+_MAX_SHAPES = 256
+
 
 class Connection(Changing):
     """A connection that is logged in, or an adopted one.
 
     Attributes:
         expires_at: Loop time from which on it is to be replaced.
+        parked_bytes: Of what is held, what waits for another answer before anybody can release it.
     """
 
-    __slots__ = ("_shapes", "expires_at")
+    __slots__ = ("_shapes", "expires_at", "parked_bytes")
 
     def __init__(self, imap: IMAP4, plane: Dataplane, session: Session) -> None:
         super().__init__(imap, plane, session)
         self.expires_at = float("inf")
+        self.parked_bytes = 0
         self._shapes: dict[Fetch, Shape | None] = {}
 
     @classmethod
@@ -222,6 +227,8 @@ class Connection(Changing):
         try:
             shape = self._shapes[fetch]
         except KeyError:
+            if len(self._shapes) >= _MAX_SHAPES:
+                self._shapes.clear()
             names = fetch.names if uidonly else ("UID", *fetch.names)
             shape = self._shapes[fetch] = compile_shape(names, uidfetch=uidonly)
         context = MessageContext(selected.name, selected.uidvalidity, fetch)

@@ -12,6 +12,7 @@ from imapipe.net.pool.pool import ConnectionPool
 from imapipe.pipeline.batching import BatchPolicy, FixedBatch
 from imapipe.pipeline.delivery.stream import Runs
 from imapipe.pipeline.operation.fetch import FetchMessages
+from imapipe.pipeline.operation.text import OUTLINE, FetchText
 from imapipe.pipeline.source.failed import Failed
 from imapipe.pipeline.source.given import Given
 from imapipe.pipeline.specification import Specification
@@ -46,18 +47,36 @@ class PipelineBuilder:
             raise TypeError(f"batch() takes a number or a policy such as imapipe.AdaptiveBatch(), not {policy!r}")
         return self._with(policy=policy)
 
-    def fetch(self, *what: str | Fetch) -> Self:
+    def fetch(self, *what: str | Fetch, max_text_bytes: int | None = None) -> Self:
         """Say what is wanted of each message, instead of what was said before: presets, `Fetch` values, or both.
 
+        `"text"` is the envelope, the structure, and then only the parts that are text: `message.text` and `.html` are
+        there, attachments are described, and `Mailbox.download` brings one.
+
+        Args:
+            what: Names of presets (`text`, and those of `Fetch`), or values.
+            max_text_bytes: With "text": at most so many bytes of each part, as it is encoded in the message.
+
         Raises:
-            ValueError: An unknown preset.
+            ValueError: An unknown preset; `max_text_bytes` without "text", or below 1.
             TypeError: Neither the name of a preset nor a `Fetch`.
         """
-        wanted = Fetch()
+        text = "text" in what
+        if max_text_bytes is not None:
+            check_whole("max_text_bytes", max_text_bytes)
+            if not text or max_text_bytes < 1:
+                raise ValueError('max_text_bytes= goes with fetch("text"), and is 1 or more')
+        wanted = OUTLINE if text else Fetch()
         for item in what:
+            if item == "text":
+                continue
             if not isinstance(item, str | Fetch):
                 raise TypeError(f"fetch() takes names of presets and imapipe.Fetch(...), not {item!r}")
             wanted |= Fetch(item) if isinstance(item, str) else item
+        if text and "BODY[]" not in wanted.names:
+            return self._with(operation=FetchText(wanted, max_text_bytes))
+        if max_text_bytes is not None:
+            raise ValueError("max_text_bytes= bounds the parts of a text, and the whole message is fetched here")
         return self._with(operation=FetchMessages(wanted))
 
     def use(self, *middleware: Middleware) -> Self:

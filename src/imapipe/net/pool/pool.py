@@ -131,13 +131,17 @@ class ConnectionPool:
             lease.end()
             self.give_back(connection)
 
-    async def perform(self, work: Callable[[Connection], Awaitable[_Result]]) -> _Result:
+    async def perform(self, work: Callable[[Connection], Awaitable[_Result]], mailbox: str | None = None) -> _Result:
         """Do something short that may be done twice; where the connection dies meanwhile, on another one.
+
+        Args:
+            work: What to do.
+            mailbox: A connection that has this mailbox open is preferred.
 
         Raises:
             PoolTimeout, PoolClosed, AuthenticationFailed, ConnectionFailed, Throttled: No connection could be had.
         """
-        connection, result = await self._reach(work)
+        connection, result = await self._reach(work, mailbox)
         self.give_back(connection)
         return result
 

@@ -8,7 +8,8 @@ Invariants:
 
 - The bytes of a message are held until it is released, and released exactly once.
 - A message that is delivered and gets no outcome (the run is cancelled) is not in the ledger: it is not acknowledged.
-- What is gathered for whole batches never keeps a connection from being read for good.
+- What is gathered for whole batches, or parked until the rest of it comes, never keeps a connection from being read
+  for good: together it is at most half of what may be held.
 """
 
 from __future__ import annotations
@@ -30,9 +31,10 @@ class Gathering:
     held is ever gathered: then reading goes on once the consumer has done with the rest.
     """
 
-    __slots__ = ("_max_held_bytes", "_max_spooled_bytes", "held_bytes", "spooled_bytes")
+    __slots__ = ("_connection", "_max_held_bytes", "_max_spooled_bytes", "held_bytes", "spooled_bytes")
 
     def __init__(self, connection: Connection) -> None:
+        self._connection = connection
         self._max_held_bytes = connection.max_held_bytes // 2
         self._max_spooled_bytes = connection.max_spool_bytes // 2
         self.held_bytes = 0
@@ -47,7 +49,8 @@ class Gathering:
     @property
     def is_full(self) -> bool:
         """Whether something must be given out."""
-        return self.held_bytes > self._max_held_bytes or self.spooled_bytes > self._max_spooled_bytes
+        held = self.held_bytes + self._connection.parked_bytes
+        return held > self._max_held_bytes or self.spooled_bytes > self._max_spooled_bytes
 
 
 class Flight:
@@ -57,7 +60,7 @@ class Flight:
         failed: What failed: messages whose handler raised, and those that could not be had.
     """
 
-    __slots__ = ("_connection", "_gathered", "_gathering", "_held", "_inbox", "_landed", "_ledger", "failed")
+    __slots__ = ("_connection", "_gathered", "_gathering", "_held", "_inbox", "_landed", "_ledger", "_parked", "failed")
 
     def __init__(self, inbox: Inbox, ledger: Ledger) -> None:
         self._connection: Connection | None = None
@@ -66,6 +69,7 @@ class Flight:
         self._gathered: list[Message] = []
         self._gathering: Gathering | None = None
         self._held = 0
+        self._parked: dict[int, Message] = {}
         self._landed: asyncio.Future[None] | None = None
         self.failed: dict[int, Failure] = {}
 
@@ -98,6 +102,37 @@ class Flight:
             gathered, self._gathered = self._gathered, []
             self._inbox.put(self, gathered)
 
+    def park(self, message: Message) -> bool:
+        """Keep a message until more of it has come; False, and its bytes are released, where too much is kept."""
+        connection = self._connection
+        assert connection is not None
+        if message.spooled_size or not self._has_room(connection, message):
+            self.hand_over()
+            if message.spooled_size or not self._has_room(connection, message):
+                connection.release(message.wire_size, message.spooled_size)
+                return False
+        connection.parked_bytes += message.wire_size
+        self._parked[message.uid] = message
+        return True
+
+    def take_parked(self, uid: int) -> Message | None:
+        """A message of which more has come: whoever takes it delivers it, or releases its bytes."""
+        message = self._parked.pop(uid, None)
+        if message is not None and self._connection is not None:
+            self._connection.parked_bytes -= message.wire_size
+        return message
+
+    def drop_parked(self) -> None:
+        """Nothing more will come of what is parked."""
+        for uid in tuple(self._parked):
+            message = self.take_parked(uid)
+            if message is not None and self._connection is not None:
+                self._connection.release(message.wire_size)
+
+    def _has_room(self, connection: Connection, message: Message) -> bool:
+        gathered = self._gathering.held_bytes if self._gathering is not None else 0
+        return gathered + connection.parked_bytes + message.wire_size <= connection.max_held_bytes // 2
+
     def settle(self, message: Message) -> None:
         """Its handler returned, or its consumer asked for the next one."""
         self._ledger.settle(message.uid)
@@ -123,7 +158,7 @@ class Flight:
     @property
     def is_holding(self) -> bool:
         """Whether some of its messages are not released."""
-        return self._held > 0
+        return self._held > 0 or bool(self._parked)
 
     async def landed(self) -> None:
         """Wait until every message delivered so far is released."""

@@ -12,11 +12,13 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from imapipe.errors import CommandTimeout, ConnectionLost, ImapipeError, ServerBye
 from imapipe.models.batch import Batch, BatchResult, Failure
-from imapipe.net.connection import Connection
+from imapipe.net.connection import Connection, Deliver
 from imapipe.net.signals import to_error
 from imapipe.pipeline.delivery.flight import Flight, Gathering
 from imapipe.pipeline.operation.base import Observe, Work, Workbench
@@ -29,6 +31,8 @@ from imapipe.wire.uid_set import UidSet
 # A server that hangs up after we stopped reading for so long may have lost its patience with us.
 OWN_DELAY_SECONDS = 10.0
 _NOTHING = UidSet()
+
+Refuse: TypeAlias = Callable[[Failure], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,7 @@ class FetchMessages:
 
     def begin(self, batch: Batch, bench: Workbench, observe: Observe) -> Work:
         """See `Operation`."""
-        return Fetching(self, batch, bench, observe)
+        return Fetching(self.fetch, self.max_uid_text_bytes, batch, bench, observe)
 
 
 class Fetching:
@@ -76,9 +80,10 @@ class Fetching:
         "_batch",
         "_bench",
         "_bytes",
+        "_fetch",
         "_flight",
+        "_max_uid_text_bytes",
         "_observe",
-        "_operation",
         "_reply_seconds",
         "_seconds",
         "_todo",
@@ -86,8 +91,9 @@ class Fetching:
         "was_our_delay",
     )
 
-    def __init__(self, operation: FetchMessages, batch: Batch, bench: Workbench, observe: Observe) -> None:
-        self._operation = operation
+    def __init__(self, fetch: Fetch, max_uid_text_bytes: int, batch: Batch, bench: Workbench, observe: Observe) -> None:
+        self._fetch = fetch
+        self._max_uid_text_bytes = max_uid_text_bytes
         self._bench = bench
         self._batch = batch
         self._observe = observe
@@ -119,6 +125,7 @@ class Fetching:
                 await self._fetch_all(connection)
             except ImapipeError as stopped:
                 error = stopped
+            flight.drop_parked()
             flight.hand_over()
             await flight.landed()
         except asyncio.CancelledError:
@@ -152,19 +159,35 @@ class Fetching:
         )
 
     async def _fetch_all(self, connection: Connection) -> None:
-        """Ask for all of it, and again for what a second look finds to be there."""
-        todo = [self._todo]
+        """Ask for all of it."""
+        await self._fetch_each(connection, self._todo, self._fetch, self._flight.deliver, self._flight.could_not_have)
+
+    async def _fetch_each(
+        self, connection: Connection, uids: UidSet, fetch: Fetch, deliver: Deliver, refuse: Refuse
+    ) -> None:
+        """Ask for messages, and again for what a second look finds to be there.
+
+        Args:
+            connection: Where.
+            uids: Which.
+            fetch: What of them.
+            deliver: Who takes them.
+            refuse: Who hears of those for which the server sends nothing usable.
+        """
+        todo = [uids]
         while todo:
             uids = todo.pop()
             if uids:
                 # Nearly always the whole: only a set full of holes is too long for one command.
-                asked, rest = uids.take_within(len(uids), self._operation.max_uid_text_bytes)
-                todo += (rest, await self._ask(connection, asked))
+                asked, rest = uids.take_within(len(uids), self._max_uid_text_bytes)
+                todo += (rest, await self._ask(connection, asked, fetch, deliver, refuse))
 
-    async def _ask(self, connection: Connection, uids: UidSet) -> UidSet:
+    async def _ask(
+        self, connection: Connection, uids: UidSet, fetch: Fetch, deliver: Deliver, refuse: Refuse
+    ) -> UidSet:
         """Send one FETCH; gives the UIDs that are to be asked for again."""
         books = self._bench.books
-        command = connection.uid_fetch(uids, self._operation.fetch, self._flight.deliver)
+        command = connection.uid_fetch(uids, fetch, deliver)
         books.fetching(command)
         try:
             tagged = await asyncio.shield(command.finished)
@@ -178,7 +201,7 @@ class Fetching:
             self._bytes += command.bytes_received
             books.fetched(command)
             for failure in command.malformed.values():
-                self._flight.could_not_have(failure)
+                refuse(failure)
         seconds = self._observe(connection, command)
         self._seconds += seconds
         first_byte_at = command.first_byte_at or command.finished_at
@@ -195,9 +218,7 @@ class Fetching:
         if len(missing) < len(uids):
             return missing
         for uid in missing:
-            self._flight.could_not_have(
-                Failure(uid, "no-data", "the server lists the message and sends no data for it")
-            )
+            refuse(Failure(uid, "no-data", "the server lists the message and sends no data for it"))
         return _NOTHING
 
     async def _look_again(self, connection: Connection, missing: UidSet) -> UidSet:

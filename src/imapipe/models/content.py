@@ -1,0 +1,154 @@
+"""What is in a message: its text and its parts, from the whole body, or from BODYSTRUCTURE and the sections that came.
+
+Invariants:
+
+- Both ways go by the same rules (`mime.selection`), so they give the same text; where the body is there, it counts.
+- Nothing is raised but `NotFetched`, `ProtocolError` for a structure that is none, and what reading a file raises.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+from imapipe.errors import NotFetched
+from imapipe.mime.outline import StructurePart, parts_of
+from imapipe.mime.part import Part, Raw, parse_parts
+from imapipe.mime.selection import HTML, PLAIN, text_parts
+from imapipe.mime.text import decode_text, join_texts, read_text
+from imapipe.models.attributes import Attributes
+from imapipe.models.held import Mapped
+from imapipe.wire.response.body_structure import parse_body_structure
+from imapipe.wire.response.literal import Literal, literal_bytes
+
+
+class Content(Attributes):
+    """The content of one message, as far as it came."""
+
+    __slots__ = ("_html", "_parts", "_text")
+
+    def text_sections(self) -> tuple[str, ...]:
+        """The sections that `text` and `html` are made of, by BODYSTRUCTURE, in the order of the message.
+
+        Nothing of what is parsed for it is kept. Raises NotFetched, ProtocolError.
+        """
+        self._locate()
+        parts = parts_of(parse_body_structure(*self._find("BODYSTRUCTURE", "structure")))
+        wanted = {part.section for kind in (PLAIN, HTML) for part in text_parts(parts, kind)}
+        return tuple([part.section for part in parts if part.section in wanted])
+
+    def lacks(self, section: str) -> bool:
+        """Whether the server said of a section that was asked for that there is none."""
+        self._locate()
+        found = self._found.get(f"BODY[{section}]")
+        return found is None or found.is_nil
+
+    def joined(self, other: Self) -> Self:
+        """This message with the items of another answer about it; the bytes of both count. Raises ProtocolError."""
+        self._locate()
+        other._locate()
+        return type(self).from_items(
+            self._context,
+            self.uid,
+            self.wire_size + other.wire_size,
+            {**self._found, **other._found},
+            self._literals + other._literals,
+        )
+
+    @property
+    def text(self) -> str:
+        """The plain text of the whole message: all its text/plain parts in order, "" where it has none.
+
+        See `imapipe.mime.selection` for which parts these are, and `imapipe.mime.text` for charsets. Of parts that were
+        fetched up to `max_text_bytes` it is what came of them. Raises NotFetched.
+        """
+        try:
+            return self._text
+        except AttributeError:
+            pass
+        self._text: str = self._text_of(PLAIN)
+        return self._text
+
+    @property
+    def html(self) -> str:
+        """The HTML of the whole message: all its text/html parts in order, "" where it has none. Raises NotFetched."""
+        try:
+            return self._html
+        except AttributeError:
+            pass
+        self._html: str = self._text_of(HTML)
+        return self._html
+
+    def _text_of(self, kind: str) -> str:
+        if self._is_outlined():
+            return self._text_of_sections(kind)
+        literal = self._whole()
+        if isinstance(literal, bytes | bytearray):
+            return read_text(literal, self._parts_in(literal), kind)
+        with Mapped(literal) as raw:
+            return read_text(raw, self._parts_in(raw), kind)
+
+    def _text_of_sections(self, kind: str) -> str:
+        texts: list[str] = []
+        for part in text_parts(parts_of(self.structure), kind):
+            data = self._encoded(part)
+            # Only a range has an end that its sender did not make.
+            cut = f"BODY[{part.section}]" not in self._names() and len(data) < part.structure.size
+            texts.append(decode_text(part.charset, part.encoding, data, is_html=kind == HTML, is_cut=cut))
+        return join_texts(texts)
+
+    def _is_outlined(self) -> bool:
+        """Whether the parts are known by what the server says of them, and not by the message itself."""
+        names = self._names()
+        return "BODY[]" not in names and "BODYSTRUCTURE" in names
+
+    def _is_same(self, other: Content) -> bool:
+        ours, theirs = self._context, other._context
+        return (self.uid, ours.mailbox, ours.uidvalidity) == (other.uid, theirs.mailbox, theirs.uidvalidity)
+
+    def _parse(self) -> list[Part]:
+        literal = self._whole()
+        if isinstance(literal, bytes | bytearray):
+            return self._parts_in(literal)
+        with Mapped(literal) as raw:
+            return self._parts_in(raw)
+
+    def _parts_in(self, raw: Raw) -> list[Part]:
+        try:
+            return self._parts
+        except AttributeError:
+            pass
+        self._parts: list[Part] = parse_parts(raw)
+        return self._parts
+
+    def _whole(self) -> Literal:
+        """The whole message; NotFetched without."""
+        if "BODY[]" not in self._names():
+            raise NotFetched("text", "ask for it with fetch('text') or fetch('full')")
+        return self._literal("BODY[]") or b""
+
+    def _encoded(self, part: Part | StructurePart) -> bytes:
+        """The bytes of a part as they stand in the message; NotFetched where they did not come."""
+        if isinstance(part, StructurePart):
+            names = self._names()
+            for name in _names_of(part):
+                if name in names:
+                    return literal_bytes(self._literal(name) or b"")
+            raise NotFetched(
+                f"content of section {part.section}",
+                "ask for the text with fetch('text') and for an attachment with download()",
+            )
+        literal = self._whole()
+        if isinstance(literal, bytes | bytearray):
+            return bytes(literal[part.start : part.end])
+        with literal.open() as file:
+            file.seek(part.start)
+            return file.read(part.end - part.start)
+
+    def _has(self, part: Part | StructurePart) -> bool:
+        """Whether the bytes of a part came."""
+        return isinstance(part, Part) or any(name in self._names() for name in _names_of(part))
+
+
+def _names_of(part: StructurePart) -> tuple[str, str]:
+    """Under which names a part comes: whole, or from its first byte on."""
+    return f"BODY[{part.section}]", f"BODY[{part.section}]<0>"

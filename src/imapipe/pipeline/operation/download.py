@@ -1,0 +1,63 @@
+"""Fetching one section of one message, outside of a run.
+
+Invariant: the section is that of the very message: the mailbox is open under the UIDVALIDITY that came with its UID.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+
+from imapipe.errors import ConnectionLost, MessageVanished, NotFetched, ProtocolError, UidValidityChanged
+from imapipe.models.message import Message
+from imapipe.net.connection import Connection
+from imapipe.net.signals import to_error
+from imapipe.pipeline.source.find import still_there
+from imapipe.wire.command.fetch import Fetch
+from imapipe.wire.uid_set import UidSet
+
+
+async def download_section(connection: Connection, message: Message, section: str) -> Message:
+    """A message with one more section of it.
+
+    Args:
+        connection: Where; its mailbox is opened unless it is open.
+        message: What is known of the message.
+        section: Such as `1.2`.
+
+    Raises:
+        UidValidityChanged: Its UID means another message now.
+        MessageVanished: It is there no more.
+        NotFetched: The server says that it has no such section.
+        CommandNo, CommandBad, Throttled: The server refused it.
+        ConnectionLost, CommandTimeout, ServerBye, ProtocolError: The connection ended, or the answer cannot be read.
+
+    Cancelling it ends the connection.
+    """
+    selected = connection.selected
+    if selected is None or selected.name != message.mailbox:
+        selected = await connection.examine(message.mailbox)
+    if selected.uidvalidity != message.uidvalidity:
+        raise UidValidityChanged(message.mailbox, expected=message.uidvalidity, found=selected.uidvalidity)
+    uids = UidSet.from_numbers([message.uid])
+    received: list[Message] = []
+    command = connection.uid_fetch(uids, Fetch(section=section), received.extend)
+    try:
+        tagged = await asyncio.shield(command.finished)
+    except asyncio.CancelledError:
+        connection.abort(ConnectionLost("a download was cancelled"))
+        raise
+    connection.fetched(command)
+    for answer in received:
+        # It is its reader's now, and no more of this connection.
+        connection.release(answer.wire_size, answer.spooled_size)
+        if not answer.lacks(section):
+            return message.joined(answer)
+    if not await still_there(connection, uids, datetime.now().astimezone().date()):
+        raise MessageVanished(message.mailbox, message.uid)
+    if tagged.status != "OK":
+        raise to_error(command.name, tagged)
+    if received:
+        raise NotFetched(f"section {section}", "the server says that the message has no such part")
+    failure = command.malformed.get(message.uid)
+    raise ProtocolError(failure.detail if failure is not None else "no answer to a FETCH of a message that is there")
