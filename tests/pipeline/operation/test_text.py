@@ -8,7 +8,7 @@ from tests.pipeline.world import OpenWorld, check_sums
 import imapipe
 from dovecot_server import DovecotServer
 from imapipe import search as q
-from imapipe.testing import Server
+from imapipe.testing import CutAfterBytes, Server, SyntheticMailbox
 
 _PDF = b"JVBERi0x" * 9 + b"\r\n"
 
@@ -166,3 +166,39 @@ async def test_an_unreadable_structure_costs_the_whole_message(
     monkeypatch.setattr(imapipe.Message, "text_sections", unreadable)
     world = await open_world(MAILS)
     assert [m.body for m in (await _read(world.pool, "text")).values()] == MAILS
+
+
+@pytest.mark.asyncio
+async def test_cut_connections_cost_no_text(open_world: OpenWorld) -> None:
+    """Cut in the middle of structures and of sections, again and again: each message comes once, with its text."""
+    world = await open_world(
+        SyntheticMailbox(60), faults=[CutAfterBytes(3_000, command="UID FETCH", times=6), CutAfterBytes(0, nth=9)]
+    )
+    texts: dict[int, str] = {}
+
+    async def handle(message: imapipe.Message) -> None:
+        assert message.uid not in texts
+        texts[message.uid] = message.text
+
+    job = world.pool.mailbox("INBOX").search(q.ALL).batch(15).use(imapipe.Retry(wait_initial_seconds=0.001))
+    report = await job.fetch("text").run(handle)
+    check_sums(report)
+    assert report.complete
+    world.server.faults.clear()
+    whole = {message.uid: message.text async for message in job.fetch("full")}
+    assert texts == whole
+
+
+@pytest.mark.asyncio
+async def test_download_under_another_uidvalidity_is_refused(open_world: OpenWorld) -> None:
+    raw = (
+        b"Content-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n\r\nHello\r\n"
+        b"--x\r\nContent-Disposition: attachment; filename=a.bin\r\n\r\nabc\r\n--x--\r\n"
+    )
+    world = await open_world([raw])
+    mailbox = world.pool.mailbox("INBOX")
+    (message,) = [message async for message in mailbox.search(q.ALL).fetch("text")]
+    (attachment,) = message.attachments
+    world.server.mailboxes["INBOX"].renumber()
+    with pytest.raises(imapipe.UidValidityChanged):
+        await mailbox.download(message, attachment)

@@ -160,7 +160,10 @@ class ConnectionPool:
                 return connection, await work(connection)
             except BaseException as error:
                 # A server that is silent would be as silent on another one.
-                has_died = not isinstance(error, CommandTimeout) and is_transient(error, fetching=False).is_outage
+                has_died = (
+                    not isinstance(error, CommandTimeout)
+                    and is_transient(error, fetching=False, bytes_came=False).is_outage
+                )
                 was_open = connection.is_open
                 self.give_back(connection)
                 if not (may_try_again and has_died and not was_open):
