@@ -16,6 +16,7 @@ import asyncio
 import itertools
 import math
 from collections.abc import Awaitable, Callable
+from datetime import date
 from typing import TypeVar
 
 from imapipe.errors import CommandBad, CommandNo, ImapipeError, Throttled, UidValidityChanged
@@ -28,7 +29,8 @@ from imapipe.net.transient import is_transient
 from imapipe.pipeline.books import Books
 from imapipe.pipeline.outage import Outage
 from imapipe.runtime.event_bus import EventBus
-from imapipe.wire.uid_set import UidSet
+from imapipe.search import ALL
+from imapipe.wire.uid_set import MAX_UID, UidSet
 
 # How often the search is begun where connections end, or the server asks for less.
 LOOK_ATTEMPTS = 5
@@ -150,6 +152,8 @@ class MailboxAccess:
         """
         selected = await self._select(connection)
         cursor = _cursor_of(selected)
+        if remembered is not None and await self._is_made_up(connection, cursor, remembered):
+            remembered = None
         self._compare(selected, cursor, selected.uidvalidity if expected is None else expected, remembered, advice)
         self.uidvalidity = selected.uidvalidity
         self.cursor = self._seen = cursor
@@ -196,6 +200,18 @@ class MailboxAccess:
         if cursor.uidnext is not None and (self._seen.uidnext is None or cursor.uidnext > self._seen.uidnext):
             self._seen = self._seen.advanced(cursor)
         self._openings[connection] = selected
+
+    @staticmethod
+    async def _is_made_up(connection: Connection, cursor: Cursor, remembered: Cursor) -> bool:
+        """Whether UIDNEXT, which only a message that was met speaks against, is not above all messages that are there.
+
+        Then it is no UIDNEXT, and proves nothing.
+        """
+        if not cursor.uidnext or not cursor.is_behind(remembered) or cursor.is_behind(Cursor(remembered.uidnext)):
+            return False
+        above = UidSet.from_ranges([(cursor.uidnext, MAX_UID)])
+        there = await connection.uid_search(ALL.program(today=date.min), within=above)
+        return bool(there.uids & above)
 
     def _compare(
         self, selected: SelectedMailbox, cursor: Cursor, expected: int, remembered: Cursor | None, advice: str
