@@ -229,6 +229,7 @@ class UidValidityChanged(ImapipeError):
         found: The UIDVALIDITY that the server tells; the same where UIDNEXT fell.
         expected_uidnext: What UIDNEXT cannot be below, where it fell; otherwise None.
         found_uidnext: UIDNEXT as the server tells it, where it fell; otherwise None.
+        advice: What to do about it, which depends on what had kept the UIDs.
     """
 
     def __init__(
@@ -239,12 +240,14 @@ class UidValidityChanged(ImapipeError):
         found: int,
         expected_uidnext: int | None = None,
         found_uidnext: int | None = None,
+        advice: str = "search again",
     ) -> None:
         self.mailbox = mailbox
         self.expected = expected
         self.found = found
         self.expected_uidnext = expected_uidnext
         self.found_uidnext = found_uidnext
+        self.advice = advice
         if found_uidnext is None:
             what = f"UIDVALIDITY of {mailbox!r} changed from {expected} to {found}"
         else:
@@ -252,7 +255,7 @@ class UidValidityChanged(ImapipeError):
                 f"UIDNEXT of {mailbox!r} fell from {expected_uidnext} to {found_uidnext} under the same UIDVALIDITY "
                 f"{found}"
             )
-        super().__init__(f'{what}: kept UIDs mean other messages now; start again with on_uidvalidity="restart"')
+        super().__init__(f"{what}: kept UIDs mean other messages now; {advice}")
 
 
 class MessageVanished(ImapipeError, LookupError):

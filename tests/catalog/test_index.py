@@ -105,7 +105,9 @@ async def test_s11_the_four_questions_need_no_server(path: Path) -> None:
             size_class=imapipe.SizeClass.MEDIUM,
             flags=frozenset({"\\Seen", "$Junk"}),
             message_id="<2@example.es>",
+            cursor=entry.cursor,
         )
+        assert (entry.cursor.uidnext, entry.cursor.mailboxid) == (4, server.mailboxes["INBOX"].mailbox_id)
         (bare,) = await index.find(subject="no date")
         assert (bare.sender, bare.sender_name, bare.message_id) == ("", "", "")
         # Without a Date header the arrival stands for it.

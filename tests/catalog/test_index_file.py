@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imapipe.catalog.index_entry import COLUMNS, Row, SizeClass, to_key, to_moment, to_seconds, to_words
-from imapipe.catalog.index_file import SCHEMA, VERSION, IndexFile
+from imapipe.catalog.index_file import SCHEMA, VERSION, IndexedMailbox, IndexFile
 from imapipe.catalog.index_query import IndexQuery
-from imapipe.errors import MessageIndexError, UidValidityChanged
+from imapipe.errors import MessageIndexError
+from imapipe.models.cursor import Cursor
 from imapipe.wire.uid_set import UidSet
 
 DAY = 86_400
@@ -40,10 +41,10 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "mail.index"
 
 
-def fill(file: IndexFile, rows: list[Row], name: str = "INBOX", uidvalidity: int = 7) -> int:
-    number, _, _ = file.open_mailbox("ann@host:993", name, uidvalidity)
-    assert file.add(number, uidvalidity, rows) == len(rows)
-    return number
+def fill(file: IndexFile, rows: list[Row], name: str = "INBOX", uidvalidity: int = 7) -> IndexedMailbox:
+    mailbox = file.open_mailbox("ann@host:993", name, uidvalidity, Cursor())
+    assert file.add(mailbox, rows) == len(rows)
+    return mailbox
 
 
 def uids(file: IndexFile, **conditions: object) -> list[int]:
@@ -153,7 +154,7 @@ def test_the_sender_of_an_entry_finds_it(address: str) -> None:
     key = to_key(address)
     with sqlite3.connect(":memory:") as database:
         database.executescript(SCHEMA)
-        database.execute("INSERT INTO mailboxes VALUES (1, 'a', 'INBOX', 7)")
+        database.execute("INSERT INTO mailboxes (id, account, name, uidvalidity) VALUES (1, 'a', 'INBOX', 7)")
         database.execute(
             f"INSERT INTO messages (id, mailbox, {COLUMNS}) VALUES (1, 1, {', '.join('?' * 10)})", row(1, sender=key)
         )
@@ -211,47 +212,79 @@ def test_s11_each_question_is_answered_from_an_index(path: Path, analysed: bool)
 
 def test_adding_again_changes_nothing(path: Path) -> None:
     with IndexFile(path) as file:
-        number = fill(file, [row(1), row(2)])
-        assert file.add(number, 7, [row(2, subject="other"), row(3)]) == 1
-        assert file.add(number, 7, []) == 0
+        mailbox = fill(file, [row(1), row(2)])
+        assert file.add(mailbox, [row(2, subject="other"), row(3)]) == 1
+        assert file.add(mailbox, []) == 0
         assert uids(file, subject="hello") == [3, 2, 1]
-        assert file.open_mailbox("ann@host:993", "INBOX", 7)[1:] == (UidSet.parse("1:3"), False)
-        assert file.count(number) == 3
+        again = file.open_mailbox("ann@host:993", "INBOX", 7, Cursor())
+        assert (again.known, again.reindexed) == (UidSet.parse("1:3"), False)
+        assert file.count(mailbox.number) == 3
 
 
 def test_removed_messages_take_their_words_along(path: Path) -> None:
     with IndexFile(path) as file:
-        number = fill(file, [row(uid) for uid in range(1, 11)])
+        mailbox = fill(file, [row(uid) for uid in range(1, 11)])
         other = fill(file, [row(5)], name="Other")
-        file.remove(number, UidSet.parse("2:4,9,4000"))
+        file.remove(mailbox, UidSet.parse("2:4,9,4000"))
         assert uids(file, subject="hello", mailbox="INBOX") == [10, 8, 7, 6, 5, 1]
-        assert (file.count(number), file.count(other)) == (6, 1)
+        assert (file.count(mailbox.number), file.count(other.number)) == (6, 1)
 
 
 def test_another_uidvalidity_empties_that_mailbox_only(path: Path) -> None:
     with IndexFile(path) as file:
-        number = fill(file, [row(1), row(2)])
+        mailbox = fill(file, [row(1), row(2)])
         fill(file, [row(3)], name="Other")
-        assert file.open_mailbox("ann@host:993", "INBOX", 8) == (number, UidSet(), True)
+        anew = file.open_mailbox("ann@host:993", "INBOX", 8, Cursor())
+        assert anew == (mailbox.number, 1, UidSet(), True)
         assert uids(file) == uids(file, subject="hello") == [3]
-        with pytest.raises(UidValidityChanged, match="from 7 to 8"):
-            file.add(number, 7, [row(1)])
-        assert uids(file) == [3]
+        with pytest.raises(MessageIndexError, match="index it again"):
+            file.add(mailbox, [row(1)])
+        assert file.add(anew, [row(4)]) == 1
+        with pytest.raises(MessageIndexError, match="index it again"):
+            file.remove(mailbox, UidSet.parse("4"))
+        assert uids(file) == [4, 3]
+
+
+def test_uidnext_that_fell_empties_a_mailbox_like_another_uidvalidity(path: Path) -> None:
+    def open_at(file: IndexFile, cursor: Cursor, found: str = "") -> IndexedMailbox:
+        return file.open_mailbox("ann@host:993", "INBOX", 7, cursor, UidSet.parse(found) if found else UidSet())
+
+    with IndexFile(path) as file:
+        first = open_at(file, Cursor(uidnext=11, highestmodseq=5, mailboxid="F1", exists=10), "1:10")
+        file.add(first, [row(uid) for uid in range(1, 11)])
+    with IndexFile(path) as file:
+        assert [entry.cursor for entry in file.find(IndexQuery(limit=1))] == [
+            Cursor(uidnext=11, highestmodseq=5, mailboxid="F1")
+        ]
+        # What is not told this time is not forgotten, and proves nothing.
+        assert open_at(file, Cursor()) == (first.number, 0, UidSet.parse("1:10"), False)
+        assert open_at(file, Cursor(uidnext=11)).known == UidSet.parse("1:10")
+        assert open_at(file, Cursor(uidnext=10)) == (first.number, 1, UidSet(), True)
+        assert uids(file) == uids(file, subject="hello") == []
+        with pytest.raises(MessageIndexError, match=r"INBOX.*index it again"):
+            file.add(first, [row(10)])
+        # It goes on from there: the higher number of old is forgotten.
+        assert open_at(file, Cursor(uidnext=10)) == (first.number, 1, UidSet(), False)
+    with IndexFile(path) as file:
+        # A search met a message that came after UIDNEXT was told.
+        open_at(file, Cursor(uidnext=20, highest_uid=20))
+        assert not open_at(file, Cursor(uidnext=20), "1:20").reindexed
+        assert open_at(file, Cursor(uidnext=20), "1:19").reindexed
 
 
 def test_a_transaction_that_fails_leaves_nothing(path: Path) -> None:
     with IndexFile(path) as file:
-        number = fill(file, [row(1)])
+        mailbox = fill(file, [row(1)])
         with pytest.raises(MessageIndexError, match="UNIQUE"):
-            file.add(number, 7, [row(2), row(3), row(3)])
+            file.add(mailbox, [row(2), row(3), row(3)])
         assert uids(file) == [1]
-        assert file.add(number, 7, [row(2)]) == 1
+        assert file.add(mailbox, [row(2)]) == 1
 
 
 def test_two_at_a_time_share_a_file(path: Path) -> None:
     with IndexFile(path) as one, IndexFile(path) as other:
-        number = fill(one, [row(1)])
-        assert other.add(number, 7, [row(1), row(2)]) == 1
+        mailbox = fill(one, [row(1)])
+        assert other.add(mailbox, [row(1), row(2)]) == 1
         assert uids(one, subject="hello") == [2, 1]
 
 
@@ -282,13 +315,14 @@ def test_what_is_no_index_is_refused_and_not_touched(path: Path, tmp_path: Path)
         IndexFile(other)
     assert caught.value.path == str(other)
 
-    newer = tmp_path / "newer"
-    IndexFile(newer).close()
-    with sqlite3.connect(newer) as database:
-        database.execute(f"PRAGMA user_version = {VERSION + 1}")
-    database.close()
-    with pytest.raises(MessageIndexError, match=f"version {VERSION + 1}"):
-        IndexFile(newer)
+    for version in (VERSION - 1, VERSION + 1):
+        foreign = tmp_path / f"version {version}"
+        IndexFile(foreign).close()
+        with sqlite3.connect(foreign) as database:
+            database.execute(f"PRAGMA user_version = {version}")
+        database.close()
+        with pytest.raises(MessageIndexError, match=f"version {version}, .*delete it and index again"):
+            IndexFile(foreign)
 
     with pytest.raises(MessageIndexError, match="No such file or directory"):
         IndexFile(tmp_path / "missing" / "mail.index")

@@ -47,6 +47,7 @@ def test_an_empty_mailbox_is_a_complete_report_of_zeros() -> None:
     texts = {name: document.pop(name) for name in ("account", "mailbox", "failed_uids")}
     assert set(texts.values()) == {""}
     assert document.pop("failures") == {}
+    assert document.pop("cursor") == {}
     for name in ("batch_seconds", "batch_sizes", "loop_lag_seconds"):
         assert set(document.pop(name).values()) == {0}
     assert set(document.values()) == {0}

@@ -63,7 +63,8 @@ class IndexReport:
         unaccounted: Messages that a search for all did not find although the mailbox holds them: the server caps
             its answers. Nothing is removed then.
         total: Messages of this mailbox that are in the index now.
-        reindexed: UIDVALIDITY had changed, so that all that was known of the mailbox was dropped first.
+        reindexed: UIDVALIDITY had changed, or UIDNEXT had fallen, so that all that was known of the mailbox was
+            dropped first.
         failures: Why messages failed, by UID.
         bytes_received: Bytes of FETCH responses.
         elapsed_seconds: How long it took.
@@ -232,7 +233,8 @@ class MessageIndex:
         """Bring the index up to date with a mailbox: only messages that it does not know are fetched.
 
         Messages that are gone are taken out when the search is for all of them; another search adds to what is there.
-        Flags stay as they were when a message was indexed. A UIDVALIDITY that changed begins the mailbox anew.
+        Flags stay as they were when a message was indexed. A UIDVALIDITY that changed begins the mailbox anew,
+        and so does UIDNEXT that fell.
 
         Args:
             mailbox: What to index, such as `pool.mailbox("INBOX")`.
@@ -241,7 +243,8 @@ class MessageIndex:
             connections: How many connections to use at most; None is all of the pool.
 
         Raises:
-            MessageIndexError: The file cannot be written.
+            MessageIndexError: The file cannot be written, or another process begins the mailbox anew.
+            UidValidityChanged: UIDs were given to other messages in the middle of it; update again.
             ImapipeError: What ends a run; see `Pipeline.run`. What was added until then stays.
 
         Cancellation keeps what was added; the next update goes on from there.
@@ -249,17 +252,20 @@ class MessageIndex:
         began = time.monotonic()
         found = await mailbox.search(search).uids()
         account, name, uidvalidity = found.account, found.mailbox, found.uidvalidity
-        number, known, reindexed = await self._in_thread(lambda file: file.open_mailbox(account, name, uidvalidity))
+        indexed = await self._in_thread(
+            lambda file: file.open_mailbox(account, name, uidvalidity, found.cursor, found.uids)
+        )
+        known = indexed.known
         gone = known - found.uids if search == ALL and not found.unaccounted else UidSet()
         if gone:
-            await self._in_thread(lambda file: file.remove(number, gone))
+            await self._in_thread(lambda file: file.remove(indexed, gone))
         fresh = found.uids - known
-        rows = _Rows(lambda group: self._in_thread(lambda file: file.add(number, uidvalidity, group)))
+        rows = _Rows(lambda group: self._in_thread(lambda file: file.add(indexed, group)))
         run: RunReport | None = None
         if fresh:
             run = await found.pipeline(fresh).fetch("envelope").use(*use).run(rows, connections=connections)
             await self._in_thread(IndexFile.analyse)
-        total = await self._in_thread(lambda file: file.count(number))
+        total = await self._in_thread(lambda file: file.count(indexed.number))
         return IndexReport(
             account,
             name,
@@ -271,7 +277,7 @@ class MessageIndex:
             failed=run.failed if run is not None else 0,
             unaccounted=found.unaccounted,
             total=total,
-            reindexed=reindexed,
+            reindexed=indexed.reindexed,
             failures=run.failures if run is not None else {},
             bytes_received=run.bytes_received if run is not None else 0,
             elapsed_seconds=time.monotonic() - began,

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+from imapipe.models.cursor import Cursor
 from imapipe.models.message import Message
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -68,6 +69,8 @@ class IndexEntry(NamedTuple):
         size_class: The class of that.
         flags: The flags when it was indexed.
         message_id: The Message-ID header with its brackets, "" where there is none.
+        cursor: How far the mailbox had come when it was indexed last; with `uid` and `uidvalidity` it goes to
+            `Pipeline.only`.
     """
 
     account: str
@@ -83,6 +86,7 @@ class IndexEntry(NamedTuple):
     size_class: SizeClass
     flags: frozenset[str]
     message_id: str
+    cursor: Cursor
 
 
 COLUMNS: Final = "uid, sender, sender_name, subject, date, internal_date, size, size_class, flags, message_id"
@@ -113,7 +117,7 @@ def to_row(message: Message) -> Row:
     )
 
 
-def to_entry(account: str, mailbox: str, uidvalidity: int, row: Row) -> IndexEntry:
+def to_entry(account: str, mailbox: str, uidvalidity: int, cursor: Cursor, row: Row) -> IndexEntry:
     """What is told of a message."""
     uid, sender, sender_name, subject, date, internal_date, size, size_class, flags, message_id = row
     return IndexEntry(
@@ -130,6 +134,7 @@ def to_entry(account: str, mailbox: str, uidvalidity: int, row: Row) -> IndexEnt
         _CLASSES[size_class],
         frozenset(flags.split()),
         message_id,
+        cursor,
     )
 
 

@@ -2,7 +2,9 @@
 
 Invariants:
 
-- A message is named by mailbox and UID; the row of its mailbox holds the UIDVALIDITY of all of them.
+- A message is named by mailbox and UID; the row of its mailbox holds the UIDVALIDITY of all of them, and how far the
+  mailbox had come. Where the server is behind that, its UIDs mean other messages: all of them are removed.
+- Whatever empties a mailbox that way gives it another generation; who began with an earlier one adds nothing more.
 - The words of a message (`words.rowid = messages.id`) come and go with it, in the same transaction.
 - Everything that writes is one transaction that can be done again: after `kill -9` the file holds whole batches, and
   the next update adds what is missing.
@@ -10,19 +12,22 @@ Invariants:
 
 from __future__ import annotations
 
+import functools
 import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from imapipe.catalog.index_entry import COLUMNS, IndexEntry, Row, to_entry, to_words
 from imapipe.catalog.index_query import IndexQuery
-from imapipe.errors import MessageIndexError, UidValidityChanged
+from imapipe.errors import MessageIndexError
+from imapipe.models.batch import NO_UIDS
+from imapipe.models.cursor import Cursor
 from imapipe.wire.uid_set import UidSet
 
-VERSION: Final = 1
+VERSION: Final = 2
 APPLICATION_ID: Final = 0x1A91E
 _BUSY_SECONDS: Final = 30.0
 _ANALYSED_ROWS: Final = 1_000
@@ -33,6 +38,11 @@ CREATE TABLE mailboxes (
     account TEXT NOT NULL,
     name TEXT NOT NULL,
     uidvalidity INTEGER NOT NULL,
+    generation INTEGER NOT NULL DEFAULT 0,
+    uidnext INTEGER,
+    highest_uid INTEGER,
+    highestmodseq INTEGER,
+    mailboxid TEXT,
     UNIQUE (account, name)
 );
 CREATE TABLE messages (
@@ -60,6 +70,26 @@ PRAGMA user_version = {VERSION};
 _ADD_MESSAGE: Final = f"INSERT INTO messages (id, mailbox, {COLUMNS}) VALUES ({', '.join('?' * 12)})"
 _ADD_WORDS: Final = "INSERT INTO words (rowid, subject, sender) VALUES (?, ?, ?)"
 _IN_RANGE: Final = "FROM messages WHERE mailbox = ? AND uid BETWEEN ? AND ?"
+_KEEP_CURSOR: Final = (
+    "UPDATE mailboxes SET uidvalidity = ?, generation = ?, uidnext = ?, highest_uid = ?, highestmodseq = ?, "
+    "mailboxid = ? WHERE id = ?"
+)
+
+
+class IndexedMailbox(NamedTuple):
+    """A mailbox as it was found in the file.
+
+    Attributes:
+        number: Its number in this file.
+        generation: How often it was emptied because its UIDs mean other messages.
+        known: The UIDs that are known.
+        reindexed: Others were removed just now, because they mean other messages.
+    """
+
+    number: int
+    generation: int = 0
+    known: UidSet = NO_UIDS
+    reindexed: bool = False
 
 
 class IndexFile:
@@ -105,41 +135,52 @@ class IndexFile:
 
     # -- writing ---------------------------------------------------------------------------------
 
-    def open_mailbox(self, account: str, name: str, uidvalidity: int) -> tuple[int, UidSet, bool]:
-        """Find or add a mailbox; what is known under another UIDVALIDITY means nothing now and is removed.
+    def open_mailbox(
+        self, account: str, name: str, uidvalidity: int, cursor: Cursor, found: UidSet = NO_UIDS
+    ) -> IndexedMailbox:
+        """Find or add a mailbox; what is known of messages that its UIDs do not mean any more is removed.
 
-        Returns:
-            Its number in this file, the UIDs that are known, and whether others were removed.
+        Args:
+            account: `user@host:port`.
+            name: The name of the mailbox.
+            uidvalidity: UIDVALIDITY as the server tells it now.
+            cursor: How far the mailbox has come now.
+            found: UIDs that the server gave, see `Cursor.is_behind`.
         """
         with self._transaction() as database:
-            found = database.execute(
-                "SELECT id, uidvalidity FROM mailboxes WHERE account = ? AND name = ?", (account, name)
+            row = database.execute(
+                "SELECT id, generation, uidvalidity, uidnext, highest_uid, highestmodseq, mailboxid "
+                "FROM mailboxes WHERE account = ? AND name = ?",
+                (account, name),
             ).fetchone()
-            if found is None:
+            if row is None:
                 values = (account, name, uidvalidity)
                 added = database.execute("INSERT INTO mailboxes (account, name, uidvalidity) VALUES (?, ?, ?)", values)
-                return int(added.lastrowid or 0), UidSet(), False
-            number = int(found[0])
-            if found[1] != uidvalidity:
+                number = int(added.lastrowid or 0)
+                _keep(database, number, 0, uidvalidity, cursor)
+                return IndexedMailbox(number)
+            number, generation, known_validity, *known_cursor = row
+            remembered = Cursor(*known_cursor)
+            if known_validity != uidvalidity or cursor.is_behind(remembered, found):
                 _remove(database, number, 1, 2**32 - 1)
-                database.execute("UPDATE mailboxes SET uidvalidity = ? WHERE id = ?", (uidvalidity, number))
-                return number, UidSet(), True
-            rows = database.execute("SELECT uid FROM messages WHERE mailbox = ? ORDER BY uid", (number,))
-            return number, UidSet.from_numbers(row[0] for row in rows), False
+                _keep(database, number, generation + 1, uidvalidity, cursor)
+                return IndexedMailbox(number, generation + 1, reindexed=True)
+            _keep(database, number, generation, uidvalidity, remembered.advanced(cursor))
+            uids = database.execute("SELECT uid FROM messages WHERE mailbox = ? ORDER BY uid", (number,))
+            return IndexedMailbox(number, generation, UidSet.from_numbers(uid for (uid,) in uids))
 
-    def add(self, number: int, uidvalidity: int, rows: list[Row]) -> int:
+    def add(self, mailbox: IndexedMailbox, rows: list[Row]) -> int:
         """Add messages of a mailbox in one transaction; those that are there already stay as they are.
 
         Returns:
             How many were added.
 
         Raises:
-            UidValidityChanged: Somebody else has begun to index the mailbox under another one.
+            MessageIndexError: Somebody else has begun to index the mailbox anew.
         """
+        number = mailbox.number
         with self._transaction() as database:
-            name, found = database.execute("SELECT name, uidvalidity FROM mailboxes WHERE id = ?", (number,)).fetchone()
-            if found != uidvalidity:
-                raise UidValidityChanged(name, expected=uidvalidity, found=found)
+            self._check_generation(database, mailbox)
             uids = [row[0] for row in rows]
             known = (
                 {row[0] for row in database.execute(f"SELECT uid {_IN_RANGE}", (number, min(uids), max(uids)))}
@@ -154,11 +195,23 @@ class IndexFile:
             )
             return len(fresh)
 
-    def remove(self, number: int, uids: UidSet) -> None:
-        """Remove messages of a mailbox in one transaction."""
+    def remove(self, mailbox: IndexedMailbox, uids: UidSet) -> None:
+        """Remove messages of a mailbox in one transaction; raises as `add` does."""
         with self._transaction() as database:
+            self._check_generation(database, mailbox)
             for first, last in uids.ranges():
-                _remove(database, number, first, last)
+                _remove(database, mailbox.number, first, last)
+
+    def _check_generation(self, database: sqlite3.Connection, mailbox: IndexedMailbox) -> None:
+        name, found = database.execute(
+            "SELECT name, generation FROM mailboxes WHERE id = ?", (mailbox.number,)
+        ).fetchone()
+        if found != mailbox.generation:
+            raise MessageIndexError(
+                f"another process has begun to index {name!r} anew, since its UIDs mean other messages now; "
+                "index it again",
+                path=str(self.path),
+            )
 
     def analyse(self) -> None:
         """Let the database learn which of its indexes tell most apart."""
@@ -178,8 +231,13 @@ class IndexFile:
     def find(self, query: IndexQuery) -> list[IndexEntry]:
         """What a query finds, newest first."""
         sql, parameters = query.to_sql()
+        # One value for all messages of a mailbox.
+        to_cursor = functools.cache(Cursor)
         with self._explained():
-            return [to_entry(row[0], row[1], row[2], row[3:]) for row in self._database.execute(sql, parameters)]
+            return [
+                to_entry(row[0], row[1], row[2], to_cursor(*row[3:7]), row[7:])
+                for row in self._database.execute(sql, parameters)
+            ]
 
     def explain(self, query: IndexQuery) -> list[str]:
         """How the database answers a query: the lines of its plan."""
@@ -239,6 +297,12 @@ class IndexFile:
             raise MessageIndexError(reason, path=str(self.path)) from error
         except OSError as error:
             raise MessageIndexError(error.strerror or str(error), path=str(self.path)) from error
+
+
+def _keep(database: sqlite3.Connection, number: int, generation: int, uidvalidity: int, cursor: Cursor) -> None:
+    """Keep what the UIDs of a mailbox are to be believed by."""
+    told = (cursor.uidnext, cursor.highest_uid, cursor.highestmodseq, cursor.mailboxid)
+    database.execute(_KEEP_CURSOR, (uidvalidity, generation, *told, number))
 
 
 def _remove(database: sqlite3.Connection, number: int, first: int, last: int) -> None:

@@ -13,6 +13,7 @@ from typing import Final
 from imapipe.catalog.index_entry import COLUMNS, SizeClass, to_key, to_seconds, to_words
 
 _SELECTED: Final = ", ".join(f"messages.{column}" for column in COLUMNS.split(", "))
+_CURSOR: Final = "mailboxes.uidnext, mailboxes.highest_uid, mailboxes.highestmodseq, mailboxes.mailboxid"
 _WHOLE_ADDRESS_PARTS: Final = 2
 
 
@@ -31,7 +32,7 @@ class IndexQuery:
     limit: int | None = None
 
     def to_sql(self) -> tuple[str, list[str | int]]:
-        """The statement and its parameters; a row is account, mailbox, UIDVALIDITY and the columns of a message.
+        """The statement and its parameters; a row is account, mailbox, UIDVALIDITY, a cursor, the columns of a message.
 
         Raises:
             ValueError: A condition that cannot be asked.
@@ -61,7 +62,7 @@ class IndexQuery:
         # CROSS JOIN is how SQLite is told the order of a join: what the conditions are about comes first.
         source = "words CROSS JOIN messages ON messages.id = words.rowid" if match else "messages"
         sql = (
-            f"SELECT mailboxes.account, mailboxes.name, mailboxes.uidvalidity, {_SELECTED} "
+            f"SELECT mailboxes.account, mailboxes.name, mailboxes.uidvalidity, {_CURSOR}, {_SELECTED} "
             f"FROM {source} CROSS JOIN mailboxes ON mailboxes.id = messages.mailbox"
         )
         if where:

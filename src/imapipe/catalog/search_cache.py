@@ -6,7 +6,10 @@ Invariants:
 
 - A search that looks at flags is kept only with HIGHESTMODSEQ. Any other one does not care for changes of flags.
 - A search whose result can change while the mailbox stays as it is, or of which that is not known, is never kept.
-- The cache holds at most `max_entries` answers and `max_bytes` bytes; what was used last stays longest.
+- The numbers that a mailbox had last are kept too. Where UIDNEXT or HIGHESTMODSEQ is lower than that, or UIDVALIDITY
+  another, every answer of the mailbox is dropped; an answer is kept only under the numbers seen last.
+- The cache holds at most `max_entries` answers, knows at most as many mailboxes, and holds
+  `max_bytes` bytes; what was used last stays longest.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from imapipe.pipeline.source.search_store import MailboxState, SearchQuestion
@@ -63,6 +66,19 @@ class _Entry(NamedTuple):
     size: int
 
 
+@dataclass(slots=True)
+class _Place:
+    """A mailbox of which there are answers.
+
+    Attributes:
+        state: What the server said of it last.
+        questions: What is answered.
+    """
+
+    state: MailboxState
+    questions: set[SearchQuestion] = field(default_factory=set)
+
+
 class SearchCache:
     """Remembers what searches found: `create_pool(..., search_cache=imapipe.SearchCache())`.
 
@@ -89,6 +105,7 @@ class SearchCache:
         "_hits",
         "_misses",
         "_outdated",
+        "_places",
         "max_bytes",
         "max_entries",
         "ttl_seconds",
@@ -111,6 +128,7 @@ class SearchCache:
         self.ttl_seconds = ttl_seconds
         self._clock = clock
         self._entries: OrderedDict[SearchQuestion, _Entry] = OrderedDict()
+        self._places: OrderedDict[tuple[str, str], _Place] = OrderedDict()
         self._bytes = 0
         self._hits = self._misses = self._outdated = self._expired = 0
 
@@ -130,15 +148,18 @@ class SearchCache:
     def clear(self) -> None:
         """Forget every answer."""
         self._entries.clear()
+        self._places.clear()
         self._bytes = 0
 
     # -- what a run calls ------------------------------------------------------------------------
 
     def recall(self, question: SearchQuestion, state: MailboxState) -> UidSet | None:
         """See `SearchStore`."""
+        was_known = question in self._entries
+        self._notice(question, state)
         entry = self._entries.get(question)
         if entry is None:
-            self._misses += 1
+            self._misses += not was_known
             return None
         if self._clock() >= entry.expires_at:
             self._drop(question)
@@ -156,6 +177,10 @@ class SearchCache:
         """See `SearchStore`."""
         if not _can_be_kept(question.criteria, state):
             return
+        place = self._places.get(_place_of(question)) or self._notice(question, state)
+        if _numbers(place.state) != _numbers(state):
+            # Others have seen the mailbox since: what is older holds no more, or belongs to messages that are gone.
+            return
         size = _ENTRY_BYTES + _RANGE_BYTES * uids.range_count + _size_of(question.criteria)
         if question in self._entries:
             self._drop(question)
@@ -164,11 +189,49 @@ class SearchCache:
         expires_at = self._clock() + self.ttl_seconds if self.ttl_seconds is not None else float("inf")
         self._entries[question] = _Entry(state, uids, expires_at, size)
         self._bytes += size
+        place.questions.add(question)
         while len(self._entries) > self.max_entries or self._bytes > self.max_bytes:
             self._drop(next(iter(self._entries)))
 
+    def _notice(self, question: SearchQuestion, state: MailboxState) -> _Place:
+        """A mailbox has these numbers now: drop its answers where it went back."""
+        name = _place_of(question)
+        place = self._places.setdefault(name, _Place(state))
+        self._places.move_to_end(name)
+        if _went_back(place.state, state):
+            self._outdated += len(place.questions)
+            self._empty(place)
+        place.state = state
+        if len(self._places) > self.max_entries:
+            _, oldest = self._places.popitem(last=False)
+            self._empty(oldest)
+        return place
+
+    def _empty(self, place: _Place) -> None:
+        for question in place.questions:
+            self._bytes -= self._entries.pop(question).size
+        place.questions.clear()
+
     def _drop(self, question: SearchQuestion) -> None:
         self._bytes -= self._entries.pop(question).size
+        self._places[_place_of(question)].questions.discard(question)
+
+
+def _place_of(question: SearchQuestion) -> tuple[str, str]:
+    return question.account, question.mailbox
+
+
+def _numbers(state: MailboxState) -> tuple[int, int]:
+    return state.uidvalidity, state.uidnext
+
+
+def _went_back(then: MailboxState, now: MailboxState) -> bool:
+    """Whether the mailbox cannot have come from one state to the other by what happens to mailboxes."""
+    if then.uidvalidity != now.uidvalidity or now.uidnext < then.uidnext:
+        return True
+    return (
+        then.highest_modseq is not None and now.highest_modseq is not None and now.highest_modseq < then.highest_modseq
+    )
 
 
 def _can_be_kept(criteria: SearchKey, state: MailboxState) -> bool:

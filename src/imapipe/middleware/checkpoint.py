@@ -178,6 +178,7 @@ class Checkpoint(Middleware):
                 found=run.uidvalidity,
                 expected_uidnext=None if changed else loaded.cursor.lowest_uidnext(),
                 found_uidnext=None if changed else run.cursor.uidnext,
+                advice='start again with on_uidvalidity="restart"',
             )
         if not self.name and loaded.fingerprint != run.fingerprint and not self._accept:
             raise CheckpointMismatch(

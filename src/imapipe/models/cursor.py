@@ -8,7 +8,7 @@ Invariant: a field that a server does not tell is None, and proves nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from imapipe.wire.uid_set import UidSet
 
@@ -30,6 +30,10 @@ class Cursor:
     highestmodseq: int | None = None
     mailboxid: str | None = None
     exists: int | None = None
+
+    def told(self) -> dict[str, int | str]:
+        """What is known, by the name of its field; the way back is `Cursor(**told)`."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
     def advanced(self, newer: Cursor) -> Cursor:
         """What is known when `newer` was learned after this one, of the same mailbox and UIDVALIDITY."""

@@ -20,6 +20,7 @@ import orjson
 
 from imapipe.errors import ImapipeError
 from imapipe.models.batch import NO_UIDS, Failure
+from imapipe.models.cursor import Cursor
 from imapipe.models.distribution import NOTHING_SEEN, Distribution
 from imapipe.wire.uid_set import UidSet
 
@@ -35,6 +36,7 @@ class RunReport:
         account: `user@host:port`.
         mailbox: The name of the mailbox.
         uidvalidity: The UIDVALIDITY under which all UIDs here are to be read.
+        cursor: How far the mailbox had come when the run began; where it is behind that later, they are worthless.
         planned: Messages that the search of this run found.
         done: Messages whose handler returned in this run.
         skipped: Messages that an earlier run did.
@@ -63,6 +65,7 @@ class RunReport:
     account: str = ""
     mailbox: str = ""
     uidvalidity: int = 0
+    cursor: Cursor = Cursor()  # noqa: RUF009 - a frozen value
     planned: int = 0
     done: int = 0
     skipped: int = 0
@@ -117,12 +120,14 @@ class RunReport:
     def to_json(self) -> str:
         """The report as one JSON object, derived values included.
 
-        `failures` is keyed by UID, `failed_uids` is an IMAP sequence set, `started_at` is ISO 8601.
+        `failures` is keyed by UID, `failed_uids` is an IMAP sequence set, `started_at` is ISO 8601. `cursor` has
+        what the server told: `imapipe.Cursor(**document["cursor"])` is the cursor again.
         """
-        names = [name for name in self.__slots__ if name not in {"failures", "failed_uids"}]
+        names = [name for name in self.__slots__ if name not in {"failures", "failed_uids", "cursor"}]
         values = {name: getattr(self, name) for name in names}
         document = {
             **{name: asdict(value) if isinstance(value, Distribution) else value for name, value in values.items()},
+            "cursor": self.cursor.told(),
             "unsettled": self.unsettled,
             "complete": self.complete,
             "messages_per_second": self.messages_per_second,

@@ -5,6 +5,9 @@ Invariants:
 - Every lease of a run is taken and given back here, so it is known what the run holds and what came over it.
 - The first time a run opens the mailbox, it does so anew also where it is open already: a server tells an old view
   of what came since only with the reply to the next command. UIDVALIDITY is taken then, and never differs later.
+- Each opening of the mailbox on a lease is compared once with what the run knew before it: UIDNEXT that fell shows that
+  UIDs of the plan were given to other messages. Where somebody else had opened it, with another UIDNEXT, it cannot be
+  told which of the two came first: it is opened anew.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import asyncio
 import itertools
 import math
 from collections.abc import Awaitable, Callable
+from datetime import date
 from typing import TypeVar
 
 from imapipe.errors import CommandBad, CommandNo, ImapipeError, PoolTimeout, UidValidityChanged
@@ -25,10 +29,14 @@ from imapipe.net.transient import is_transient
 from imapipe.pipeline.books import Books
 from imapipe.pipeline.outage import Outage
 from imapipe.runtime.event_bus import EventBus
+from imapipe.search import ALL
+from imapipe.wire.uid_set import MAX_UID, UidSet
 
 # How often the search is begun where connections end, or the server asks for less.
 LOOK_ATTEMPTS = 5
 LOOK_PAUSE_SECONDS = 0.25
+SEARCH_AGAIN = "search again"
+RUN_AGAIN = "run it again"
 
 _Result = TypeVar("_Result")
 
@@ -47,7 +55,7 @@ class MailboxAccess:
 
     Attributes:
         uidvalidity: UIDVALIDITY of the mailbox, once it was opened.
-        cursor: How far the mailbox had come then.
+        cursor: How far the mailbox had come then, with what was found in it.
     """
 
     __slots__ = (
@@ -55,8 +63,10 @@ class MailboxAccess:
         "_events",
         "_leases",
         "_mailbox",
+        "_openings",
         "_pool",
         "_remembers",
+        "_seen",
         "_waiting",
         "_writes",
         "cursor",
@@ -83,7 +93,9 @@ class MailboxAccess:
         self._events = events
         self._books = books
         self._leases: dict[Connection, int] = {}
+        self._openings: dict[Connection, SelectedMailbox] = {}
         self._waiting = 0
+        self._seen = Cursor()
         self.uidvalidity = 0
         self.cursor = Cursor()
 
@@ -109,6 +121,7 @@ class MailboxAccess:
 
     def give_back(self, connection: Connection) -> None:
         """Return a lease, whatever is in flight on it."""
+        self._openings.pop(connection, None)
         self._books.wire_bytes += connection.wire_bytes - self._leases.pop(connection)
         self._pool.give_back(connection)
 
@@ -118,7 +131,12 @@ class MailboxAccess:
         return self._pool.has_waiters and self._pool.stats.waiting > self._waiting
 
     async def open(
-        self, connection: Connection, *, expected: int | None = None, remembered: Cursor | None = None
+        self,
+        connection: Connection,
+        *,
+        expected: int | None = None,
+        remembered: Cursor | None = None,
+        advice: str = SEARCH_AGAIN,
     ) -> SelectedMailbox:
         """Open the mailbox anew, and take its UIDVALIDITY for that of the run.
 
@@ -126,39 +144,90 @@ class MailboxAccess:
             connection: Where.
             expected: The UIDVALIDITY of UIDs that were given instead of a search.
             remembered: How far the mailbox had come when they were seen.
+            advice: What to do where they mean other messages now.
 
         Raises:
             CommandNo: There is no such mailbox, or its flags cannot be changed and the job would.
             UidValidityChanged: The UIDs that were given mean other messages now.
         """
         selected = await self._select(connection)
-        if expected is not None and selected.uidvalidity != expected:
-            raise UidValidityChanged(self._mailbox, expected=expected, found=selected.uidvalidity)
-        cursor = Cursor(
-            uidnext=selected.uidnext or None,
-            highestmodseq=selected.highest_modseq or None,
-            mailboxid=selected.mailbox_id or None,
-            exists=selected.exists,
-        )
+        cursor = _cursor_of(selected)
+        if remembered is not None and await self._is_made_up(connection, cursor, remembered):
+            remembered = None
+        self._compare(selected, cursor, selected.uidvalidity if expected is None else expected, remembered, advice)
+        self.uidvalidity = selected.uidvalidity
+        self.cursor = self._seen = cursor
+        self._openings[connection] = selected
+        return selected
+
+    def found(self, uids: UidSet, selected: SelectedMailbox, *, exists: int) -> None:
+        """The server says that it has these messages: UIDNEXT cannot be at or below them again.
+
+        Args:
+            uids: What a search found.
+            selected: Where it was made.
+            exists: How many messages there were when that was opened.
+        """
+        grew = selected.exists + selected.expunged > exists
+        if uids and self.cursor.uidnext is not None and uids.max >= self.cursor.uidnext and not grew:
+            # Nothing came since UIDNEXT was told, so the number was late or made up, and will be so again.
+            return
+        self.cursor = self.cursor.met(uids)
+        self._seen = self._seen.met(uids)
+
+    def resume(self, uidvalidity: int, cursor: Cursor) -> None:
+        """Go on with what was found at an earlier time, instead of `open`; `reopen` compares with it."""
+        self.uidvalidity = uidvalidity
+        self.cursor = self._seen = cursor
+
+    async def reopen(self, connection: Connection) -> None:
+        """See to it that the mailbox is open, with the UIDs of this run.
+
+        Raises:
+            UidValidityChanged: The UIDs of the run mean other messages now.
+            CommandNo: The mailbox cannot be opened any more.
+        """
+        selected = connection.selected
+        is_open = selected is not None and selected.name == self._mailbox and selected.read_only is not self._writes
+        is_compared = selected is not None and selected is self._openings.get(connection)
+        # What another lease of the run learns meanwhile may be newer than the answer to this one.
+        seen = self._seen
+        if selected is None or not is_open or not (is_compared or _agree(selected.uidnext, seen.uidnext)):
+            selected = await self._select(connection)
+            is_compared = False
+        cursor = _cursor_of(selected)
+        self._compare(selected, cursor, self.uidvalidity, None if is_compared else seen, RUN_AGAIN)
+        if cursor.uidnext is not None and (self._seen.uidnext is None or cursor.uidnext > self._seen.uidnext):
+            self._seen = self._seen.advanced(cursor)
+        self._openings[connection] = selected
+
+    @staticmethod
+    async def _is_made_up(connection: Connection, cursor: Cursor, remembered: Cursor) -> bool:
+        """Whether UIDNEXT, which only a message that was met speaks against, is not above all messages that are there.
+
+        Then it is no UIDNEXT, and proves nothing.
+        """
+        if not cursor.uidnext or not cursor.is_behind(remembered) or cursor.is_behind(Cursor(remembered.uidnext)):
+            return False
+        above = UidSet.from_ranges([(cursor.uidnext, MAX_UID)])
+        there = await connection.uid_search(ALL.program(today=date.min), within=above)
+        return bool(there.uids & above)
+
+    def _compare(
+        self, selected: SelectedMailbox, cursor: Cursor, expected: int, remembered: Cursor | None, advice: str
+    ) -> None:
+        """Raise where UIDs that were seen under another UIDVALIDITY, or below a higher UIDNEXT, mean others now."""
+        if selected.uidvalidity != expected:
+            raise UidValidityChanged(self._mailbox, expected=expected, found=selected.uidvalidity, advice=advice)
         if remembered is not None and cursor.is_behind(remembered):
             raise UidValidityChanged(
                 self._mailbox,
-                expected=selected.uidvalidity,
-                found=selected.uidvalidity,
+                expected=expected,
+                found=expected,
                 expected_uidnext=remembered.lowest_uidnext(),
                 found_uidnext=cursor.uidnext,
+                advice=advice,
             )
-        self.uidvalidity = selected.uidvalidity
-        self.cursor = cursor
-        return selected
-
-    async def reopen(self, connection: Connection) -> None:
-        """See to it that the mailbox is open, with the UIDs of this run; raises as `open` does."""
-        selected = connection.selected
-        if selected is None or selected.name != self._mailbox or selected.read_only is self._writes:
-            selected = await self._select(connection)
-        if selected.uidvalidity != self.uidvalidity:
-            raise UidValidityChanged(self._mailbox, expected=self.uidvalidity, found=selected.uidvalidity)
 
     async def _select(self, connection: Connection) -> SelectedMailbox:
         """EXAMINE, or SELECT where the fetch changes flags; with HIGHESTMODSEQ where answers are remembered by it."""
@@ -210,6 +279,20 @@ class MailboxAccess:
             self._events.emit(Wait("search", pause))
             await asyncio.sleep(pause)
         raise AssertionError  # the loop has no end
+
+
+def _cursor_of(selected: SelectedMailbox) -> Cursor:
+    """What a server said when the mailbox was opened."""
+    return Cursor(
+        uidnext=selected.uidnext or None,
+        highestmodseq=selected.highest_modseq or None,
+        mailboxid=selected.mailbox_id or None,
+        exists=selected.exists,
+    )
+
+
+def _agree(first: int | None, second: int | None) -> bool:
+    return not first or not second or first == second
 
 
 def _pause_after(error: ImapipeError, attempt: int) -> float | None:

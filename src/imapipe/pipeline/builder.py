@@ -7,6 +7,7 @@ from typing import Self
 
 from imapipe.middleware.base import Middleware, check_order
 from imapipe.models.argument import check_whole
+from imapipe.models.cursor import Cursor
 from imapipe.models.report import RunReport
 from imapipe.net.pool.pool import ConnectionPool
 from imapipe.pipeline.batching import BatchPolicy, FixedBatch
@@ -130,16 +131,18 @@ class PipelineBuilder:
                 f"the report is of {report.mailbox!r} at {report.account}, "
                 f"not of {self._specification.mailbox!r} at {self._account}"
             )
-        return self.only(report.failed_uids, uidvalidity=report.uidvalidity)
+        return self.only(report.failed_uids, uidvalidity=report.uidvalidity, cursor=report.cursor)
 
-    def only(self, uids: UidSet, *, uidvalidity: int) -> Self:
+    def only(self, uids: UidSet, *, uidvalidity: int, cursor: Cursor | None = None) -> Self:
         """Only these messages, instead of those the search finds.
 
         Args:
             uids: Their UIDs, of `SearchResult.uids` or `MessageIndex.find` for instance.
             uidvalidity: The UIDVALIDITY that came with them; running it raises `UidValidityChanged` under another.
+            cursor: The cursor that came with them: running it raises `UidValidityChanged` also where the server gives
+                their UIDs to other messages under the same UIDVALIDITY, as far as UIDNEXT shows it.
         """
-        return self._with(source=Given(uids, uidvalidity))
+        return self._with(source=Given(uids, uidvalidity, cursor))
 
     def _with(self, **changes: object) -> Self:
         specification = replace(self._specification, **changes)  # type: ignore[arg-type]  # checked by the callers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from imapipe.models.cursor import Cursor
 from imapipe.models.report import RunReport
 from imapipe.pipeline.books import Books
 from imapipe.pipeline.ledger import Ledger
@@ -13,6 +14,7 @@ def make_report(
     account: str,
     mailbox: str,
     uidvalidity: int,
+    cursor: Cursor,
     planned: int,
     ledger: Ledger,
     books: Books,
@@ -25,6 +27,7 @@ def make_report(
         account: `user@host:port`.
         mailbox: The name of the mailbox.
         uidvalidity: Its UIDVALIDITY.
+        cursor: How far it had come.
         planned: How many messages the run was for.
         ledger: The outcomes.
         books: The counts.
@@ -36,6 +39,7 @@ def make_report(
         account=account,
         mailbox=mailbox,
         uidvalidity=uidvalidity,
+        cursor=cursor,
         planned=planned,
         done=ledger.done_count,
         skipped=ledger.skipped_count,

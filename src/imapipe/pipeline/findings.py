@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from imapipe.models.cursor import Cursor
 from imapipe.wire.uid_set import UidSet
 
 
@@ -14,6 +15,7 @@ class JobPlan:
     Attributes:
         mailbox: The mailbox.
         uidvalidity: Its UIDVALIDITY.
+        cursor: How far it had come; with `uids` it goes to `Pipeline.only`.
         uids: What the search found.
         messages: How many.
         total_bytes: The sum of RFC822.SIZE.
@@ -21,6 +23,7 @@ class JobPlan:
 
     mailbox: str
     uidvalidity: int
+    cursor: Cursor
     uids: UidSet
     messages: int
     total_bytes: int

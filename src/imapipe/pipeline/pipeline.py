@@ -3,8 +3,8 @@
 Every step (`pipeline.builder`) returns a new pipeline and does no I/O. Iterating, `run`, `stream`, `batches`, `uids`
 and `plan` each make a new run.
 
-Invariant: a `SearchResult` is a value of one moment. Its UIDs mean something under its UIDVALIDITY only, which whatever
-uses them checks.
+Invariant: a `SearchResult` is a value of one moment. Its UIDs mean something under its UIDVALIDITY only, and while the
+mailbox is not behind its cursor; whatever uses them checks both.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from imapipe.models.argument import check_number, check_whole
+from imapipe.models.cursor import Cursor
 from imapipe.models.report import RunReport
+from imapipe.net.connection import Connection
 from imapipe.pipeline.builder import PipelineBuilder
 from imapipe.pipeline.delivery.handler_retry import HandlerRetry
 from imapipe.pipeline.delivery.handlers import Crew, Handler, check_handler
@@ -23,7 +25,7 @@ from imapipe.pipeline.findings import JobPlan, Reduction
 from imapipe.pipeline.memory import memory_of
 from imapipe.pipeline.run import Run
 from imapipe.pipeline.source.failed import Failed
-from imapipe.pipeline.source.sizes import fetch_sizes
+from imapipe.pipeline.source.sizes import Sizes, fetch_sizes
 from imapipe.wire.search_key import SearchKey
 from imapipe.wire.uid_set import UidSet
 
@@ -141,21 +143,36 @@ class Pipeline(PipelineBuilder):
         criteria, found = self._specification.search, run.plan.planned
         step = Reduction(criteria.describe(), run.exists, len(found))
         return SearchResult(
-            self, run.account, run.mailbox, run.uidvalidity, criteria, found, (step,), unaccounted=run.unaccounted
+            self,
+            run.account,
+            run.mailbox,
+            run.uidvalidity,
+            run.cursor,
+            criteria,
+            found,
+            (step,),
+            unaccounted=run.unaccounted,
         )
 
-    async def find_within(self, uids: UidSet, criteria: SearchKey, *, uidvalidity: int) -> UidSet:
+    async def find_within(self, uids: UidSet, criteria: SearchKey, *, uidvalidity: int, cursor: Cursor) -> UidSet:
         """Those of some messages that match (`UID SEARCH UID …`); the way to it is `SearchResult.refine`."""
-        return await self._new_run(1).narrow(criteria, uids, uidvalidity=uidvalidity) if uids else uids
+        if not uids:
+            return uids
+        return await self._new_run(1).narrow(criteria, uids, uidvalidity=uidvalidity, cursor=cursor)
 
     async def plan(self) -> JobPlan:
         """What a run would do: counts and bytes. Only sizes are fetched."""
         run = self._new_run(1)
         connection = await run.look()
         uids = run.plan.planned
-        connection, sizes = await run.access.reach(lambda lease: fetch_sizes(lease, uids), connection)
+
+        async def learn_sizes(lease: Connection) -> Sizes:
+            await run.access.reopen(lease)
+            return await fetch_sizes(lease, uids)
+
+        connection, sizes = await run.access.reach(learn_sizes, connection)
         run.access.give_back(connection)
-        return JobPlan(run.mailbox, run.uidvalidity, uids, len(uids), sizes.total_bytes)
+        return JobPlan(run.mailbox, run.uidvalidity, run.cursor, uids, len(uids), sizes.total_bytes)
 
     def _new_run(self, connections: int | None, *, max_failures: int | None = None, by_batch: bool = False) -> Run:
         if connections is not None:
@@ -191,6 +208,7 @@ class SearchResult:
         account: `user@host:port`.
         mailbox: The name of the mailbox.
         uidvalidity: Its UIDVALIDITY.
+        cursor: How far it had come.
         criteria: What the messages match: the searches of all steps.
         uids: The UIDs.
         reduction: What each step left, beginning with how many messages the mailbox held.
@@ -202,6 +220,7 @@ class SearchResult:
         "_pipeline",
         "account",
         "criteria",
+        "cursor",
         "mailbox",
         "reduction",
         "uids",
@@ -215,6 +234,7 @@ class SearchResult:
         account: str,
         mailbox: str,
         uidvalidity: int,
+        cursor: Cursor,
         criteria: SearchKey,
         uids: UidSet,
         reduction: tuple[Reduction, ...],
@@ -224,6 +244,7 @@ class SearchResult:
         self.account = account
         self.mailbox = mailbox
         self.uidvalidity = uidvalidity
+        self.cursor = cursor
         self.criteria = criteria
         self.uids = uids
         self.reduction = reduction
@@ -274,13 +295,14 @@ class SearchResult:
             CommandNo, CommandBad, Throttled: The server refused the search.
             AuthenticationFailed, ConnectionFailed, PoolTimeout: No connection could be had.
         """
-        uids = await self._pipeline.find_within(self.uids, criteria, uidvalidity=self.uidvalidity)
+        uids = await self._pipeline.find_within(self.uids, criteria, uidvalidity=self.uidvalidity, cursor=self.cursor)
         step = Reduction(criteria.describe(), len(self.uids), len(uids))
         return SearchResult(
             self._pipeline.search(criteria),
             self.account,
             self.mailbox,
             self.uidvalidity,
+            self.cursor,
             self.criteria & criteria,
             uids,
             (*self.reduction, step),
@@ -293,7 +315,7 @@ class SearchResult:
             uids: Only on these of them.
         """
         chosen = self.uids if uids is None else self.uids & uids
-        return self._pipeline.only(chosen, uidvalidity=self.uidvalidity)
+        return self._pipeline.only(chosen, uidvalidity=self.uidvalidity, cursor=self.cursor)
 
 
 def _checked(on_error: OnError) -> OnError:

@@ -139,7 +139,7 @@ class Run:
 
     @property
     def cursor(self) -> Cursor:
-        """How far the mailbox had come when the run began."""
+        """How far the mailbox had come when the run began, with what its search found."""
         return self.access.cursor
 
     @property
@@ -228,14 +228,14 @@ class Run:
         connection, _ = await self.access.reach(partial(self._look, save=save))
         return connection
 
-    async def narrow(self, criteria: SearchKey, uids: UidSet, *, uidvalidity: int) -> UidSet:
+    async def narrow(self, criteria: SearchKey, uids: UidSet, *, uidvalidity: int, cursor: Cursor) -> UidSet:
         """Those of some messages that match. Nothing else is done, and nothing is planned.
 
         Raises:
             UidValidityChanged: The UIDs mean other messages now.
             ImapipeError: As `drive` does when a search cannot be made.
         """
-        self.access.uidvalidity = uidvalidity
+        self.access.resume(uidvalidity, cursor)
 
         async def find(connection: Connection) -> UidSet:
             await self.access.reopen(connection)
@@ -253,6 +253,7 @@ class Run:
             account=self.account,
             mailbox=self.mailbox,
             uidvalidity=self.uidvalidity,
+            cursor=self.cursor,
             planned=len(self.plan.planned),
             ledger=self.ledger,
             books=self._books,

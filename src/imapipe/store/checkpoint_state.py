@@ -233,7 +233,7 @@ class CheckpointState:
                 "sequence": self.sequence,
                 "done": self.done.text(),
                 "failed": _failed_text(self.failed),
-                "cursor": {name: value for name, value in asdict(self.cursor).items() if value is not None},
+                "cursor": dict(self.cursor.told()),
                 "counters": asdict(self.counters),
                 "started_at": self.started_at.isoformat(),
                 "saved_at": self.saved_at.isoformat(),

@@ -2,8 +2,11 @@
 
 A source is a value. It opens the mailbox in the way it needs and says what is to be done; it fetches nothing.
 
-Invariant: UIDs that come from an earlier time carry the UIDVALIDITY under which they were seen, and a source that has
-such UIDs opens the mailbox with it.
+Invariants:
+
+- UIDs that come from an earlier time carry the UIDVALIDITY under which they were seen, and where it is known the cursor
+  of that time; a source that has such UIDs opens the mailbox with both.
+- UIDs that the server gave are told to `MailboxAccess.found`.
 """
 
 from __future__ import annotations

@@ -21,5 +21,10 @@ class Failed:
             known = await question.memory.recall(question.account, question.mailbox)
         if known is None:
             return Found(UidSet(), (await access.open(connection)).exists)
-        selected = await access.open(connection, expected=known.uidvalidity, remembered=known.cursor)
+        selected = await access.open(
+            connection,
+            expected=known.uidvalidity,
+            remembered=known.cursor,
+            advice='start again without only_failed(), and with on_uidvalidity="restart"',
+        )
         return Found(known.failed_uids, selected.exists)

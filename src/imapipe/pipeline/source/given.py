@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from imapipe.models.cursor import Cursor
 from imapipe.net.connection import Connection
 from imapipe.pipeline.access import MailboxAccess
 from imapipe.pipeline.source.base import Found, Question
@@ -17,12 +18,14 @@ class Given:
     Attributes:
         uids: The UIDs.
         uidvalidity: The UIDVALIDITY under which they are to be read.
+        cursor: How far the mailbox had come when they were seen, where that is known.
     """
 
     uids: UidSet
     uidvalidity: int
+    cursor: Cursor | None = None
 
     async def find(self, connection: Connection, access: MailboxAccess, question: Question) -> Found:
         """See `Source`."""
-        selected = await access.open(connection, expected=self.uidvalidity)
+        selected = await access.open(connection, expected=self.uidvalidity, remembered=self.cursor)
         return Found(self.uids, selected.exists)

@@ -1,13 +1,17 @@
 """What a run asks of a memory for searches, and what proves that an answer still holds.
 
 A search may be answered from memory only while the server says of the mailbox what it said when the answer was
-given. That is safe, because a mailbox never returns to a state that it has left (RFC 9051 §2.3.1.1, RFC 7162 §3.1):
+given. That is safe, because a mailbox whose UIDNEXT never falls does not return to a state that it has left (RFC 9051
+§2.3.1.1, RFC 7162 §3.1):
 
 - A message that is added raises UIDNEXT for ever, even when it is expunged at once.
 - While UIDNEXT stays, nothing is added; so an expunge lowers EXISTS, and nothing can raise it again.
 - A change of flags raises HIGHESTMODSEQ for ever.
 
-So equal numbers at two moments mean that nothing happened between them.
+So equal numbers at two moments mean that nothing happened between them. Where UIDNEXT does fall (seen at GMX), as much
+can be added as brings all numbers back. So who remembers answers also remembers the numbers that a mailbox had last,
+and drops every answer of it when UIDNEXT or HIGHESTMODSEQ is lower. What went back and came all the way again between
+two looks leaves no trace in the numbers; the age of an answer bounds that.
 
 Invariant: a state is read *before* the search whose answer is kept under it. What changes meanwhile makes the state
 outdated, never the answer wrong.
@@ -76,7 +80,10 @@ class SearchStore(Protocol):
     """
 
     def recall(self, question: SearchQuestion, state: MailboxState) -> UidSet | None:
-        """The answer, if it holds in this state of the mailbox; else None."""
+        """The answer, if it holds in this state of the mailbox; else None.
+
+        A state below an earlier one of the same mailbox, or with another UIDVALIDITY, ends all answers of the mailbox.
+        """
 
     def remember(self, question: SearchQuestion, state: MailboxState, uids: UidSet) -> None:
         """Keep an answer that was given in this state or a later one."""

@@ -36,6 +36,7 @@ class Searched:
             uids = remembered
         else:
             uids = await find(connection, key, exists, today, save=question.save)
+        access.found(uids, selected, exists=exists)
         unaccounted = 0
         if key == ALL:
             gone_meanwhile = selected.expunged - expunged
