@@ -44,7 +44,7 @@ class Tour:
         folder: For files; gone when the tour ends.
         pool: Connections that all sections share.
         server: The server of the tour, or None where the account is somebody's own.
-        rows: The figures: row of the checklist, title of the section, name.
+        rows: The figures: row of the table in docs/large_volume.md, title of the section, name.
     """
 
     url: str
@@ -93,7 +93,7 @@ Work = Callable[[Tour], Awaitable[Figures]]
 
 @dataclass(frozen=True)
 class Section:
-    """One section: a chapter and a title of the tour, the rows of the checklist that it shows, and what it does."""
+    """One section: a chapter and a title of the tour, the rows of the table that it shows, and what it does."""
 
     chapter: str
     title: str

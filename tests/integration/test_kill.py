@@ -1,4 +1,4 @@
-"""`kill -9` at random moments of a checkpointed run on a real Dovecot, then resume (DESIGN §4.4)."""
+"""`kill -9` at random moments of a checkpointed run on a real Dovecot, then resume."""
 
 from __future__ import annotations
 

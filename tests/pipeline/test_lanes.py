@@ -1,4 +1,4 @@
-"""Lanes and their leases, seen on the server's command log (DESIGN §4 "Lanes")."""
+"""Lanes and their leases, seen on the server's command log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One outcome for every planned UID, whatever servers and handlers do (DESIGN §4.1, §4.2, §4.5)."""
+"""One outcome for every planned UID, whatever servers and handlers do."""
 
 from __future__ import annotations
 

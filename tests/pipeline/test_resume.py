@@ -1,4 +1,4 @@
-"""Resuming with a checkpoint: what is skipped, tried again, refused (DESIGN §4.4, §4.7)."""
+"""Resuming with a checkpoint: what is skipped, tried again, refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every row of the seed's checklist has a test, a section of the tour, and a line in the documentation."""
+"""Every row of what the project set out to do has a test, a section of the tour, and a line in the documentation."""
 
 from __future__ import annotations
 

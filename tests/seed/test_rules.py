@@ -1,4 +1,4 @@
-"""S22: what the seed's list asks of its readers, the defaults do."""
+"""S22: what a careful reader would have to ask for, the defaults do."""
 
 from __future__ import annotations
 

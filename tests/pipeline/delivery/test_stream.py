@@ -1,4 +1,4 @@
-"""Iterating: acknowledgement, leaving early, errors in the body, batches (DESIGN §4.3, §4.5, §4.8)."""
+"""Iterating: acknowledgement, leaving early, errors in the body, batches."""
 
 from __future__ import annotations
 
