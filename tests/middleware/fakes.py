@@ -117,6 +117,7 @@ class FakeRun:
         self.resources = FakeResources()
         self.cursor = Cursor()
         self.unaccounted = 0
+        self.may_be_short = False
         self.bytes_received = 0
         self.connections = 4
         self.gave_up_because = ""

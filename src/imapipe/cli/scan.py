@@ -126,4 +126,6 @@ def shortfall(report: imapipe.RunReport, *, resumable: bool) -> str:
             f"the server showed {report.unaccounted:,} messages fewer than it says the mailbox holds; "
             "search for parts of it, by date for instance"
         )
+    if report.may_be_short:
+        return "the answer to the search could not be read to its end, so messages may be missing; see the notes above"
     return f"{report.unsettled:,} of {report.planned:,} messages were not tried; run the same command again"

@@ -143,6 +143,10 @@ class Run(Protocol):
         """Messages that the search did not find although the mailbox holds them."""
 
     @property
+    def may_be_short(self) -> bool:
+        """Whether an answer to the search could not be read to its end."""
+
+    @property
     def bytes_received(self) -> int:
         """Bytes of FETCH responses so far, after decompression."""
 

@@ -259,7 +259,7 @@ class CheckpointLayer(Layer):
         return self._delete_complete and self._is_complete()
 
     def _is_complete(self) -> bool:
-        if self._run.unaccounted:
+        if self._run.unaccounted or self._run.may_be_short:
             return False
         ledger = self._run.ledger
         # A message that failed is in none of the three.

@@ -22,6 +22,7 @@ from imapipe.errors import ImapipeError
 from imapipe.models.batch import NO_UIDS, Failure
 from imapipe.models.cursor import Cursor
 from imapipe.models.distribution import NOTHING_SEEN, Distribution
+from imapipe.wire.response.note import Note
 from imapipe.wire.uid_set import UidSet
 
 MAX_FAILURE_DETAILS: Final = 10_000
@@ -45,6 +46,10 @@ class RunReport:
         failures: The details of the first 10,000 failures.
         failed_uids: All UIDs that failed.
         unaccounted: Messages that the mailbox holds by EXISTS and that a search for all did not find.
+        may_be_short: An answer to the search could not be read to its end: a message may be missing, nobody knows.
+        missing_items: Messages that came without an item that was asked for, by the item.
+        notes: What of the server's answers was passed over, and how often; at most 100 different ones and one for
+            the rest.
         started_at: When the run began, with its time zone.
         elapsed_seconds: How long it took.
         bytes_received: Bytes of FETCH responses, after decompression.
@@ -74,6 +79,9 @@ class RunReport:
     failures: Mapping[int, Failure] = field(default_factory=dict)
     failed_uids: UidSet = NO_UIDS
     unaccounted: int = 0
+    may_be_short: bool = False
+    missing_items: Mapping[str, int] = field(default_factory=dict)
+    notes: Mapping[Note, int] = field(default_factory=dict)
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     elapsed_seconds: float = 0.0
     bytes_received: int = 0
@@ -104,7 +112,7 @@ class RunReport:
     @property
     def complete(self) -> bool:
         """Whether every planned message was done or is gone, and the search found all there are."""
-        return not (self.failed or self.unaccounted or self.unsettled)
+        return not (self.failed or self.unaccounted or self.may_be_short or self.unsettled)
 
     @property
     def messages_per_second(self) -> float:
@@ -120,10 +128,12 @@ class RunReport:
     def to_json(self) -> str:
         """The report as one JSON object, derived values included.
 
-        `failures` is keyed by UID, `failed_uids` is an IMAP sequence set, `started_at` is ISO 8601. `cursor` has
-        what the server told: `imapipe.Cursor(**document["cursor"])` is the cursor again.
+        `missing_items` is keyed by item, `notes` is a list of kind, detail and count, `failures` is keyed by UID,
+        `failed_uids` is an IMAP sequence set, `started_at` is ISO 8601. `cursor` has what the server told:
+        `imapipe.Cursor(**document["cursor"])` is the cursor again.
         """
-        names = [name for name in self.__slots__ if name not in {"failures", "failed_uids", "cursor"}]
+        apart = {"failures", "failed_uids", "cursor", "missing_items", "notes"}
+        names = [name for name in self.__slots__ if name not in apart]
         values = {name: getattr(self, name) for name in names}
         document = {
             **{name: asdict(value) if isinstance(value, Distribution) else value for name, value in values.items()},
@@ -134,6 +144,11 @@ class RunReport:
             "error_rate": self.error_rate,
             "failed_uids": self.failed_uids.text(),
             "failures": {str(uid): _failure_fields(failure) for uid, failure in self.failures.items()},
+            "missing_items": {_printable(item): count for item, count in self.missing_items.items()},
+            "notes": [
+                {"kind": note.kind, "detail": _printable(note.detail), "count": count}
+                for note, count in self.notes.items()
+            ],
             "account": _printable(self.account),
             "mailbox": _printable(self.mailbox),
         }
@@ -155,6 +170,8 @@ class RunReport:
             yield "unsettled", f"{self.unsettled:,}"
         if self.unaccounted:
             yield "unaccounted", f"{self.unaccounted:,} messages that the server did not show"
+        if self.may_be_short:
+            yield "may be short", "yes: the answer to the search could not be read to its end"
         yield "done in all runs", f"{self.done_all_runs:,}"
         yield "started", self.started_at.isoformat(timespec="seconds")
         yield "elapsed", f"{self.elapsed_seconds:,.1f} s"
@@ -171,6 +188,10 @@ class RunReport:
         yield "event loop lag", _spread(self.loop_lag_seconds, ".4f")
         yield "system load", f"{self.system_cpu_percent:.0f} % CPU, {self.system_memory_percent:.0f} % memory"
         yield from self._reason_rows()
+        for item, count in self.missing_items.items():
+            yield f"without: {_printable(item)}", f"{count:,}"
+        for note, count in self.notes.items():
+            yield f"note: {note.kind}", f"{count:,} x {_printable(note.detail)}"
 
     def _reason_rows(self) -> Iterator[tuple[str, str]]:
         """The most frequent reasons of the failures whose details are kept."""
@@ -210,4 +231,6 @@ class Incomplete(ImapipeError):
             f"{report.failed} of {report.planned} messages failed; see report.failures"
             if report.failed
             else "the server showed fewer messages than it says the mailbox holds; see report.unaccounted"
+            if report.unaccounted or not report.may_be_short
+            else "an answer to the search could not be read to its end, so messages may be missing; see report.notes"
         )

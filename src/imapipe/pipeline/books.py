@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from imapipe.models.batch import BatchResult
@@ -10,6 +11,7 @@ from imapipe.models.distribution import Distribution
 from imapipe.models.event import Attempt, Event, Reconnect, Throttle, Wait
 from imapipe.net.command import FetchCommand
 from imapipe.runtime.histogram import Histogram
+from imapipe.wire.response.note import Note, add_counts
 
 
 class Books:
@@ -19,6 +21,9 @@ class Books:
         started_at: When the run began.
         unaccounted: Messages that the search did not find although the mailbox holds them.
         wire_bytes: Bytes on the wire, of the leases that have ended.
+        may_be_short: The search was answered with something that is no UID.
+        missing_items: Messages that came without an item, by the item.
+        notes: What of answers was passed over, by what it was.
         retries: Batches that were asked for again.
         reconnects: Connections that had to be replaced.
         waits: How often somebody held a batch back, or the server asked for it.
@@ -30,6 +35,9 @@ class Books:
         "_began",
         "_fetching",
         "_received",
+        "may_be_short",
+        "missing_items",
+        "notes",
         "reconnects",
         "retries",
         "started_at",
@@ -48,6 +56,9 @@ class Books:
         self.reconnects = 0
         self.waits = 0
         self.unaccounted = 0
+        self.may_be_short = False
+        self.missing_items: dict[str, int] = {}
+        self.notes: dict[Note, int] = {}
         self.wire_bytes = 0
 
     def open(self) -> None:
@@ -83,6 +94,14 @@ class Books:
         """A FETCH is over, however it ended."""
         self._fetching.discard(command)
         self._received += command.bytes_received
+        for item, count in command.incomplete.items():
+            self.missing_items[item] = self.missing_items.get(item, 0) + count
+        add_counts(self.notes, command.notes)
+
+    def searched(self, notes: Mapping[Note, int]) -> None:
+        """A search for what is to be done is over; where something was passed over, a message may be missing."""
+        self.may_be_short = self.may_be_short or bool(notes)
+        add_counts(self.notes, notes)
 
     def batch_ended(self, result: BatchResult) -> None:
         """A batch went through all layers."""

@@ -148,6 +148,11 @@ class Run:
         return self._books.unaccounted
 
     @property
+    def may_be_short(self) -> bool:
+        """Whether an answer to the search could not be read to its end."""
+        return self._books.may_be_short
+
+    @property
     def has_given_up(self) -> bool:
         """Messages that nobody has begun with are not to be handled any more."""
         return self._dispatch.has_given_up
@@ -281,6 +286,7 @@ class Run:
         )
         self.exists = found.exists
         self._books.unaccounted = found.unaccounted
+        self._books.searched(found.notes)
 
     async def _tiers(self, connection: Connection, found: Found) -> list[Tier]:
         classes = self._specification.policy.classes

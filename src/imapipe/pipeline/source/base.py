@@ -11,7 +11,8 @@ Invariants:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Protocol
 
@@ -19,6 +20,7 @@ from imapipe.net.connection import Connection
 from imapipe.pipeline.access import MailboxAccess
 from imapipe.pipeline.memory import Memory
 from imapipe.pipeline.source.search_store import SearchStore
+from imapipe.wire.response.note import Note
 from imapipe.wire.search_key import SearchKey
 from imapipe.wire.uid_set import UidSet
 
@@ -54,11 +56,13 @@ class Found:
         uids: What is to be done.
         exists: How many messages the mailbox holds.
         unaccounted: Messages that the mailbox holds by EXISTS and that a search for all did not find.
+        notes: What of the answer was passed over: where there is one, a message may be missing.
     """
 
     uids: UidSet
     exists: int
     unaccounted: int = 0
+    notes: Mapping[Note, int] = field(default_factory=dict)
 
 
 class Source(Protocol):

@@ -13,12 +13,14 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+from collections.abc import MutableMapping
 from datetime import date
 
 from imapipe.errors import ProtocolError
 from imapipe.net.connection import Connection, SearchAnswer
 from imapipe.search import ALL
 from imapipe.wire.command.search import room_within
+from imapipe.wire.response.note import Note, count_notes
 from imapipe.wire.search_key import SearchKey
 from imapipe.wire.search_program import SearchProgram
 from imapipe.wire.uid_set import UidSet
@@ -26,9 +28,17 @@ from imapipe.wire.uid_set import UidSet
 PAGE_MESSAGES = 100_000
 
 
-async def find(connection: Connection, key: SearchKey, exists: int, today: date, *, save: bool = False) -> UidSet:
-    """The UIDs in the open mailbox of `exists` messages that match; raises as `find_uids` does."""
-    return await find_uids(connection, _program(connection, key, today), exists, save=save)
+async def find(
+    connection: Connection,
+    key: SearchKey,
+    exists: int,
+    today: date,
+    notes: MutableMapping[Note, int] | None = None,
+    *,
+    save: bool = False,
+) -> UidSet:
+    """The UIDs in the open mailbox of `exists` messages that match; raises and adds to `notes` as `find_uids` does."""
+    return await find_uids(connection, _program(connection, key, today), exists, notes, save=save)
 
 
 async def narrow(connection: Connection, key: SearchKey, uids: UidSet, today: date) -> UidSet:
@@ -36,7 +46,7 @@ async def narrow(connection: Connection, key: SearchKey, uids: UidSet, today: da
 
     Raises as `find_uids` does.
     """
-    return await _at_once(connection, _program(connection, key, today), uids, save=True)
+    return await _at_once(connection, _program(connection, key, today), {}, uids, save=True)
 
 
 def _program(connection: Connection, key: SearchKey, today: date) -> SearchProgram:
@@ -48,13 +58,21 @@ def _program(connection: Connection, key: SearchKey, today: date) -> SearchProgr
     )
 
 
-async def find_uids(connection: Connection, program: SearchProgram, exists: int, *, save: bool = False) -> UidSet:
+async def find_uids(
+    connection: Connection,
+    program: SearchProgram,
+    exists: int,
+    notes: MutableMapping[Note, int] | None = None,
+    *,
+    save: bool = False,
+) -> UidSet:
     """Every UID of the selected mailbox that matches.
 
     Args:
         connection: With the mailbox selected.
         program: The search.
         exists: How many messages the mailbox holds.
+        notes: Is added to where something of an answer was passed over: a message may be missing.
         save: Have the server save the result where it can, for a search within it (RFC 5182).
 
     Raises:
@@ -63,22 +81,30 @@ async def find_uids(connection: Connection, program: SearchProgram, exists: int,
         ConnectionLost, CommandTimeout: The connection ended.
         ProtocolError: It stops short and says so again and again without going on.
     """
+    counts: MutableMapping[Note, int] = {} if notes is None else notes
     if exists > PAGE_MESSAGES and connection.offers("PARTIAL"):
-        return await _by_pages(connection, program)
+        return await _by_pages(connection, program, counts)
     if exists > PAGE_MESSAGES and connection.offers("UIDBATCHES") and connection.offers("ESEARCH"):
-        return await _by_ranges(connection, program)
-    return await _at_once(connection, program, save=save)
+        return await _by_ranges(connection, program, counts)
+    return await _at_once(connection, program, counts, save=save)
 
 
 async def _at_once(
-    connection: Connection, program: SearchProgram, within: UidSet | None = None, *, save: bool = False
+    connection: Connection,
+    program: SearchProgram,
+    notes: MutableMapping[Note, int],
+    within: UidSet | None = None,
+    *,
+    save: bool = False,
 ) -> UidSet:
     answer = await connection.uid_search(program, within=within, save=save)
+    count_notes(notes, answer.notes)
     found = answer.uids
     below = answer.limited_below
     while below is not None and below > 1:
         rest = UidSet.from_ranges([(1, below - 1)])
         answer = await connection.uid_search(program, within=rest if within is None else rest & within)
+        count_notes(notes, answer.notes)
         found |= answer.uids
         if answer.limited_below is not None and answer.limited_below >= below:
             raise ProtocolError("the server limits a search and names no lower UID to go on with")
@@ -86,18 +112,19 @@ async def _at_once(
     return found
 
 
-async def _by_pages(connection: Connection, program: SearchProgram) -> UidSet:
+async def _by_pages(connection: Connection, program: SearchProgram, notes: MutableMapping[Note, int]) -> UidSet:
     found = UidSet()
     while True:
         answer = await connection.uid_search_page(program, PAGE_MESSAGES, above=found.max if found else 0)
+        count_notes(notes, answer.notes)
         found |= answer.uids
         if len(answer.uids) < PAGE_MESSAGES and answer.limited_below is None:
             return found
         if not answer.uids:
-            return found | await _at_once(connection, program)
+            return found | await _at_once(connection, program, notes)
 
 
-async def _by_ranges(connection: Connection, program: SearchProgram) -> UidSet:
+async def _by_ranges(connection: Connection, program: SearchProgram, notes: MutableMapping[Note, int]) -> UidSet:
     """Searches that name their tags are in flight together (RFC 4731)."""
     ranges = await connection.uid_batches(PAGE_MESSAGES)
     async with asyncio.TaskGroup() as group:
@@ -105,9 +132,10 @@ async def _by_ranges(connection: Connection, program: SearchProgram) -> UidSet:
             group.create_task(connection.uid_search(program, within=UidSet.from_ranges([pair]))) for pair in ranges
         ]
     if any(search.result().limited_below is not None for search in searches):
-        return await _at_once(connection, program)
+        return await _at_once(connection, program, notes)
     found = UidSet()
     for search in searches:
+        count_notes(notes, search.result().notes)
         found |= search.result().uids
     return found
 

@@ -17,6 +17,7 @@ from imapipe.pipeline.source.base import Found, Question
 from imapipe.pipeline.source.find import find
 from imapipe.pipeline.source.search_store import MailboxState, SearchQuestion
 from imapipe.search import ALL
+from imapipe.wire.response.note import Note
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +32,17 @@ class Searched:
         key, store, today = question.search, question.search_store, question.today
         asked = SearchQuestion(question.account, question.mailbox, key, today if key.uses_clock else None)
         state = MailboxState.of(connection) if store is not None else None
+        notes: dict[Note, int] = {}
         remembered = store.recall(asked, state) if store is not None and state is not None else None
         if remembered is not None:
             uids = remembered
         else:
-            uids = await find(connection, key, exists, today, save=question.save)
+            uids = await find(connection, key, exists, today, notes, save=question.save)
         access.found(uids, selected, exists=exists)
         unaccounted = 0
         if key == ALL:
             gone_meanwhile = selected.expunged - expunged
             unaccounted = max(0, exists - gone_meanwhile - len(uids))
-        if store is not None and state is not None and remembered is None and not unaccounted:
+        if store is not None and state is not None and remembered is None and not unaccounted and not notes:
             store.remember(asked, state, uids)
-        return Found(uids, exists, unaccounted)
+        return Found(uids, exists, unaccounted, notes)

@@ -6,7 +6,7 @@ says. Where a note stands, nothing was lost silently.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,5 +40,15 @@ class Note:
 def count_notes(counts: MutableMapping[Note, int], notes: Iterable[Note]) -> None:
     """Add notes to a count of equal ones, which holds at most `MAX_NOTES` different ones and one for the rest."""
     for note in notes:
-        known = note if note in counts or len(counts) < MAX_NOTES else Note(MORE, "more notes than are kept")
-        counts[known] = counts.get(known, 0) + 1
+        _add(counts, note, 1)
+
+
+def add_counts(counts: MutableMapping[Note, int], more: Mapping[Note, int]) -> None:
+    """Add a count of notes to another, which keeps the bound of `count_notes`."""
+    for note, count in more.items():
+        _add(counts, note, count)
+
+
+def _add(counts: MutableMapping[Note, int], note: Note, count: int) -> None:
+    known = note if note in counts or len(counts) < MAX_NOTES else Note(MORE, "more notes than are kept")
+    counts[known] = counts.get(known, 0) + count

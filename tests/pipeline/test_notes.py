@@ -1,0 +1,68 @@
+"""What a server left out or wrote oddly is counted in the report (DESIGN §4.2)."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+from tests.pipeline.world import OpenWorld
+
+import imapipe
+from imapipe import search as q
+from imapipe.testing import Inject, ReplaceResponses
+
+_ENVELOPE = b'(NIL "s" (("n" NIL "a" "example.org")) NIL NIL (NIL ("n" NIL "promo" "example.org")) NIL NIL NIL NIL)'
+
+
+@pytest.mark.asyncio
+async def test_an_item_that_does_not_come_is_counted_and_the_message_is_delivered(open_world: OpenWorld) -> None:
+    undated = b"* 2 FETCH (UID 2 FLAGS () RFC822.SIZE 9 ENVELOPE " + _ENVELOPE + b")\r\n"
+    world = await open_world(4, faults=[ReplaceResponses({2: undated})])
+    report = await world.job("envelope").run(world.handle)
+    assert sorted(world.handled) == [1, 2, 3, 4]
+    assert report.complete
+    assert report.missing_items == {"INTERNALDATE": 1}
+    assert orjson.loads(report.to_json())["missing_items"] == {"INTERNALDATE": 1}
+    assert "without: INTERNALDATE" in report.table()
+
+
+@pytest.mark.asyncio
+async def test_an_unknown_item_costs_nothing(open_world: OpenWorld) -> None:
+    odd = b'* 2 FETCH (UID 2 X-ODD ((1 "a") (NIL (b))) FLAGS (\\Seen))\r\n'
+    world = await open_world(3, faults=[ReplaceResponses({2: odd})])
+    report = await world.job("flags").run(world.handle)
+    assert (report.done, report.complete, dict(report.missing_items)) == (3, True, {})
+
+
+@pytest.mark.asyncio
+async def test_an_odd_address_in_an_envelope_costs_no_message(open_world: OpenWorld) -> None:
+    items = b'FLAGS () RFC822.SIZE 9 INTERNALDATE "01-Jan-2026 00:00:00 +0000" ENVELOPE ' + _ENVELOPE
+    world = await open_world(3, faults=[ReplaceResponses({2: b"* 2 FETCH (UID 2 " + items + b")\r\n"})])
+    report = await world.job("envelope").run(world.handle)
+    assert (report.done, report.complete, dict(report.missing_items)) == (3, True, {})
+
+
+@pytest.mark.asyncio
+async def test_what_was_passed_over_in_an_answer_is_noted(open_world: OpenWorld) -> None:
+    cut = b"* 2 FETCH (UID 2 FLAGS (a b RFC822.SIZE 3 BODY[] {3}\r\nabc)\r\n"
+    world = await open_world(3, faults=[ReplaceResponses({2: cut})])
+    report = await world.job("full").run(world.handle)
+    assert report.done == 3
+    assert report.complete
+    assert [note.kind for note in report.notes] == ["fetch-item"]
+    assert {"FLAGS", "RFC822.SIZE"} <= report.missing_items.keys()
+    listed = orjson.loads(report.to_json())["notes"]
+    assert [(entry["kind"], entry["count"]) for entry in listed] == [(n.kind, c) for n, c in report.notes.items()]
+    assert "note: " in report.table()
+
+
+@pytest.mark.asyncio
+async def test_a_search_answer_with_what_is_no_uid_makes_the_run_partial(open_world: OpenWorld) -> None:
+    world = await open_world(3, faults=[Inject(b"* SEARCH 0 2 3\r\n", command="UID SEARCH")])
+    report = await world.pool.mailbox("INBOX").search(q.larger(1)).fetch("flags").run(world.handle)
+    assert report.done == 3
+    assert report.may_be_short
+    assert not report.complete
+    assert [note.kind for note in report.notes] == ["search"]
+    assert orjson.loads(report.to_json())["may_be_short"] is True
+    assert "may be short" in report.table()
+    assert "could not be read to its end" in str(imapipe.Incomplete(report))
