@@ -1,14 +1,14 @@
-"""What a server left out or wrote oddly is counted in the report (DESIGN §4.2)."""
+"""What a server left out or wrote oddly is counted in the report."""
 
 from __future__ import annotations
 
 import orjson
 import pytest
-from tests.pipeline.world import OpenWorld
+from tests.pipeline.world import OpenWorld, check_sums
 
 import imapipe
 from imapipe import search as q
-from imapipe.testing import Inject, ReplaceResponses
+from imapipe.testing import Inject, OmitUids, ReplaceResponses, Rewrite
 
 _ENVELOPE = b'(NIL "s" (("n" NIL "a" "example.org")) NIL NIL (NIL ("n" NIL "promo" "example.org")) NIL NIL NIL NIL)'
 
@@ -66,3 +66,21 @@ async def test_a_search_answer_with_what_is_no_uid_makes_the_run_partial(open_wo
     assert orjson.loads(report.to_json())["may_be_short"] is True
     assert "may be short" in report.table()
     assert "could not be read to its end" in str(imapipe.Incomplete(report))
+
+
+@pytest.mark.asyncio
+async def test_a_second_look_that_cannot_be_read_whole_lets_nothing_vanish(open_world: OpenWorld) -> None:
+    """The first search is whole; the one that looks for a message without data answers with what is no UID."""
+    world = await open_world(
+        3,
+        faults=[
+            OmitUids({2}),
+            Rewrite(lambda line: b"* SEARCH 0\r\n" if line.startswith(b"* ") else line, command="UID SEARCH", nth=2),
+        ],
+        extensions="plain",
+    )
+    report = await world.job("flags").run(world.handle)
+    check_sums(report)
+    assert report.vanished == 0
+    assert (report.done, report.failed) == (2, 1)
+    assert report.failures[2].reason == "no-data"

@@ -155,7 +155,8 @@ async def still_there(connection: Connection, uids: UidSet, today: date) -> UidS
         asked: UidSet | None = uids[begin:end]
         while asked:
             answer = await connection.uid_search(program, within=asked)
-            found |= answer.uids & asked
+            # An answer that could not be read whole proves nobody's absence.
+            found |= asked if answer.notes else answer.uids & asked
             asked = _left_out(answer, asked)
         begin = end
     return found
