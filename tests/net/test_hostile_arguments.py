@@ -106,7 +106,19 @@ SETS: dict[str, list[Callable[[Connection, UidSet], Awaitable[object] | object]]
 }
 # They take nothing that goes into a command, or what was sealed before.
 WITHOUT = {
-    *("abort", "adopt", "ask_capabilities", "execute", "fetched", "logout", "namespace", "noop", "offers", "release"),
+    *(
+        "abort",
+        "adopt",
+        "ask_capabilities",
+        "believe",
+        "execute",
+        "fetched",
+        "logout",
+        "namespace",
+        "noop",
+        "offers",
+        "release",
+    ),
     *("require", "tidy", "try_optional", "unselect"),
 }
 

@@ -21,7 +21,7 @@ from typing import TypeAlias
 from imapipe.errors import ProtocolError, ResponseTooLarge
 from imapipe.models.batch import Failure
 from imapipe.models.message import FoundItem, Message
-from imapipe.net.command import FetchCommand, Parts
+from imapipe.net.command import NO_BODY, FetchCommand, Parts
 from imapipe.wire.response.fetch import is_readable, scan_fetch
 from imapipe.wire.response.framing import Frame
 from imapipe.wire.response.label import match_labels
@@ -284,8 +284,11 @@ class Arrivals:
         fetch.pending.discard(uid)
         for name in fetch.context.fetch.body_names:
             if parts.items[name].is_nil:
-                fetch.malformed[uid] = Failure(uid, "no-body", f"the server sent NIL for {name}")
+                fetch.malformed[uid] = Failure(uid, NO_BODY, f"the server sent NIL for {name}")
                 return
+        if fetch.doubts and parts.may_be_invented():
+            fetch.doubtful[uid] = Message.from_items(fetch.context, uid, parts.size, parts.items, parts.literals)
+            return
         for name in fetch.names - parts.items.keys():
             fetch.incomplete[name] = fetch.incomplete.get(name, 0) + 1
         self.held_bytes += parts.size - parts.spooled
@@ -328,6 +331,12 @@ class Arrivals:
         for command in self.commands:
             if command.ready:
                 self._deliver(command, now)
+
+    def believe(self, command: FetchCommand) -> None:
+        """Hand over what was doubtful of a FETCH that is over."""
+        messages, command.doubtful = list(command.doubtful.values()), {}
+        self.held_bytes += sum([message.wire_size for message in messages])
+        command.deliver(messages)
 
     def finish(self, command: FetchCommand, now: float, paused_seconds: float, *, answered: bool = False) -> None:
         """A FETCH is over: hand over what is whole, forget what is not.

@@ -17,6 +17,7 @@ from imapipe.models.batch import Failure
 from imapipe.models.message import FoundItem, Message, MessageContext
 from imapipe.net.upload import Upload
 from imapipe.wire.command.encoder import Piece, Request
+from imapipe.wire.response.invented import may_be_invented
 from imapipe.wire.response.literal import Literal
 from imapipe.wire.response.note import Note
 from imapipe.wire.response.response import Tagged
@@ -25,6 +26,9 @@ from imapipe.wire.uid_set import UidSet
 
 # What servers send of a message whenever it changes (RFC 9051 §7.5.2, RFC 7162 §3.2).
 _TOLD_UNASKED = frozenset(("FLAGS", "MODSEQ"))
+
+# The reason of a failure: the server sent NIL for what every message has.
+NO_BODY = "no-body"
 
 Untagged = tuple[bytes, tuple[Literal, ...]]
 
@@ -163,6 +167,13 @@ class Parts:
         self.cut: Failure | None = None
         self.closed = False
 
+    def may_be_invented(self) -> bool:
+        """Whether the server may have made it up for a message that is gone; never one with a spooled body."""
+        if self.spooled:
+            return False
+        values = {name: item.text[item.span.start : item.span.end] for name, item in self.items.items()}
+        return may_be_invented(values, self.literals, self.size)
+
 
 class FetchCommand(Command):
     """A UID FETCH.
@@ -174,6 +185,9 @@ class FetchCommand(Command):
         pending: UIDs without a complete answer so far.
         ready: Messages complete and not handed over yet.
         malformed: UIDs whose answer could not be read.
+        doubts: Whether what may have been invented is kept back.
+        doubtful: By UID, what may have been invented for a message that is gone: complete, and neither handed over
+            nor counted as held.
         parts: By UID, the messages of which not all has come.
         incomplete: How many messages were handed over without an item that was asked for, by its name.
         notes: What of the answers was passed over, and how often.
@@ -187,6 +201,8 @@ class FetchCommand(Command):
         "bytes_received",
         "context",
         "deliver",
+        "doubtful",
+        "doubts",
         "finished_at",
         "first_byte_at",
         "incomplete",
@@ -210,6 +226,8 @@ class FetchCommand(Command):
         context: MessageContext,
         shape: Shape | None,
         deliver: Callable[[list[Message]], None],
+        *,
+        doubts: bool = False,
     ) -> None:
         super().__init__("UID FETCH", pieces, company=Company.FETCH)
         self.uids = uids
@@ -222,6 +240,8 @@ class FetchCommand(Command):
         self.ready: list[Message] = []
         self.parts: dict[int, Parts] = {}
         self.malformed: dict[int, Failure] = {}
+        self.doubts = doubts
+        self.doubtful: dict[int, Message] = {}
         self.incomplete: dict[str, int] = {}
         self.notes: dict[Note, int] = {}
         self.bytes_received = 0

@@ -201,7 +201,7 @@ class Connection(Changing):
         tagged, responses = await self._ask(request, company=Company.SEARCH if extended else Company.ALONE)
         return read_search(responses, tagged)
 
-    def uid_fetch(self, uids: UidSet, fetch: Fetch, deliver: Deliver) -> FetchCommand:
+    def uid_fetch(self, uids: UidSet, fetch: Fetch, deliver: Deliver, *, doubts: bool = False) -> FetchCommand:
         """Send a UID FETCH, without waiting; others may be in flight, for other UIDs.
 
         Args:
@@ -209,6 +209,8 @@ class Connection(Changing):
             fetch: The items.
             deliver: Called from the event loop with messages as they complete, several at a time. Their
                 `wire_size` (and `spooled_size`) must be given back with `release` once they are no longer held.
+            doubts: Keep back what the server may have invented for a message that is gone, in `doubtful`; `believe`
+                delivers it.
 
         Returns:
             The command: await its `finished` (shielded: it is not to be cancelled), then read `missing` and
@@ -232,9 +234,13 @@ class Connection(Changing):
             names = fetch.names if uidonly else ("UID", *fetch.names)
             shape = self._shapes[fetch] = compile_shape(names, uidfetch=uidonly)
         context = MessageContext(selected.name, selected.uidvalidity, fetch)
-        command = FetchCommand(request.pieces, uids, context, shape, deliver)
+        command = FetchCommand(request.pieces, uids, context, shape, deliver, doubts=doubts)
         self.plane.submit(command)
         return command
+
+    def believe(self, command: FetchCommand) -> None:
+        """Have the `doubtful` messages of a FETCH that is over delivered; they are held from now on."""
+        self.plane.arrivals.believe(command)
 
     def fetched(self, command: FetchCommand) -> None:
         """A FETCH is over: keep what it taught about the server's order of items."""

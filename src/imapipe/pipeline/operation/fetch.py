@@ -5,6 +5,8 @@ Invariants:
 - A UID that has an outcome in this run is not asked for, whatever a layer of the middleware asks for.
 - A UID without data after OK is searched for: gone is vanished; what is there is asked for again as long as that
   makes progress, then it has failed. Nothing is taken for done because a server was silent.
+- NIL for a body, and what a server may have made up for a message that is gone, is looked at again too, after a NOOP,
+  before it is a failure or delivered.
 - What was delivered has its outcome before the call returns, however the connection ended. Only a cancelled call
   does not wait: what of it nobody works on is forgotten, and was never acknowledged.
 """
@@ -18,6 +20,7 @@ from typing import TypeAlias
 
 from imapipe.errors import CommandTimeout, ConnectionLost, ImapipeError, ServerBye
 from imapipe.models.batch import Batch, BatchResult, Failure
+from imapipe.net.command import NO_BODY, FetchCommand
 from imapipe.net.connection import Connection, Deliver
 from imapipe.net.signals import to_error
 from imapipe.pipeline.delivery.flight import Flight, Gathering
@@ -187,7 +190,7 @@ class Fetching:
     ) -> UidSet:
         """Send one FETCH; gives the UIDs that are to be asked for again."""
         books = self._bench.books
-        command = connection.uid_fetch(uids, fetch, deliver)
+        command = connection.uid_fetch(uids, fetch, deliver, doubts=True)
         books.fetching(command)
         try:
             tagged = await asyncio.shield(command.finished)
@@ -201,13 +204,16 @@ class Fetching:
             self._bytes += command.bytes_received
             books.fetched(command)
             for failure in command.malformed.values():
-                refuse(failure)
+                if failure.reason != NO_BODY:
+                    refuse(failure)
         seconds = self._observe(connection, command)
         self._seconds += seconds
         first_byte_at = command.first_byte_at or command.finished_at
         answering = max(0.0, command.finished_at - first_byte_at - command.paused_seconds)
         self._reply_seconds = max(self._reply_seconds or 0.0, seconds - answering)
         missing = command.missing
+        if command.doubtful or command.malformed:
+            await self._judge(connection, command, refuse)
         if not missing:
             # Yahoo says NO after the last message now and then: what matters is that all of them are there.
             return _NOTHING
@@ -220,6 +226,25 @@ class Fetching:
         for uid in missing:
             refuse(Failure(uid, "no-data", "the server lists the message and sends no data for it"))
         return _NOTHING
+
+    async def _judge(self, connection: Connection, command: FetchCommand, refuse: Refuse) -> None:
+        """Tell messages that are gone, for which a server answers NIL or makes something up, from those that are there.
+
+        Courier lists what is gone until NOOP, so that is sent first.
+        """
+        without_body = {uid: failure for uid, failure in command.malformed.items() if failure.reason == NO_BODY}
+        doubted = UidSet.from_numbers([*without_body, *command.doubtful])
+        if not doubted:
+            return
+        await connection.noop()
+        there = await self._look_again(connection, doubted)
+        for uid in doubted - there:
+            command.doubtful.pop(uid, None)
+        for uid, failure in without_body.items():
+            if uid in there:
+                refuse(failure)
+        if command.doubtful:
+            connection.believe(command)
 
     async def _look_again(self, connection: Connection, missing: UidSet) -> UidSet:
         """Which of the UIDs that were not delivered still exist; the others have vanished."""

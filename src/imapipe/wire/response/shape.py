@@ -15,11 +15,14 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from imapipe.wire.response.invented import COMMON_SIZE
+
 _SIMPLE = {
     "UID": r"(\d{1,10})",
     "FLAGS": r'(\([^()"{]*\))',
     "INTERNALDATE": r'("[^"\\]*")',
-    "RFC822.SIZE": r"(\d{1,18})",
+    # Sizes that servers invent for messages that are gone are looked at more closely.
+    "RFC822.SIZE": f"({COMMON_SIZE})",
     "MODSEQ": r"(\(\d{1,19}\))",
     "EMAILID": r'(\([^()" ]+\))',
     "THREADID": r'(\([^()" ]+\))',
