@@ -30,6 +30,7 @@ from imapipe.pipeline.books import Books
 from imapipe.pipeline.closing import make_report
 from imapipe.pipeline.delivery.driven import Consumer
 from imapipe.pipeline.delivery.inbox import Inbox
+from imapipe.pipeline.delivery.tasks import first_cause
 from imapipe.pipeline.dispatch import Dispatch
 from imapipe.pipeline.lane import Lane, LaneTask
 from imapipe.pipeline.ledger import Ledger
@@ -361,9 +362,3 @@ class Run:
                 _log.exception("%s could not be stopped", type(layer).__name__)
         if first is not None:
             raise first
-
-
-def first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first exception in a group, however deep."""
-    first = group.exceptions[0]
-    return first_cause(first) if isinstance(first, BaseExceptionGroup) else first

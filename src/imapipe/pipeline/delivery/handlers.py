@@ -27,7 +27,7 @@ from imapipe.net.pool.lease import holder
 from imapipe.pipeline.delivery.driven import Driven
 from imapipe.pipeline.delivery.handler_retry import HandlerRetry, Tries
 from imapipe.pipeline.delivery.inbox import Carrier
-from imapipe.pipeline.delivery.tasks import end_tasks, error_of
+from imapipe.pipeline.delivery.tasks import end_tasks, raise_outcome
 
 Handler = Callable[[Message], Awaitable[object]]
 _DETAIL_CHARACTERS = 500
@@ -133,13 +133,7 @@ class Crew:
         finally:
             self._ending = True
             await end_tasks(tasks)
-        # All of them are asked: asyncio complains of an exception that nobody has seen.
-        errors = [error for error in map(error_of, tasks) if error is not None]
-        error = self._run.failure or (errors[0] if errors else None)
-        if error is not None:
-            raise error
-        if driver.cancelled():
-            raise asyncio.CancelledError
+        raise_outcome(driver, workers, self._run.failure)
 
     async def _handle_messages(self) -> None:
         """One worker: handle messages until the inbox is closed."""

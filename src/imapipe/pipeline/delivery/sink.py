@@ -28,7 +28,7 @@ from imapipe.net.pool.lease import holder
 from imapipe.pipeline.delivery.driven import Driven
 from imapipe.pipeline.delivery.handlers import failure_of
 from imapipe.pipeline.delivery.inbox import Delivery
-from imapipe.pipeline.delivery.tasks import end_tasks, error_of
+from imapipe.pipeline.delivery.tasks import end_tasks, first_cause, raise_outcome
 from imapipe.wire.uid_set import UidSet
 
 COMMIT_EVERY_MESSAGES = 500
@@ -111,12 +111,7 @@ class Scribe:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         finally:
             await end_tasks(tasks)
-        errors = [error for error in map(error_of, tasks) if error is not None]
-        error = self._run.failure or (errors[0] if errors else None)
-        if error is not None:
-            raise error
-        if driver.cancelled():
-            raise asyncio.CancelledError
+        raise_outcome(driver, [self._finished], self._run.failure)
 
     async def begin(self, run: Run) -> None:
         """See `Consumer`."""
@@ -148,7 +143,7 @@ class Scribe:
                     group.create_task(self._write())
             await self._commit()
         except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None
+            raise first_cause(errors) from None
         finally:
             await self._sink.close()
 

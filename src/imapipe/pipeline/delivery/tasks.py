@@ -20,6 +20,24 @@ async def end_tasks(tasks: list[asyncio.Task[None]]) -> None:
         raise interrupted
 
 
-def error_of(task: asyncio.Task[None]) -> BaseException | None:
-    """What a task that has ended raised, or None."""
-    return None if task.cancelled() else task.exception()
+def raise_outcome(driver: asyncio.Task[None], others: list[asyncio.Task[None]], failure: BaseException | None) -> None:
+    """Raise what ended a run whose tasks have all ended; nothing where it came to its end.
+
+    Args:
+        driver: The task that drove it.
+        others: Those of its consumer.
+        failure: The run's own first error, which counts before all others.
+    """
+    # All of them are asked: asyncio complains of an exception that nobody has seen.
+    errors = [error for task in (driver, *others) if not task.cancelled() and (error := task.exception()) is not None]
+    error = failure or (errors[0] if errors else None)
+    if error is not None:
+        raise error
+    if driver.cancelled():
+        raise asyncio.CancelledError
+
+
+def first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first exception in a group, however deep."""
+    first = group.exceptions[0]
+    return first_cause(first) if isinstance(first, BaseExceptionGroup) else first
