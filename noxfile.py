@@ -39,7 +39,7 @@ OF_THE_WHEEL: Final = (
     "tests/wire",
     "tests/models",
     "tests/store",
-    "tests/cli/test_demo.py",
+    "tests/cli/test_scan.py",
     "tests/test_public_names.py",
 )
 

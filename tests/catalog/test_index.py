@@ -254,6 +254,7 @@ VICTIM = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 async def test_s11_kill_nine_loses_nothing(path: Path) -> None:

@@ -71,6 +71,7 @@ def test_as_many_repeats_as_allowed_are_proven() -> None:
     assert compare(MAILBOX, KILLED, resumed(501 - ALLOWED_REPEATS), marked=0).proven
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [0, 2500])
 def test_the_demo_is_proven(call: Call, rate: int) -> None:
     outcome = call("demo", "--messages", 1500, "--rate", rate, "--json")
@@ -86,6 +87,7 @@ def test_the_demo_is_proven(call: Call, rate: int) -> None:
     assert not outcome.err
 
 
+@pytest.mark.slow
 def test_people_are_told_the_whole_story(call: Call) -> None:
     outcome = call("demo", "--messages", 1000, "--rate", 5000)
     assert outcome.status == 0

@@ -98,6 +98,7 @@ def test_the_resumable_program_saves_every_message(
     assert {path.read_bytes() for path in saved} == set(make_messages(40))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("place", "command"), COMMANDS, ids=[place for place, _ in COMMANDS])
 def test_commands_run(
     account: Server, call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str, command: str

@@ -221,6 +221,8 @@ def fetches_at(
     return run_in_fake_time(run())
 
 
+@pytest.mark.slow
+@pytest.mark.no_cover
 @pytest.mark.parametrize("factor", [4.0, 0.25])
 @pytest.mark.parametrize(("rate", "batch"), [(100, 20), (500, 25)])
 def test_s17_messages_come_near_what_the_server_bears_and_are_seldom_refused(

@@ -189,6 +189,10 @@ class FakeTimeLoop(asyncio.SelectorEventLoop):
         self.now += 1e-9
         return self.now
 
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as in asyncio
+        """Wait for threads as long as it takes: since Python 3.12 a limit of this loop's own seconds would be over."""
+        await super().shutdown_default_executor()
+
 
 def block(seconds: float) -> None:
     """Block the running loop, as a careless handler does; time passes in a `FakeTimeLoop` only."""

@@ -144,6 +144,8 @@ HOSTILE = {
 }
 
 
+@pytest.mark.slow
+@pytest.mark.no_cover
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_mail_is_linear(name: str) -> None:
     raw = HOSTILE[name]

@@ -74,6 +74,8 @@ def test_the_size_of_large_base64_is_not_decoded_for(end: bytes, size: int, monk
     assert estimated_size("8bit", 5) == 5
 
 
+@pytest.mark.slow
+@pytest.mark.no_cover
 @pytest.mark.parametrize("piece", [b"=", b"= ", b"=\r", b"A=", b"A===", b"AAA=\r\n", b"\n", b" "])
 @pytest.mark.parametrize("encoding", ["base64", "quoted-printable", "uuencode"])
 def test_hostile_data_is_linear(piece: bytes, encoding: str) -> None:

@@ -136,6 +136,8 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.slow
+@pytest.mark.no_cover
 @pytest.mark.parametrize("piece", HOSTILE)
 def test_hostile_headers_are_linear(piece: bytes) -> None:
     # A second scan for each piece would be 10**10 steps and run into the time limit of the tests.
@@ -144,6 +146,8 @@ def test_hostile_headers_are_linear(piece: bytes) -> None:
     assert sum(len(address.email) + len(address.name) for address in found) <= 3 * len(raw)
 
 
+@pytest.mark.slow
+@pytest.mark.no_cover
 def test_a_million_addresses() -> None:
     raw = b"a@b," * 1_000_000
     assert next(iter_addresses(raw)) == Address("", "a", "b")
