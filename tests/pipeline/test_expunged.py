@@ -9,13 +9,25 @@ import imapipe
 from dovecot_server import DovecotServer
 from imapipe import search as q
 from imapipe.pipeline.delivery.handlers import Handler
-from imapipe.testing import NilBodies
+from imapipe.testing import Act, NilBodies, ReplaceResponses
 
 COURIER = (
     b"From: System Administrator <root@localhost>\r\nSubject: message unavailable\r\n\r\n"
     b"This message is no longer available on the server.\r\n"
 )
 PRESETS = [("full",), ("envelope",), ("structure",), ("headers",), ("size",), ("flags", "full")]
+# What has no size with it that would give a ghost away.
+BARE = [
+    imapipe.Fetch(section="1"),
+    imapipe.Fetch("flags", section="1.MIME"),
+    imapipe.Fetch(section="1") | imapipe.Fetch(section="2"),
+    imapipe.Fetch(section="", partial=(0, 10)),
+    imapipe.Fetch(section="1", partial=(0, 10)),
+    imapipe.Fetch(section="1", binary=True),
+    imapipe.Fetch(header_fields=["Subject"]),
+    imapipe.Fetch("saved_date"),
+    imapipe.Fetch("preview"),
+]
 
 
 def expunging(world: World, *uids: int) -> Handler:
@@ -40,6 +52,87 @@ async def test_expunged_meanwhile_has_vanished(open_world: OpenWorld, way: str, 
     assert (report.planned, report.done, report.vanished, report.failed) == (40, 36, 4, 0)
     assert sorted(world.handled) == sorted({*range(1, 41)} - {12, 25, 26, 39})
     assert report.complete
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("way", "fetch"),
+    [
+        *[("nil", fetch) for fetch in BARE],
+        # A part that is not there is NIL also in what Courier makes up, and ten bytes of it are anybody's.
+        *[("invent", imapipe.Fetch(section=section)) for section in ("", "1", "2", "HEADER", "TEXT")],
+        ("invent", imapipe.Fetch(section="", partial=(0, 1000))),
+        ("invent", imapipe.Fetch(section="1", binary=True)),
+    ],
+)
+async def test_expunged_meanwhile_has_vanished_without_a_size(
+    open_world: OpenWorld, way: str, fetch: imapipe.Fetch
+) -> None:
+    world = await open_world(40, expunged_fetch=way, extensions="everything")
+    job = world.job().fetch(fetch).batch(10).depth(1)
+    report = await job.run(expunging(world, 12, 25, 26, 39), connections=1)
+    check_sums(report)
+    assert (report.planned, report.done, report.vanished, report.failed) == (40, 36, 4, 0)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("way", ["nil", "invent", "leave_out"])
+async def test_expunged_between_its_structure_and_its_text_has_vanished(open_world: OpenWorld, way: str) -> None:
+    """Both FETCHes of a text may meet a ghost."""
+    world = await open_world(10, expunged_fetch=way)
+    inbox = world.server.mailboxes["INBOX"]
+    world.server.faults.add(Act(lambda _: inbox.expunge([3, 4]), command="UID FETCH", nth=2, times=1))
+    report = await world.job().fetch("text").batch(10).depth(1).run(world.handle, connections=1)
+    check_sums(report)
+    assert (report.done, report.vanished, report.failed) == (8, 2, 0)
+    assert sorted(world.handled) == [1, 2, *range(5, 11)]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("fetch", BARE, ids=imapipe.Fetch.describe)
+async def test_what_is_there_and_has_no_such_part_is_done(open_world: OpenWorld, fetch: imapipe.Fetch) -> None:
+    """NIL is how a server says that there is no such part, too."""
+    world = await open_world([b"Subject: %d\r\n\r\nx" % number for number in range(9)], extensions="everything")
+    empty = b"* %%d FETCH (UID %%d %s)\r\n" % b" ".join([name.encode() + b" NIL" for name in fetch.names])
+    world.server.faults.add(ReplaceResponses({uid: empty % (uid, uid) for uid in (2, 7)}))
+    report = await world.job().fetch(fetch).batch(5).depth(1).run(world.handle, connections=1)
+    check_sums(report)
+    assert report.vanished == 0
+    # Each message has a header and a body, so that NIL for these is no answer.
+    assert report.failed == (2 if fetch.body_names else 0)
+    assert world.server.commands.names.count("NOOP") == 2
+
+
+EMPTY_ENVELOPE = b'(NIL "" NIL NIL NIL NIL NIL NIL NIL NIL)'
+EMPTY_STRUCTURE = b'("text" "plain" NIL NIL NIL "7bit" 0 0 NIL NIL NIL NIL)'
+SOME_ENVELOPE = b'("Mon, 7 Feb 1994 21:52:25 -0800" "x" NIL NIL NIL NIL NIL NIL NIL NIL)'
+SOME_STRUCTURE = b'("text" "plain" NIL NIL NIL "7bit" 6 1 NIL NIL NIL NIL)'
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("is_there", [False, True])
+@pytest.mark.parametrize(
+    ("preset", "values"),
+    [
+        ("envelope", b"ENVELOPE " + EMPTY_ENVELOPE),
+        ("structure", b"ENVELOPE " + EMPTY_ENVELOPE + b" BODYSTRUCTURE " + SOME_STRUCTURE),
+        ("structure", b"ENVELOPE " + SOME_ENVELOPE + b" BODYSTRUCTURE " + EMPTY_STRUCTURE),
+    ],
+)
+async def test_a_size_from_an_index_hides_no_ghost(
+    open_world: OpenWorld, preset: str, values: bytes, is_there: bool
+) -> None:
+    """A server may know the size of what it cannot read any more; and a real message may have an empty envelope."""
+    world = await open_world(20)
+    ghost = b'* 7 FETCH (UID 7 FLAGS () INTERNALDATE "01-Jan-1970 00:00:00 +0000" RFC822.SIZE 4711 %s)\r\n' % values
+    world.server.faults.add(ReplaceResponses({7: ghost}))
+    if not is_there:
+        inbox = world.server.mailboxes["INBOX"]
+        world.server.faults.add(Act(lambda _: inbox.expunge([7]), command="NOOP"))
+    report = await world.job(preset).run(world.handle, connections=1)
+    check_sums(report)
+    assert (report.done, report.vanished) == ((20, 0) if is_there else (19, 1))
+    assert world.server.commands.names.count("NOOP") == 1
 
 
 @pytest.mark.asyncio
@@ -105,8 +198,10 @@ async def test_nothing_is_looked_at_again_where_nothing_is_doubtful(open_world: 
 
 @pytest.mark.asyncio
 # What it keeps in its index (sizes, flags) Dovecot tells of messages that it does not know to be gone yet.
-@pytest.mark.parametrize("preset", [preset for preset in PRESETS if preset != ("size",)])
-async def test_dovecot(dovecot: DovecotServer, preset: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "preset", [*[preset for preset in PRESETS if preset != ("size",)], ("text",), *[(fetch,) for fetch in BARE]]
+)
+async def test_dovecot(dovecot: DovecotServer, preset: tuple[str | imapipe.Fetch, ...]) -> None:
     user = dovecot.new_user()
     dovecot.fill(user, "INBOX", [b"Subject: %d\r\n\r\nbody\r\n" % number for number in range(1, 41)])
     handled: list[int] = []

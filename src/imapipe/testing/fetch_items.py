@@ -38,6 +38,15 @@ _RFC822: dict[str, Section] = {
     "RFC822.TEXT": Section((), "TEXT"),
 }
 _PREVIEW_LENGTH = 200
+# What Dovecot 2.3 writes of a message whose file is gone.
+_ABSENT: dict[str, bytes] = {
+    "INTERNALDATE": b'INTERNALDATE "01-Jan-1970 00:00:00 +0000"',
+    "RFC822.SIZE": b"RFC822.SIZE 0",
+    "ENVELOPE": b"ENVELOPE (" + b" ".join([b"NIL"] * 10) + b")",
+    "BODYSTRUCTURE": b'BODYSTRUCTURE ("text" "plain" NIL NIL NIL "7bit" 0 0 NIL NIL NIL NIL)',
+    "SAVEDATE": b"SAVEDATE NIL",
+    "PREVIEW": b"PREVIEW NIL",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,15 +215,13 @@ def compile_item(item: FetchItem, options: RenderOptions) -> Renderer:
 
 
 def compile_absent(item: FetchItem, options: RenderOptions) -> Renderer | None:
-    """What Dovecot writes of a message that is gone, None for nothing: flags it knows, NIL, and no size."""
+    """What Dovecot writes of a message that is gone, None for nothing: the flags that it knows, and no value."""
     if item.name in ("UID", "FLAGS"):
         return compile_item(item, options)
     if item.section is not None:
         return lambda message: item.label + b" NIL"
-    if item.name == "ENVELOPE":
-        return lambda message: b"ENVELOPE (" + b" ".join([b"NIL"] * 10) + b")"
-    if item.name == "RFC822.SIZE":
-        return lambda message: b"RFC822.SIZE 0"
+    if item.name in _ABSENT:
+        return lambda message: _ABSENT[item.name]
     return None
 
 

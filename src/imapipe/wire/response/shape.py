@@ -15,13 +15,13 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from imapipe.wire.response.invented import COMMON_SIZE
+from imapipe.wire.response.invented import COMMON_ENVELOPE, COMMON_LITERAL, COMMON_SIZE
 
 _SIMPLE = {
     "UID": r"(\d{1,10})",
     "FLAGS": r'(\([^()"{]*\))',
     "INTERNALDATE": r'("[^"\\]*")',
-    # Sizes that servers invent for messages that are gone are looked at more closely.
+    # What servers invent for messages that are gone is looked at more closely.
     "RFC822.SIZE": f"({COMMON_SIZE})",
     "MODSEQ": r"(\(\d{1,19}\))",
     "EMAILID": r'(\([^()" ]+\))',
@@ -29,7 +29,8 @@ _SIMPLE = {
     "X-GM-MSGID": r"(\d{1,20})",
     "X-GM-THRID": r"(\d{1,20})",
 }
-_OPEN = ("ENVELOPE", "BODYSTRUCTURE")
+# How the value of an item begins that may end anywhere.
+_OPEN = {"ENVELOPE": f"({COMMON_ENVELOPE})", "BODYSTRUCTURE": r"(\()"}
 
 
 class Shape:
@@ -76,10 +77,10 @@ def compile_shape(order: tuple[str, ...], *, uidfetch: bool = False) -> Shape | 
             value = _SIMPLE[name]
             groups[name] = len(groups) + 1
         elif name in _OPEN and last:
-            value = r"(\()"
+            value = _OPEN[name]
             groups[name] = len(groups) + 1
         elif name.startswith(("BODY[", "BINARY[")):
-            value = r"~?\{\d+\+?\}\r\n"
+            value = COMMON_LITERAL if "RFC822.SIZE" not in order else r"~?\{\d+\+?\}\r\n"
             literal_items.append(name)
         else:
             return None
