@@ -27,6 +27,7 @@ from imapipe.pipeline.specification import Specification
 from imapipe.runtime.event_bus import EventBus
 from imapipe.search import ALL
 from imapipe.wire.response.framing import Limits
+from imapipe.wire.response.note import Note
 from imapipe.wire.search_key import SearchKey
 
 ALL_STATUS_ITEMS = (*STATUS_ITEMS, "SIZE", "HIGHESTMODSEQ", "MAILBOXID")
@@ -168,7 +169,11 @@ class Pool:
         return Mailbox(self, name)
 
     async def mailboxes(self, pattern: str = "*") -> list[MailboxEntry]:
-        """All mailboxes that match (LIST), with their counts (STATUS) in one round trip where the server can."""
+        """All mailboxes that match (LIST), with their counts (STATUS) in one round trip where the server can.
+
+        A mailbox whose counts the server refuses to tell is listed without (`status` is None), and a line that cannot
+        be read is left out; `notes` names both.
+        """
         return await self.connections.perform(
             lambda connection: connection.list(pattern, status_items=ALL_STATUS_ITEMS)
         )
@@ -182,7 +187,7 @@ class Pool:
             ConnectionFailed: It is not connected.
             ValueError: It has something in flight.
         """
-        connection = Connection.adopt(client, self.connections.plane_options)
+        connection = Connection.adopt(client, self.connections.plane_options, self.connections.learned)
         self.connections.adopt(connection)
         return connection
 
@@ -190,6 +195,11 @@ class Pool:
     def stats(self) -> PoolStats:
         """How the pool stands."""
         return self.connections.stats
+
+    @property
+    def notes(self) -> Mapping[Note, int]:
+        """What of the server's answers was passed over, and how often; what concerns a run is in its report."""
+        return self.connections.learned.notes
 
     @property
     def events(self) -> EventBus:
@@ -294,7 +304,7 @@ def create_pool(
     )
     options.check()
     pool = ConnectionPool(
-        lambda: dial(options, slow_link=pool.is_link_slow),
+        lambda: dial(options, slow_link=pool.is_link_slow, learned=pool.learned),
         max_size=max_size,
         acquire_timeout_seconds=acquire_timeout_seconds,
         plane_options=options.plane,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from imapipe.testing import Mailbox
+from imapipe.testing import Inject, Mailbox
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Call, Serve
@@ -49,6 +49,16 @@ def test_long_names_are_whole_in_a_file_and_cannot_write_to_a_terminal(serve: Se
 def test_every_space_of_a_name_is_shown(serve: Serve, call: Call) -> None:
     out = call("folders", serve({"two  spaces": 0}).url).out
     assert any(row.startswith("two  spaces ") for row in out.splitlines())
+
+
+def test_what_could_not_be_read_is_told(serve: Serve, call: Call) -> None:
+    server = serve({"INBOX": 2})
+    server.faults.add(Inject(b'* LIST (\\Odd "/" "never closed\r\n', command="LIST"))
+    outcome = call("folders", server.url)
+    assert outcome.status == 0
+    assert "note: a line in the answer to LIST" in outcome.err
+    notes = call("folders", server.url, "--json").document["notes"]
+    assert [(note["kind"], note["count"]) for note in notes] == [("list", 1)]
 
 
 def test_a_refused_login_has_its_status(serve: Serve, call: Call) -> None:

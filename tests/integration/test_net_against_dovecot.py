@@ -153,6 +153,29 @@ async def test_mailboxes(dovecot: DovecotServer) -> None:
         assert await connection.namespace() is not None
 
 
+async def test_roles_of_mailboxes() -> None:
+    """Defect: an extended LIST that asks for STATUS alone is told neither roles nor subscriptions."""
+    role = "namespace inbox {\n  mailbox Sent {\n    special_use = \\Sent\n    auto = subscribe\n  }\n}\n"
+    with DovecotServer(extra=role) as server:
+        user = server.new_user()
+        async with connected(options_for(server, user)) as connection:
+            await connection.create("Plain/Below")
+            for items in ((), ("MESSAGES", "SIZE", "HIGHESTMODSEQ")):
+                entries = {entry.name: entry for entry in await connection.list(status_items=items)}
+                assert entries["Sent"].special_use == "\\Sent"
+                assert "\\Subscribed" in entries["Sent"].attributes
+                assert "\\HasChildren" in entries["Plain"].attributes
+                assert entries["INBOX"].special_use is None
+                assert {name for name, entry in entries.items() if entry.status} == (
+                    {"INBOX", "Sent", "Plain/Below"} if items else set()
+                )
+            assert connection.ways.refused == set()
+            # As if it offered neither.
+            connection.ways.refused |= {"LIST-STATUS", "LIST-EXTENDED"}
+            plain = {entry.name: entry for entry in await connection.list(status_items=["MESSAGES"])}
+            assert {name for name, entry in plain.items() if entry.status} >= {"INBOX", "Sent", "Plain/Below"}
+
+
 @pytest.mark.parametrize("extended", [True, False])
 async def test_searches(dovecot: DovecotServer, extended: bool) -> None:
     user = dovecot.new_user()

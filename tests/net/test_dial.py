@@ -396,8 +396,8 @@ async def test_optional_commands_that_are_refused_end_nothing(status: str, monke
         connection = await dial(options, slow_link=True)
         try:
             assert await works(connection)
-            assert connection.session.refused == {"ID", "UIDONLY", "COMPRESS=DEFLATE"}
-            assert not any(connection.offers(name) for name in connection.session.refused)
+            assert connection.ways.refused == {"ID", "UIDONLY", "COMPRESS=DEFLATE"}
+            assert not any(connection.offers(name) for name in connection.ways.refused)
             assert await connection.namespace() is None
             assert await connection.namespace() is None
         finally:

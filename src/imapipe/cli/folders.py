@@ -11,7 +11,7 @@ from rich.text import Text
 import imapipe
 from imapipe.cli.errors import Status, printable
 from imapipe.cli.options import AccountOptions
-from imapipe.cli.output import write_document, write_result
+from imapipe.cli.output import write_document, write_note, write_result
 
 # Where nobody looks, nothing is cut: a table in a file is as wide as it is.
 _FILE_WIDTH = 10_000
@@ -26,11 +26,15 @@ async def folders(account: AccountOptions, pattern: str, *, json: bool) -> Statu
     """
     async with account.open_pool() as pool:
         entries = sorted(await pool.mailboxes(pattern), key=_inbox_first)
-        name = pool.account
+        name, notes = pool.account, pool.notes
     if json:
-        write_document({"account": _encodable(name), "mailboxes": [_fields(entry) for entry in entries]})
+        listed = [{"kind": note.kind, "detail": note.detail, "count": count} for note, count in notes.items()]
+        mailboxes = [_fields(entry) for entry in entries]
+        write_document({"account": _encodable(name), "mailboxes": mailboxes, "notes": listed})
     else:
         write_result(_table(entries))
+        for note in notes:
+            write_note(f"note: {note.detail}")
     return Status.COMPLETE
 
 

@@ -40,6 +40,8 @@ class Company(Enum):
     FETCH = "fetch"
     SEARCH = "search"
     """A SEARCH whose answer names its tag (ESEARCH, RFC 4731): it may travel among FETCHes."""
+    STATUS = "status"
+    """A STATUS, whose answer names its mailbox: it may travel among others."""
 
 
 class Owner(Protocol):

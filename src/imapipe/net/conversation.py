@@ -1,41 +1,30 @@
-"""The part of a connection that needs no open mailbox: capabilities, ID, LIST, STATUS, NOOP, LOGOUT."""
+"""The part of a connection that is about the connection itself: capabilities, ID, NAMESPACE, NOOP, LOGOUT."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from imapipe.errors import CapabilityMissing, CommandBad, CommandNo, ConnectionLost, ImapipeError, ProtocolError
-from imapipe.models.mailbox import MailboxEntry, MailboxStatus
 from imapipe.net.bridge import IMAP4, tidy_client
 from imapipe.net.command import Command, Company
 from imapipe.net.dataplane import Dataplane
+from imapipe.net.learned import Learned
 from imapipe.net.session import SelectedMailbox, Session
 from imapipe.net.signals import to_error
+from imapipe.net.ways import Ways
 from imapipe.wire.command.capability import capability
 from imapipe.wire.command.enable import enable
-from imapipe.wire.command.encoder import Dialect, Request, atoms
+from imapipe.wire.command.encoder import Dialect, Request
 from imapipe.wire.command.id import id_
-from imapipe.wire.command.list import list_
 from imapipe.wire.command.logout import logout
 from imapipe.wire.command.namespace import namespace
 from imapipe.wire.command.noop import noop
-from imapipe.wire.command.status import status
-from imapipe.wire.mailbox_name import decode_mailbox_names
-from imapipe.wire.response.response import Id, ListItem, Namespace, Response, Tagged, parse_response
-from imapipe.wire.response.response import MailboxStatus as StatusResponse
+from imapipe.wire.response.response import Id, Namespace, Response, Tagged, parse_response
 
-STATUS_ITEMS = ("MESSAGES", "UIDNEXT", "UIDVALIDITY", "UNSEEN")
-
-# What IMAP4rev2 holds without saying so (RFC 9051 appendix E).
-_IN_REV2 = frozenset(
-    """BINARY ENABLE ESEARCH IDLE LIST-EXTENDED LIST-STATUS LITERAL- MOVE NAMESPACE SASL-IR SEARCHRES SPECIAL-USE
-    STATUS=SIZE UIDPLUS UNSELECT""".split()
-)
-_STATUS_NEEDS = {"HIGHESTMODSEQ": "CONDSTORE", "SIZE": "STATUS=SIZE", "MAILBOXID": "OBJECTID"}
 _WHO_WE_ARE = {"name": "imapipe"}
-_IMPLIED_BY = {"CONDSTORE": "QRESYNC", "LITERAL-": "LITERAL+"}
+_KIND = re.compile(rb"[\0 ]*(?:\* *)?(?:\d+ +)?([A-Za-z]*)")
 
 
 class Conversation:
@@ -44,18 +33,32 @@ class Conversation:
     Attributes:
         plane: The data plane.
         session: The state as the server tells it.
+        ways: Which ways of asking are open.
+        learned: What is known of the server by experience, also that of other connections.
         imap: The same connection as an `aioimaplib.IMAP4`.
         opened_at: Loop time of the connect.
         used_at: Loop time of the last reply.
         round_trip_seconds: The shortest time between a command and its reply so far.
     """
 
-    __slots__ = ("_identified", "imap", "opened_at", "plane", "round_trip_seconds", "session", "used_at")
+    __slots__ = (
+        "_identified",
+        "imap",
+        "learned",
+        "opened_at",
+        "plane",
+        "round_trip_seconds",
+        "session",
+        "used_at",
+        "ways",
+    )
 
-    def __init__(self, imap: IMAP4, plane: Dataplane, session: Session) -> None:
+    def __init__(self, imap: IMAP4, plane: Dataplane, session: Session, learned: Learned | None = None) -> None:
         self.imap = imap
         self.plane = plane
         self.session = session
+        self.ways = Ways(session)
+        self.learned = learned or Learned()
         self.opened_at = self.used_at = asyncio.get_running_loop().time()
         self.round_trip_seconds = float("inf")
         self._identified = False
@@ -115,12 +118,7 @@ class Conversation:
 
     def offers(self, capability: str) -> bool:
         """Whether the server offers a capability, by name or with another one that holds it, and has not refused it."""
-        offered = self.session.capabilities
-        return capability not in self.session.refused and (
-            capability in offered
-            or _IMPLIED_BY.get(capability) in offered
-            or (capability in _IN_REV2 and "IMAP4REV2" in offered)
-        )
+        return self.ways.may(capability)
 
     def require(self, capabilities: Iterable[str]) -> None:
         """Raise CapabilityMissing unless the server offers all of them."""
@@ -161,7 +159,7 @@ class Conversation:
         except (CommandNo, CommandBad, ProtocolError):
             if not self.is_open:
                 raise
-            self.session.refused.add(capability)
+            self.ways.refused.add(capability)
             return False
         return True
 
@@ -203,61 +201,6 @@ class Conversation:
         await self.try_optional("NAMESPACE", ask)
         return next((r for r in found if isinstance(r, Namespace)), None)
 
-    async def list(
-        self, pattern: str = "*", *, reference: str = "", status_items: Sequence[str] = ()
-    ) -> list[MailboxEntry]:
-        """LIST the mailboxes, with their STATUS in the same round trip where LIST-STATUS is offered.
-
-        A mailbox whose STATUS the server refuses is listed without.
-
-        Raises:
-            ValueError: A line end or NUL in a name, or an item of STATUS that is none.
-        """
-        # All are looked at: whether one is refused must not depend on the server.
-        atoms(("MESSAGES", *status_items), "an item of STATUS")
-        wanted = [item for item in status_items if self._offers_status(item)]
-        with_status = bool(wanted) and self.offers("LIST-STATUS")
-        _, responses = await self._ask(
-            list_(pattern, self._dialect, reference=reference, status_items=wanted if with_status else ())
-        )
-        entries: dict[str, MailboxEntry] = {}
-        statuses: dict[str, MailboxStatus] = {}
-        found = [r for r in responses if isinstance(r, ListItem | StatusResponse)]
-        names = decode_mailbox_names([response.name for response in found], utf8=self._dialect.utf8)
-        for response in found:
-            name = names[response.name]
-            if isinstance(response, ListItem):
-                entries[name] = MailboxEntry(name, response.delimiter, response.attributes)
-            else:
-                statuses[name] = MailboxStatus.from_items(name, response.values)
-        if wanted and not with_status:
-            for entry in entries.values():
-                if entry.is_selectable:
-                    with suppress(CommandNo):
-                        statuses[entry.name] = await self.status(entry.name, wanted)
-        return [
-            entry.with_status(statuses[entry.name]) if entry.name in statuses else entry for entry in entries.values()
-        ]
-
-    async def status(self, mailbox: str, items: Sequence[str] = STATUS_ITEMS) -> MailboxStatus:
-        """STATUS of a mailbox that is not selected (RFC 9051 §6.3.11); items not offered are left out.
-
-        Raises:
-            CommandNo: There is no such mailbox.
-            ValueError: A line end or NUL in the name, or an item that is none.
-        """
-        atoms(("MESSAGES", *items), "an item of STATUS")
-        wanted = [item for item in items if self._offers_status(item)] or ["MESSAGES"]
-        _, responses = await self._ask(status(mailbox, wanted, self._dialect))
-        for response in responses:
-            if isinstance(response, StatusResponse):
-                return MailboxStatus.from_items(mailbox, response.values)
-        raise ProtocolError("STATUS was answered OK without a STATUS response")
-
-    def _offers_status(self, item: str) -> bool:
-        needed = _STATUS_NEEDS.get(item)
-        return needed is None or self.offers(needed)
-
     async def logout(self, timeout_seconds: float = 5.0) -> None:
         """Say LOGOUT, wait a moment for the answer, close the transport. Never raises for a connection that is gone."""
         if self.is_quiet:
@@ -289,10 +232,19 @@ class Conversation:
         self.round_trip_seconds = min(self.round_trip_seconds, now - command.started_at)
 
     def _responses(self, command: Command) -> Iterable[Response]:
+        """What came before the reply of a command; what cannot be read and is no answer to it is passed over."""
         for text, literals in command.untagged:
             try:
                 yield parse_response(text, literals)
-            except ProtocolError:
-                if command.name != "LIST":
+            except ProtocolError as error:
+                kind = _kind_of(text)
+                # Of mailboxes the others are still good; of a SEARCH messages would be missing.
+                if kind not in ("LIST", "STATUS") and command.name.endswith(kind.removeprefix("E")):
                     raise
-                # Exchange lists folders with control characters in their names; the others are still good.
+                self.learned.passed_over(kind.lower() or "response", f"a line in the answer to {command.name}: {error}")
+
+
+def _kind_of(text: bytes) -> str:
+    """The first word of an untagged response that is no number."""
+    match = _KIND.match(text)
+    return match[1].decode("ascii").upper() if match is not None else ""

@@ -37,6 +37,7 @@ from imapipe.net.bridge import BridgedIMAP4
 from imapipe.net.command import Command
 from imapipe.net.connection import Connection
 from imapipe.net.dataplane import Dataplane
+from imapipe.net.learned import Learned
 from imapipe.net.options import MAX_HELD_BYTES, MAX_SPOOL_BYTES, SPOOL_ABOVE, PlaneOptions
 from imapipe.net.session import Session
 from imapipe.net.signals import is_refusal, refusal_in, status_error, to_error
@@ -103,12 +104,13 @@ class DialOptions:
             raise ValueError(f'compress must be "auto", True or False, not {self.compress!r}')
 
 
-async def dial(options: DialOptions, *, slow_link: bool = False) -> Connection:
+async def dial(options: DialOptions, *, slow_link: bool = False, learned: Learned | None = None) -> Connection:
     """Connect and log in.
 
     Args:
         options: How.
         slow_link: Bandwidth was measured to be the bottleneck, so that `compress="auto"` means on.
+        learned: What other connections to this server have found out.
 
     Raises:
         ConnectionFailed: Name, port, TLS or greeting.
@@ -118,15 +120,15 @@ async def dial(options: DialOptions, *, slow_link: bool = False) -> Connection:
     """
     login = options.credentials.begin(options.account.host, options.account.port)
     try:
-        return await _dial_once(options, login, slow_link=slow_link)
+        return await _dial_once(options, login, learned, slow_link=slow_link)
     except AuthenticationFailed:
         if not login.may_begin_again:
             raise
     # Some servers hang up behind a refusal: a new token needs a new connection.
-    return await _dial_once(options, login, slow_link=slow_link)
+    return await _dial_once(options, login, learned, slow_link=slow_link)
 
 
-async def _dial_once(options: DialOptions, login: Login, *, slow_link: bool) -> Connection:
+async def _dial_once(options: DialOptions, login: Login, learned: Learned | None, *, slow_link: bool) -> Connection:
     account = options.account
     session = Session()
     plane = Dataplane(session, options.plane)
@@ -146,7 +148,7 @@ async def _dial_once(options: DialOptions, login: Login, *, slow_link: bool) -> 
     try:
         async with asyncio.timeout(options.connect_timeout_seconds):
             await imap.opened()
-            connection = Connection(imap, plane, session)
+            connection = Connection(imap, plane, session, learned)
             await _secure(connection, options)
             await _log_in(connection, options, login)
             await _compress(connection, options, slow_link=slow_link)
@@ -246,7 +248,7 @@ async def _secure(connection: Connection, options: DialOptions) -> None:
             raise error
         if options.starttls:
             raise _failed(f"STARTTLS was refused: {_shown(tagged.text)}", options)
-        connection.session.refused.add("STARTTLS")
+        connection.ways.refused.add("STARTTLS")
         why = f"STARTTLS was refused ({_shown(tagged.text)})"
     else:
         why = "starttls=False forbids STARTTLS" if offered else "the server offers no STARTTLS"
@@ -286,7 +288,7 @@ async def _compress(connection: Connection, options: DialOptions, *, slow_link: 
             return
         if demanded:
             raise to_error("COMPRESS", tagged)
-        connection.session.refused.add("COMPRESS=DEFLATE")
+        connection.ways.refused.add("COMPRESS=DEFLATE")
 
 
 def _failed(reason: str, options: DialOptions, *, is_permanent: bool = False) -> ConnectionFailed:

@@ -2,8 +2,8 @@
 
 Invariants:
 
-- Commands go out in the order of `submit`. FETCHes, and searches that name their tag, travel together; everything
-  else travels alone (RFC 9051 §5.5).
+- Commands go out in the order of `submit`. FETCHes, and searches that name their tag, travel together, and so do
+  STATUS commands; everything else travels alone (RFC 9051 §5.5).
 - Nothing is sent while a command waits for a continuation request, nor while bytes before it are still unsent.
 - At most `WRITE_BYTES` at a time are given to the transport, and none while it asks for a pause: a literal of any size
   takes no second copy of it in memory, and a body that is read while it is sent is never in memory at all.
@@ -25,6 +25,14 @@ from imapipe.wire.response.response import Continuation, parse_response
 
 WRITE_BYTES = 64 * 1024
 
+# Which companies a command may join.
+_TOGETHER = {
+    Company.ALONE: frozenset[Company](),
+    Company.FETCH: frozenset((Company.FETCH, Company.SEARCH)),
+    Company.SEARCH: frozenset((Company.FETCH, Company.SEARCH)),
+    Company.STATUS: frozenset((Company.STATUS,)),
+}
+_FIRST_LISTENS = frozenset((Company.ALONE, Company.STATUS))
 _SEARCH_ANSWER = re.compile(rb"\* *E?SEARCH(?: *\( *TAG +\"?([^\" )]+))?", re.IGNORECASE)
 
 
@@ -100,8 +108,8 @@ class Outbox:
         """Send what may be sent now."""
         self._held = self._held and not go_on
         while self._waiting and self._asks is None and not self._unsent and not self._held and self._room.is_set():
-            alone = self._waiting[0].company is Company.ALONE
-            if self.flight and (alone or any(c.company is Company.ALONE for c in self.flight.values())):
+            together = _TOGETHER[self._waiting[0].company]
+            if self.flight and not all(command.company in together for command in self.flight.values()):
                 return
             self._send(self._waiting.popleft())
 
@@ -126,10 +134,13 @@ class Outbox:
             self._asks = None
 
     def listener(self, text: bytes) -> Command | None:
-        """The command that an untagged response belongs to: the one in flight alone, or a search that it answers."""
+        """The command that an untagged response belongs to: the one in flight alone, or a search that it answers.
+
+        Of STATUS commands it is the first one: whoever sent them looks at the names in the answers.
+        """
         searches: list[Command] = []
         for command in self.flight.values():
-            if command.company is Company.ALONE:
+            if command.company in _FIRST_LISTENS:
                 return command
             if command.company is Company.SEARCH:
                 searches.append(command)

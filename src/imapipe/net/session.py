@@ -93,7 +93,6 @@ class Session:
     Attributes:
         capabilities: Upper-case names, empty when they have to be asked for again.
         enabled: What ENABLE switched on.
-        refused: Capabilities that were offered and then refused: on this connection they are not asked for again.
         logged_in: Whether the server knows who we are.
         logged_out: Whether it said goodbye to LOGOUT.
         selected: The selected mailbox, or None.
@@ -107,7 +106,6 @@ class Session:
 
     capabilities: frozenset[str] = frozenset()
     enabled: frozenset[str] = frozenset()
-    refused: set[str] = field(default_factory=set)
     logged_in: bool = False
     logged_out: bool = False
     greeted: bool = False

@@ -459,7 +459,7 @@ async def test_what_is_refused_is_asked_once() -> None:
         Reply("NO", "no", command="LIST"),
         Bye("[LIMIT] Rate limit hit.", command="STATUS", tagged="NO [LIMIT] Rate limit hit."),
     ]
-    async with Server(3, faults=faults) as server, pool_on(server) as pool:
+    async with Server(3, faults=faults, extensions="plain") as server, pool_on(server) as pool:
         with pytest.raises(CommandNo):
             await pool.mailboxes()
         # A server that asks for less is not asked again at once.

@@ -33,6 +33,7 @@ from imapipe.errors import (
 from imapipe.models.argument import check_number, check_whole
 from imapipe.models.event import Refusal
 from imapipe.net.connection import Connection
+from imapipe.net.learned import Learned
 from imapipe.net.options import PlaneOptions
 from imapipe.net.pool.decisions import Decisions, PoolStats
 from imapipe.net.pool.lease import Holder, Waiter, holder
@@ -60,6 +61,9 @@ class ConnectionPool:
         acquire_timeout_seconds: How long `acquire` waits; None is for ever.
         events: Where refusals and throttles are told.
         plane_options: What each connection may take, also an adopted one.
+
+    Attributes:
+        learned: What its connections have found out about the server.
     """
 
     def __init__(
@@ -81,6 +85,7 @@ class ConnectionPool:
         self.acquire_timeout_seconds = acquire_timeout_seconds
         self.events = events or EventBus()
         self.plane_options = plane_options or PlaneOptions()
+        self.learned = Learned()
         self._decisions: Decisions[Connection, Waiter] = Decisions(max_size)
         self._idle = self._decisions.idle
         self._leased = self._decisions.leased

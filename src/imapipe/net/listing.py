@@ -1,0 +1,194 @@
+"""The part of a connection that lists mailboxes: LIST and STATUS, in one command where the server can, else in a few.
+
+Invariants:
+
+- A mailbox that the server lists is in the list. Where its STATUS is refused it is there without, whatever the
+  others say; a line that cannot be read is noted (`net.learned`).
+- What is asked of each mailbox goes out together, `MAX_IN_FLIGHT` commands at a time: a server without LIST-STATUS
+  costs a few round trips and not one for each mailbox.
+- An answer is its mailbox's by its name; one with a name that nobody asked for is that of the command it came for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+from imapipe.errors import CommandBad, CommandError, CommandNo, ConnectionLost, ProtocolError
+from imapipe.models.mailbox import MailboxEntry, MailboxStatus
+from imapipe.net.command import Command, Company
+from imapipe.net.conversation import Conversation
+from imapipe.net.signals import to_error
+from imapipe.net.ways import may_be_the_way
+from imapipe.wire.command.encoder import atoms
+from imapipe.wire.command.list import list_
+from imapipe.wire.command.status import status
+from imapipe.wire.mailbox_name import decode_mailbox_names
+from imapipe.wire.response.response import ListItem, Response
+from imapipe.wire.response.response import MailboxStatus as StatusResponse
+
+STATUS_ITEMS = ("MESSAGES", "UIDNEXT", "UIDVALIDITY", "UNSEEN")
+MAX_IN_FLIGHT: Final = 32
+"""STATUS commands on their way at a time."""
+
+_STATUS_NEEDS: Final = {"HIGHESTMODSEQ": "CONDSTORE", "SIZE": "STATUS=SIZE", "MAILBOXID": "OBJECTID"}
+# What an extended LIST tells of each mailbox only when it is asked (RFC 5258 §3, RFC 6154 §2), and what that needs.
+_LIST_RETURNS: Final = {"SUBSCRIBED": "LIST-EXTENDED", "CHILDREN": "LIST-EXTENDED", "SPECIAL-USE": "SPECIAL-USE"}
+
+
+@dataclass(slots=True)
+class _Counts:
+    """What came of asking several mailboxes for their STATUS."""
+
+    found: dict[str, MailboxStatus] = field(default_factory=dict)
+    refused: dict[str, CommandError] = field(default_factory=dict)
+
+
+class Listing(Conversation):
+    """What tells which mailboxes there are, and how much is in them."""
+
+    __slots__ = ()
+
+    async def list(
+        self, pattern: str = "*", *, reference: str = "", status_items: Sequence[str] = ()
+    ) -> list[MailboxEntry]:
+        """LIST the mailboxes: their attributes, subscriptions and special uses where the server tells those.
+
+        Args:
+            pattern: Which; `*` stands for anything, `%` for anything up to a separator.
+            reference: The name before which the pattern is to be thought.
+            status_items: What to tell of each besides, in the same round trip where LIST-STATUS is offered. A mailbox
+                whose STATUS the server refuses is listed without.
+
+        Raises:
+            ValueError: A line end or NUL in a name, or an item of STATUS that is none.
+        """
+        # All are looked at: whether one is refused must not depend on the server.
+        atoms(("MESSAGES", *status_items), "an item of STATUS")
+        items = self._offered_items(status_items) if status_items else []
+        entries, counts = self._read_list(await self._ask_list(pattern, reference, items))
+        unknown = [entry.name for entry in entries.values() if entry.is_selectable and entry.name not in counts]
+        if items and unknown:
+            more = await self._count(unknown, items)
+            counts |= more.found
+            for error in more.refused.values():
+                self.learned.passed_over("status", f"a mailbox is listed without counts: {error}")
+        return [entry.with_status(counts[entry.name]) if entry.name in counts else entry for entry in entries.values()]
+
+    async def status(self, mailbox: str, items: Sequence[str] = STATUS_ITEMS) -> MailboxStatus:
+        """STATUS of a mailbox that is not selected (RFC 9051 §6.3.11); items not offered are left out.
+
+        Raises:
+            CommandNo: There is no such mailbox.
+            ValueError: A line end or NUL in the name, or an item that is none.
+        """
+        atoms(("MESSAGES", *items), "an item of STATUS")
+        counts = await self._count([mailbox], self._offered_items(items))
+        if mailbox in counts.refused:
+            raise counts.refused[mailbox]
+        if mailbox not in counts.found:
+            raise ProtocolError("STATUS was answered OK without a STATUS response")
+        return counts.found[mailbox]
+
+    async def _ask_list(self, pattern: str, reference: str, items: Sequence[str]) -> Iterable[Response]:
+        """In the way that tells most: what a server is not asked for in an extended LIST it need not tell."""
+
+        async def ask(returns: Sequence[str] = (), status_items: Sequence[str] = ()) -> Iterable[Response]:
+            request = list_(pattern, self._dialect, reference=reference, returns=returns, status_items=status_items)
+            return (await self._ask(request))[1]
+
+        takes_status = self.ways.may("LIST-STATUS")
+        takes_returns = takes_status or self.ways.may("LIST-EXTENDED")
+        returns = [name for name, needed in _LIST_RETURNS.items() if takes_returns and self.ways.may(needed)]
+        ways: dict[str, Callable[[], Awaitable[Iterable[Response]]]] = {}
+        if items and takes_status:
+            ways["LIST RETURN (STATUS)"] = partial(ask, returns, items)
+        if returns:
+            ways["LIST RETURN"] = partial(ask, returns)
+        return await self.ways.first({way: how for way, how in ways.items() if way not in self.ways.refused}, ask)
+
+    def _read_list(self, responses: Iterable[Response]) -> tuple[dict[str, MailboxEntry], dict[str, MailboxStatus]]:
+        found = [r for r in responses if isinstance(r, ListItem | StatusResponse)]
+        names = decode_mailbox_names([response.name for response in found], utf8=self._dialect.utf8)
+        entries: dict[str, MailboxEntry] = {}
+        counts: dict[str, MailboxStatus] = {}
+        for response in found:
+            name = names[response.name]
+            if isinstance(response, ListItem):
+                entries[name] = MailboxEntry(name, response.delimiter, response.attributes)
+            else:
+                counts[name] = MailboxStatus.from_items(name, response.values)
+        return entries, counts
+
+    def _offered_items(self, items: Sequence[str]) -> Sequence[str]:
+        return [item for item in items if self._may_ask_for(item)] or ["MESSAGES"]
+
+    def _may_ask_for(self, item: str) -> bool:
+        needed = _STATUS_NEEDS.get(item)
+        return needed is None or self.ways.may(needed, "STATUS (more)")
+
+    async def _count(self, mailboxes: Sequence[str], items: Sequence[str]) -> _Counts:
+        """STATUS of several mailboxes; where one is refused, of that one without what not every server can tell."""
+        counts = await self._count_once(mailboxes, items)
+        plain = [item for item in items if item not in _STATUS_NEEDS] or ["MESSAGES"]
+        again = [name for name, error in counts.refused.items() if may_be_the_way(error)]
+        if not again or len(plain) == len(items):
+            return counts
+        more = await self._count_once(again, plain)
+        if more.found and not counts.found:
+            self.ways.refused.add("STATUS (more)")
+        refused = {
+            name: more.refused.get(name, error) for name, error in counts.refused.items() if name not in more.found
+        }
+        return _Counts(counts.found | more.found, refused)
+
+    async def _count_once(self, mailboxes: Sequence[str], items: Sequence[str]) -> _Counts:
+        """Ask them all, several at a time; a refusal is that of its mailbox, unless the server asks for less."""
+        waiting = deque(mailboxes)
+        flight: deque[tuple[str, Command]] = deque()
+        counts = _Counts()
+        answered: dict[str, Sequence[StatusResponse]] = {}
+        stop: CommandError | None = None
+        while flight or (waiting and stop is None):
+            while waiting and stop is None and len(flight) < MAX_IN_FLIGHT:
+                name = waiting.popleft()
+                command = Command.of(status(name, items, self._dialect), company=Company.STATUS)
+                self.plane.submit(command)
+                flight.append((name, command))
+            name, command = flight.popleft()
+            try:
+                tagged = await asyncio.shield(command.finished)
+            except asyncio.CancelledError:
+                self.abort(ConnectionLost("STATUS was cancelled"))
+                raise
+            self._measure(command)
+            if tagged.status == "OK":
+                answered[name] = [r for r in self._responses(command) if isinstance(r, StatusResponse)]
+                continue
+            error = to_error(command.name, tagged)
+            if isinstance(error, CommandNo | CommandBad):
+                counts.refused[name] = error
+            else:
+                stop = error
+        if stop is not None:
+            raise stop
+        counts.found = self._match(answered)
+        return counts
+
+    def _match(self, answered: dict[str, Sequence[StatusResponse]]) -> dict[str, MailboxStatus]:
+        """Whose an answer is."""
+        names = decode_mailbox_names(
+            [response.name for responses in answered.values() for response in responses], utf8=self._dialect.utf8
+        )
+        found: dict[str, MailboxStatus] = {}
+        for asked, responses in answered.items():
+            for response in responses:
+                name = names[response.name]
+                name = name if name in answered else asked
+                if name == asked or name not in found:
+                    found[name] = MailboxStatus.from_items(name, response.values)
+        return found

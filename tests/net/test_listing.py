@@ -1,0 +1,268 @@
+"""Which mailboxes there are: extended LIST, STATUS of many, and what a refusal or an odd line costs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import pytest
+from tests.net.test_connection import connected, dialogue
+
+import imapipe
+from imapipe.errors import CommandNo, ProtocolError, Throttled
+from imapipe.net.listing import MAX_IN_FLIGHT, STATUS_ITEMS
+from imapipe.testing import CommandRecord, Fault, Inject, Mailboxes, Reply, Rewrite, Server, Stall
+
+MORE_ITEMS = (*STATUS_ITEMS, "SIZE", "HIGHESTMODSEQ", "MAILBOXID")
+MANY = {f"folder {number:03}": number % 3 for number in range(200)}
+
+
+def with_roles() -> Mailboxes:
+    boxes = Mailboxes()
+    boxes.add("INBOX")
+    boxes.add("Sent", special_use="\\Sent")
+    boxes.add("Sent/2026", subscribed=False)
+    return boxes
+
+
+async def fired(fault: Fault) -> None:
+    for _ in range(1_000_000):
+        if fault.fired:
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it never fired")
+
+
+def names_with(word: str) -> Callable[[CommandRecord], bool]:
+    return lambda record: word in record.arguments
+
+
+# -- what an extended LIST is asked for --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("extensions", ["modern", "dovecot", "gmail", "yahoo"])
+@pytest.mark.parametrize("items", [(), STATUS_ITEMS])
+@pytest.mark.asyncio
+async def test_an_extended_list_asks_for_roles(extensions: str, items: tuple[str, ...]) -> None:
+    """Defect: `LIST … RETURN (STATUS …)` gives what is named and nothing else, so nothing had a special use."""
+    async with Server(with_roles(), extensions=extensions) as server, connected(server) as connection:
+        entries = await connection.list(status_items=items)
+        assert {entry.name: entry.special_use for entry in entries} == {
+            "INBOX": None,
+            "Sent": "\\Sent",
+            "Sent/2026": None,
+        }
+        assert len(server.commands.named("LIST")) == 1
+        assert not server.commands.named("STATUS")
+
+
+@pytest.mark.asyncio
+async def test_subscriptions_and_children_are_told() -> None:
+    async with Server(with_roles()) as server, connected(server) as connection:
+        entries = {entry.name: entry.attributes for entry in await connection.list(status_items=STATUS_ITEMS)}
+    assert entries["Sent"] == {"\\Sent", "\\Subscribed", "\\HasChildren"}
+    assert entries["Sent/2026"] == {"\\HasNoChildren"}
+
+
+@pytest.mark.asyncio
+async def test_a_server_without_the_extensions_is_asked_in_the_old_way() -> None:
+    async with Server(with_roles(), extensions="plain") as server, connected(server) as connection:
+        await connection.list()
+    assert [record.arguments for record in server.commands.named("LIST")] == ['"" "*"']
+
+
+@pytest.mark.parametrize("status", ["NO", "BAD"])
+@pytest.mark.parametrize(
+    ("word", "asked"),
+    [
+        # What it chokes on, and the LISTs and STATUS commands of two listings.
+        ("STATUS", (3, 2 * 200 + 2)),
+        ("RETURN", (4, 2 * 200 + 2)),
+        ("MAILBOXID", (3, 2 * (200 + 1) + 200 + 1)),
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_list_that_is_refused_is_made_in_a_plainer_way(status: str, word: str, asked: tuple[int, int]) -> None:
+    fault = Reply(status, "no idea", command=("LIST", "STATUS"), when=names_with(word))  # type: ignore[arg-type]
+    async with Server(MANY, faults=[fault]) as server, connected(server) as connection:
+        for _ in range(2):
+            entries = await connection.list(status_items=MORE_ITEMS)
+            counts = {entry.name: entry.status.messages for entry in entries if entry.status is not None}
+            assert counts == {"INBOX": 0, **MANY}
+        # The second listing began with what was taken.
+        assert (len(server.commands.named("LIST")), len(server.commands.named("STATUS"))) == asked
+        assert connection.is_clean
+
+
+@pytest.mark.asyncio
+async def test_where_the_plain_way_is_refused_too_no_way_is_closed() -> None:
+    async with (
+        Server(3, faults=[Reply("NO", "no", command="LIST", times=3)]) as server,
+        connected(server) as connection,
+    ):
+        with pytest.raises(CommandNo):
+            await connection.list(status_items=STATUS_ITEMS)
+        assert connection.ways.refused == set()
+        await connection.list(status_items=STATUS_ITEMS)
+        assert "RETURN (SUBSCRIBED" in server.commands.named("LIST")[-1].arguments
+
+
+@pytest.mark.parametrize("code", ["UNAVAILABLE", "INUSE", "NOPERM", "LIMIT"])
+@pytest.mark.asyncio
+async def test_a_refusal_that_speaks_of_something_else_is_no_matter_of_the_way(code: str) -> None:
+    async with Server(3, faults=[Reply("NO", "no", code=code, command="LIST")]) as server:
+        async with connected(server) as connection:
+            with pytest.raises((CommandNo, Throttled)):
+                await connection.list()
+            assert connection.ways.refused == set()
+        assert len(server.commands.named("LIST")) == 1
+
+
+# -- STATUS of many ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.asyncio
+async def test_without_list_status_the_mailboxes_are_asked_together() -> None:
+    """Defect: one STATUS after the other: 200 mailboxes at 50 ms took 10 seconds."""
+    async with Server(MANY, extensions="plain") as server, connected(server) as connection:
+        entries = await connection.list(status_items=STATUS_ITEMS)
+        asked = server.commands.named("STATUS")
+    assert {entry.name: entry.status.messages for entry in entries if entry.status} == {"INBOX": 0, **MANY}
+    assert len(asked) == 201
+    # All but the first ones of each window were there before the answer to the one before them had gone out.
+    assert sum(record.pipelined for record in asked) > 201 - 201 // MAX_IN_FLIGHT * 2
+
+
+@pytest.mark.asyncio
+async def test_no_more_than_a_window_is_on_its_way() -> None:
+    fault = Stall(command="STATUS", nth=1)
+    async with Server(MANY, extensions="plain", faults=[fault]) as server, connected(server) as connection:
+        listing = asyncio.create_task(connection.list(status_items=STATUS_ITEMS))
+        await fired(fault)
+        assert len(connection.plane._outbox.flight) == MAX_IN_FLIGHT
+        server.release_stalls()
+        assert len(await listing) == 201
+
+
+@pytest.mark.parametrize("status", ["NO", "BAD"])
+@pytest.mark.parametrize("extensions", ["plain", "exchange"])
+@pytest.mark.asyncio
+async def test_a_refused_status_concerns_its_mailbox_only(status: str, extensions: str) -> None:
+    fault = Reply(status, "no permission", command="STATUS", when=names_with("007"))  # type: ignore[arg-type]
+    async with Server(MANY, extensions=extensions, faults=[fault]) as server, connected(server) as connection:
+        entries = await connection.list(status_items=MORE_ITEMS)
+        assert [entry.name for entry in entries if entry.status is None] == ["folder 007"]
+        assert len(entries) == 201
+        assert connection.ways.refused == set()
+        assert [(note.kind, count) for note, count in connection.learned.notes.items()] == [("status", 1)]
+
+
+@pytest.mark.asyncio
+async def test_counts_that_an_extended_list_leaves_out_are_asked_for() -> None:
+    """RFC 5819 §2 lets a server leave out what it cannot tell; some leave out all."""
+    dropped = Rewrite(lambda line: b"" if line.startswith(b"* STATUS") else line, command="LIST")
+    async with Server({"INBOX": 3, "x": 1}, faults=[dropped]) as server, connected(server) as connection:
+        entries = await connection.list(status_items=STATUS_ITEMS)
+        assert {entry.name: entry.status.messages for entry in entries if entry.status} == {"INBOX": 3, "x": 1}
+        assert len(server.commands.named("STATUS")) == 2
+
+
+@pytest.mark.asyncio
+async def test_a_status_item_that_is_offered_and_refused_costs_that_item() -> None:
+    fault = Reply("BAD", "Unknown item", command="STATUS", when=names_with("MAILBOXID"))
+    async with Server(3, faults=[fault]) as server, connected(server) as connection:
+        for _ in range(2):
+            status = await connection.status("INBOX", MORE_ITEMS)
+            assert (status.messages, status.mailbox_id) == (3, None)
+        assert len(server.commands.named("STATUS")) == 3
+        assert connection.offers("OBJECTID")
+
+
+@pytest.mark.asyncio
+async def test_answers_are_told_apart_by_their_names() -> None:
+    async with dialogue(
+        'C: <a> LIST "" "*"',
+        'S: * LIST () "/" one',
+        'S: * LIST () "/" two',
+        'S: * LIST () "/" "Entw&APw-rfe"',
+        "S: <a> OK done",
+        'C: <b> STATUS "one" …',
+        'C: <c> STATUS "two" …',
+        'C: <d> STATUS "Entw&APw-rfe" …',
+        "S: * STATUS two (MESSAGES 2)",
+        "S: * STATUS one (MESSAGES 1)",
+        "S: <b> OK done",
+        "S: * STATUS one (MESSAGES 11",
+        "S: * 5 FETCH (",
+        "S: <c> OK done",
+        # Another spelling of its name.
+        'S: * STATUS "Entw&-rfe" (MESSAGES 3)',
+        "S: <d> OK done",
+    ) as connection:
+        entries = await connection.list(status_items=["MESSAGES"])
+        assert [entry.status.messages for entry in entries if entry.status] == [1, 2, 3]
+
+
+@pytest.mark.asyncio
+async def test_a_server_that_asks_for_less_is_not_asked_for_more() -> None:
+    fault = Reply("NO", "Rate limit hit.", code="LIMIT", command="STATUS", nth=5)
+    async with Server(MANY, extensions="plain", faults=[fault]) as server, connected(server) as connection:
+        with pytest.raises(Throttled):
+            await connection.list(status_items=STATUS_ITEMS)
+        assert connection.is_clean
+        assert len(server.commands.named("STATUS")) < 2 * MAX_IN_FLIGHT
+
+
+@pytest.mark.asyncio
+async def test_cancelled_in_the_middle_it_ends_the_connection() -> None:
+    fault = Stall(command="STATUS", nth=5)
+    async with Server(MANY, extensions="plain", faults=[fault]) as server, connected(server) as connection:
+        listing = asyncio.create_task(connection.list(status_items=STATUS_ITEMS))
+        await fired(fault)
+        listing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await listing
+        assert not connection.is_open
+
+
+# -- what is passed over is told ---------------------------------------------------------------------------------------
+
+ODD_LIST = b'* LIST (\\HasNoChildren "/" "never closed\r\n'
+
+
+@pytest.mark.asyncio
+async def test_a_line_of_a_list_that_cannot_be_read_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Defect: the mailbox was not in the list, and nobody knew."""
+    async with (
+        Server(3, faults=[Inject(ODD_LIST, command="LIST")]) as server,
+        imapipe.create_pool(server.url, password="secret") as pool,
+    ):
+        assert pool.notes == {}
+        with caplog.at_level(logging.WARNING, "imapipe"):
+            assert [entry.name for entry in await pool.mailboxes()] == ["INBOX"]
+            await pool.mailboxes()
+        [(note, count)] = pool.notes.items()
+    assert (note.kind, count) == ("list", 2)
+    assert "LIST" in note.detail
+    assert len([record for record in caplog.records if "passed over" in record.message]) == 1
+
+
+@pytest.mark.asyncio
+async def test_odd_lines_that_are_no_answer_end_no_command() -> None:
+    odd = Inject(b"* QUOTA (\r\n* ID (\r\n" + ODD_LIST, command=("STATUS", "NAMESPACE"))
+    async with Server(3, faults=[odd]) as server, connected(server) as connection:
+        assert (await connection.status("INBOX")).messages == 3
+        assert await connection.namespace() is not None
+        assert {note.kind for note in connection.learned.notes} == {"id", "list"}
+
+
+@pytest.mark.asyncio
+async def test_an_answer_that_cannot_be_read_is_no_answer() -> None:
+    odd = Rewrite(
+        lambda line: b"* STATUS INBOX (MESSAGES\r\n" if line.startswith(b"* STATUS") else line, command="STATUS"
+    )
+    async with Server(3, faults=[odd]) as server, connected(server) as connection:
+        with pytest.raises(ProtocolError, match="without a STATUS response"):
+            await connection.status("INBOX")
+        assert [note.kind for note in connection.learned.notes] == ["status"]
