@@ -187,7 +187,7 @@ class Pool:
             ConnectionFailed: It is not connected.
             ValueError: It has something in flight.
         """
-        connection = Connection.adopt(client, self.connections.plane_options, self.connections.learned)
+        connection = Connection.adopt(client, self.connections.plane_options)
         self.connections.adopt(connection)
         return connection
 

@@ -20,7 +20,6 @@ from imapipe.net.bridge import IMAP4, adopt_client
 from imapipe.net.changing import Changing
 from imapipe.net.command import Command, Company, FetchCommand
 from imapipe.net.dataplane import Dataplane
-from imapipe.net.learned import Learned
 from imapipe.net.listing import STATUS_ITEMS
 from imapipe.net.options import PlaneOptions
 from imapipe.net.search_set import pack
@@ -55,14 +54,14 @@ class Connection(Changing):
 
     __slots__ = ("_shapes", "expires_at", "parked_bytes")
 
-    def __init__(self, imap: IMAP4, plane: Dataplane, session: Session, learned: Learned | None = None) -> None:
-        super().__init__(imap, plane, session, learned)
+    def __init__(self, imap: IMAP4, plane: Dataplane, session: Session) -> None:
+        super().__init__(imap, plane, session)
         self.expires_at = float("inf")
         self.parked_bytes = 0
         self._shapes: dict[Fetch, Shape | None] = {}
 
     @classmethod
-    def adopt(cls, client: IMAP4, options: PlaneOptions | None = None, learned: Learned | None = None) -> Connection:
+    def adopt(cls, client: IMAP4, options: PlaneOptions | None = None) -> Connection:
         """Take over a user's own idle aioimaplib client, which stays usable.
 
         Raises:
@@ -70,7 +69,7 @@ class Connection(Changing):
             ValueError: It has something in flight.
         """
         plane, session = adopt_client(client, lambda owner: Dataplane(owner, options))
-        return cls(client, plane, session, learned)
+        return cls(client, plane, session)
 
     async def examine(self, mailbox: str, *, condstore: bool = False) -> SelectedMailbox:
         """Open a mailbox for reading (EXAMINE).

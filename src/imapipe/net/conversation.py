@@ -34,7 +34,7 @@ class Conversation:
         plane: The data plane.
         session: The state as the server tells it.
         ways: Which ways of asking are open.
-        learned: What is known of the server by experience, also that of other connections.
+        learned: What is known of the server by experience; the connections of a pool share it.
         imap: The same connection as an `aioimaplib.IMAP4`.
         opened_at: Loop time of the connect.
         used_at: Loop time of the last reply.
@@ -53,12 +53,12 @@ class Conversation:
         "ways",
     )
 
-    def __init__(self, imap: IMAP4, plane: Dataplane, session: Session, learned: Learned | None = None) -> None:
+    def __init__(self, imap: IMAP4, plane: Dataplane, session: Session) -> None:
         self.imap = imap
         self.plane = plane
         self.session = session
         self.ways = Ways(session)
-        self.learned = learned or Learned()
+        self.learned = Learned()
         self.opened_at = self.used_at = asyncio.get_running_loop().time()
         self.round_trip_seconds = float("inf")
         self._identified = False

@@ -148,7 +148,8 @@ async def _dial_once(options: DialOptions, login: Login, learned: Learned | None
     try:
         async with asyncio.timeout(options.connect_timeout_seconds):
             await imap.opened()
-            connection = Connection(imap, plane, session, learned)
+            connection = Connection(imap, plane, session)
+            connection.learned = learned or connection.learned
             await _secure(connection, options)
             await _log_in(connection, options, login)
             await _compress(connection, options, slow_link=slow_link)
