@@ -60,6 +60,9 @@ class Spooled:
         self.reads += 1
         return self.data
 
+    def close(self) -> None:
+        raise NotImplementedError
+
 
 def by_shape(fetch: Fetch, text: bytes, literals: tuple[Literal, ...]) -> Message:
     scan = scan_fetch(text, literals)

@@ -114,6 +114,12 @@ class Fetched:
         """How many bytes of `wire_size` sit in temporary files instead of memory."""
         return spooled_bytes(self._literals) if self._literals else 0
 
+    def discard(self) -> None:
+        """Nobody will read it: what of it sits in temporary files goes now, whoever still refers to it."""
+        for literal in self._literals:
+            if not isinstance(literal, bytes | bytearray):
+                literal.close()
+
     def _names(self) -> Container[str]:
         """The names of the items that came; a cheap one to ask for presence."""
         return self._found if self._shape is None else self._shape.names

@@ -8,8 +8,8 @@ Invariants:
 - A message holds the answer it came in (text and literals), so reading a field never does network I/O.
 - A field that was not asked for raises `NotFetched`; a field that the server got wrong raises `ProtocolError`,
   for that field only.
-- A spooled body lives as long as its message and every file `open()` gave. It is read as bytes, so that the same bytes
-  give the same parts however they are held.
+- A spooled body lives as long as its message and every file `open()` gave, or until it is discarded: a run discards
+  what it did not come to handle. It is read as bytes, so that the same bytes give the same parts however they are held.
 - `email()` is the standard library's; text and attachments are ours (`models.content`).
 """
 

@@ -1,8 +1,8 @@
 """Large literals in anonymous temporary files.
 
 A file has no name (or one that is gone as soon as it is made), so nothing is left behind whatever happens to
-the process. It is closed when the last holder of its `SpooledFile` goes away, in whichever thread that is. Any
-number of readers share one file without sharing a position.
+the process. It is closed when the last holder of its `SpooledFile` goes away, in whichever thread that is, or by
+whoever knows that nobody will read it. Any number of readers share one file without sharing a position.
 """
 
 from __future__ import annotations
@@ -19,10 +19,14 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 READ_BYTES = 256 * 1024
+_CLOSED = "the temporary file of a body is gone: the run ended before its message was handled"
 
 
 class _Store:
-    """Owns a temporary file; closes it when the last holder is gone."""
+    """Owns a temporary file; closes it when the last holder is gone.
+
+    The lock is there for `close`: the number of a closed descriptor soon means another file.
+    """
 
     __slots__ = ("_file", "_lock", "size")
 
@@ -36,25 +40,36 @@ class _Store:
         if hasattr(self, "_file"):
             self._file.close()
 
+    def close(self) -> None:
+        with self._lock:
+            self._file.close()
+
     def fileno(self) -> int:
-        return self._file.fileno()
+        return self._descriptor()
 
     def write(self, data: memoryview) -> int:
         return self._file.write(data)
 
     def read(self, count: int, position: int) -> bytes:
-        if hasattr(os, "pread"):
-            return os.pread(self._file.fileno(), count, position)
         with self._lock:
+            descriptor = self._descriptor()
+            if hasattr(os, "pread"):
+                return os.pread(descriptor, count, position)
             self._file.seek(position)
             return self._file.read(count)
 
     def read_into(self, view: memoryview, position: int) -> int:
-        if hasattr(os, "preadv"):
-            return os.preadv(self._file.fileno(), [view], position)
         with self._lock:
+            descriptor = self._descriptor()
+            if hasattr(os, "preadv"):
+                return os.preadv(descriptor, [view], position)
             self._file.seek(position)
             return self._file.readinto(view)
+
+    def _descriptor(self) -> int:
+        if self._file.closed:
+            raise SpoolError(_CLOSED)
+        return self._file.fileno()
 
 
 class SpooledFile:
@@ -91,6 +106,10 @@ class SpooledFile:
                 raise
             raise SpoolError(f"the temporary file of a body could not be read: {error.strerror}") from error
         return data
+
+    def close(self) -> None:
+        """Free the file now, whoever still refers to it."""
+        self._store.close()
 
 
 class _Reader(io.RawIOBase):
@@ -171,4 +190,6 @@ class SpoolFile:
 
     def discard(self) -> None:
         """The rest will not come."""
-        self._store = None
+        if self._store is not None:
+            self._store.close()
+            self._store = None

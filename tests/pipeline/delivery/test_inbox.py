@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import cast
 
 import pytest
 
-from imapipe.models.message import Message
+from imapipe.models.message import Message, MessageContext
 from imapipe.pipeline.delivery.flight import Flight
 from imapipe.pipeline.delivery.inbox import Inbox
 from imapipe.pipeline.ledger import Ledger
+from imapipe.wire.command.fetch import Fetch
 
 
 def _messages(count: int) -> list[Message]:
-    return [cast(Message, object()) for _ in range(count)]
+    context = MessageContext("INBOX", 1, Fetch())
+    return [Message.from_items(context, uid, 10, {}) for uid in range(1, count + 1)]
 
 
 @pytest.mark.asyncio

@@ -76,6 +76,9 @@ class MemorySpool:
     def read(self) -> bytes:
         return bytes(self.data)
 
+    def close(self) -> None:
+        raise NotImplementedError
+
 
 def record(frame: Frame) -> tuple[bytes, list[bytes]]:
     text, literals, _ = frame

@@ -32,6 +32,9 @@ class Spooled:
         self.reads += 1
         return self.data
 
+    def close(self) -> None:
+        raise NotImplementedError
+
 
 def test_literal_bytes_of_each_kind() -> None:
     assert literal_bytes(b"abc") == b"abc"

@@ -150,6 +150,21 @@ class Flight:
         if not self._held and self._landed is not None and not self._landed.done():
             self._landed.set_result(None)
 
+    def abandon(self, message: Message) -> None:
+        """Nobody has handled it, and nobody will."""
+        message.discard()
+        self.release(message)
+
+    def forget(self) -> None:
+        """The call was cancelled: abandon what nobody works on."""
+        self.drop_parked()
+        if self._gathering is not None:
+            self._gathering.add(self._gathered, -1)
+        gathered, self._gathered = self._gathered, []
+        for message in gathered:
+            self.abandon(message)
+        self._inbox.forget(self)
+
     def could_not_have(self, failure: Failure) -> None:
         """A message cannot be had: the server sends nothing usable for it."""
         self.failed[failure.uid] = failure

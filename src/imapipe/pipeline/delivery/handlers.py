@@ -156,7 +156,7 @@ class Crew:
                     continue
                 carrier, message = items.popleft()
                 if run.has_given_up:
-                    carrier.release(message)
+                    carrier.abandon(message)
                     continue
                 try:
                     await handler(message)
@@ -164,11 +164,13 @@ class Crew:
                     carrier.fail(message, failure_of(message, error))
                     carrier.release(message)
                     if self._raise_errors:
+                        message.discard()
                         run.stop(error)
                         raise
                     run.message_failed()
                 except asyncio.CancelledError as error:
                     if self._is_ending:
+                        carrier.abandon(message)
                         raise
                     _forgive(task)
                     carrier.fail(message, failure_of(message, error))

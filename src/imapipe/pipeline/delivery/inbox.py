@@ -4,6 +4,7 @@ Invariants:
 
 - A message that is there and a consumer that waits meet: a wake-up that a cancelled consumer got is passed on.
 - An inbox that discards gives out nothing any more, so nobody works on what can no longer be acknowledged.
+- What is given to nobody is abandoned: its bytes are held no more, and its temporary files are closed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ class Carrier(Protocol):
 
     Its outcome and its bytes are two things: each message gets one outcome (`settle`, `fail`, or `await_commit` where a
     group is made safe later), or none where the run has given up; and each is released once, when nobody needs its
-    bytes any more. The batch returns through the middleware when all of its messages are released.
+    bytes any more, or abandoned, when nobody ever will. The batch returns through the middleware when all of its
+    messages are released.
     """
 
     def settle(self, message: Message) -> None:
@@ -32,6 +34,9 @@ class Carrier(Protocol):
 
     def release(self, message: Message) -> None:
         """Its bytes may go."""
+
+    def abandon(self, message: Message) -> None:
+        """Nobody has handled it, and nobody will: its bytes go now."""
 
 
 Delivery: TypeAlias = tuple[Carrier, Message]
@@ -58,6 +63,8 @@ class Inbox:
         """Add messages and wake as many consumers as they can keep busy."""
         self.delivered += len(messages)
         if self._discards:
+            for message in messages:
+                carrier.abandon(message)
             return
         self.items.extend([(carrier, message) for message in messages])
         self._wake(len(messages))
@@ -83,8 +90,11 @@ class Inbox:
     def forget(self, carrier: Carrier) -> None:
         """Give out no more of a call that was cancelled."""
         kept = [delivery for delivery in self.items if delivery[0] is not carrier]
+        forgotten = [message for one, message in self.items if one is carrier]
         self.items.clear()
         self.items.extend(kept)
+        for message in forgotten:
+            carrier.abandon(message)
 
     def close(self) -> None:
         """Nothing will come any more."""
@@ -94,7 +104,9 @@ class Inbox:
     def discard(self) -> None:
         """Nothing more is to be given out, whatever is there or comes."""
         self._discards = True
-        self.items.clear()
+        while self.items:
+            carrier, message = self.items.popleft()
+            carrier.abandon(message)
         self.close()
 
     def _wake(self, count: int) -> None:

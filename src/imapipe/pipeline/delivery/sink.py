@@ -182,13 +182,16 @@ class Scribe:
 
     async def _write_group(self, group: list[Delivery]) -> None:
         if self._run.has_given_up:
-            for carrier, message in group:
-                carrier.release(message)
+            _abandon(group)
             return
         self._written += len(group)
         if self._due is None:
             self._due = asyncio.get_running_loop().time() + self._every_seconds
-        failed = await self._sink.write([message for _, message in group])
+        try:
+            failed = await self._sink.write([message for _, message in group])
+        except BaseException:
+            _abandon(group)
+            raise
         self._run.ledger.await_commit(
             UidSet.from_numbers([message.uid for _, message in group if message.uid not in failed])
         )
@@ -219,3 +222,8 @@ class Scribe:
             self._run.ledger.commit()
         finally:
             self._no_commit.set()
+
+
+def _abandon(group: list[Delivery]) -> None:
+    for carrier, message in group:
+        carrier.abandon(message)

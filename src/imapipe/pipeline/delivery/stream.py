@@ -167,10 +167,15 @@ class _Iterator:
             return
         self._ended = True
         self._let_go()
+        self._release_current()
         _cancel(self._driver)
         await asyncio.wait([self._driver])
         if not self._driver.cancelled():
             self._driver.result()
+
+    def _release_current(self) -> None:
+        """What was given last counts as held no more. It is its reader's, with its files."""
+        raise NotImplementedError
 
     def __del__(self) -> None:
         if self._driver is not None:
@@ -212,6 +217,11 @@ class Stream(_Iterator):
         self._current_has_failed = True
         self._current[0].fail(message, failure_of(message, error))
         self._run.message_failed()
+
+    def _release_current(self) -> None:
+        current, self._current = self._current, None
+        if current is not None:
+            current[0].release(current[1])
 
     def _let_current_go(self) -> None:
         current, self._current = self._current, None
@@ -263,6 +273,11 @@ class BatchStream(_Iterator):
         self._failed.add(message.uid)
         carrier.fail(message, failure_of(message, error))
         self._run.message_failed()
+
+    def _release_current(self) -> None:
+        current, self._current = self._current, []
+        for carrier, message in current:
+            carrier.release(message)
 
     def _let_current_go(self) -> None:
         current, self._current = self._current, []

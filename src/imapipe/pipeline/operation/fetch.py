@@ -132,7 +132,7 @@ class Fetching:
             flight.hand_over()
             await flight.landed()
         except asyncio.CancelledError:
-            self._bench.inbox.forget(flight)
+            flight.forget()
             if flight.is_holding:
                 # What nobody releases any more would count against the next holder of the connection.
                 connection.abort(ConnectionLost("a run was cancelled with messages in hand"))

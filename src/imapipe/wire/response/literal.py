@@ -26,6 +26,10 @@ class SpooledLiteral(Protocol):
         """All of it, as one bytes object in memory."""
         ...
 
+    def close(self) -> None:
+        """Free it now, whoever still refers to it; reading it raises `SpoolError` from then on."""
+        ...
+
 
 Literal: TypeAlias = bytes | bytearray | SpooledLiteral
 
