@@ -291,7 +291,7 @@ def preview(message: StoredMessage) -> bytes:
     except LookupError:
         text = part.decoded(raw).decode("latin-1")
     if part.subtype == b"HTML":
-        text = re.sub(r"<[^>]*>", " ", text)
+        text = re.sub(r"<[^<>]*+>", " ", text)
     return " ".join(text.replace("\0", " ").split())[:_PREVIEW_LENGTH].encode("utf-8")
 
 

@@ -12,7 +12,7 @@ from .stored import StoredMessage
 
 SEPARATOR = "/"
 
-_ENCODED = re.compile(rb"&([^-]*)-")
+_ENCODED = re.compile(rb"&([^&-]*+)-")
 _RUN = re.compile(r"[^\x20-\x7e]+|&")
 
 

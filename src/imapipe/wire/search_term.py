@@ -26,6 +26,8 @@ _MAX_NUMBER: Final = 2**63 - 1
 _MAX_SECONDS: Final = 2**32 - 1
 
 _FORBIDDEN: Final = re.compile("[\r\n\0]")
+# A quoted string counts as one piece; a quote that is left over opens one that never ends.
+_MARKS: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"|(?P<unended>"(?s:.)*+)|[()]')
 _FIELD_NAME: Final = re.compile(r"[!-9;-~]+")
 # RFC 9051 §9 `flag-keyword`: an `atom`.
 _KEYWORD: Final = re.compile(r"[!#$&'+-\[^-z|}~]+")
@@ -166,11 +168,10 @@ def make_raw(text: object) -> Term:
 def is_balanced(text: str) -> bool:
     """Whether every quoted string and every parenthesis in a text is closed, and none besides."""
     depth = 0
-    # A quoted string counts as one piece; a quote that is left over opens one that never ends.
-    for piece in re.findall(r'"(?:[^"\\]|\\.)*"|["()]', text):
-        depth += {"(": 1, ")": -1, '"': -len(text)}.get(piece, 0)
-        if depth < 0:
-            break
+    for match in _MARKS.finditer(text):
+        depth += {"(": 1, ")": -1}.get(match[0], 0)
+        if depth < 0 or match["unended"]:
+            return False
     return not depth
 
 

@@ -24,9 +24,9 @@ MAX_NUMBER64: Final = 2**63 - 1
 """`number64`, and `mod-sequence-value` (RFC 7162 §7)."""
 
 # The arguments may hold strings and lists with brackets in them; what is broken ends at the first bracket.
-_ARGUMENTS = rb'(?:[^\]"(]++|' + QUOTED + rb'|\((?:[^()"]++|' + QUOTED + rb")*\))*"
-_CODE = re.compile(rb"\[ *([^\] ]+)(?: +(" + _ARGUMENTS + rb"))?\] *")
-_ROUGH_CODE = re.compile(rb"\[ *([^\] ]+)(?: +([^\]]*))?\] *")
+_ARGUMENTS = rb'(?:[^\]"(]++|' + QUOTED + rb'|\((?:[^()"]++|' + QUOTED + rb")*+\))*+"
+_CODE = re.compile(rb"\[ *+([^\] ]++)(?: ++(" + _ARGUMENTS + rb"))?\] *+")
+_ROUGH_CODE = re.compile(rb"\[ *+([^\] ]++)(?: ++([^\]]*+))?\] *+")
 
 
 class CopyUid(NamedTuple):

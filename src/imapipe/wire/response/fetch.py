@@ -67,7 +67,7 @@ _HEAD = re.compile(rb"[\0 ]*(?:\* *)?(\d{1,20}) +(?:(UID)?FETCH) *\(", re.IGNORE
 # The last alternative makes every match begin where the one before it ended.
 # A bare LF between items is taken for a space.
 _ITEM = re.compile(
-    rb"[ \n]*" + _NAME + rb"[ \n]*((?(2)(?:" + _SECTION_VALUE + rb")|(?:" + VALUE + rb")))?[ \n]*|(?s:.)"
+    rb"[ \n]*+(?:" + _NAME + rb"[ \n]*+((?(2)(?:" + _SECTION_VALUE + rb")|(?:" + VALUE + rb")))?[ \n]*+|(?s:.?))"
 )
 _ITEM_NAME = re.compile(rb"[ \n]*" + _NAME + rb"[ \n]*")
 _SECTION_ITEM_VALUE = re.compile(_SECTION_VALUE)

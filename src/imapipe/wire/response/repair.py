@@ -15,16 +15,16 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from imapipe.wire.response.token import QUOTED, list_end, malformed, unquote
+from imapipe.wire.response.token import QUOTED, UNENDED, list_end, malformed, unquote
 
 # What may follow the closing quote: the end, a list ending and more of the response behind it, the next value.
 _CLOSED = rb'\Z|\)++(?:\Z|\(| [\w("{\\$])| (?:"|\((?:["(){]|NIL[ )])|~?\{\d|NIL[ )]|-?\d++[ )])'
-_ESCAPING = rb'"(?:[^"\\\r]++|\\[^\r]|\r(?!\n)|"(?!' + _CLOSED + rb'))*"(?=' + _CLOSED + rb")"
-_PLAIN = rb'"(?:[^"\r]++|\r(?!\n)|"(?!' + _CLOSED + rb'))*"(?=' + _CLOSED + rb")"
+_ESCAPING = rb'"(?:[^"\\\r]++|\\[^\r]|\r(?!\n)|"(?!' + _CLOSED + rb'))*+"(?=' + _CLOSED + rb")"
+_PLAIN = rb'"(?:[^"\r]++|\r(?!\n)|"(?!' + _CLOSED + rb'))*+"(?=' + _CLOSED + rb")"
 
 # A quote that begins no string ends the reading: to look for its end again from the next quote would be quadratic.
-_STRINGS = (_ESCAPING + rb'|"', _PLAIN + rb'|"')
-_STRUCTURES = (_ESCAPING + rb'|[()"]', _PLAIN + rb'|[()"]')
+_STRINGS = (_ESCAPING + rb"|" + UNENDED, _PLAIN + rb"|" + UNENDED)
+_STRUCTURES = (_ESCAPING + rb"|[()]|" + UNENDED, _PLAIN + rb"|[()]|" + UNENDED)
 # Compiled when first needed: most servers never make it so.
 _compiled = cache(re.compile)
 _SPECIAL = re.compile(rb'["\\]')
@@ -57,7 +57,7 @@ def requote(text: bytes, reading: int) -> bytes:
     """
 
     def write(match: re.Match[bytes]) -> bytes:
-        if len(match[0]) == 1:
+        if match.lastgroup is not None:
             raise malformed("a quoted string does not end", text, match.start())
         inner = unquote(match[0]) if reading == 0 else match[0][1:-1]
         return b'"' + _SPECIAL.sub(rb"\\\g<0>", inner) + b'"'

@@ -22,6 +22,9 @@ MAX_DEPTH = 100
 QUOTED = rb'"[^"\\\r]*+(?:"|(?:(?:\\[^\r]|\r(?!\n))[^"\\\r]*+)+")'
 """`quoted`, with 8-bit and bare control characters let through (Proton Bridge, Exchange)."""
 
+UNENDED = rb'(?P<unended>"(?s:.)*+)'
+"""A quote behind which no string ends, and all that follows: nothing is looked for in it again."""
+
 MARKER = rb"\{\d++\+?\}\r\n"
 """What stands in the text for a literal; literal8 has a `~` before it."""
 
@@ -50,9 +53,9 @@ _QUOTED = re.compile(QUOTED)
 _MARKER = re.compile(rb"~?" + MARKER)
 _ATOM = re.compile(ATOM)
 _NUMBER = re.compile(rb"\d{1,20}(?!\d)")
-_STRUCTURE = re.compile(QUOTED + rb'|[()"]')
+_STRUCTURE = re.compile(QUOTED + rb"|[()]|" + UNENDED)
 # The last alternative makes every match begin where the one before it ended.
-_TOKEN = re.compile(rb" *(?:(\()|(\))|(" + QUOTED + rb")|~?(" + MARKER + rb")|(" + ATOM + rb"))|(?s:.)")
+_TOKEN = re.compile(rb" *+(?:(\()|(\))|(" + QUOTED + rb")|~?(" + MARKER + rb")|(" + ATOM + rb")|(?s:.?))")
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 _LOOSE_NUMBER = re.compile(rb"([+-]?)(\d{1,30})(?:\.\d{1,30})?(?:[eE]\+?\d{1,3})?")
 
@@ -145,7 +148,7 @@ def list_end(text: bytes, offset: int, structure: re.Pattern[bytes]) -> int:
     Args:
         text: The response.
         offset: Where the opening parenthesis stands.
-        structure: Matches a quoted string, a parenthesis, or the quote of a string that does not end.
+        structure: Matches a quoted string, a parenthesis, or UNENDED.
 
     Raises:
         ProtocolError: The list or a string in it does not end.
@@ -159,7 +162,7 @@ def list_end(text: bytes, offset: int, structure: re.Pattern[bytes]) -> int:
             depth -= 1
             if not depth:
                 return match.end()
-        elif token == b'"':
+        elif match.lastgroup is not None:
             raise malformed("a quoted string does not end", text, match.start())
     raise malformed("a list does not end", text, offset)
 
