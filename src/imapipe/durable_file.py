@@ -1,10 +1,12 @@
-"""Files that survive the death of the process, and of the machine.
+"""The one way to write a file that is to be there afterwards, and to read one back.
 
 Invariants:
 
-- `replace_durably` leaves the old content or the new one under the name, never a part or a mixture, whenever it is
-  interrupted; when it returns, the new one survives a loss of power. The same holds for `save_file` unless it is told
-  that the machine will not fail; of several writers of one name each writes a whole file, and the last one stays.
+- What is written goes into a file of its own first: new, without a link in the way, under a short random name, for its
+  owner only unless it is told otherwise. Under its own name there is the old content or the new one, never a part or a
+  mixture, whenever it is interrupted; of several writers of one name each writes a whole file, and the last one stays.
+- When `save_file` returns, the new content survives a loss of power, unless it is told that the machine will not fail.
+- A link that somebody put in the place of a file is replaced, never followed; where a file is read it is an error.
 - Only functions of `os` touch a file here, so that tests can stop the world before and after each of them.
 """
 
@@ -12,38 +14,22 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
+import zlib
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime
 from typing import Final
 
-_PRIVATE: Final = 0o600
+PRIVATE: Final = 0o600
 # Windows would otherwise turn line ends into its own.
-BINARY: Final = getattr(os, "O_BINARY", 0)
+_BINARY: Final = getattr(os, "O_BINARY", 0)
 # A link that somebody put in the way is an error, not a way to another file. Windows has no such flag.
 _NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0)
+# A pipe that somebody put in the way would be waited for.
+_NO_WAIT: Final = getattr(os, "O_NONBLOCK", 0)
 # A folder can be synced on POSIX; some file systems answer that it means nothing there.
 _MEANINGLESS: Final = frozenset({errno.EINVAL, errno.ENOTSUP})
-
-
-def replace_durably(path: str, data: bytes) -> None:
-    """Put `data` under a name: a temporary file in the same folder, synced, renamed, and the folder synced.
-
-    Raises:
-        OSError: The old content is there still, or the new one where only the folder could not be synced. The
-            temporary file is gone if it could be removed.
-    """
-    fd = write_temporary(path, data)
-    try:
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        os.replace(temporary(path), path)  # noqa: PTH105
-    except OSError:
-        remove(temporary(path))
-        raise
-    sync_folder(path)
 
 
 def save_file(
@@ -51,10 +37,10 @@ def save_file(
     chunks: Iterable[bytes | bytearray],
     *,
     durable: bool = True,
-    mode: int = _PRIVATE,
+    mode: int = PRIVATE,
     mtime: datetime | None = None,
 ) -> None:
-    """Put content under a name by way of a temporary file in the same folder, whose name is short and random.
+    """Put content under a name.
 
     Args:
         path: Where.
@@ -64,48 +50,120 @@ def save_file(
         mtime: When the file counts as changed; None is now.
 
     Raises:
-        OSError: As for `replace_durably`.
+        OSError: The old content is there still, or the new one where only the folder could not be synced. The
+            temporary file is gone if it could be removed.
     """
-    # Not made from the name, which may be as long as the file system allows.
-    partial = os.path.join(os.path.dirname(path), f".{os.urandom(8).hex()}.part")  # noqa: PTH118, PTH120
-    fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK | BINARY, _PRIVATE)
+    partial = Partial(path)
     try:
-        try:
-            for chunk in chunks:
-                write_all(fd, chunk)
-            if mode != _PRIVATE and hasattr(os, "fchmod"):
-                os.fchmod(fd, mode)
-            if mtime is not None:
-                seconds = mtime.timestamp()
-                os.utime(fd if os.utime in os.supports_fd else partial, (seconds, seconds))
-            if durable:
-                os.fsync(fd)
-        finally:
-            os.close(fd)
-        os.replace(partial, path)  # noqa: PTH105
+        for chunk in chunks:
+            write_all(partial.fd, chunk)
+        if mode != PRIVATE and hasattr(os, "fchmod"):
+            os.fchmod(partial.fd, mode)
+        if mtime is not None:
+            seconds = mtime.timestamp()
+            os.utime(partial.fd if os.utime in os.supports_fd else partial.path, (seconds, seconds))
+        if durable:
+            os.fsync(partial.fd)
+        os.close(partial.release())
+        partial.put()
     except BaseException:
-        remove(partial)
+        partial.discard()
         raise
     if durable:
         sync_folder(path)
 
 
-def write_temporary(path: str, data: bytes) -> int:
-    """Write the temporary file of a name; returns its open descriptor, which appends.
+class Partial:
+    """What a name is to hold next, in a file of its own in the same folder. It becomes that by `put`, or is discarded.
+
+    Args:
+        target: The name.
+        data: How the content begins.
 
     Raises:
         OSError: Nothing is left behind, if it could be removed.
+
+    Attributes:
+        fd: Its open descriptor, which appends.
+        path: Where it is until then.
     """
-    # A leftover of a killed process would belong to nobody; made anew, the file is ours and no link.
-    remove(temporary(path))
-    fd = os.open(temporary(path), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | BINARY, _mode(path))
+
+    __slots__ = ("_target", "fd", "path")
+
+    def __init__(self, target: str, data: bytes = b"") -> None:
+        self._target = target
+        # The name is short, since that of the target may be as long as the file system allows.
+        self.path = os.path.join(os.path.dirname(target), f"{_prefix(target)}{os.urandom(8).hex()}{_SUFFIX}")  # noqa: PTH118, PTH120
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | _NO_LINK | _BINARY
+        self.fd = os.open(self.path, flags, PRIVATE)
+        try:
+            write_all(self.fd, data)
+        except BaseException:
+            self.discard()
+            raise
+
+    def release(self) -> int:
+        """Give the descriptor away; it is no more this one's to close."""
+        fd, self.fd = self.fd, -1
+        return fd
+
+    def put(self) -> None:
+        """Let it be what its name holds.
+
+        Raises:
+            OSError: It is not.
+        """
+        os.replace(self.path, self._target)  # noqa: PTH105
+
+    def discard(self) -> None:
+        """Close and remove it."""
+        if self.fd >= 0:
+            close(self.release())
+        remove(self.path)
+
+
+_SUFFIX: Final = ".part"
+
+
+def _prefix(target: str) -> str:
+    """How the names of all partial files of a target begin."""
+    return f".{zlib.crc32(os.fsencode(os.path.basename(target))):08x}-"  # noqa: PTH119
+
+
+def remove_leftovers(path: str) -> None:
+    """Remove the partial files of a name that killed processes left; nobody may be writing it now."""
+    folder, prefix = os.path.dirname(path), _prefix(path)  # noqa: PTH120
+    with suppress(OSError):
+        for name in os.listdir(folder or "."):  # noqa: PTH208
+            if name.startswith(prefix) and name.endswith(_SUFFIX):
+                remove(os.path.join(folder, name))  # noqa: PTH118
+
+
+def read_file(path: str) -> bytes:
+    """Read a file as a whole.
+
+    Raises:
+        OSError: It cannot be read, or is a link, a pipe or a device.
+    """
+    fd = os.open(path, os.O_RDONLY | _NO_LINK | _NO_WAIT | _BINARY)
+    with os.fdopen(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "it is no file")
+        return file.read()
+
+
+def kept_mode(path: str) -> int:
+    """The permissions of a file of ours that is replaced; those of anybody else's are no choice of ours."""
     try:
-        write_all(fd, data)
+        status = os.lstat(path)
     except OSError:
-        os.close(fd)
-        remove(temporary(path))
-        raise
-    return fd
+        return PRIVATE
+    return status.st_mode & 0o777 if stat.S_ISREG(status.st_mode) and is_ours(status) else PRIVATE
+
+
+def is_ours(status: os.stat_result) -> bool:
+    """Whether a file belongs to the user that this process runs as; always where the system has no such thing."""
+    return not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
 
 
 def write_all(fd: int, data: bytes | bytearray) -> None:
@@ -122,9 +180,10 @@ def write_all(fd: int, data: bytes | bytearray) -> None:
         rest = rest[written:]
 
 
-def temporary(path: str) -> str:
-    """The name under which the next content of a file is written."""
-    return f"{path}.tmp"
+def close(fd: int) -> None:
+    """Close a descriptor on whose answer nothing depends: it is gone whatever that says."""
+    with suppress(OSError):
+        os.close(fd)
 
 
 def remove(path: str) -> None:
@@ -150,11 +209,3 @@ def sync_folder(path: str) -> None:
             raise
     finally:
         os.close(fd)
-
-
-def _mode(path: str) -> int:
-    """The permissions of the file that is replaced; a new one is for its owner only."""
-    try:
-        return os.stat(path).st_mode & 0o777  # noqa: PTH116
-    except OSError:
-        return _PRIVATE

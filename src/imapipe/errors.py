@@ -45,7 +45,22 @@ from __future__ import annotations
 
 
 class ImapipeError(Exception):
-    """The root of everything imapipe raises on purpose."""
+    """The root of everything imapipe raises on purpose. Every one can be pickled, with its attributes."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exception itself would call the class with the text as its arguments.
+        arguments = OSError.__reduce__(self)[1] if isinstance(self, OSError) else self.args
+        return _made_again, (type(self), arguments), self.__dict__
+
+
+def _made_again(kind: type[ImapipeError], arguments: tuple[object, ...]) -> ImapipeError:
+    """An error of a class with these arguments, without its own `__init__`."""
+    error = kind.__new__(kind, *arguments)
+    if isinstance(error, OSError):
+        OSError.__init__(error, *arguments)
+    else:
+        error.args = arguments
+    return error
 
 
 class ProtocolError(ImapipeError):
@@ -84,9 +99,6 @@ class NestedTooDeeply(ProtocolError):
         super().__init__("lists are nested too deeply", offset=offset)
         self.limit = limit
         self.args = (f"lists are nested too deeply to be taken apart: more than {limit} levels",)
-
-    def __reduce__(self) -> tuple[type[NestedTooDeeply], tuple[int, int]]:
-        return NestedTooDeeply, (self.limit, self.offset)
 
 
 class ConnectionFailed(ImapipeError, ConnectionError):

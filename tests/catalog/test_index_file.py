@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imapipe.catalog.index_entry import COLUMNS, Row, SizeClass, to_key, to_moment, to_seconds, to_words
-from imapipe.catalog.index_file import SCHEMA, VERSION, IndexedMailbox, IndexFile
+from imapipe.catalog.index_file import IndexedMailbox, IndexFile
 from imapipe.catalog.index_query import IndexQuery
+from imapipe.catalog.index_schema import SCHEMA, VERSION
 from imapipe.errors import MessageIndexError
 from imapipe.models.cursor import Cursor
 from imapipe.wire.uid_set import UidSet

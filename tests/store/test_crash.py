@@ -62,6 +62,13 @@ class FakeOs:
             return cast(object, real)
 
         def call(*args: object, **kwargs: object) -> object:
+            if (
+                name == "open"
+                and not cast(int, args[1]) & (os.O_WRONLY | os.O_RDWR)
+                and not Path(str(args[0])).is_dir()
+            ):
+                # Reading a file changes nothing; a folder is opened to be synced.
+                return real(*args, **kwargs)
             return self._call(name, real, args, kwargs)
 
         return call

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from imapipe.durable_file import write_all
+from imapipe.durable_file import Partial, write_all
 from imapipe.store.checkpoint_state import CheckpointChange
 from imapipe.store.journal import Journal
 from imapipe.wire.uid_set import UidSet
@@ -183,11 +183,11 @@ def test_the_first_append_cuts_off_what_earlier_processes_left(path: Path) -> No
 
 
 def test_a_journal_that_cannot_be_shortened_still_works(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: str, data: bytes) -> int:
+    def refuse(path: str, data: bytes) -> Partial:
         raise OSError(28, "No space left on device")
 
     journal = filled(path, change(1), change(2))
-    monkeypatch.setattr("imapipe.store.journal.write_temporary", refuse)
+    monkeypatch.setattr("imapipe.store.journal.Partial", refuse)
     journal.supersede({"s": 1})
     journal.append(change(3))
     assert Journal(str(path)).read() == [change(1), change(2), change(3)]

@@ -15,6 +15,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from imapipe.durable_file import Partial
 from imapipe.errors import CheckpointCorrupt, CheckpointError, CheckpointLocked, CheckpointVersion
 from imapipe.models.cursor import Cursor
 from imapipe.store import json_file
@@ -433,7 +434,7 @@ def test_what_may_not_be_read_or_written_is_one_clear_sentence(
     store = JsonCheckpointStore(path)
     holding = None
     if where == "read":
-        monkeypatch.setattr(Path, "read_bytes", refuse)
+        monkeypatch.setattr("imapipe.store.json_file.read_file", refuse)
         sentence = "it cannot be read: Permission denied"
     elif where == "lock":
         monkeypatch.setattr("imapipe.store.json_file.RunLock.acquire", refuse)
@@ -461,16 +462,80 @@ def test_permissions_are_private_at_first_and_kept_later(path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o640
 
 
+def test_permissions_that_somebody_else_chose_are_not_kept(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved(path, state())
+    path.chmod(0o666)
+    monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
+    saved(path, state(sequence=1))
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_link_in_the_place_of_the_journal_is_not_followed(path: Path) -> None:
+    saved(path, state())
+    other = path.with_name("other")
+    other.write_bytes(b"precious")
+    journal = path.with_name("state.json.journal")
+    holding = JsonCheckpointStore(path).open(INBOX)
+    kept = state(sequence=1)
+    holding.save(kept)
+    # Before the first line of this process.
+    journal.symlink_to(other)
+    holding.append(CheckpointChange(series=kept.series, sequence=2, done=UidSet.parse("7")))
+    assert not journal.is_symlink()
+    assert other.read_bytes() == b"precious"
+    journal.unlink()
+    journal.symlink_to(other)
+    holding.release()
+    journal.unlink(missing_ok=True)
+    journal.symlink_to(other)
+    with pytest.raises(CheckpointError, match="its journal cannot be read"):
+        JsonCheckpointStore(path).open(INBOX)
+    assert other.read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("name", ["state.json", "state.json.journal"])
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(path: Path, name: str) -> None:
+    saved(path, state())
+    place = path.with_name(name)
+    place.unlink(missing_ok=True)
+    os.mkfifo(place)
+    with pytest.raises(CheckpointError, match="cannot be read: it is no file"):
+        JsonCheckpointStore(path).open(INBOX)
+
+
+def test_a_link_in_the_place_of_the_lock_is_not_followed(path: Path) -> None:
+    other = path.with_name("other")
+    other.write_bytes(b"precious")
+    path.with_name("state.json.lock").symlink_to(other)
+    with pytest.raises(CheckpointError, match=r"its lock file .* cannot be made"):
+        JsonCheckpointStore(path).open(INBOX)
+    assert other.read_bytes() == b"precious"
+
+
+def test_all_files_of_a_checkpoint_are_for_their_owner_only(path: Path) -> None:
+    before = os.umask(0)
+    try:
+        saved(path, state())
+        holding = JsonCheckpointStore(path).open(INBOX)
+        kept = state(sequence=1)
+        holding.save(kept)
+        holding.append(CheckpointChange(series=kept.series, sequence=2, done=UidSet.parse("7")))
+        modes = {entry.name: entry.stat().st_mode & 0o777 for entry in path.parent.iterdir()}
+        holding.release()
+    finally:
+        os.umask(before)
+    assert modes == dict.fromkeys(("state.json", "state.json.journal", "state.json.lock"), 0o600)
+
+
 def test_leftovers_of_the_dead_are_cleared_away(path: Path) -> None:
     saved(path, state())
-    for name in ("state.json.tmp", "state.json.journal.tmp"):
-        (path.parent / name).write_text("half")
+    another = path.with_name("another.json")
+    *_, kept = [Partial(str(target), b"half") for target in (path, path.with_name("state.json.journal"), another)]
     holding = JsonCheckpointStore(path).open(INBOX)
-    # One more, as if something had made it since.
-    (path.parent / "state.json.tmp").symlink_to(path)
     holding.save(state(sequence=1, done="1:77"))
     holding.release()
-    assert [entry.name for entry in path.parent.iterdir()] == ["state.json"]
+    # Of another file's partial one nobody knows whether it is at work.
+    assert {entry.name for entry in path.parent.iterdir()} == {"state.json", Path(kept.path).name}
     after = loaded(path)
     assert after is not None
     assert after.done == UidSet.parse("1:77")

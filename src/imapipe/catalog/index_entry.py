@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from imapipe.models.cursor import Cursor
 from imapipe.models.message import Message
+from imapipe.wire.uid_set import MAX_UID
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LIMITS: Final = (1024, 10 * 1024, 100 * 1024, 1024 * 1024)
@@ -95,6 +96,12 @@ COLUMNS: Final = "uid, sender, sender_name, subject, date, internal_date, size, 
 Row = tuple[int, str, str, str, int | None, int | None, int, int, str, str]
 
 
+_DATES: Final = (int, type(None))
+_ROW_TYPES: Final = frozenset(
+    (int, str, str, str, date, internal_date, int, int, str, str) for date in _DATES for internal_date in _DATES
+)
+
+
 def to_row(message: Message) -> Row:
     """What is kept of a message that was fetched with its envelope.
 
@@ -117,9 +124,31 @@ def to_row(message: Message) -> Row:
     )
 
 
+def check_mailbox(account: object, name: object, uidvalidity: object, *cursor: object) -> tuple[str, str, int]:
+    """What a file says of a mailbox, with the fields of its cursor in their order; gives the first three.
+
+    Raises:
+        TypeError: A value of a type that is never written.
+    """
+    *numbers, mailboxid = cursor
+    if not all(value is None or type(value) is int for value in numbers) or not isinstance(mailboxid, str | None):
+        raise TypeError("what is kept of a mailbox has a wrong type")
+    if not (isinstance(account, str) and isinstance(name, str) and type(uidvalidity) is int):
+        raise TypeError("what names a mailbox has a wrong type")
+    return account, name, uidvalidity
+
+
 def to_entry(account: str, mailbox: str, uidvalidity: int, cursor: Cursor, row: Row) -> IndexEntry:
-    """What is told of a message."""
+    """What is told of a message.
+
+    Raises:
+        TypeError, ValueError, OverflowError: A value of a type or size that is never written.
+    """
     uid, sender, sender_name, subject, date, internal_date, size, size_class, flags, message_id = row
+    if tuple(map(type, row)) not in _ROW_TYPES:
+        raise TypeError("what is kept of a message has a wrong type")
+    if not (0 < uid <= MAX_UID and size >= 0 and 0 <= size_class < len(_CLASSES)):
+        raise ValueError("what is kept of a message is no such number")
     return IndexEntry(
         account,
         mailbox,

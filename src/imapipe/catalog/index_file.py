@@ -6,67 +6,39 @@ Invariants:
   mailbox had come. Where the server is behind that, its UIDs mean other messages: all of them are removed.
 - Whatever empties a mailbox that way gives it another generation; who began with an earlier one adds nothing more.
 - The words of a message (`words.rowid = messages.id`) come and go with it, in the same transaction.
+- What stands in the file is believed only after its schema and the types of its values were looked at; whatever is
+  wrong with it is a `MessageIndexError`.
+- A new index is for its owner only, whoever made the empty file; a link is not followed.
 - Everything that writes is one transaction that can be done again: after `kill -9` the file holds whole batches, and
   the next update adds what is missing.
 """
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
-from imapipe.catalog.index_entry import COLUMNS, IndexEntry, Row, to_entry, to_words
+from imapipe.catalog.index_entry import COLUMNS, IndexEntry, Row, check_mailbox, to_entry, to_words
 from imapipe.catalog.index_query import IndexQuery
+from imapipe.catalog.index_schema import distrust, flaw, is_empty, make_tables
+from imapipe.durable_file import PRIVATE, is_ours
 from imapipe.errors import MessageIndexError
 from imapipe.models.batch import NO_UIDS
 from imapipe.models.cursor import Cursor
 from imapipe.wire.uid_set import UidSet
 
-VERSION: Final = 2
-APPLICATION_ID: Final = 0x1A91E
 _BUSY_SECONDS: Final = 30.0
 _ANALYSED_ROWS: Final = 1_000
+_NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0)
+_NO_WAIT: Final = getattr(os, "O_NONBLOCK", 0)
 
-SCHEMA: Final = f"""
-CREATE TABLE mailboxes (
-    id INTEGER PRIMARY KEY,
-    account TEXT NOT NULL,
-    name TEXT NOT NULL,
-    uidvalidity INTEGER NOT NULL,
-    generation INTEGER NOT NULL DEFAULT 0,
-    uidnext INTEGER,
-    highest_uid INTEGER,
-    highestmodseq INTEGER,
-    mailboxid TEXT,
-    UNIQUE (account, name)
-);
-CREATE TABLE messages (
-    id INTEGER PRIMARY KEY,
-    mailbox INTEGER NOT NULL REFERENCES mailboxes (id),
-    uid INTEGER NOT NULL,
-    sender TEXT NOT NULL,
-    sender_name TEXT NOT NULL,
-    subject TEXT NOT NULL,
-    date INTEGER,
-    internal_date INTEGER,
-    size INTEGER NOT NULL,
-    size_class INTEGER NOT NULL,
-    flags TEXT NOT NULL,
-    message_id TEXT NOT NULL,
-    UNIQUE (mailbox, uid)
-);
-CREATE INDEX messages_by_sender ON messages (sender, date);
-CREATE INDEX messages_by_date ON messages (date);
-CREATE INDEX messages_by_size_class ON messages (size_class, date);
-CREATE VIRTUAL TABLE words USING fts5 (subject, sender, tokenize = 'unicode61 remove_diacritics 2');
-PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {VERSION};
-"""
 _ADD_MESSAGE: Final = f"INSERT INTO messages (id, mailbox, {COLUMNS}) VALUES ({', '.join('?' * 12)})"
 _ADD_WORDS: Final = "INSERT INTO words (rowid, subject, sender) VALUES (?, ?, ?)"
 _IN_RANGE: Final = "FROM messages WHERE mailbox = ? AND uid BETWEEN ? AND ?"
@@ -97,10 +69,10 @@ class IndexFile:
 
     Args:
         path: The file; made, readable for its owner only, where there is none.
-        must_exist: Refuse to make one.
+        must_exist: Refuse to make one, and take one that is another user's.
 
     Raises:
-        MessageIndexError: There is none, or it is something else.
+        MessageIndexError: There is none, it is something else, or another user's, who could read what is put there.
     """
 
     __slots__ = ("_database", "path")
@@ -110,8 +82,7 @@ class IndexFile:
         if must_exist and not path.is_file():
             raise MessageIndexError("there is no such file; make one with MessageIndex.update", path=str(path))
         with self._explained():
-            # Subjects and senders are nobody else's business.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            self._claim(must_exist=must_exist)
             self._database = sqlite3.connect(
                 path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=32
             )
@@ -160,6 +131,7 @@ class IndexFile:
                 _keep(database, number, 0, uidvalidity, cursor)
                 return IndexedMailbox(number)
             number, generation, known_validity, *known_cursor = row
+            check_mailbox(account, name, known_validity, *known_cursor)
             remembered = Cursor(*known_cursor)
             if known_validity != uidvalidity or cursor.is_behind(remembered, found):
                 _remove(database, number, 1, 2**32 - 1)
@@ -232,10 +204,10 @@ class IndexFile:
         """What a query finds, newest first."""
         sql, parameters = query.to_sql()
         # One value for all messages of a mailbox.
-        to_cursor = functools.cache(Cursor)
+        to_cursor, to_mailbox = functools.cache(Cursor), functools.cache(check_mailbox)
         with self._explained():
             return [
-                to_entry(row[0], row[1], row[2], to_cursor(*row[3:7]), row[7:])
+                to_entry(*to_mailbox(*row[:7]), to_cursor(*row[3:7]), row[7:])
                 for row in self._database.execute(sql, parameters)
             ]
 
@@ -247,30 +219,49 @@ class IndexFile:
 
     # -- the file --------------------------------------------------------------------------------
 
+    def _claim(self, *, must_exist: bool) -> None:
+        """Make the file where there is none, and see to it that it is one for our eyes only."""
+        try:
+            # Without waiting for whoever writes to a pipe.
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | _NO_LINK | _NO_WAIT, PRIVATE)
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            raise self._refusal("it is a link; name the file that it leads to") from error
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise self._refusal("it is no file")
+            if not (must_exist or is_ours(status)):
+                raise self._refusal("it belongs to another user, who could read what is put there; name another file")
+            if not status.st_size and hasattr(os, "fchmod"):
+                # Subjects and senders are nobody else's business, whoever made the file beforehand.
+                os.fchmod(fd, PRIVATE)
+        finally:
+            os.close(fd)
+
     def _prepare(self) -> None:
         database = self._database
-        (application,) = database.execute("PRAGMA application_id").fetchone()
-        (version,) = database.execute("PRAGMA user_version").fetchone()
-        (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if tables and application != APPLICATION_ID:
-            raise MessageIndexError("it is a database of another program; name another file", path=str(self.path))
-        if tables and version != VERSION:
-            raise MessageIndexError(
-                f"it has version {version}, and this imapipe writes {VERSION}; delete it and index again",
-                path=str(self.path),
-            )
+        distrust(database)
+        is_new = is_empty(database)
+        if not is_new:
+            self._check_schema(database)
         # Readers and a writer do not wait for each other. A power loss may cost the last batches, never the file.
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
-        if not tables:
-            self._make_tables()
+        if is_new:
+            with self._transaction():
+                # Another process may have been quicker.
+                if is_empty(database):
+                    make_tables(database)
+            self._check_schema(database)
 
-    def _make_tables(self) -> None:
-        with self._transaction() as database:
-            # Another process may have been quicker.
-            if not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                for statement in SCHEMA.split(";\n"):
-                    database.execute(statement)
+    def _check_schema(self, database: sqlite3.Connection) -> None:
+        if reason := flaw(database):
+            raise self._refusal(reason)
+
+    def _refusal(self, reason: str) -> MessageIndexError:
+        return MessageIndexError(reason, path=str(self.path))
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -297,6 +288,9 @@ class IndexFile:
             raise MessageIndexError(reason, path=str(self.path)) from error
         except OSError as error:
             raise MessageIndexError(error.strerror or str(error), path=str(self.path)) from error
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            # What was read is of another type or size than what an index holds.
+            raise self._refusal("it holds values that imapipe never writes; delete it and index again") from error
 
 
 def _keep(database: sqlite3.Connection, number: int, generation: int, uidvalidity: int, cursor: Cursor) -> None:

@@ -11,7 +11,8 @@ Invariants:
   series in it, and one of them does not undo what another was promised.
 - A line that cannot be read is ignored: only a death or a loss of power in the middle of a write makes one, and its
   change was never promised. No reading of damaged bytes can claim a message: the CRC guards each line by itself.
-- What this process did not write is cut off at its first `append`, never before; by then it has been superseded.
+- What this process did not write is replaced by a new file at its first `append`, never before; by then it has been
+  superseded. So nothing that somebody else has open, or linked to the name, is ever written to.
 
 Every method but `append` is called by one thread at a time; `append` may run beside any of them.
 """
@@ -23,10 +24,8 @@ import os
 import threading
 import zlib
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from pathlib import Path
 
-from imapipe.durable_file import BINARY, remove, sync_folder, temporary, write_all, write_temporary
+from imapipe.durable_file import Partial, close, read_file, remove, sync_folder, write_all
 from imapipe.store.checkpoint_state import CheckpointChange
 
 _log = logging.getLogger(__name__)
@@ -53,10 +52,10 @@ class Journal:
         """Read every whole line.
 
         Raises:
-            OSError: The file is there and cannot be read.
+            OSError: The file is there and cannot be read, or a link is in its place.
         """
         try:
-            data = Path(self._path).read_bytes()
+            data = read_file(self._path)
         except FileNotFoundError:
             return []
         changes = []
@@ -78,8 +77,7 @@ class Journal:
         line = _line(change)
         with self._lock:
             if self._fd < 0:
-                flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC | BINARY
-                self._fd = os.open(self._path, flags, 0o600)
+                self._fd = self._begin(Partial(self._path))
                 self._size = 0
             if self._torn:
                 # What an append that failed left behind would swallow the beginning of this line.
@@ -132,7 +130,7 @@ class Journal:
                 if not durable:
                     self._rewrite()
                     return
-                fd = write_temporary(self._path, self._data(0))
+                partial = Partial(self._path, self._data(0))
             except OSError as error:
                 self._not_shortened(error)
                 self._durable = durable
@@ -140,13 +138,12 @@ class Journal:
         # Again without the lock.
         try:
             try:
-                os.fsync(fd)
+                os.fsync(partial.fd)
                 with self._lock:
-                    write_all(fd, self._data(count))
-                    self._replace(fd)
+                    write_all(partial.fd, self._data(count))
+                    self._replace(partial)
             except OSError:
-                _close(fd)
-                remove(temporary(self._path))
+                partial.discard()
                 raise
             sync_folder(self._path)
             self._name_is_durable = True
@@ -159,7 +156,7 @@ class Journal:
         with self._lock:
             fd, self._fd = self._fd, -1
             if fd >= 0:
-                _close(fd)
+                close(fd)
             if self._superseded and not self._kept:
                 remove(self._path)
 
@@ -170,20 +167,22 @@ class Journal:
             self._size = 0
             self._torn = False
             return
-        fd = write_temporary(self._path, self._data(0))
-        try:
-            self._replace(fd)
-        except OSError:
-            _close(fd)
-            remove(temporary(self._path))
-            raise
+        self._replace(Partial(self._path, self._data(0)))
 
-    def _replace(self, fd: int) -> None:
-        """Let the temporary file be the journal."""
-        os.replace(temporary(self._path), self._path)  # noqa: PTH105
-        old, self._fd = self._fd, fd
+    def _begin(self, partial: Partial) -> int:
+        """Let a new file be the journal, whatever has its name now; gives its descriptor."""
+        try:
+            partial.put()
+        except OSError:
+            partial.discard()
+            raise
+        return partial.release()
+
+    def _replace(self, partial: Partial) -> None:
+        """Let a new file with the lines that are kept be the journal."""
+        old, self._fd = self._fd, self._begin(partial)
         self._name_is_durable = False
-        _close(old)
+        close(old)
         self._size = len(self._data(0))
         self._torn = False
 
@@ -193,12 +192,6 @@ class Journal:
     def _not_shortened(self, error: OSError) -> None:
         # What is in the file too much is ignored by its sequence; a full disk shows at the next save.
         _log.debug("the journal %s could not be shortened", self._path, exc_info=error)
-
-
-def _close(fd: int) -> None:
-    # The descriptor is gone whatever close() says, and no line depends on its answer: sync() asks for that.
-    with suppress(OSError):
-        os.close(fd)
 
 
 def _line(change: CheckpointChange) -> bytes:

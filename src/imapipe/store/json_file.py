@@ -5,7 +5,7 @@
     state.json            every state and all notes, whole (`json_document`)
     state.json.journal    changes since the last full save, while a run is on or after a process was killed
     state.json.lock       held by the process as long as one of its runs uses the file
-    state.json.tmp        the next state.json, for a moment
+    .89abcdef-….part      the next state.json or journal, for a moment; what is left of one goes when the file is opened
 
 A full save costs as much as the file is large and waits for the disk; a line in the journal costs microseconds.
 So a run appends each group of messages at once and saves in full from time to time, in a thread.
@@ -27,10 +27,9 @@ from __future__ import annotations
 
 import os
 import threading
-from pathlib import Path
 from typing import Final, NamedTuple
 
-from imapipe.durable_file import remove, replace_durably, sync_folder, temporary
+from imapipe.durable_file import kept_mode, read_file, remove_leftovers, save_file, sync_folder
 from imapipe.errors import CheckpointError, CheckpointLocked
 from imapipe.store.checkpoint_state import JSON, CheckpointChange, CheckpointState
 from imapipe.store.job_key import JobKey
@@ -141,8 +140,8 @@ class JsonFile:
             journal = Journal(f"{self.real}.journal")
             states, self._notes = _read(journal, self.path, self.real)
             self._entries = {state.key.printable(): _Entry.of(state) for state in states}
-            remove(temporary(self.real))
-            remove(temporary(f"{self.real}.journal"))
+            remove_leftovers(self.real)
+            remove_leftovers(f"{self.real}.journal")
         except BaseException:
             lock.release()
             raise
@@ -264,7 +263,8 @@ class JsonFile:
     def _write(self, entries: dict[JobKey, _Entry], notes: dict[str, NotesState]) -> None:
         """Make this the file, and let the journal forget what is in it."""
         try:
-            replace_durably(self.real, write_document((entry.data for entry in entries.values()), notes))
+            document = write_document((entry.data for entry in entries.values()), notes)
+            save_file(self.real, (document,), mode=kept_mode(self.real))
         except OSError as error:
             raise _failed(self.path, "it cannot be written", error) from error
         self._entries = entries
@@ -296,7 +296,7 @@ def _check_place(path: str, real: str) -> None:
 def _read(journal: Journal, path: str, real: str) -> tuple[list[CheckpointState], dict[str, NotesState]]:
     """Read everything, with what the journal adds to it."""
     try:
-        data = Path(real).read_bytes()
+        data = read_file(real)
     except FileNotFoundError:
         return [], {}
     except OSError as error:

@@ -5,6 +5,7 @@ Invariants:
 - The system releases the lock when its process dies, however it dies; the file that is left then holds nobody up.
 - Two locks of one path exclude each other in one process too.
 - A release leaves no file.
+- A link in the place of the file is an error, and never followed: filelock opens it so.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from imapipe.durable_file import PRIVATE
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -36,7 +39,7 @@ class RunLock:
         from filelock import FileLock, Timeout  # noqa: PLC0415
 
         # Not one thread's: a run opens its checkpoint in a thread and closes it in the loop.
-        lock = FileLock(self.path, thread_local=False)
+        lock = FileLock(self.path, mode=PRIVATE, thread_local=False)
         try:
             lock.acquire(blocking=False)
         except Timeout:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import operator
+import os
 import pickle
+import re
 import time
 import zlib
 
@@ -13,6 +15,7 @@ import pytest
 
 import imapipe
 from imapipe import search as q
+from imapipe.cli.options import PASSWORD_VARIABLE
 from imapipe.testing import Server
 
 
@@ -89,6 +92,99 @@ async def test_a_message_crosses_with_what_was_fetched() -> None:
             )
             with pytest.raises(imapipe.NotFetched):
                 _ = copy.structure
+
+
+class _InWorker:
+    """Pickles as code, because a worker cannot import a test file."""
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+
+    def __call__(self, argument: object) -> object:
+        raise AssertionError("only its pickled form is ever called")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return eval, (self.code,)
+
+
+@pytest.mark.asyncio
+async def test_a_worker_has_no_password_in_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PASSWORD_VARIABLE, "hunter2")
+    monkeypatch.setenv("IMAPIPE_OTHER", "kept")
+    handler = imapipe.in_processes(_InWorker("lambda name: dict(__import__('os').environ)"), workers=1)
+    try:
+        environment = await handler._call("")
+    finally:
+        handler.close()
+    assert isinstance(environment, dict)
+    assert environment["IMAPIPE_OTHER"] == "kept"
+    assert PASSWORD_VARIABLE not in environment
+    # What it starts itself is given that environment, and this process keeps its own.
+    assert os.environ[PASSWORD_VARIABLE] == "hunter2"
+
+
+_THROWS = "type('T', (), {{'__call__': lambda self, _: (_ for _ in ()).throw({error})}})()"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (
+            "__import__('imapipe').NotFetched('body', 'ask for it')",
+            imapipe.NotFetched,
+            "'body' was not fetched; ask for it",
+        ),
+        ("__import__('imapipe').SpoolError(28, 'No space left')", imapipe.SpoolError, "No space left"),
+        # It takes two arguments and passes one on, so it is pickled and cannot be made again.
+        (
+            "type('Odd', (ValueError,), {'__init__': lambda self, a, b: ValueError.__init__(self, a + b)})('x', 'y')",
+            TypeError,
+            "Odd cannot cross to the parent process: xy",
+        ),
+        ("__import__('json').JSONDecodeError('bad', 'doc', 2)", ValueError, "bad: line 1 column 3"),
+        ("__import__('ssl').SSLError(1, 'x')", OSError, "x"),
+    ],
+)
+@pytest.mark.asyncio
+async def test_what_a_worker_raises_is_what_the_caller_gets(error: str, kind: type[Exception], words: str) -> None:
+    handler = imapipe.in_processes(_InWorker(_THROWS.format(error=error)), workers=1)
+    try:
+        for _ in range(2):
+            with pytest.raises(kind, match=re.escape(words)):
+                await handler._call(1)
+        # It lives on.
+        assert len(handler._idle) == 1
+    finally:
+        handler.close()
+
+
+class _Unreadable:
+    """What cannot be pickled for want of its file."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise imapipe.SpoolError(5, "Input/output error")
+
+
+@pytest.mark.asyncio
+async def test_what_cannot_be_sent_fails_its_call_only() -> None:
+    """It is an OSError like that of a pipe whose other end has died, and nobody waits for a process to die."""
+    handler = imapipe.in_processes(zlib.crc32, workers=1)
+    try:
+        with pytest.raises(imapipe.SpoolError):
+            await handler._call(_Unreadable())
+        assert await handler._call(b"x") == zlib.crc32(b"x")
+    finally:
+        handler.close()
+
+
+@pytest.mark.asyncio
+async def test_a_result_that_cannot_cross_is_told_in_words() -> None:
+    handler = imapipe.in_processes(_InWorker("lambda _: (lambda: 0)"), workers=1)
+    try:
+        with pytest.raises(TypeError, match="the result cannot cross to the parent process"):
+            await handler._call(1)
+    finally:
+        handler.close()
 
 
 def test_what_cannot_be_imported_is_refused_with_advice() -> None:

@@ -8,6 +8,8 @@ Invariants:
 
 - A process serves one call at a time. One that dies fails the call that is in it, and is replaced for the next.
 - A call that is cancelled kills its process, also while that is still starting.
+- What cannot cross between the processes (an argument, a result, an exception) fails its call, and nothing else.
+- A worker has no password in its environment.
 - Processes that have nothing to do end with the run that used them, or when the handler is collected.
 """
 
@@ -16,8 +18,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import pickle
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import anyio.to_thread
 
@@ -26,6 +29,9 @@ from imapipe.models.message import Message
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection as Pipe
+
+# Where the command line looks for a password.
+_PASSWORD_VARIABLE: Final = "IMAPIPE_PASSWORD"
 
 
 class _Worker:
@@ -45,12 +51,15 @@ class _Worker:
 
     def call(self, argument: object) -> object:
         """Send an argument and wait for the answer; runs in a thread."""
+        # Apart from the pipe: what goes wrong in pickling may be an OSError too, such as that of a spooled body.
+        data = pickle.dumps(argument)
         try:
-            self._pipe.send(argument)
-            returned, value = self._pipe.recv()
+            self._pipe.send_bytes(data)
+            answer = self._pipe.recv_bytes()
         except (EOFError, OSError) as error:
             self._process.join()
             raise WorkerDied(self._process.exitcode) from error
+        returned, value = pickle.loads(answer)
         if returned:
             return value
         raise value
@@ -73,20 +82,37 @@ class _Worker:
 
 def _serve(pipe: Pipe, function: Callable[..., object]) -> None:
     """What a worker process runs: answer calls until the pipe is closed."""
+    os.environ.pop(_PASSWORD_VARIABLE, None)
     while True:
         try:
-            argument = pipe.recv()
+            argument = pipe.recv_bytes()
         except (EOFError, OSError):
             return
-        answer: tuple[bool, object]
-        try:
-            answer = (True, function(argument))
-        except Exception as error:  # noqa: BLE001 - it crosses to the caller
-            answer = (False, error)
-        try:
-            pipe.send(answer)
-        except Exception as error:  # noqa: BLE001 - what cannot be pickled must not end the worker
-            pipe.send((False, TypeError(f"the result cannot cross to the parent process: {error}")))
+        pipe.send_bytes(_answer(function, argument))
+
+
+def _answer(function: Callable[..., object], argument: bytes) -> bytes:
+    """What goes back for a call: whether it returned, and what it returned or raised."""
+    try:
+        result = function(pickle.loads(argument))
+    except Exception as error:  # noqa: BLE001 - it crosses to the caller
+        return _raised(error)
+    try:
+        return pickle.dumps((True, result))
+    except Exception as error:  # noqa: BLE001 - what cannot be pickled must not end the worker
+        return _raised(TypeError(f"the result cannot cross to the parent process: {error}"))
+
+
+def _raised(error: Exception) -> bytes:
+    """An exception on its way back; one that cannot be made again over there is told in words."""
+    try:
+        answer = pickle.dumps((False, error))
+        # Many an exception is pickled without complaint and cannot be read back.
+        pickle.loads(answer)
+    except Exception:  # noqa: BLE001 - whatever it is, the words of the error cross
+        words = TypeError(f"{type(error).__name__} cannot cross to the parent process: {error}")
+        return pickle.dumps((False, words))
+    return answer
 
 
 class ProcessHandler:
