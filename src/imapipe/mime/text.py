@@ -24,7 +24,8 @@ _META_BYTES: Final = 2048
 
 # An escape of quoted-printable that is not whole.
 _CUT_ESCAPE: Final = re.compile(rb"=[0-9A-Fa-f]?\Z")
-_LONGEST_CHARACTER: Final = 4
+# UTF-7: six characters of base64 for one, and where they begin.
+_LONGEST_CHARACTER: Final = 8
 
 _CODECS: dict[bytes, str] = {}
 _MAX_CODECS: Final = 512

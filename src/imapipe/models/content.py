@@ -8,9 +8,10 @@ Invariants:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Self
 
-from imapipe.errors import NotFetched
+from imapipe.errors import NotFetched, ProtocolError
 from imapipe.mime.outline import StructurePart, parts_of
 from imapipe.mime.part import Part, Raw, parse_parts
 from imapipe.mime.selection import HTML, PLAIN, text_parts
@@ -18,6 +19,8 @@ from imapipe.mime.text import decode_text, join_texts, read_text
 from imapipe.models.attributes import Attributes
 from imapipe.models.held import Mapped
 from imapipe.wire.response.body_structure import parse_body_structure
+from imapipe.wire.response.fetch import parse_body
+from imapipe.wire.response.invented import may_be_invented
 from imapipe.wire.response.literal import Literal, literal_bytes
 
 
@@ -29,10 +32,13 @@ class Content(Attributes):
     def text_sections(self) -> tuple[str, ...]:
         """The sections that `text` and `html` are made of, by BODYSTRUCTURE, in the order of the message.
 
-        Nothing of what is parsed for it is kept. Raises NotFetched, ProtocolError.
+        Nothing of what is parsed for it is kept. Raises NotFetched, and ProtocolError also where nothing is described.
         """
         self._locate()
         parts = parts_of(parse_body_structure(*self._find("BODYSTRUCTURE", "structure")))
+        only = parts[0].structure
+        if len(parts) == 1 and not only.media_type and not only.size:
+            raise ProtocolError("a BODYSTRUCTURE that says nothing")
         wanted = {part.section for kind in (PLAIN, HTML) for part in text_parts(parts, kind)}
         return tuple([part.section for part in parts if part.section in wanted])
 
@@ -41,6 +47,30 @@ class Content(Attributes):
         self._locate()
         found = self._found.get(f"BODY[{section}]")
         return found is None or found.is_nil
+
+    def doubts_sections(self, other: Self, sections: Sequence[str]) -> bool:
+        """Whether what came of text sections may be no answer: nothing, for a part that is said to hold something.
+
+        So servers answer for a message that somebody else has expunged, or with a text that they make up for it.
+
+        Args:
+            other: The answer to a FETCH of the sections.
+            sections: Those of `text_sections`.
+        """
+        other._locate()
+        if may_be_invented({}, other._literals, other.wire_size):
+            return True
+        # One that is no string counts as nothing too.
+        bare = {section for section in sections if not other._has_bytes(section)}
+        return bool(bare) and any(part.section in bare and part.structure.size for part in parts_of(self.structure))
+
+    def _has_bytes(self, section: str) -> bool:
+        """Whether any bytes of a section came, whole or from its first byte on."""
+        found = self._found.get(f"BODY[{section}]") or self._found.get(f"BODY[{section}]<0>")
+        try:
+            return found is not None and bool(parse_body(*found))
+        except ProtocolError:
+            return False
 
     def joined(self, other: Self) -> Self:
         """This message with the items of another answer about it; the bytes of both count. Raises ProtocolError."""

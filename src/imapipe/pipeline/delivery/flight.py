@@ -115,6 +115,10 @@ class Flight:
         self._parked[message.uid] = message
         return True
 
+    def parked(self, uid: int) -> Message | None:
+        """What is kept of a message of which more is to come."""
+        return self._parked.get(uid)
+
     def take_parked(self, uid: int) -> Message | None:
         """A message of which more has come: whoever takes it delivers it, or releases its bytes."""
         message = self._parked.pop(uid, None)

@@ -1,6 +1,7 @@
 """Fetching one section of one message, outside of a run.
 
-Invariant: the section is that of the very message: the mailbox is open under the UIDVALIDITY that came with its UID.
+Invariant: the section is that of the very message: the mailbox is open under the UIDVALIDITY that came with its UID,
+and its envelope is the same: another account has other messages under equal numbers, and a server may give a UID twice.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from imapipe.pipeline.source.find import still_there
 from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.uid_set import UidSet
 
+# By what a message is known again.
+_SHOWN = Fetch("envelope")
+
 
 async def download_section(connection: Connection, message: Message, section: str) -> Message:
     """A message with one more section of it.
@@ -27,7 +31,7 @@ async def download_section(connection: Connection, message: Message, section: st
 
     Raises:
         UidValidityChanged: Its UID means another message now.
-        MessageVanished: It is there no more.
+        MessageVanished: It is there no more, or what has its UID is another message.
         NotFetched: The server says that it has no such section.
         CommandNo, CommandBad, Throttled: The server refused it.
         ConnectionLost, CommandTimeout, ServerBye, ProtocolError: The connection ended, or the answer cannot be read.
@@ -41,7 +45,7 @@ async def download_section(connection: Connection, message: Message, section: st
         raise UidValidityChanged(message.mailbox, expected=message.uidvalidity, found=selected.uidvalidity)
     uids = UidSet.from_numbers([message.uid])
     received: list[Message] = []
-    command = connection.uid_fetch(uids, Fetch(section=section), received.extend)
+    command = connection.uid_fetch(uids, _SHOWN | Fetch(section=section), received.extend)
     try:
         tagged = await asyncio.shield(command.finished)
     except asyncio.CancelledError:
@@ -51,6 +55,10 @@ async def download_section(connection: Connection, message: Message, section: st
     for answer in received:
         # It is its reader's now, and no more of this connection.
         connection.release(answer.wire_size, answer.spooled_size)
+    known = _identity(message)
+    for answer in received:
+        if known is not None and _identity(answer) not in (known, None):
+            raise MessageVanished(message.mailbox, message.uid)
         if not answer.lacks(section):
             return message.joined(answer)
     if not await still_there(connection, uids, datetime.now().astimezone().date()):
@@ -61,3 +69,12 @@ async def download_section(connection: Connection, message: Message, section: st
         raise NotFetched(f"section {section}", "the server says that the message has no such part")
     failure = command.malformed.get(message.uid)
     raise ProtocolError(failure.detail if failure is not None else "no answer to a FETCH of a message that is there")
+
+
+def _identity(message: Message) -> tuple[str, datetime | None, str] | None:
+    """What no two messages have in common; None where it is not known."""
+    try:
+        envelope = message.envelope
+    except (NotFetched, ProtocolError):
+        return None
+    return envelope.message_id, envelope.date, envelope.subject

@@ -5,8 +5,9 @@ Messages whose text is in the same sections go into one FETCH, and the FETCHes o
 Invariants:
 
 - A message is delivered once, with the items of both answers; without text parts, after the first.
-- A message whose structure is missing, cannot be read, or names more sections than fit into a command is fetched whole:
-  it is never lost over its structure.
+- A message whose structure is missing, cannot be read, or names more sections than fit into a command is fetched whole,
+  and so is one whose sections are refused, or come as nothing though they should hold something: no message is lost
+  over its structure, and none that was expunged meanwhile is delivered without its text.
 - What of a batch waits for its text takes no more memory than a connection may hold half of: what is beyond that is
   asked for again, once there is room.
 """
@@ -29,7 +30,8 @@ from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.uid_set import UidSet
 
 OUTLINE = Fetch("structure")
-_WHOLE = Fetch(section="")
+# With its size, by which a message is known that a server has made up for one that is gone.
+_WHOLE = Fetch("size", section="")
 _MAX_SECTIONS_BYTES = 1000
 
 Sections = tuple[str, ...] | None
@@ -130,21 +132,35 @@ class TextFetching(Fetching):
         self._groups.setdefault(sections, []).extend(uids)
 
     async def _fetch_sections(self, connection: Connection) -> None:
-        """Ask for the sections of all groups at once. Raises the first error, when the others are over."""
-        asked = [
-            self._fetch_each(
-                connection,
-                UidSet.from_numbers(uids),
-                self._sections(sections),
-                self._complete,
-                self._flight.could_not_have,
-            )
-            for sections, uids in self._groups.items()
-        ]
-        errors = [error for error in await asyncio.gather(*asked, return_exceptions=True) if error is not None]
-        if errors:
-            # A defect of our own before what a server did.
-            raise next((error for error in errors if not isinstance(error, ImapipeError)), errors[0])
+        """Ask for the sections of all groups at once, then for the whole of messages of which they say nothing.
+
+        Raises the first error, when the others are over.
+        """
+        while self._groups:
+            groups, self._groups = self._groups, {}
+            asked = [self._fetch_group(connection, sections, uids) for sections, uids in groups.items()]
+            errors = [error for error in await asyncio.gather(*asked, return_exceptions=True) if error is not None]
+            if errors:
+                # A defect of our own before what a server did.
+                raise next((error for error in errors if not isinstance(error, ImapipeError)), errors[0])
+
+    async def _fetch_group(self, connection: Connection, sections: Sections, uids: list[int]) -> None:
+        def complete(messages: list[Message]) -> None:
+            self._complete(connection, sections, messages)
+
+        def refuse(failure: Failure) -> None:
+            if sections is None:
+                self._flight.could_not_have(failure)
+            else:
+                self._want(None, failure.uid)
+
+        try:
+            await self._fetch_each(connection, UidSet.from_numbers(uids), self._sections(sections), complete, refuse)
+        except (CommandNo, CommandBad):
+            if sections is None or len(uids) > 1:
+                raise
+            # It may be these sections that the server cannot tell.
+            self._want(None, *uids)
 
     def _sections(self, sections: Sections) -> Fetch:
         if sections is None:
@@ -152,13 +168,18 @@ class TextFetching(Fetching):
         partial = None if self._max_text_bytes is None else (0, self._max_text_bytes)
         return reduce(or_, [Fetch(section=section, partial=partial) for section in sections])
 
-    def _complete(self, messages: list[Message]) -> None:
+    def _complete(self, connection: Connection, sections: Sections, messages: list[Message]) -> None:
         """Deliver messages whose text is there."""
-        self._flight.deliver([self._join(message) for message in messages])
-
-    def _join(self, message: Message) -> Message:
-        first = self._flight.take_parked(message.uid)
-        return message if first is None else first.joined(message)
+        whole: list[Message] = []
+        for message in messages:
+            first = self._flight.parked(message.uid)
+            if first is not None and sections is not None and first.doubts_sections(message, sections):
+                connection.release(message.wire_size, message.spooled_size)
+                self._want(None, message.uid)
+                continue
+            self._flight.take_parked(message.uid)
+            whole.append(message if first is None else first.joined(message))
+        self._flight.deliver(whole)
 
 
 def _sections_of(message: Message) -> Sections:

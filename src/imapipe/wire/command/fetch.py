@@ -83,6 +83,10 @@ class Fetch:
     ) -> None:
         items: list[str] = []
         for preset in presets:
+            if preset == "text":
+                raise ValueError(
+                    '"text" takes more than one FETCH: give it to a pipeline, as in fetch("text", Fetch(...))'
+                )
             if preset not in _PRESETS:
                 raise ValueError(f"unknown fetch preset {preset!r}; use one of {', '.join(_PRESETS)}, or Fetch(...)")
             items.extend(_PRESETS[preset])
