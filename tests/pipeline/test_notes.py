@@ -84,3 +84,38 @@ async def test_a_second_look_that_cannot_be_read_whole_lets_nothing_vanish(open_
     assert report.vanished == 0
     assert (report.done, report.failed) == (2, 1)
     assert report.failures[2].reason == "no-data"
+
+
+@pytest.mark.asyncio
+async def test_a_refined_search_tells_what_it_passed_over(open_world: OpenWorld) -> None:
+    odd = Rewrite(lambda line: b"* SEARCH 0 2\r\n" if line.startswith(b"* ") else line, command="UID SEARCH", nth=2)
+    world = await open_world(3, faults=[odd], extensions="plain")
+    everything = await world.pool.mailbox("INBOX").search(q.ALL).uids()
+    refined = await everything.refine(q.larger(1))
+    again = await refined.refine(q.larger(1))
+    assert list(refined.uids) == [2]
+    assert not everything.notes
+    assert [(note.kind, count) for note, count in refined.notes.items()] == [("search", 1)]
+    assert again.notes == refined.notes
+
+
+@pytest.mark.asyncio
+async def test_a_first_search_tells_what_it_passed_over(open_world: OpenWorld) -> None:
+    world = await open_world(3, faults=[Inject(b"* SEARCH 0\r\n", command="UID SEARCH")], extensions="plain")
+    everything = await world.pool.mailbox("INBOX").search(q.larger(1)).uids()
+    assert [note.kind for note in everything.notes] == ["search"]
+
+
+@pytest.mark.asyncio
+async def test_a_class_of_messages_that_could_not_be_read_whole_is_noted_and_nothing_is_missing(
+    open_world: OpenWorld,
+) -> None:
+    """The second search is that of the class; what it does not tell is done with the rest."""
+    odd = Rewrite(lambda line: b"* SEARCH 0 2\r\n" if line.startswith(b"* ") else line, command="UID SEARCH", nth=2)
+    world = await open_world(3, faults=[odd], extensions="plain")
+    first = imapipe.PriorityBatch(imapipe.PriorityClass(q.larger(1)))
+    report = await world.job().batch(first).run(world.handle)
+    check_sums(report)
+    assert world.handled == [2, 1, 3]
+    assert report.complete
+    assert [(note.kind, count) for note, count in report.notes.items()] == [("search", 1)]

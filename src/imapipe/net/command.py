@@ -77,6 +77,7 @@ class Command:
         untagged: The untagged responses that came for it, in order.
         reply: The line of its tagged reply, b"" before.
         started_at: Loop time at which it was written.
+        line_bytes: The length of its first line without the tag; 0 where a body is in its first piece.
         uploads: The bodies of it whose turn came.
     """
 
@@ -84,6 +85,7 @@ class Command:
         "company",
         "finished",
         "keeps_asking",
+        "line_bytes",
         "mailbox",
         "name",
         "pieces",
@@ -113,6 +115,7 @@ class Command:
         self.finished: asyncio.Future[Tagged] = asyncio.get_running_loop().create_future()
         self.reply = b""
         self.started_at = 0.0
+        self.line_bytes = len(pieces[0]) if pieces and isinstance(pieces[0], bytes) else 0
         self.keeps_asking = keeps_asking
         self.mailbox = mailbox
         self.quiet_seconds = quiet_seconds

@@ -10,41 +10,35 @@ from the next one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeAlias
 
 from imapipe.errors import CommandNo, ProtocolError
 from imapipe.models.message import Message, MessageContext
 from imapipe.net.bridge import IMAP4, adopt_client
-from imapipe.net.changing import Changing
-from imapipe.net.command import Command, Company, FetchCommand
+from imapipe.net.command import Command, FetchCommand
 from imapipe.net.dataplane import Dataplane
 from imapipe.net.listing import STATUS_ITEMS
 from imapipe.net.options import PlaneOptions
-from imapipe.net.search_set import pack
+from imapipe.net.searching import Searching
 from imapipe.net.session import SelectedMailbox, Session
 from imapipe.wire.command.fetch import Fetch, uid_fetch
-from imapipe.wire.command.search import SearchAnswer, read_search, room_within, uid_search
+from imapipe.wire.command.search import SearchAnswer
 from imapipe.wire.command.select import select
-from imapipe.wire.command.uidbatches import uidbatches
 from imapipe.wire.command.unselect import examine_nothing, unselect
-from imapipe.wire.response.note import Note
-from imapipe.wire.response.response import UidBatches
 from imapipe.wire.response.shape import Shape, compile_shape
-from imapipe.wire.search_program import SearchProgram
-from imapipe.wire.uid_set import MAX_UID, UidSet
+from imapipe.wire.uid_set import UidSet
 
 __all__ = ["STATUS_ITEMS", "Connection", "SearchAnswer"]
 
 Deliver: TypeAlias = Callable[[list[Message]], None]
-UidRanges: TypeAlias = list[tuple[int, int]]
 
 # The sections of a text are asked for in as many combinations as there are kinds of mail.
 _MAX_SHAPES = 256
 
 
-class Connection(Changing):
+class Connection(Searching):
     """A connection that is logged in, or an adopted one.
 
     Attributes:
@@ -89,21 +83,29 @@ class Connection(Changing):
         return await self._select(mailbox, condstore=condstore, read_only=False)
 
     async def _select(self, mailbox: str, *, condstore: bool, read_only: bool) -> SelectedMailbox:
-        request = select(mailbox, self._dialect, read_only=read_only, condstore=condstore and self.offers("CONDSTORE"))
         try:
-            await self._ask(request)
+            await self._open(mailbox, condstore=condstore, read_only=read_only)
         except CommandNo as error:
             # NetEase (163.com, 126.com) and other Coremail servers open no mailbox for clients without a name.
             if self._identified or "unsafe login" not in error.text.lower() or not self.offers("ID"):
                 raise
             if not await self.try_optional("ID", self.identify):
                 raise
-            await self._ask(request)
+            await self._open(mailbox, condstore=condstore, read_only=read_only)
         selected = self.session.selected
         if selected is None:
-            raise ProtocolError(f"{request.name} was answered OK without a mailbox")
+            raise ProtocolError(f"{'EXAMINE' if read_only else 'SELECT'} was answered OK without a mailbox")
         selected.condstore = condstore
         return selected
+
+    async def _open(self, mailbox: str, *, condstore: bool, read_only: bool) -> None:
+        async def ask(*, condstore: bool = False) -> None:
+            await self._ask(select(mailbox, self._dialect, read_only=read_only, condstore=condstore))
+
+        ways: dict[str, Callable[[], Awaitable[None]]] = {}
+        if condstore and self.ways.may("CONDSTORE", "SELECT (CONDSTORE)"):
+            ways["SELECT (CONDSTORE)"] = partial(ask, condstore=True)
+        await self.ways.first(ways, ask)
 
     async def unselect(self) -> None:
         """Leave the mailbox without expunging: UNSELECT (RFC 3691), or where it is missing a harmless failure.
@@ -112,94 +114,16 @@ class Connection(Changing):
         """
         if self.session.selected is None:
             return
-        if self.offers("UNSELECT"):
+
+        async def fail() -> None:
+            tagged = await self.plane.run(Command.of(examine_nothing()))
+            if tagged.status == "OK":
+                raise ProtocolError("a mailbox that should not exist was opened")
+
+        async def leave() -> None:
             await self._ask(unselect())
-            return
-        tagged = await self.plane.run(Command.of(examine_nothing()))
-        if tagged.status == "OK":
-            raise ProtocolError("a mailbox that should not exist was opened")
 
-    async def uid_search(
-        self, program: SearchProgram, *, within: UidSet | None = None, save: bool = False
-    ) -> SearchAnswer:
-        """UID SEARCH in the selected mailbox, by ESEARCH where it is offered (RFC 4731).
-
-        Args:
-            program: The keys.
-            within: Look only at these UIDs. Where the server has them saved it is told `$` (RFC 5182), else they are
-                sent, a long set in several commands.
-            save: Have the result saved for a search within it, where SEARCHRES is offered.
-
-        Raises:
-            CommandNo, CommandBad, Throttled: The server refused the search.
-            ValueError: The program was put together by hand, and not well.
-        """
-        selected = self.session.selected
-        if within is None or not within or (selected is not None and selected.saved == within):
-            parts = [within]
-        else:
-            parts = [*pack(within, room_within(program))]
-        found = UidSet()
-        modseq: int | None = None
-        limited: int | None = None
-        notes: tuple[Note, ...] = ()
-        for part in parts:
-            answer = await self._search_and_save(program, part, save=save and len(parts) == 1)
-            found |= answer.uids
-            modseq = max((m for m in (modseq, answer.modseq) if m is not None), default=None)
-            limited = answer.limited_below if answer.limited_below is not None else limited
-            notes += answer.notes
-        return SearchAnswer(found if within is None else found & within, modseq, limited, notes)
-
-    async def _search_and_save(self, program: SearchProgram, within: UidSet | None, *, save: bool) -> SearchAnswer:
-        if within is not None and not within:
-            return SearchAnswer(within)
-        if not (save and self.offers("ESEARCH") and self.offers("SEARCHRES")):
-            return await self._search_once(program, within)
-        selected = self.session.selected
-        try:
-            answer = await self._search_once(program, within, save=True)
-        except CommandNo as error:
-            if not error.code.startswith("NOTSAVED"):
-                raise
-            return await self._search_once(program, within)
-        if selected is not None:
-            selected.saved = answer.uids
-        return answer
-
-    async def uid_search_page(self, program: SearchProgram, count: int, *, above: int) -> SearchAnswer:
-        """The first `count` UIDs above `above` that match: UID SEARCH RETURN (PARTIAL …), RFC 9394.
-
-        Paging goes by the last UID seen: the offsets of PARTIAL drift when messages come and go.
-        """
-        self.require(["PARTIAL"])
-        above_only = UidSet.from_ranges([(above + 1, MAX_UID)]) if above else None
-        answer = await self._search_once(program, above_only, first=count)
-        # `n:*` and its like give the last message even where its UID is lower (RFC 9051 §9, seq-range).
-        return replace(answer, uids=answer.uids - UidSet.from_ranges([(1, above)])) if above else answer
-
-    async def uid_batches(self, size: int) -> UidRanges:
-        """Ranges of UIDs that hold `size` messages each, lowest first: UIDBATCHES (RFC 10022)."""
-        self.require(["UIDBATCHES"])
-        _, responses = await self._ask(uidbatches(size))
-        ranges = [found for r in responses if isinstance(r, UidBatches) for found in r.ranges]
-        return sorted((min(pair), max(pair)) for pair in ranges)
-
-    async def _search_once(
-        self, program: SearchProgram, within: UidSet | None, *, save: bool = False, first: int | None = None
-    ) -> SearchAnswer:
-        selected = self.session.selected
-        extended = save or first is not None or self.offers("ESEARCH")
-        request = uid_search(
-            program,
-            extended=extended,
-            save=save,
-            first=first,
-            within=within,
-            within_saved=within is not None and selected is not None and selected.saved == within,
-        )
-        tagged, responses = await self._ask(request, company=Company.SEARCH if extended else Company.ALONE)
-        return read_search(responses, tagged)
+        await self.ways.first({"UNSELECT": leave} if self.ways.may("UNSELECT") else {}, fail)
 
     def uid_fetch(self, uids: UidSet, fetch: Fetch, deliver: Deliver, *, doubts: bool = False) -> FetchCommand:
         """Send a UID FETCH, without waiting; others may be in flight, for other UIDs.
@@ -243,6 +167,8 @@ class Connection(Changing):
         self.plane.arrivals.believe(command)
 
     def fetched(self, command: FetchCommand) -> None:
-        """A FETCH is over: keep what it taught about the server's order of items."""
+        """A FETCH has its reply: keep what it taught about the server."""
         self._shapes[command.context.fetch] = command.shape
+        if command.finished.result().status == "OK":
+            self.learned.taken(command.line_bytes)
         self.used_at = command.finished_at

@@ -6,7 +6,16 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
-from imapipe.errors import CapabilityMissing, CommandBad, CommandNo, ConnectionLost, ImapipeError, ProtocolError
+from imapipe.errors import (
+    CapabilityMissing,
+    CommandBad,
+    CommandNo,
+    CommandTimeout,
+    ConnectionLost,
+    ImapipeError,
+    ProtocolError,
+    ServerBye,
+)
 from imapipe.net.bridge import IMAP4, tidy_client
 from imapipe.net.command import Command, Company
 from imapipe.net.dataplane import Dataplane
@@ -136,10 +145,18 @@ class Conversation:
         Raises:
             CommandNo, CommandBad, Throttled: The server refused it.
         """
-        tagged = await self.plane.run(command)
+        try:
+            tagged = await self.plane.run(command)
+        except (ConnectionLost, ServerBye, CommandTimeout) as error:
+            if not command.untagged:
+                self.learned.is_too_long(command.line_bytes, error)
+            raise
         self._measure(command)
         if tagged.status != "OK":
-            raise to_error(command.name, tagged)
+            refusal = to_error(command.name, tagged)
+            self.learned.is_too_long(command.line_bytes, refusal)
+            raise refusal
+        self.learned.taken(command.line_bytes)
         return tagged
 
     async def try_optional(self, capability: str, ask: Callable[[], Awaitable[object]]) -> bool:

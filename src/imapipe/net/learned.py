@@ -1,25 +1,44 @@
-"""What the connections of a pool have found out about their server, and the next one need not find out again."""
+"""What the connections of a pool have found out about their server, and the next one need not find out again.
+
+Invariants:
+
+- A length that was taken once is not suspected again. Until then a command that was refused, or ended its connection
+  before a byte of its answer came, may have been too long: the next ones are shorter.
+- Where even short ones are refused, it was not the length, and commands may be as long as before.
+"""
 
 from __future__ import annotations
 
 import logging
+from typing import Final
 
+from imapipe.errors import CommandBad, CommandError, ImapipeError, ProtocolError, ServerBye
+from imapipe.net.transient import is_transient
+from imapipe.wire.command.encoder import MAX_COMMAND_BYTES
 from imapipe.wire.response.note import Note, count_notes
 
 _log = logging.getLogger(__name__)
+
+# RFC 2683 §3.2.1.5 asks clients to stay near 1,000 bytes; there are servers with a buffer of 512.
+_LENGTHS: Final = (990, 490)
+_LEAST_SET_BYTES: Final = 100
 
 
 class Learned:
     """What is known of a server by experience.
 
     Attributes:
+        max_command_bytes: How long a line of a command may be.
         notes: What of answers outside of runs was passed over, and how often; at most as many as `count_notes` keeps.
     """
 
-    __slots__ = ("notes",)
+    __slots__ = ("_is_proven", "_longest_taken", "max_command_bytes", "notes")
 
     def __init__(self) -> None:
         self.notes: dict[Note, int] = {}
+        self.max_command_bytes = MAX_COMMAND_BYTES
+        self._longest_taken = 0
+        self._is_proven = True
 
     def passed_over(self, kind: str, detail: str) -> None:
         """Something of an answer could not be read, or was not given: it is counted, and logged the first time."""
@@ -27,3 +46,34 @@ class Learned:
         if note not in self.notes:
             _log.warning("passed over: %s", note.detail)
         count_notes(self.notes, [note])
+
+    def room(self, max_text_bytes: int) -> int:
+        """How long a set of UIDs may be, where `wire.command.encoder.uid_text_room` has found room for so much."""
+        return max(_LEAST_SET_BYTES, max_text_bytes - (MAX_COMMAND_BYTES - self.max_command_bytes))
+
+    def taken(self, line_bytes: int) -> None:
+        """A command with a line of this length was taken."""
+        if line_bytes > self._longest_taken:
+            self._longest_taken = line_bytes
+            self._is_proven = self._is_proven or line_bytes > _LENGTHS[-1] // 2
+
+    def is_too_long(self, line_bytes: int, error: ImapipeError) -> bool:
+        """Whether a command failed that may have been too long; then there is less room from now on.
+
+        Args:
+            line_bytes: The length of its line.
+            error: What it was refused with, or what ended the connection before anything of its answer came.
+        """
+        if isinstance(error, CommandError | ProtocolError) and not isinstance(error, CommandBad | ServerBye):
+            if not is_transient(error).split_now:
+                return False
+        if line_bytes <= self._longest_taken:
+            return False
+        shorter = next((length for length in _LENGTHS if length < line_bytes), 0)
+        if not shorter:
+            if not self._is_proven:
+                self.max_command_bytes, self._is_proven = MAX_COMMAND_BYTES, True
+            return False
+        if shorter < self.max_command_bytes:
+            self.max_command_bytes, self._is_proven = shorter, False
+        return True

@@ -240,9 +240,9 @@ class Lane:
             except ImapipeError as error:
                 if self._dispatch.is_fatal(error):
                     raise
-                if not work.was_our_delay:
+                if not work.was_our_doing:
                     raise BatchInterrupted(batch, work.result()) from error
-                # We were slow, not the server: that costs no attempt.
+                # It was us, not the server: that costs no attempt.
         return work.result()
 
     async def _do(self, work: Work, connection: Connection) -> None:

@@ -9,7 +9,8 @@ mailbox is not behind its cursor; whatever uses them checks both.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 from imapipe.models.argument import check_number, check_whole
 from imapipe.models.cursor import Cursor
@@ -26,6 +27,7 @@ from imapipe.pipeline.memory import memory_of
 from imapipe.pipeline.run import Run
 from imapipe.pipeline.source.failed import Failed
 from imapipe.pipeline.source.sizes import Sizes, fetch_sizes
+from imapipe.wire.response.note import Note, add_counts
 from imapipe.wire.search_key import SearchKey
 from imapipe.wire.uid_set import UidSet
 
@@ -152,13 +154,21 @@ class Pipeline(PipelineBuilder):
             found,
             (step,),
             unaccounted=run.unaccounted,
+            notes=run.notes,
         )
 
-    async def find_within(self, uids: UidSet, criteria: SearchKey, *, uidvalidity: int, cursor: Cursor) -> UidSet:
-        """Those of some messages that match (`UID SEARCH UID …`); the way to it is `SearchResult.refine`."""
+    async def find_within(
+        self, uids: UidSet, criteria: SearchKey, *, uidvalidity: int, cursor: Cursor
+    ) -> tuple[UidSet, Mapping[Note, int]]:
+        """Those of some messages that match (`UID SEARCH UID …`); the way to it is `SearchResult.refine`.
+
+        Returns:
+            They, and what of the answer was passed over.
+        """
         if not uids:
-            return uids
-        return await self._new_run(1).narrow(criteria, uids, uidvalidity=uidvalidity, cursor=cursor)
+            return uids, {}
+        run = self._new_run(1)
+        return await run.narrow(criteria, uids, uidvalidity=uidvalidity, cursor=cursor), run.notes
 
     async def plan(self) -> JobPlan:
         """What a run would do: counts and bytes. Only sizes are fetched."""
@@ -214,6 +224,7 @@ class SearchResult:
         reduction: What each step left, beginning with how many messages the mailbox held.
         unaccounted: Messages that a search for all did not find although the mailbox holds them: the server caps
             its answers.
+        notes: What of the answers was passed over, and how often: where there is one, a message may be missing.
     """
 
     __slots__ = (
@@ -222,6 +233,7 @@ class SearchResult:
         "criteria",
         "cursor",
         "mailbox",
+        "notes",
         "reduction",
         "uids",
         "uidvalidity",
@@ -239,6 +251,7 @@ class SearchResult:
         uids: UidSet,
         reduction: tuple[Reduction, ...],
         unaccounted: int = 0,
+        notes: Mapping[Note, int] = MappingProxyType({}),
     ) -> None:
         self._pipeline = pipeline
         self.account = account
@@ -249,6 +262,7 @@ class SearchResult:
         self.uids = uids
         self.reduction = reduction
         self.unaccounted = unaccounted
+        self.notes = notes
 
     def __len__(self) -> int:
         return len(self.uids)
@@ -295,7 +309,11 @@ class SearchResult:
             CommandNo, CommandBad, Throttled: The server refused the search.
             AuthenticationFailed, ConnectionFailed, PoolTimeout: No connection could be had.
         """
-        uids = await self._pipeline.find_within(self.uids, criteria, uidvalidity=self.uidvalidity, cursor=self.cursor)
+        uids, more_notes = await self._pipeline.find_within(
+            self.uids, criteria, uidvalidity=self.uidvalidity, cursor=self.cursor
+        )
+        notes = dict(self.notes)
+        add_counts(notes, more_notes)
         step = Reduction(criteria.describe(), len(self.uids), len(uids))
         return SearchResult(
             self._pipeline.search(criteria),
@@ -306,6 +324,7 @@ class SearchResult:
             self.criteria & criteria,
             uids,
             (*self.reduction, step),
+            notes=notes,
         )
 
     def pipeline(self, uids: UidSet | None = None) -> Pipeline:

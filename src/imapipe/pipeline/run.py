@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 
@@ -45,6 +45,7 @@ from imapipe.pipeline.source.tiers import find_tiers
 from imapipe.pipeline.specification import Specification
 from imapipe.runtime.event_bus import EventBus
 from imapipe.runtime.resources import Sampler
+from imapipe.wire.response.note import Note
 from imapipe.wire.search_key import SearchKey
 from imapipe.wire.uid_set import UidSet
 
@@ -154,6 +155,11 @@ class Run:
         return self._books.may_be_short
 
     @property
+    def notes(self) -> Mapping[Note, int]:
+        """What of answers was passed over so far."""
+        return self._books.notes
+
+    @property
     def has_given_up(self) -> bool:
         """Messages that nobody has begun with are not to be handled any more."""
         return self._dispatch.has_given_up
@@ -242,13 +248,15 @@ class Run:
             ImapipeError: As `drive` does when a search cannot be made.
         """
         self.access.resume(uidvalidity, cursor)
+        notes: dict[Note, int] = {}
 
         async def find(connection: Connection) -> UidSet:
             await self.access.reopen(connection)
-            return await narrow(connection, criteria, uids, self._today)
+            return await narrow(connection, criteria, uids, self._today, notes)
 
         connection, found = await self.access.reach(find)
         self.access.give_back(connection)
+        self._books.searched(notes)
         return found
 
     def report(self) -> RunReport:
@@ -292,7 +300,7 @@ class Run:
     async def _tiers(self, connection: Connection, found: Found) -> list[Tier]:
         classes = self._specification.policy.classes
         if classes:
-            return await find_tiers(connection, classes, found, self._today)
+            return await find_tiers(connection, classes, found, self._today, self._books.notes)
         return [Tier(found.uids, newest_first=self._specification.newest)]
 
     async def _prepare(self, consumer: Consumer | None) -> Connection:

@@ -53,8 +53,8 @@ class Work(Protocol):
         """There is something to do, and it was not done without an error."""
 
     @property
-    def was_our_delay(self) -> bool:
-        """The connection ended after we had not read from it for long."""
+    def was_our_doing(self) -> bool:
+        """The connection ended after we had not read from it for long, or had sent more in one line than it bears."""
 
     async def perform(self, connection: Connection, gathering: Gathering | None) -> None:
         """Do it, on a connection that has the mailbox open.

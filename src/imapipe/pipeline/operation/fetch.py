@@ -7,6 +7,7 @@ Invariants:
   makes progress, then it has failed. Nothing is taken for done because a server was silent.
 - NIL for a body, and what a server may have made up for a message that is gone, is looked at again too, after a NOOP,
   before it is a failure or delivered.
+- A command that was refused and may have been too long is sent again in shorter ones, at once.
 - What was delivered has its outcome before the call returns, however the connection ended. Only a cancelled call
   does not wait: what of it nobody works on is forgotten, and was never acknowledged.
 """
@@ -76,7 +77,8 @@ class Fetching:
     """The work of fetching one batch (a `Work`).
 
     Attributes:
-        was_our_delay: The connection ended after we had not read from it for long.
+        was_our_doing: The connection ended after we had not read from it for long, or at a command that may have been
+            too long for it; the next one is shorter.
     """
 
     __slots__ = (
@@ -91,7 +93,7 @@ class Fetching:
         "_seconds",
         "_todo",
         "_wanted",
-        "was_our_delay",
+        "was_our_doing",
     )
 
     def __init__(self, fetch: Fetch, max_uid_text_bytes: int, batch: Batch, bench: Workbench, observe: Observe) -> None:
@@ -105,7 +107,7 @@ class Fetching:
         self._seconds = 0.0
         self._reply_seconds: float | None = None
         self._bytes = 0
-        self.was_our_delay = False
+        self.was_our_doing = False
 
     @property
     def is_unfinished(self) -> bool:
@@ -121,7 +123,7 @@ class Fetching:
         """Fetch what is missing and see it handled; see `Work`."""
         flight = self._flight
         flight.board(connection, gathering)
-        self.was_our_delay = False
+        self.was_our_doing = False
         error: ImapipeError | None = None
         try:
             try:
@@ -182,7 +184,7 @@ class Fetching:
             uids = todo.pop()
             if uids:
                 # Nearly always the whole: only a set full of holes is too long for one command.
-                asked, rest = uids.take_within(len(uids), self._max_uid_text_bytes)
+                asked, rest = uids.take_within(len(uids), connection.learned.room(self._max_uid_text_bytes))
                 todo += (rest, await self._ask(connection, asked, fetch, deliver, refuse))
 
     async def _ask(
@@ -197,8 +199,9 @@ class Fetching:
         except asyncio.CancelledError:
             connection.abort(ConnectionLost("a FETCH was cancelled"))
             raise
-        except (ConnectionLost, ServerBye, CommandTimeout):
-            self.was_our_delay = command.paused_seconds >= OWN_DELAY_SECONDS
+        except (ConnectionLost, ServerBye, CommandTimeout) as error:
+            was_too_long = not command.first_byte_at and connection.learned.is_too_long(command.line_bytes, error)
+            self.was_our_doing = was_too_long or command.paused_seconds >= OWN_DELAY_SECONDS
             raise
         finally:
             self._bytes += command.bytes_received
@@ -218,7 +221,10 @@ class Fetching:
             # Yahoo says NO after the last message now and then: what matters is that all of them are there.
             return _NOTHING
         if tagged.status != "OK" and not _says(tagged, "EXPUNGEISSUED"):
-            raise to_error(command.name, tagged)
+            refusal = to_error(command.name, tagged)
+            if connection.learned.is_too_long(command.line_bytes, refusal):
+                return missing
+            raise refusal
         if not _says(tagged, "MESSAGELIMIT"):
             missing = await self._look_again(connection, missing)
         if len(missing) < len(uids):

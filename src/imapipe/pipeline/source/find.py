@@ -13,8 +13,10 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from datetime import date
+from functools import partial
+from typing import TypeAlias
 
 from imapipe.errors import ProtocolError
 from imapipe.net.connection import Connection, SearchAnswer
@@ -26,6 +28,8 @@ from imapipe.wire.search_program import SearchProgram
 from imapipe.wire.uid_set import UidSet
 
 PAGE_MESSAGES = 100_000
+
+_Found: TypeAlias = tuple[UidSet, tuple[Note, ...]]
 
 
 async def find(
@@ -41,12 +45,16 @@ async def find(
     return await find_uids(connection, _program(connection, key, today), exists, notes, save=save)
 
 
-async def narrow(connection: Connection, key: SearchKey, uids: UidSet, today: date) -> UidSet:
+async def narrow(
+    connection: Connection, key: SearchKey, uids: UidSet, today: date, notes: MutableMapping[Note, int]
+) -> UidSet:
     """Those of `uids` in the open mailbox that match; what is found is saved for a search within it.
 
-    Raises as `find_uids` does.
+    Raises and adds to `notes` as `find_uids` does.
     """
-    return await _at_once(connection, _program(connection, key, today), {}, uids, save=True)
+    found, passed_over = await _at_once(connection, _program(connection, key, today), uids, save=True)
+    count_notes(notes, passed_over)
+    return found
 
 
 def _program(connection: Connection, key: SearchKey, today: date) -> SearchProgram:
@@ -81,63 +89,59 @@ async def find_uids(
         ConnectionLost, CommandTimeout: The connection ended.
         ProtocolError: It stops short and says so again and again without going on.
     """
-    counts: MutableMapping[Note, int] = {} if notes is None else notes
+    ways: dict[str, Callable[[], Awaitable[_Found]]] = {}
     if exists > PAGE_MESSAGES and connection.offers("PARTIAL"):
-        return await _by_pages(connection, program, counts)
+        ways["PARTIAL"] = partial(_by_pages, connection, program)
     if exists > PAGE_MESSAGES and connection.offers("UIDBATCHES") and connection.offers("ESEARCH"):
-        return await _by_ranges(connection, program, counts)
-    return await _at_once(connection, program, counts, save=save)
+        ways["UIDBATCHES"] = partial(_by_ranges, connection, program)
+    found, passed_over = await connection.ways.first(ways, partial(_at_once, connection, program, save=save))
+    if notes is not None:
+        count_notes(notes, passed_over)
+    return found
 
 
 async def _at_once(
-    connection: Connection,
-    program: SearchProgram,
-    notes: MutableMapping[Note, int],
-    within: UidSet | None = None,
-    *,
-    save: bool = False,
-) -> UidSet:
+    connection: Connection, program: SearchProgram, within: UidSet | None = None, *, save: bool = False
+) -> _Found:
     answer = await connection.uid_search(program, within=within, save=save)
-    count_notes(notes, answer.notes)
+    notes = answer.notes
     found = answer.uids
     below = answer.limited_below
     while below is not None and below > 1:
         rest = UidSet.from_ranges([(1, below - 1)])
         answer = await connection.uid_search(program, within=rest if within is None else rest & within)
-        count_notes(notes, answer.notes)
+        notes += answer.notes
         found |= answer.uids
         if answer.limited_below is not None and answer.limited_below >= below:
             raise ProtocolError("the server limits a search and names no lower UID to go on with")
         below = answer.limited_below
-    return found
+    return found, notes
 
 
-async def _by_pages(connection: Connection, program: SearchProgram, notes: MutableMapping[Note, int]) -> UidSet:
-    found = UidSet()
+async def _by_pages(connection: Connection, program: SearchProgram) -> _Found:
+    found, notes = UidSet(), tuple[Note, ...]()
     while True:
         answer = await connection.uid_search_page(program, PAGE_MESSAGES, above=found.max if found else 0)
-        count_notes(notes, answer.notes)
+        notes += answer.notes
         found |= answer.uids
         if len(answer.uids) < PAGE_MESSAGES and answer.limited_below is None:
-            return found
+            return found, notes
         if not answer.uids:
-            return found | await _at_once(connection, program, notes)
+            rest, more_notes = await _at_once(connection, program)
+            return found | rest, notes + more_notes
 
 
-async def _by_ranges(connection: Connection, program: SearchProgram, notes: MutableMapping[Note, int]) -> UidSet:
+async def _by_ranges(connection: Connection, program: SearchProgram) -> _Found:
     """Searches that name their tags are in flight together (RFC 4731)."""
     ranges = await connection.uid_batches(PAGE_MESSAGES)
-    async with asyncio.TaskGroup() as group:
-        searches = [
-            group.create_task(connection.uid_search(program, within=UidSet.from_ranges([pair]))) for pair in ranges
-        ]
-    if any(search.result().limited_below is not None for search in searches):
-        return await _at_once(connection, program, notes)
+    asked = [connection.uid_search(program, within=UidSet.from_ranges([pair])) for pair in ranges]
+    answers = await asyncio.gather(*asked)
+    if any(answer.limited_below is not None for answer in answers):
+        return await _at_once(connection, program)
     found = UidSet()
-    for search in searches:
-        count_notes(notes, search.result().notes)
-        found |= search.result().uids
-    return found
+    for answer in answers:
+        found |= answer.uids
+    return found, tuple(note for answer in answers for note in answer.notes)
 
 
 async def still_there(connection: Connection, uids: UidSet, today: date) -> UidSet:
@@ -148,10 +152,10 @@ async def still_there(connection: Connection, uids: UidSet, today: date) -> UidS
     """
     program = ALL.program(today=today)
     found = UidSet()
-    room = room_within(program)
+    full = room_within(program)
     begin = 0
     while begin < len(uids):
-        end = uids.fit(begin, len(uids), room)
+        end = uids.fit(begin, len(uids), connection.learned.room(full))
         asked: UidSet | None = uids[begin:end]
         while asked:
             answer = await connection.uid_search(program, within=asked)

@@ -7,6 +7,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 
+from imapipe.errors import CommandTimeout, ConnectionLost, ServerBye
 from imapipe.models.message import Message
 from imapipe.net.connection import Connection
 from imapipe.net.signals import to_error
@@ -79,17 +80,25 @@ async def _fetch_some(connection: Connection, uids: UidSet) -> dict[int, int]:
             connection.release(message.wire_size)
 
     while uids:
-        part, rest = uids.take_within(len(uids), _UID_TEXT_BYTES)
+        part, rest = uids.take_within(len(uids), connection.learned.room(_UID_TEXT_BYTES))
         command = connection.uid_fetch(part, _SIZE, keep)
         try:
             tagged = await asyncio.shield(command.finished)
         except asyncio.CancelledError:
             connection.abort()
             raise
+        except (ConnectionLost, ServerBye, CommandTimeout) as error:
+            if not command.first_byte_at:
+                connection.learned.is_too_long(command.line_bytes, error)
+            raise
         connection.fetched(command)
-        if tagged.status != "OK":
-            raise to_error(command.name, tagged)
         missing = command.missing
+        if tagged.status != "OK":
+            refusal = to_error(command.name, tagged)
+            if not connection.learned.is_too_long(command.line_bytes, refusal):
+                raise refusal
+            uids = rest | missing
+            continue
         limited = tagged.code is not None and tagged.code.name == "MESSAGELIMIT" and len(missing) < len(part)
         uids = rest | missing if limited else rest
     return found

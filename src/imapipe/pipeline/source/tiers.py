@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from datetime import date
 
 from imapipe.net.connection import Connection
@@ -11,14 +11,26 @@ from imapipe.pipeline.plan import Tier
 from imapipe.pipeline.source.base import Found
 from imapipe.pipeline.source.find import find
 from imapipe.search import ALL
+from imapipe.wire.response.note import Note
 
 
-async def find_tiers(connection: Connection, classes: Sequence[MessageClass], found: Found, today: date) -> list[Tier]:
-    """Which of what was found belongs to which class; raises as `find_uids` does."""
+async def find_tiers(
+    connection: Connection,
+    classes: Sequence[MessageClass],
+    found: Found,
+    today: date,
+    notes: MutableMapping[Note, int],
+) -> list[Tier]:
+    """Which of what was found belongs to which class; raises and adds to `notes` as `find_uids` does.
+
+    Where an answer was not whole, a message may be in a later class than it should.
+    """
     uids = found.uids
     tiers: list[Tier] = []
     for entry in classes:
-        chosen = uids if entry.search == ALL else uids & await find(connection, entry.search, found.exists, today)
+        chosen = (
+            uids if entry.search == ALL else uids & await find(connection, entry.search, found.exists, today, notes)
+        )
         uids -= chosen
         tiers.append(Tier(chosen, newest_first=entry.newest_first))
     return tiers

@@ -1,0 +1,157 @@
+"""The part of a connection that searches the open mailbox: UID SEARCH in all its forms, and UIDBATCHES.
+
+Invariants:
+
+- An extended search that is refused, or whose answer says nothing or nothing sensible, is made in a plainer form; so
+  no server that offers ESEARCH or SEARCHRES by mistake finds nothing.
+- A search within a set is cut into commands of the length that the server takes; where one turns out to be too long,
+  the rest of the set goes out in shorter ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
+from typing import TypeAlias
+
+from imapipe.errors import CommandBad, CommandNo, ProtocolError
+from imapipe.net.changing import Changing
+from imapipe.net.command import Company
+from imapipe.net.search_set import pack
+from imapipe.wire.command.search import SearchAnswer, read_search, room_within, uid_search
+from imapipe.wire.command.uidbatches import uidbatches
+from imapipe.wire.response.note import Note
+from imapipe.wire.response.response import Esearch, Search, UidBatches
+from imapipe.wire.search_program import SearchProgram
+from imapipe.wire.uid_set import MAX_UID, UidSet
+
+UidRanges: TypeAlias = list[tuple[int, int]]
+_Ask: TypeAlias = Callable[[], Awaitable[SearchAnswer]]
+
+
+class Searching(Changing):
+    """What finds messages in the selected mailbox."""
+
+    __slots__ = ()
+
+    async def uid_search(
+        self, program: SearchProgram, *, within: UidSet | None = None, save: bool = False
+    ) -> SearchAnswer:
+        """UID SEARCH in the selected mailbox, by ESEARCH where it is offered (RFC 4731).
+
+        Args:
+            program: The keys.
+            within: Look only at these UIDs. Where the server has them saved it is told `$` (RFC 5182), else they are
+                sent, a long set in several commands.
+            save: Have the result saved for a search within it, where SEARCHRES is offered.
+
+        Raises:
+            CommandNo, CommandBad, Throttled: The server refused the search.
+            ValueError: The program was put together by hand, and not well.
+        """
+        if within is not None and not within:
+            return SearchAnswer(within)
+        selected = self.session.selected
+        by_name: dict[str, _Ask] = {}
+        is_saved = within is not None and selected is not None and selected.saved == within
+        if is_saved and self.ways.may("SEARCHRES", "SEARCH $"):
+            by_name["SEARCH $"] = partial(self._search_well, program, within, save=save, within_saved=True)
+        answer = await self.ways.first(by_name, partial(self._search_in_pieces, program, within, save=save))
+        return answer if within is None else replace(answer, uids=answer.uids & within)
+
+    async def uid_search_page(self, program: SearchProgram, count: int, *, above: int) -> SearchAnswer:
+        """The first `count` UIDs above `above` that match: UID SEARCH RETURN (PARTIAL …), RFC 9394.
+
+        Paging goes by the last UID seen: the offsets of PARTIAL drift when messages come and go.
+        """
+        self.require(["PARTIAL"])
+        above_only = UidSet.from_ranges([(above + 1, MAX_UID)]) if above else None
+        answer = await self._search(program, above_only, extended=True, first=count)
+        # `n:*` and its like give the last message even where its UID is lower (RFC 9051 §9, seq-range).
+        return replace(answer, uids=answer.uids - UidSet.from_ranges([(1, above)])) if above else answer
+
+    async def uid_batches(self, size: int) -> UidRanges:
+        """Ranges of UIDs that hold `size` messages each, lowest first: UIDBATCHES (RFC 10022)."""
+        self.require(["UIDBATCHES"])
+        _, responses = await self._ask(uidbatches(size))
+        ranges = [found for r in responses if isinstance(r, UidBatches) for found in r.ranges]
+        return sorted((min(pair), max(pair)) for pair in ranges)
+
+    async def _search_in_pieces(self, program: SearchProgram, within: UidSet | None, *, save: bool) -> SearchAnswer:
+        """Search within a set that is sent."""
+        if within is None:
+            return await self._search_well(program, None, save=save)
+        full = room_within(program)
+        room = self.learned.room(full)
+        pieces = pack(within, room)
+        found, notes = UidSet(), tuple[Note, ...]()
+        modseq: int | None = None
+        limited: int | None = None
+        is_whole = len(pieces) == 1
+        while pieces:
+            try:
+                answer = await self._search_well(program, pieces[0], save=save and is_whole)
+            except (CommandBad, CommandNo):
+                if self.learned.room(full) == room:
+                    raise
+                room, is_whole = self.learned.room(full), False
+                pieces = pack(_union(pieces), room)
+                continue
+            pieces.pop(0)
+            found |= answer.uids
+            modseq = max((m for m in (modseq, answer.modseq) if m is not None), default=None)
+            limited = answer.limited_below if answer.limited_below is not None else limited
+            notes += answer.notes
+        return SearchAnswer(found, modseq, limited, notes)
+
+    async def _search_well(
+        self, program: SearchProgram, within: UidSet | None, *, save: bool, within_saved: bool = False
+    ) -> SearchAnswer:
+        """One search, in the best form that the server takes."""
+        ask = partial(self._search, program, within, within_saved=within_saved)
+        ways: dict[str, _Ask] = {}
+        if self.ways.may("ESEARCH"):
+            if save and self.ways.may("SEARCHRES"):
+                ways["SEARCHRES"] = partial(self._search_and_save, program, within, within_saved=within_saved)
+            ways["ESEARCH"] = partial(ask, extended=True)
+        return await self.ways.first(ways, ask)
+
+    async def _search_and_save(
+        self, program: SearchProgram, within: UidSet | None, *, within_saved: bool
+    ) -> SearchAnswer:
+        ask = partial(self._search, program, within, extended=True, within_saved=within_saved)
+        selected = self.session.selected
+        try:
+            answer = await ask(save=True)
+        except CommandNo as error:
+            if not error.code.startswith("NOTSAVED"):
+                raise
+            return await ask()
+        if selected is not None:
+            selected.saved = answer.uids
+        return answer
+
+    async def _search(
+        self,
+        program: SearchProgram,
+        within: UidSet | None,
+        *,
+        extended: bool = False,
+        save: bool = False,
+        first: int | None = None,
+        within_saved: bool = False,
+    ) -> SearchAnswer:
+        request = uid_search(
+            program, extended=extended, save=save, first=first, within=within, within_saved=within_saved
+        )
+        tagged, responses = await self._ask(request, company=Company.SEARCH if extended else Company.ALONE)
+        answers = list(responses)
+        if extended and not any(isinstance(answer, Esearch | Search) for answer in answers):
+            # RFC 4731 §3.1 wants one also where nothing was found; its tag may have been another command's.
+            raise ProtocolError("an extended SEARCH was answered OK without an answer")
+        return read_search(answers, tagged)
+
+
+def _union(pieces: list[UidSet]) -> UidSet:
+    return UidSet.from_ranges(pair for piece in pieces for pair in piece.ranges())
