@@ -4,10 +4,10 @@
         async for message in pool.mailbox("INBOX").search(q.UNSEEN).fetch("envelope"):
             print(message.uid, message.envelope.subject)
 
-Public beside this module: `imapipe.search` (search keys), `imapipe.middleware` (the contract for layers of your own),
-`imapipe.events` (what happens beside the messages), `imapipe.store` (where checkpoints are kept), `imapipe.connection`
-(what single commands take and give), `imapipe.errors`, and `imapipe.testing` (a server to test against). All else may
-change without a word.
+Public beside this module: `imapipe.search` (search keys), `imapipe.sinks` (Maildir, mbox, tables and others to write
+to), `imapipe.middleware` (the contract for layers of your own), `imapipe.events` (what happens beside the messages),
+`imapipe.store` (where checkpoints are kept), `imapipe.connection` (what single commands take and give),
+`imapipe.errors`, and `imapipe.testing` (a server to test against). All else may change without a word.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from imapipe import search
+    from imapipe import search, sinks
     from imapipe.catalog.index import IndexEntry, IndexReport, MessageIndex, Searchable, SizeClass
     from imapipe.catalog.search_cache import SearchCache, SearchCacheStats
     from imapipe.client import Mailbox, Pool, create_pool
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         ProtocolError,
         ResponseTooLarge,
         ServerBye,
+        SinkError,
         SpoolError,
         Throttled,
         UidValidityChanged,
@@ -200,6 +201,7 @@ __all__ = [
     "ServerBye",
     "SimpleCheckpointStore",
     "Sink",
+    "SinkError",
     "SizeClass",
     "Sizer",
     "SpoolError",
@@ -212,10 +214,11 @@ __all__ = [
     "in_processes",
     "in_threads",
     "search",
+    "sinks",
 ]
 
 _HOMES = {
-    "imapipe": ("search",),
+    "imapipe": ("search", "sinks"),
     "imapipe.catalog.index": ("IndexEntry", "IndexReport", "MessageIndex", "Searchable", "SizeClass"),
     "imapipe.catalog.search_cache": (
         "SearchCache",
@@ -253,6 +256,7 @@ _HOMES = {
         "ProtocolError",
         "ResponseTooLarge",
         "ServerBye",
+        "SinkError",
         "SpoolError",
         "Throttled",
         "UidValidityChanged",

@@ -25,6 +25,7 @@
     ├ BatchInterrupted                       a batch ended early; the cause is chained
     ├ WorkerDied                             a worker process ended without an answer
     ├ SpoolError (OSError)                   the temporary file of a large body failed
+    ├ SinkError (OSError)                    what a sink writes to cannot be written
     ├ InvalidURL (ValueError)
     ├ InvalidSearch (ValueError)
     ├ MessageIndexError                      the file of a local index cannot be used
@@ -302,6 +303,20 @@ class WorkerDied(ImapipeError):
 
 class SpoolError(ImapipeError, OSError):
     """The temporary file of a large body could not be written or read."""
+
+
+class SinkError(ImapipeError, OSError):
+    """What a sink writes to cannot be written or used. What was not made safe before does not count as done.
+
+    Attributes:
+        reason: What is wrong.
+        path: The file or folder.
+    """
+
+    def __init__(self, reason: str, *, path: str) -> None:
+        self.reason = reason
+        self.path = path
+        super().__init__(f"{path}: {reason}")
 
 
 class InvalidURL(ImapipeError, ValueError):

@@ -109,6 +109,7 @@ class FakeRun:
         self.mailbox = "INBOX"
         self.uidvalidity = uidvalidity
         self.fingerprint = fingerprint
+        self.items = frozenset({"BODY[]"})
         found = uids(planned) if isinstance(planned, str) else planned
         self.plan = FakePlan(found, found)
         self.ledger = FakeLedger()

@@ -119,6 +119,10 @@ class Run(Protocol):
         """Names the job: symbolic search and fetch."""
 
     @property
+    def items(self) -> frozenset[str]:
+        """What each message brings: the names of FETCH items, such as `BODY[]`, and TEXT where only its text comes."""
+
+    @property
     def plan(self) -> Plan:
         """What the run means to do."""
 

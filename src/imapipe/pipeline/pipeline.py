@@ -51,8 +51,8 @@ class Pipeline(PipelineBuilder):
         on_error: OnError = "record",
         max_failures: int | None = None,
         handler_retry: HandlerRetry | None = None,
-        commit_every_messages: int = COMMIT_EVERY_MESSAGES,
-        commit_every_seconds: float = COMMIT_EVERY_SECONDS,
+        commit_every_messages: int | None = None,
+        commit_every_seconds: float | None = None,
     ) -> RunReport:
         """Run the job: every message goes to the handler, or to the sink, once.
 
@@ -65,8 +65,10 @@ class Pipeline(PipelineBuilder):
             max_failures: Give up when more messages than this have failed; the rest fails as `not-tried`.
             handler_retry: Call the handler again for messages that it failed with, and stand still while everything
                 fails: `imapipe.HandlerRetry(attempts=5, on=(OSError,))`. Without it a message has one try.
-            commit_every_messages: With a sink: commit when so many messages are written.
-            commit_every_seconds: With a sink: commit when the first of them was written so long ago.
+            commit_every_messages: With a sink: commit when so many messages are written; 500, unless the sink has
+                an attribute of this name.
+            commit_every_seconds: With a sink: commit when the first of them was written so long ago; 1.0, unless the
+                sink has an attribute of this name.
 
         Returns:
             The report; it reconciles: planned = done + skipped + vanished + failed.
@@ -85,6 +87,10 @@ class Pipeline(PipelineBuilder):
             )
         checked = check_handler(handler) if sink is None else None
         check_whole("concurrency", concurrency)
+        if commit_every_messages is None:
+            commit_every_messages = getattr(sink, "commit_every_messages", COMMIT_EVERY_MESSAGES)
+        if commit_every_seconds is None:
+            commit_every_seconds = getattr(sink, "commit_every_seconds", COMMIT_EVERY_SECONDS)
         check_whole("commit_every_messages", commit_every_messages)
         check_number("commit_every_seconds", commit_every_seconds)
         if commit_every_messages < 1 or commit_every_seconds <= 0:

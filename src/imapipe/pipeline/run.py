@@ -120,6 +120,11 @@ class Run:
         return self._dispatch.plan
 
     @property
+    def items(self) -> frozenset[str]:
+        """What each message brings."""
+        return self._specification.operation.items
+
+    @property
     def bytes_received(self) -> int:
         """Bytes of FETCH responses so far, after decompression."""
         return self._books.bytes_received

@@ -85,6 +85,10 @@ class Operation(Protocol):
         """The capabilities without which it cannot be done."""
 
     @property
+    def items(self) -> frozenset[str]:
+        """What each message brings: the names of FETCH items, and TEXT where the parts that are text come."""
+
+    @property
     def max_uid_text_bytes(self) -> int:
         """How long the text of the UIDs in one command may be."""
 

@@ -60,6 +60,11 @@ class FetchMessages:
         return self.fetch.needs
 
     @property
+    def items(self) -> frozenset[str]:
+        """See `Operation`."""
+        return frozenset(self.fetch.names)
+
+    @property
     def max_uid_text_bytes(self) -> int:
         """See `Operation`."""
         return uid_text_room(b"UID FETCH " + self.fetch.command())

@@ -61,6 +61,11 @@ class FetchText:
         return self.first.needs
 
     @property
+    def items(self) -> frozenset[str]:
+        """See `Operation`."""
+        return frozenset((*self.first.names, "TEXT"))
+
+    @property
     def max_uid_text_bytes(self) -> int:
         """See `Operation`."""
         return min(uid_text_room(b"UID FETCH " + self.first.command()), uid_text_room(b"x" * _MAX_SECTIONS_BYTES))

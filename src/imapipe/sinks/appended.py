@@ -1,0 +1,143 @@
+"""A file that is appended to, in whole groups.
+
+Invariants:
+
+- What a reader finds after a crash and the next `open` is whole groups; see `sinks.record` for how that is known.
+- The file has one writer of ours at a time.
+- A group is in memory until it is written: its size is bounded by `FLUSH_BYTES`, not by how often it is committed.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from imapipe.durable_file import BINARY, sync_folder, write_all
+from imapipe.errors import SinkError
+from imapipe.sinks.place import Place
+from imapipe.sinks.record import Record
+from imapipe.sinks.staged import make_folder
+from imapipe.store.run_lock import RunLock
+from imapipe.wire.uid_set import UidSet
+
+FLUSH_BYTES: Final = 1024 * 1024
+
+
+class Appended:
+    """A file that is appended to.
+
+    Args:
+        path: The file; made where it is missing.
+        kind: What it holds, for its record.
+        durable: Whether what is committed must survive a loss of power.
+    """
+
+    __slots__ = ("_buffer", "_durable", "_fd", "_kind", "_length", "_lock", "_new", "_path", "_record")
+
+    def __init__(self, path: Path, kind: str, *, durable: bool) -> None:
+        self._path = path
+        self._kind = kind
+        self._durable = durable
+        self._fd = -1
+        self._length = 0
+        self._buffer = bytearray()
+        self._new: dict[Place, list[int]] = {}
+        self._lock: RunLock | None = None
+        self._record: Record | None = None
+
+    @property
+    def fd(self) -> int:
+        """The open file."""
+        return self._fd
+
+    def open(self) -> int:
+        """Open the file, clean up what an earlier run left unfinished; gives its length. Raises OSError, SinkError."""
+        make_folder(self._path.parent, durable=self._durable)
+        lock = RunLock(f"{self._path}.imapipe.lock")
+        if not lock.acquire():
+            reason = "another run of imapipe writes to it; wait for that, or choose another file"
+            raise SinkError(reason, path=str(self._path))
+        self._lock = lock
+        self._record = record = Record(self._path, self._kind, durable=self._durable)
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | BINARY
+        self._fd = os.open(self._path, flags, 0o600)
+        size = os.fstat(self._fd).st_size
+        if size < record.length:
+            reason = (
+                f"it has {size} bytes, and {record.length} were written to it; "
+                f"restore it, or move it away together with {self._path.name}.imapipe"
+            )
+            raise SinkError(reason, path=str(self._path))
+        if size > record.length and not record.is_closed:
+            os.ftruncate(self._fd, record.length)
+            size = record.length
+        if self._durable:
+            os.fsync(self._fd)
+            sync_folder(os.fspath(self._path))
+        self._length = size
+        record.begin(size)
+        return size
+
+    def has(self, place: Place, uid: int) -> bool:
+        """Whether a message is in the file already."""
+        assert self._record is not None
+        return self._record.has(place, uid)
+
+    def put(self, data: bytes | bytearray | memoryview) -> None:
+        """Append bytes of the group. Raises OSError."""
+        self._buffer += data
+        if len(self._buffer) >= FLUSH_BYTES:
+            self._flush()
+
+    def mark(self) -> int:
+        """Where the next bytes will stand, for `undo`."""
+        return self._length + len(self._buffer)
+
+    def undo(self, mark: int) -> None:
+        """Take back what was appended since a mark. Raises OSError."""
+        if mark >= self._length:
+            del self._buffer[mark - self._length :]
+            return
+        self._buffer.clear()
+        os.ftruncate(self._fd, mark)
+        self._length = mark
+
+    def note(self, place: Place, uid: int) -> None:
+        """A message is in the group, whole."""
+        self._new.setdefault(place, []).append(uid)
+
+    def commit(self) -> None:
+        """Make the group safe. Raises OSError."""
+        assert self._record is not None
+        if not self._new:
+            return
+        self._flush()
+        if self._durable:
+            os.fsync(self._fd)
+        new = {place: UidSet.from_numbers(uids) for place, uids in self._new.items()}
+        self._record.append(self._length, new)
+        self._new.clear()
+
+    def close(self) -> None:
+        """Take back what is not committed, and let go. Raises OSError: the next `open` does it then."""
+        record, self._record = self._record, None
+        fd, self._fd = self._fd, -1
+        lock, self._lock = self._lock, None
+        self._buffer.clear()
+        self._new.clear()
+        try:
+            if fd >= 0 and record is not None:
+                if os.fstat(fd).st_size > record.length and not record.is_closed:
+                    os.ftruncate(fd, record.length)
+                record.close()
+        finally:
+            if fd >= 0:
+                os.close(fd)
+            if lock is not None:
+                lock.release()
+
+    def _flush(self) -> None:
+        write_all(self._fd, self._buffer)
+        self._length += len(self._buffer)
+        self._buffer.clear()

@@ -1,0 +1,108 @@
+"""The attachments of messages as files, each content once, and a list of what belongs to which message.
+
+    FOLDER/ab/ab12cd34ef56ab78-invoice.pdf
+    FOLDER/attachments.jsonl                   {"uid": 7, "filename": "invoice.pdf", "path": "ab/ab12…", …}
+
+Invariants:
+
+- A file is named after the digest of its content, so one that is there already is not written again.
+- The files of a group are safe before its lines are, and the lines before its messages count.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from imapipe.middleware.base import Run
+from imapipe.models.message import Attachment, Message
+from imapipe.sinks.appended import Appended
+from imapipe.sinks.base import FileSink
+from imapipe.sinks.place import Place
+from imapipe.sinks.staged import Staged, make_folder, names_in, remove_leftovers
+
+LIST: Final = "attachments.jsonl"
+_MAX_NAME_BYTES: Final = 200
+
+
+class Attachments(FileSink):
+    """Writes what is attached to messages, without the messages: each content once, whoever sent it how often.
+
+    Args:
+        path: The folder; made where it is missing. `attachments.jsonl` in it tells what belongs to which message.
+        durable: Whether all files of a message must survive a loss of power before it counts as done.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, durable: bool = True) -> None:
+        super().__init__(path, durable=durable)
+        self._list = Appended(self.path / LIST, "attachments", durable=durable)
+        self._staged = Staged(durable=durable)
+
+    def _open(self, run: Run) -> None:
+        self._place = Place.of(run)
+        make_folder(self.path, durable=self._durable)
+        self._list.open()
+        remove_leftovers(self.path)
+
+    def _write_one(self, message: Message) -> None:
+        if self._list.has(self._place, message.uid):
+            return
+        lines = [self._write_attachment(message, attachment) for attachment in message.attachments]
+        for line in lines:
+            self._list.put(line)
+        self._list.note(self._place, message.uid)
+
+    def _write_attachment(self, message: Message, attachment: Attachment) -> bytes:
+        content = attachment.content
+        digest = hashlib.sha256(content).hexdigest()
+        path = self._find(digest) or self._new_path(digest, attachment)
+        if path not in self._staged and not path.exists():
+            make_folder(path.parent, durable=self._durable)
+            self._staged.write(path, (content,), staging=self.path)
+        else:
+            self._staged.sync_later(path.parent)
+        return orjson.dumps(
+            {
+                "account": self._place.account,
+                "mailbox": self._place.mailbox,
+                "uidvalidity": self._place.uidvalidity,
+                "uid": message.uid,
+                "section": attachment.section,
+                "filename": attachment.filename,
+                "content_type": attachment.content_type,
+                "size": len(content),
+                "sha256": digest,
+                "path": path.relative_to(self.path).as_posix(),
+            },
+            option=orjson.OPT_APPEND_NEWLINE,
+        )
+
+    def _find(self, digest: str) -> Path | None:
+        """The file that has this content."""
+        beginning = f"{digest[:16]}-"
+        for path in self._staged.paths():
+            if path.name.startswith(beginning):
+                return path
+        folder = self.path / digest[:2]
+        if not folder.is_dir():
+            return None
+        return next((folder / name for name in names_in(folder) if name.startswith(beginning)), None)
+
+    def _new_path(self, digest: str, attachment: Attachment) -> Path:
+        stem, dot, ending = attachment.safe_filename.rpartition(".")
+        ending = f"{dot}{ending}" if stem and len(ending.encode()) <= 16 else ""
+        stem = attachment.safe_filename.removesuffix(ending) if ending else attachment.safe_filename
+        stem = stem.encode()[:_MAX_NAME_BYTES].decode("utf-8", "ignore")
+        return self.path / digest[:2] / f"{digest[:16]}-{stem}{ending}"
+
+    def _commit(self) -> None:
+        self._staged.publish()
+        self._list.commit()
+
+    def _close(self) -> None:
+        self._staged.discard()
+        self._list.close()

@@ -1,0 +1,100 @@
+"""What the sinks that write files have in common: the thread they work in, and how their troubles are told.
+
+Invariants:
+
+- All work on files is done in a worker thread, one call at a time; the event loop never waits for the disk.
+- A call that is cancelled is finished in its thread before the next one begins, `close` among them.
+- `OSError` of the files becomes `SinkError`, which ends the run; what a single message lacks costs that message.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar, TypeVarTuple
+
+import anyio.to_thread
+
+from imapipe.errors import NotFetched, ProtocolError, SinkError
+from imapipe.middleware.base import Run
+from imapipe.models.message import Message
+
+_Arguments = TypeVarTuple("_Arguments")
+_Result = TypeVar("_Result")
+
+
+class FileSink(ABC):
+    """A sink that writes below one path.
+
+    Attributes:
+        path: The file or the folder.
+    """
+
+    needs_body = True
+
+    def __init__(self, path: str | os.PathLike[str], *, durable: bool = True) -> None:
+        self.path = Path(path)
+        self._durable = durable
+        self._busy = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {str(self.path)!r}>"
+
+    async def open(self, run: Run) -> None:
+        """See `Sink`. Raises SinkError, and ValueError where the job does not fetch what is to be written."""
+        if self.needs_body and "BODY[]" not in run.items:
+            raise ValueError(f'{type(self).__name__} writes whole messages: put .fetch("full") into the job')
+        await self._in_thread(self._open, run)
+
+    async def write(self, messages: Sequence[Message]) -> Mapping[int, Exception]:
+        """See `Sink`. Raises SinkError."""
+        return await self._in_thread(self._write, messages)
+
+    async def commit(self) -> None:
+        """See `Sink`. Raises SinkError."""
+        await self._in_thread(self._commit)
+
+    async def close(self) -> None:
+        """See `Sink`."""
+        await self._in_thread(self._close)
+
+    @abstractmethod
+    def _open(self, run: Run) -> None:
+        """A run begins."""
+
+    def _write(self, messages: Sequence[Message]) -> Mapping[int, Exception]:
+        failed: dict[int, Exception] = {}
+        for message in messages:
+            try:
+                self._write_one(message)
+            except (NotFetched, ProtocolError) as error:
+                failed[message.uid] = error
+        return failed
+
+    @abstractmethod
+    def _write_one(self, message: Message) -> None:
+        """Write one message. Raises NotFetched, ProtocolError: that message fails; OSError."""
+
+    @abstractmethod
+    def _commit(self) -> None:
+        """Make safe what was written."""
+
+    @abstractmethod
+    def _close(self) -> None:
+        """The run is over: leave nothing unfinished behind."""
+
+    async def _in_thread(self, work: Callable[[*_Arguments], _Result], *arguments: *_Arguments) -> _Result:
+        def alone() -> _Result:
+            # One whose caller asyncio has cancelled works on, and the next call must wait for it.
+            with self._busy:
+                return work(*arguments)
+
+        try:
+            return await anyio.to_thread.run_sync(alone)
+        except OSError as error:
+            if isinstance(error, SinkError):
+                raise
+            raise SinkError(error.strerror or str(error), path=str(error.filename or self.path)) from error

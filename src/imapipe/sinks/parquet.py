@@ -1,0 +1,238 @@
+"""Parquet: a folder of files, each with the rows of one mailbox; DuckDB, polars and pandas read it as one table.
+
+    FOLDER/<tag>-<UIDVALIDITY>-000001.parquet        the tag stands for account and mailbox
+
+Invariants:
+
+- A file has its name when it is closed, synced and whole; what was being written when a process died is removed by the
+  next run on that mailbox.
+- Each file says in its metadata which messages are in it: one that is there is not written again.
+- Rows wait in memory up to `_GROUP_BYTES`, then they are a row group of the file that is being written.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import orjson
+
+from imapipe.durable_file import BINARY, remove, sync_folder
+from imapipe.errors import SinkError
+from imapipe.middleware.base import Run
+from imapipe.models.message import Message
+from imapipe.sinks.base import FileSink
+from imapipe.sinks.place import Place
+from imapipe.sinks.rows import UNREADABLE, Row, Rows
+from imapipe.sinks.staged import make_folder, names_in
+from imapipe.store.run_lock import RunLock
+from imapipe.wire.uid_set import UidSet
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+_PART: Final = re.compile(r"([0-9a-f]{8})-(\d+)-(\d{6,})\.parquet\Z")
+_KEY: Final = b"imapipe"
+_GROUP_BYTES: Final = 8 * 1024 * 1024
+_GROUP_ROWS: Final = 10_000
+# What a row costs beside its text.
+_ROW_BYTES: Final = 400
+
+
+class Parquet(FileSink):
+    """Writes a row for each message into Parquet files; needs `pip install 'imapipe[parquet]'`.
+
+    The columns are always the same, so that files of all jobs go together; what the job does not fetch is null.
+
+    Args:
+        path: The folder; made where it is missing.
+        rows_per_file: A file is closed when it has so many rows; its messages are done then, not before.
+        compression: Of the columns, by Parquet's names.
+        durable: Whether a file must survive a loss of power before its messages count as done.
+
+    Raises:
+        ModuleNotFoundError: pyarrow is not installed.
+    """
+
+    needs_body = False
+    commit_every_seconds = 60.0
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        rows_per_file: int = 50_000,
+        compression: str = "zstd",
+        durable: bool = True,
+    ) -> None:
+        super().__init__(path, durable=durable)
+        if rows_per_file < 1:
+            raise ValueError(f"rows_per_file must be 1 or more, not {rows_per_file}")
+        self.commit_every_messages = rows_per_file
+        self._compression = compression
+        self._schema = _schema()
+        self._rows: list[Row] = []
+        self._bytes = 0
+        self._uids: list[int] = []
+        self._writer: pq.ParquetWriter | None = None
+        self._lock: RunLock | None = None
+
+    def for_mailbox(self, name: str, delimiter: str | None) -> Parquet:
+        """The sink for one mailbox of a whole account: files of its own in the same folder."""
+        return Parquet(
+            self.path, rows_per_file=self.commit_every_messages, compression=self._compression, durable=self._durable
+        )
+
+    def _open(self, run: Run) -> None:
+        make_folder(self.path, durable=self._durable)
+        self._place = Place.of(run)
+        self._tag = self._place.tag
+        lock = RunLock(os.fspath(self.path / f".{self._tag}.imapipe.lock"))
+        if not lock.acquire():
+            reason = f"another run of imapipe writes {run.mailbox!r} to it; wait for that, or choose another folder"
+            raise SinkError(reason, path=str(self.path))
+        self._lock = lock
+        self._make_rows = Rows(run, None)
+        self._partial = self.path / f".{self._tag}.imapipe-part"
+        remove(os.fspath(self._partial))
+        self._there, self._number = self._find_parts()
+
+    def _write_one(self, message: Message) -> None:
+        if message.uid in self._there:
+            return
+        row = self._make_rows.of(message)
+        text = row.get("text")
+        self._rows.append(row)
+        self._uids.append(message.uid)
+        self._bytes += _ROW_BYTES + (len(text) if isinstance(text, str) else 0)
+        if self._bytes >= _GROUP_BYTES or len(self._rows) >= _GROUP_ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Make a row group of the rows that wait."""
+        import pyarrow as pa  # noqa: PLC0415  # 40 MB that only this sink needs
+        import pyarrow.parquet as pq  # noqa: PLC0415
+
+        if self._writer is None:
+            remove(os.fspath(self._partial))
+            self._writer = pq.ParquetWriter(os.fspath(self._partial), self._schema, compression=self._compression)
+        columns = [pa.array([row.get(field.name) for row in self._rows], field.type) for field in self._schema]
+        self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema))
+        self._rows.clear()
+        self._bytes = 0
+
+    def _commit(self) -> None:
+        if not self._uids:
+            return
+        if self._rows:
+            self._flush()
+        assert self._writer is not None
+        new = UidSet.from_numbers(self._uids)
+        self._writer.add_key_value_metadata({_KEY: orjson.dumps([*self._place, new.text()])})
+        writer, self._writer = self._writer, None
+        writer.close()
+        fd = os.open(self._partial, os.O_RDWR | BINARY)
+        try:
+            if hasattr(os, "fchmod"):
+                os.fchmod(fd, 0o600)
+            if self._durable:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+        self._number += 1
+        path = self.path / f"{self._tag}-{self._place.uidvalidity}-{self._number:06}.parquet"
+        self._partial.replace(path)
+        if self._durable:
+            sync_folder(os.fspath(path))
+        self._there |= new
+        self._uids.clear()
+
+    def _close(self) -> None:
+        writer, self._writer = self._writer, None
+        self._rows.clear()
+        self._uids.clear()
+        self._bytes = 0
+        lock, self._lock = self._lock, None
+        try:
+            if writer is not None:
+                writer.close()
+                remove(os.fspath(self._partial))
+        finally:
+            if lock is not None:
+                lock.release()
+
+    def _find_parts(self) -> tuple[UidSet, int]:
+        """What is in the files of this mailbox, and the highest of their numbers."""
+        there, number = UidSet(), 0
+        for name in names_in(self.path):
+            part = _PART.match(name)
+            if part is None or part[1] != self._tag:
+                continue
+            number = max(number, int(part[3]))
+            if int(part[2]) == self._place.uidvalidity:
+                there |= _uids_of(self.path / name)
+        return there, number
+
+
+def _uids_of(path: Path) -> UidSet:
+    import pyarrow.lib  # noqa: PLC0415
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    try:
+        metadata: Mapping[bytes, bytes] = pq.read_metadata(os.fspath(path)).metadata or {}
+        *_, uids = orjson.loads(metadata[_KEY])
+        return UidSet.parse(uids)
+    except (KeyError, ValueError, pyarrow.lib.ArrowException) as error:
+        reason = "it does not tell which messages are in it; move it to another folder"
+        raise SinkError(reason, path=str(path)) from error
+
+
+def _schema() -> pa.Schema:
+    try:
+        import pyarrow as pa  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        advice = "writing Parquet needs pyarrow: pip install 'imapipe[parquet]'"
+        raise ModuleNotFoundError(advice, name=error.name) from error
+    moment = pa.timestamp("us", "UTC")
+    words = pa.list_(pa.string())
+    people = pa.list_(pa.struct([("name", pa.string()), ("email", pa.string())]))
+    files = pa.list_(
+        pa.struct(
+            [
+                ("filename", pa.string()),
+                ("content_type", pa.string()),
+                ("size", pa.int64()),
+                ("content_id", pa.string()),
+                ("section", pa.string()),
+            ]
+        )
+    )
+    return pa.schema(
+        [
+            ("account", pa.string()),
+            ("mailbox", pa.string()),
+            ("uidvalidity", pa.int64()),
+            ("uid", pa.int64()),
+            ("message_id", pa.string()),
+            ("date", moment),
+            ("internal_date", moment),
+            ("from", people),
+            ("sender", people),
+            ("reply_to", people),
+            ("to", people),
+            ("cc", people),
+            ("bcc", people),
+            ("subject", pa.string()),
+            ("in_reply_to", pa.string()),
+            ("flags", words),
+            ("labels", words),
+            ("size", pa.int64()),
+            ("text", pa.string()),
+            ("attachments", files),
+            (UNREADABLE, words),
+        ]
+    )

@@ -1,0 +1,66 @@
+"""Where a message comes from, and names of files and folders for that.
+
+Invariants:
+
+- Two mailboxes never get one name: what a file system cannot hold is escaped, not replaced.
+- No name leads out of the folder that it is put into, on any system.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Final, NamedTuple
+
+from imapipe.middleware.base import Run
+
+# Reserved on one system or another, what escapes begin with, and control characters.
+_RESERVED: Final = re.compile('[\x00-\x1f\x7f<>:"/\\\\|?*%]|^[. ]|[. ]\\Z')
+_DEVICE: Final = re.compile(r"\A(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?=\.|\Z)", re.IGNORECASE)
+_MAX_BYTES: Final = 200
+
+
+class Place(NamedTuple):
+    """A mailbox of an account, as long as its UIDs mean the same messages."""
+
+    account: str
+    mailbox: str
+    uidvalidity: int
+
+    @classmethod
+    def of(cls, run: Run) -> Place:
+        """Where a run reads."""
+        return cls(run.account, run.mailbox, run.uidvalidity)
+
+    @property
+    def tag(self) -> str:
+        """Eight characters that tell mailboxes of all accounts apart."""
+        named = f"{self.account}\0{self.mailbox}".encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(named, digest_size=4).hexdigest()
+
+
+def folder_names(mailbox: str, delimiter: str | None) -> tuple[str, ...]:
+    """The names of the folders, one below the other, that stand for a mailbox."""
+    levels = mailbox.split(delimiter) if delimiter else [mailbox]
+    return tuple(escaped(level) for level in levels)
+
+
+def escaped(name: str) -> str:
+    """A name that every file system takes, for any text; other text gives another name."""
+    safe = _RESERVED.sub(_escape, name)
+    safe = _DEVICE.sub(lambda found: f"{found[0][:-1]}{_escape_character(found[0][-1])}", safe) or "%"
+    data = safe.encode("utf-8", "surrogatepass")
+    if len(data) <= _MAX_BYTES and data.isascii():
+        return safe
+    if len(data) > _MAX_BYTES or safe.encode("utf-8", "replace") != data:
+        digest = hashlib.blake2b(data, digest_size=8).hexdigest()
+        return f"{data[: _MAX_BYTES - 20].decode('utf-8', 'ignore')}%{digest}"
+    return safe
+
+
+def _escape(match: re.Match[str]) -> str:
+    return _escape_character(match[0])
+
+
+def _escape_character(character: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in character.encode())

@@ -1,0 +1,131 @@
+"""What a sink remembers of the file that it appends to: how long it was when it was last safe, and what is in it.
+
+A checkpoint is written behind, so it cannot tell which bytes of a file belong to messages that count. This record is
+written after the file and before the messages count, so that the two can never disagree for long:
+
+    FILE.imapipe    {"version":1,"kind":"mbox"}
+                    {"length":1234,"written":[["ann@imap.example.org:993","INBOX",7,"1:500"]]}
+                    {"length":1234,"closed":true}
+
+Invariants:
+
+- A line says what is safe in the file: its length, and the messages in it since the line before.
+- What lies behind the last length is of a run that was cut off and is removed, unless the record was closed: then
+  somebody else has appended to the file, and it stays.
+- A file that is gone takes its record with it; a file without a record is appended to.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from imapipe.durable_file import BINARY, replace_durably, write_all
+from imapipe.errors import SinkError
+from imapipe.sinks.place import Place
+from imapipe.wire.uid_set import UidSet
+
+_VERSION: Final = 1
+
+
+class Record:
+    """The record beside a file.
+
+    Attributes:
+        length: How many bytes of the file are safe.
+        is_closed: Whether the last run ended in order.
+        written: The messages that are in the file.
+    """
+
+    __slots__ = ("_durable", "_fd", "_kind", "_path", "is_closed", "length", "written")
+
+    def __init__(self, file: Path, kind: str, *, durable: bool) -> None:
+        self._path = file.with_name(f"{file.name}.imapipe")
+        self._kind = kind
+        self._durable = durable
+        self._fd = -1
+        self.length = 0
+        self.is_closed = True
+        self.written: dict[Place, UidSet] = {}
+        if file.exists():
+            self.length = file.stat().st_size
+            self._read()
+
+    def begin(self, length: int) -> None:
+        """Write the whole record anew, and keep it open. Raises OSError."""
+        self.length = length
+        self.is_closed = False
+        head = {"version": _VERSION, "kind": self._kind}
+        replace_durably(os.fspath(self._path), _line(head) + _line({"length": length, "written": self._written()}))
+        self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | BINARY)
+
+    def append(self, length: int, written: dict[Place, UidSet]) -> None:
+        """Note that the file is safe up to a length, with these messages in it. Raises OSError."""
+        rows = [[*place, uids.text()] for place, uids in written.items()]
+        self._append({"length": length, "written": rows})
+        self.length = length
+        for place, uids in written.items():
+            self.written[place] = self.written.get(place, UidSet()) | uids
+
+    def close(self) -> None:
+        """Note that the file ends in order, and let go. Raises OSError."""
+        if self._fd < 0:
+            return
+        try:
+            self._append({"length": self.length, "closed": True})
+        finally:
+            os.close(self._fd)
+            self._fd = -1
+
+    def has(self, place: Place, uid: int) -> bool:
+        """Whether a message is in the file."""
+        return uid in self.written.get(place, ())
+
+    def _append(self, entry: dict[str, object]) -> None:
+        write_all(self._fd, _line(entry))
+        if self._durable:
+            os.fsync(self._fd)
+
+    def _written(self) -> list[list[object]]:
+        return [[*place, uids.text()] for place, uids in self.written.items()]
+
+    def _read(self) -> None:
+        try:
+            data = self._path.read_bytes()
+        except FileNotFoundError:
+            return
+        try:
+            lines = iter(self._lines(data))
+            head = next(lines)
+            if head["version"] != _VERSION or head["kind"] != self._kind:
+                raise ValueError("it is of another kind or version")
+            for entry in lines:
+                self.length = int(str(entry["length"]))
+                self.is_closed = bool(entry.get("closed"))
+                self._add(entry.get("written") or [])
+        except (KeyError, StopIteration, TypeError, ValueError) as error:
+            reason = f"it is no record of what was written ({error}); move it away to append without one"
+            raise SinkError(reason, path=str(self._path)) from error
+
+    def _add(self, rows: object) -> None:
+        if not isinstance(rows, list):
+            raise TypeError("written is no list")
+        for account, mailbox, uidvalidity, uids in rows:
+            place = Place(str(account), str(mailbox), int(uidvalidity))
+            self.written[place] = self.written.get(place, UidSet()) | UidSet.parse(uids)
+
+    def _lines(self, data: bytes) -> Iterator[dict[str, object]]:
+        # The last line of a killed process may be cut off; what it says was not acted upon.
+        for line in data[: data.rfind(b"\n") + 1].splitlines():
+            entry = orjson.loads(line)
+            if not isinstance(entry, dict):
+                raise ValueError("a line is no object")
+            yield entry
+
+
+def _line(entry: dict[str, object]) -> bytes:
+    return orjson.dumps(entry) + b"\n"
