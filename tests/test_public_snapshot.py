@@ -14,6 +14,7 @@ MODULES = (
     "imapipe.events",
     "imapipe.middleware",
     "imapipe.search",
+    "imapipe.sinks",
     "imapipe.store",
     "imapipe.testing",
 )
