@@ -26,6 +26,8 @@ PRIVATE: Final = 0o600
 _BINARY: Final = getattr(os, "O_BINARY", 0)
 # A link that somebody put in the way is an error, not a way to another file. Windows has no such flag.
 _NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0)
+PLAIN: Final = _NO_LINK | _BINARY
+"""Flags for whoever opens a file otherwise: bytes as they are, and no link followed."""
 # A pipe that somebody put in the way would be waited for.
 _NO_WAIT: Final = getattr(os, "O_NONBLOCK", 0)
 # A folder can be synced on POSIX; some file systems answer that it means nothing there.
@@ -94,7 +96,7 @@ class Partial:
         self._target = target
         # The name is short, since that of the target may be as long as the file system allows.
         self.path = os.path.join(os.path.dirname(target), f"{_prefix(target)}{os.urandom(8).hex()}{_SUFFIX}")  # noqa: PTH118, PTH120
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | _NO_LINK | _BINARY
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | PLAIN
         self.fd = os.open(self.path, flags, PRIVATE)
         try:
             write_all(self.fd, data)
@@ -145,7 +147,7 @@ def read_file(path: str) -> bytes:
     Raises:
         OSError: It cannot be read, or is a link, a pipe or a device.
     """
-    fd = os.open(path, os.O_RDONLY | _NO_LINK | _NO_WAIT | _BINARY)
+    fd = os.open(path, os.O_RDONLY | _NO_WAIT | PLAIN)
     with os.fdopen(fd, "rb") as file:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise OSError(errno.EINVAL, "it is no file")

@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from imapipe.durable_file import BINARY, sync_folder, write_all
+from imapipe.durable_file import PLAIN, PRIVATE, sync_folder, write_all
 from imapipe.errors import SinkError
 from imapipe.sinks.place import Place
 from imapipe.sinks.record import Record
@@ -60,8 +60,8 @@ class Appended:
             raise SinkError(reason, path=str(self._path))
         self._lock = lock
         self._record = record = Record(self._path, self._kind, durable=self._durable)
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | BINARY
-        self._fd = os.open(self._path, flags, 0o600)
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | PLAIN
+        self._fd = os.open(self._path, flags, PRIVATE)
         size = os.fstat(self._fd).st_size
         if size < record.length:
             reason = (

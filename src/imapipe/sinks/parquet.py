@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
-from imapipe.durable_file import BINARY, remove, sync_folder
+from imapipe.durable_file import PLAIN, PRIVATE, remove, sync_folder
 from imapipe.errors import SinkError
 from imapipe.middleware.base import Run
 from imapipe.models.message import Message
@@ -135,10 +135,10 @@ class Parquet(FileSink):
         self._writer.add_key_value_metadata({_KEY: orjson.dumps([*self._place, new.text()])})
         writer, self._writer = self._writer, None
         writer.close()
-        fd = os.open(self._partial, os.O_RDWR | BINARY)
+        fd = os.open(self._partial, os.O_RDWR | PLAIN)
         try:
             if hasattr(os, "fchmod"):
-                os.fchmod(fd, 0o600)
+                os.fchmod(fd, PRIVATE)
             if self._durable:
                 os.fsync(fd)
         finally:

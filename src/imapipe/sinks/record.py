@@ -24,7 +24,7 @@ from typing import Final
 
 import orjson
 
-from imapipe.durable_file import BINARY, replace_durably, write_all
+from imapipe.durable_file import PLAIN, read_file, save_file, write_all
 from imapipe.errors import SinkError
 from imapipe.sinks.place import Place
 from imapipe.wire.uid_set import UidSet
@@ -60,8 +60,9 @@ class Record:
         self.length = length
         self.is_closed = False
         head = {"version": _VERSION, "kind": self._kind}
-        replace_durably(os.fspath(self._path), _line(head) + _line({"length": length, "written": self._written()}))
-        self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | BINARY)
+        lines = (_line(head), _line({"length": length, "written": self._written()}))
+        save_file(os.fspath(self._path), lines, durable=self._durable)
+        self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | PLAIN)
 
     def append(self, length: int, written: dict[Place, UidSet]) -> None:
         """Note that the file is safe up to a length, with these messages in it. Raises OSError."""
@@ -95,7 +96,7 @@ class Record:
 
     def _read(self) -> None:
         try:
-            data = self._path.read_bytes()
+            data = read_file(os.fspath(self._path))
         except FileNotFoundError:
             return
         try:

@@ -17,10 +17,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from imapipe.durable_file import BINARY, remove, sync_folder, write_all
+from imapipe.durable_file import PLAIN, PRIVATE, remove, sync_folder, write_all
 
-_NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0)
-_PRIVATE: Final = 0o600
 _LEFTOVER: Final = re.compile(r"\.[0-9a-f]{16}\.imapipe-part\Z")
 # Syncs that wait for the disk at the same time are answered by one write of the file system's journal.
 _SYNCS_AT_ONCE: Final = 16
@@ -63,7 +61,7 @@ class Staged:
             OSError: It could not be written; nothing is left behind.
         """
         partial = (staging or path.parent) / f".{os.urandom(8).hex()}.imapipe-part"
-        fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK | BINARY, _PRIVATE)
+        fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | PLAIN, PRIVATE)
         try:
             try:
                 for chunk in chunks:
@@ -140,7 +138,7 @@ def names_in(folder: Path) -> Iterator[str]:
 
 def _sync(path: Path) -> None:
     # Windows syncs only what is open for writing.
-    fd = os.open(path, os.O_RDWR | BINARY)
+    fd = os.open(path, os.O_RDWR | PLAIN)
     try:
         os.fsync(fd)
     finally:
