@@ -148,7 +148,7 @@ async def test_row_2_the_cost_of_a_response_grows_with_their_number(monkeypatch:
         ours = Ours()
         await exchange(ours, ours.protocol.fetch("1:*", "(FLAGS)"), flags(count) + b"%T OK done\r\n")
         monkeypatch.undo()
-        framer = ours.plane._framer
+        framer = ours.plane._intake._framer
         # Each byte is looked for once by the framer, and moved at most a few times.
         return looked_at + framer.copied_bytes + framer.total_bytes
 

@@ -36,15 +36,15 @@ class Deflate:
         """Take compressed bytes; `data` is not needed after the call."""
         self._rest = self._rest + data if self._rest else bytes(data)
 
-    def pull(self) -> bytes:
-        """The next `STEP_BYTES` or less of what was pushed, inflated; b"" when there is no more.
+    def pull(self, most: int) -> bytes:
+        """The next `most` bytes or less of what was pushed, inflated; b"" when there is no more.
 
         Raises:
             ProtocolError: The stream is not DEFLATE, or it has ended and more came.
         """
         try:
             # Asked even when nothing is left to push: the inflater may hold output that did not fit into a step.
-            inflated = self._inflater.decompress(self._rest, STEP_BYTES)
+            inflated = self._inflater.decompress(self._rest, most)
         except zlib.error as error:
             raise ProtocolError("the compressed stream cannot be inflated") from error
         self._rest = self._inflater.unconsumed_tail

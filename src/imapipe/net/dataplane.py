@@ -8,8 +8,8 @@ Invariants:
 
 - `buffer_updated` is the whole receive path. It runs a loop over framed responses and never recurses, never
   blocks and never raises into the event loop: whatever goes wrong ends the connection and fails what waits.
-- Reading pauses when more is held than may be, and goes on below half of that. Compressed bytes that came before the
-  pause stay compressed.
+- Reading pauses when more is held than may be, and goes on below half of that.
+- What comes is taken in turns (`Intake`), so that nothing that a server sends keeps the event loop from others.
 - A connection that fails fails at once: the transport is aborted in the same call, messages that are whole are
   handed over, every command gets the error.
 - After BYE nothing is sent any more; what is in flight may still be answered, for a moment.
@@ -27,6 +27,7 @@ from imapipe.errors import CommandTimeout, ConnectionLost, ProtocolError, Server
 from imapipe.net.arrivals import Arrivals
 from imapipe.net.command import Command, FetchCommand, Owner
 from imapipe.net.compression import Deflate
+from imapipe.net.intake import Intake
 from imapipe.net.options import PlaneOptions
 from imapipe.net.outbox import Outbox
 from imapipe.net.signals import as_error_of, code_words, report_defect
@@ -35,6 +36,9 @@ from imapipe.net.watchdog import Watchdog
 from imapipe.wire.response.framing import Frame, Framer
 from imapipe.wire.response.literal import Literal
 from imapipe.wire.response.response import Status, Tagged, parse_response
+
+# A response takes as long as another small one for each so many bytes.
+_UNIT_BYTES = 512
 
 # How long a server that said BYE may take to answer what is in flight, and to close.
 BYE_SECONDS = 5.0
@@ -50,8 +54,6 @@ class Dataplane(asyncio.BufferedProtocol):
         options: What it may take.
 
     Attributes:
-        bytes_received: Bytes after decompression.
-        wire_bytes: Bytes on the wire, received.
         transport: The transport, once there is one.
         error: Why the connection ended, or None while it lives.
         greeting: The first response.
@@ -63,21 +65,17 @@ class Dataplane(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self._owner = owner
         self._options = options
-        self._framer = Framer(options.limits, spool=self._open_spool, spool_above=options.spool_above)
+        framer = Framer(options.limits, spool=self._open_spool, spool_above=options.spool_above)
+        self._intake = Intake(self._loop, framer, self._take, self.abort)
         self.arrivals = Arrivals(options.max_held_bytes, options.max_spool_bytes, options.limits.response_bytes)
         self._outbox = Outbox(self._starting, self._source_failed, self._wait_for_source)
         shortest = min(options.command_timeout_seconds, options.stall_timeout_seconds, BYE_SECONDS)
         self._watchdog = Watchdog(self._loop, self._silence_allowed, shortest, self._timed_out)
         self.transport: asyncio.Transport | None = None
-        self._deflate: Deflate | None = None
         self._switch: Command | None = None
-        self._before_handshake = False
-        self._paused = False
         self.error: BaseException | None = None
         self._bye: Status | None = None
         self._tag_number = 0
-        self.bytes_received = 0
-        self.wire_bytes = 0
         self.greeting: asyncio.Future[bytes] = self._loop.create_future()
 
     @property
@@ -93,12 +91,22 @@ class Dataplane(asyncio.BufferedProtocol):
     @property
     def is_compressed(self) -> bool:
         """Whether COMPRESS=DEFLATE is on."""
-        return self._deflate is not None
+        return self._intake.deflate is not None
+
+    @property
+    def bytes_received(self) -> int:
+        """Bytes received, after decompression."""
+        return self._intake.bytes_received
+
+    @property
+    def wire_bytes(self) -> int:
+        """Bytes received, on the wire."""
+        return self._intake.wire_bytes
 
     @property
     def is_reading_paused(self) -> bool:
         """Whether we do not read for the moment, because too much is held."""
-        return self._paused
+        return self._intake.is_held_back
 
     @property
     def fetch_seconds(self) -> float:
@@ -149,7 +157,7 @@ class Dataplane(asyncio.BufferedProtocol):
         self._watchdog.stop()
         if self.transport is not None:
             self.transport.abort()
-        self._framer.close()
+        self._intake.close()
         now, paused, commands = self._loop.time(), self._watchdog.paused_seconds, self._outbox.drain()
         try:
             for fetch in tuple(self.arrivals.commands):
@@ -175,7 +183,7 @@ class Dataplane(asyncio.BufferedProtocol):
         arrivals.held_bytes -= count - spooled
         if spooled:
             arrivals.spooled_bytes -= spooled
-        if self._paused and not arrivals.is_half_full:
+        if self.is_reading_paused and not arrivals.is_half_full:
             self._resume()
 
     async def compress(self, command: Command) -> Tagged:
@@ -190,18 +198,19 @@ class Dataplane(asyncio.BufferedProtocol):
 
     def unread(self) -> bytes:
         """Take out what was received behind the OK of STARTTLS."""
-        return self._framer.rest()
+        return self._intake.rest()
 
     def take_over(self, transport: asyncio.Transport) -> None:
         """Go on over another transport, on top of the one before."""
         self.transport = transport
         self._outbox.connect(transport)
-        self._before_handshake = False
+        self._intake.connect(transport)
         self._outbox.proceed(go_on=True)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self._outbox.connect(self.transport)
+        self._intake.connect(self.transport)
         if self.error is not None:
             self.transport.abort()
 
@@ -224,40 +233,12 @@ class Dataplane(asyncio.BufferedProtocol):
             self._outbox.resume()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._framer.buffer() if self._deflate is None else self._deflate.buffer
+        return self._intake.buffer()
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self.error is not None:
-            return
-        self._watchdog.hear()
-        self.wire_bytes += nbytes
-        if self._deflate is not None:
-            self._inflate(self._deflate.buffer[:nbytes])
-            return
-        self.bytes_received += nbytes
-        self._framer.received(nbytes)
-        if self._before_handshake:
-            return
-        self._take(self._framer.frames())
-        if self.is_compressed:
-            # The OK to COMPRESS was in it; what stood behind that is compressed already.
-            self._inflate(self._framer.rest())
-
-    def _inflate(self, data: bytes | memoryview = b"") -> None:
-        """Inflate what came and what was left, in bounded steps, and never past a pause."""
-        deflate = self._deflate
-        if deflate is None:
-            return
-        deflate.push(data)
-        try:
-            while not self._paused and self.error is None:
-                inflated = deflate.pull()
-                if not inflated:
-                    return
-                self.bytes_received += len(inflated)
-                self._take(self._framer.feed(inflated))
-        except ProtocolError as error:
-            self.abort(error)
+        if self.error is None:
+            self._watchdog.hear()
+            self._intake.received(nbytes)
 
     def _take(self, frames: Iterable[Frame]) -> None:
         arrivals = self.arrivals
@@ -269,24 +250,25 @@ class Dataplane(asyncio.BufferedProtocol):
         except Exception as error:  # noqa: BLE001 - told to the event loop, and to everybody who waits
             report_defect(self._loop, error, self)
             self.abort(error)
-        if arrivals.is_full and not self._paused and self.error is None:
+        if arrivals.is_full and not self.is_reading_paused and self.error is None:
             self._pause()
 
     def _route(self, text: bytes, literals: tuple[Literal, ...], size: int, spooled: int) -> bool:
-        """Everything that is not an answer in the expected shape; whether to go on."""
+        """Everything that is not an answer in the expected shape; whether to go on in this turn."""
+        goes_on = self._intake.spend(1 + len(text) // _UNIT_BYTES)
         if not self.greeting.done():
             self.greeting.set_result(text)
-            return True
+            return goes_on
         if text[0] == 0:
             # NULs in front of a response are met in the wild.
             text = text.lstrip(b"\0")
         if text[:1] == b"+":
             self._outbox.ask(text)
         elif text[:1] != b"*" and (command := self._outbox.flight.get(text.partition(b" ")[0])) is not None:
-            return self._complete(command, text)
+            return self._complete(command, text) and goes_on
         elif not (self.arrivals.commands and self.arrivals.answer(text, literals, size, spooled)):
             self._untagged(text, literals)
-        return self.error is None
+        return goes_on and self.error is None
 
     def _untagged(self, text: bytes, literals: tuple[Literal, ...]) -> None:
         self._owner.heard(text, literals)
@@ -326,12 +308,10 @@ class Dataplane(asyncio.BufferedProtocol):
 
     def _begin_switch(self, command: Command) -> None:
         if command.name == "STARTTLS":
-            self._before_handshake = True
             self._outbox.hold()
-            if self.transport is not None:
-                self.transport.pause_reading()
+            self._intake.wait_for_handshake()
         else:
-            self._deflate = self._outbox.deflate = Deflate()
+            self._intake.deflate = self._outbox.deflate = Deflate()
 
     def _open_spool(self, size: int) -> SpoolFile:
         self.arrivals.spooling(size)
@@ -359,7 +339,7 @@ class Dataplane(asyncio.BufferedProtocol):
         """While we wait for what we are to send, the silence is not the server's."""
         if begins:
             self._watchdog.pause()
-        elif not self._paused and self.error is None:
+        elif not self.is_reading_paused and self.error is None:
             self._watchdog.resume()
 
     def _silence_allowed(self) -> float | None:
@@ -368,7 +348,7 @@ class Dataplane(asyncio.BufferedProtocol):
         if self._bye is not None:
             return min(BYE_SECONDS, self._options.stall_timeout_seconds)
         own = [c.quiet_seconds for c in self._outbox.flight.values() if c.quiet_seconds is not None]
-        if self._framer.partial or self.arrivals.has_begun:
+        if self._intake.is_partial or self.arrivals.has_begun:
             return min([self._options.stall_timeout_seconds, *own])
         return max(own) if own else self._options.command_timeout_seconds
 
@@ -382,18 +362,10 @@ class Dataplane(asyncio.BufferedProtocol):
         return ServerBye(name, code_words(self._bye.code), self._bye.text)
 
     def _pause(self) -> None:
-        self._paused = True
         self._watchdog.pause()
-        if self.transport is not None and not self.transport.is_closing():
-            self.transport.pause_reading()
+        self._intake.hold_back()
 
     def _resume(self) -> None:
-        if self.error is not None:
-            return
-        self._paused = False
-        self._watchdog.resume()
-        if self._deflate is not None:
-            # Called from a release, maybe deep in a handler: what is left to inflate waits its turn.
-            self._loop.call_soon(self._inflate)
-        if self.transport is not None and not self.transport.is_closing():
-            self.transport.resume_reading()
+        if self.error is None:
+            self._watchdog.resume()
+            self._intake.go_on()

@@ -101,6 +101,7 @@ class Framer:
         "_size",
         "_spool",
         "_spool_above",
+        "_spooled",
         "_start",
         "_view",
         "_writer",
@@ -123,7 +124,9 @@ class Framer:
         self._start = self._scan = self._end = 0
         self._pieces: list[bytes] = []
         self._literals: list[Literal] = []
+        # Bytes of the response under way, and how many of them are in files.
         self._size = 0
+        self._spooled = 0
         # The literal being received: `_need` bytes of it are to come, out of the buffer or straight into `_direct`.
         self._in_literal = False
         self._need = 0
@@ -140,12 +143,12 @@ class Framer:
         return self._end > self._start or bool(self._pieces)
 
     def buffer(self) -> memoryview:
-        """Where the next bytes belong; never empty."""
+        """Where the next bytes belong; never empty, and not so large that a great many responses come at once."""
         if self._direct_view is not None:
             return self._direct_view[self._filled :]
         if self._end == len(self._buffer):
             self._make_room()
-        return self._view[self._end :]
+        return self._view[self._end : self._end + BUFFER_BYTES]
 
     def received(self, count: int) -> None:
         """`count` bytes were written to the start of `buffer()`."""
@@ -275,10 +278,12 @@ class Framer:
         if len(self._literals) >= self._limits.literals:
             self._too_large("the number of literals in a response", len(self._literals) + 1, self._limits.literals)
         spooled = self._spool is not None and size > self._spool_above
+        if not self._pieces:
+            self._spooled = 0
         self._pieces.append(line)
         self._size += len(line) + size
-        in_memory = sum(map(len, self._pieces)) + (0 if spooled else size)
-        in_memory += sum(len(literal) for literal in self._literals if isinstance(literal, bytes | bytearray))
+        self._spooled += size if spooled else 0
+        in_memory = self._size - self._spooled
         if in_memory > self._limits.response_bytes:
             self._too_large("a response", in_memory, self._limits.response_bytes)
         self._start = self._scan = after
