@@ -227,9 +227,7 @@ async def test_what_was_reached_is_in_the_result_of_what_is_given_up() -> None:
     assert caught.value.result.missing == uids("3:8")
 
 
-@pytest.mark.parametrize(
-    "error", [CommandNo("UID FETCH", "NOPERM"), CommandBad("UID FETCH", "", "what?"), ValueError()]
-)
+@pytest.mark.parametrize("error", [CommandNo("UID FETCH", "NOPERM"), CommandBad("STORE", "", "what?"), ValueError()])
 @pytest.mark.asyncio
 async def test_what_does_not_pass_is_not_asked_again(error: Exception) -> None:
     def answer(_: Server, batch: Batch) -> BatchResult:
@@ -434,16 +432,68 @@ def test_two_messages_that_end_connections_without_a_byte_are_found(
     assert set(result.done) == set(batch.uids) - poison
 
 
+BAD = CommandBad("UID FETCH", "", "Cannot do that")
+
+
 @pytest.mark.asyncio
 async def test_a_bad_to_a_command_that_was_understood_before_is_a_candidate_for_halving() -> None:
-    bad = CommandBad("UID FETCH", "", "Cannot do that")
     layer = await FakeRun().start(retry())
-    with pytest.raises(BatchInterrupted):
-        await layer(BATCH, poisoned([6], bad))
     await layer(Batch(1, uids("20")), failing())
-    result = await layer(BATCH, poisoned([6], bad))
+    server = poisoned([6], BAD)
+    result = await layer(BATCH, server)
     assert set(result.failed) == {6}
     assert result.done == BATCH.uids - uids("6")
+    assert server.texts[:5] == ["1:8"] * 5
+
+
+@pytest.mark.parametrize("bad", [[1], [5], [8], [5, 6], [2, 5]])
+@pytest.mark.asyncio
+async def test_a_first_bad_is_tried_with_one_message_before_the_kind_is_given_up(bad: list[int]) -> None:
+    """Defect: one message that a server cannot deliver failed the first batch of a run as a whole."""
+    server = poisoned(bad, BAD)
+    result = await ask(retry(), BATCH, server)
+    assert set(result.failed) == set(bad)
+    assert result.done == BATCH.uids - UidSet.from_numbers(bad)
+    assert server.texts[:2] == ["1:8", "5"]
+
+
+@pytest.mark.asyncio
+async def test_a_kind_of_command_that_is_not_understood_is_given_up_after_a_few_messages() -> None:
+    def answer(_: Server, batch: Batch) -> BatchResult:
+        raise interrupted(batch, BAD)
+
+    server = Server(answer)
+    layer = await FakeRun().start(retry())
+    for number in range(5):
+        with pytest.raises(BatchInterrupted) as caught:
+            await layer(Batch(number, uids("1:8")), server)
+        assert caught.value.result.missing == uids("1:8")
+    # Three in a run, and each batch once.
+    assert server.texts == ["1:8", "5", "4", "6", "1:8", "1:8", "1:8", "1:8"]
+
+
+@pytest.mark.asyncio
+async def test_small_batches_are_tried_once_for_each_message() -> None:
+    server = poisoned([1, 2], BAD)
+    with pytest.raises(BatchInterrupted):
+        await ask(retry(), Batch(1, uids("1:2")), server)
+    assert server.texts == ["1:2", "2", "1"]
+    alone = poisoned([1], BAD)
+    with pytest.raises(BatchInterrupted):
+        await ask(retry(), Batch(1, uids("1")), alone)
+    assert alone.texts == ["1"]
+
+
+@pytest.mark.asyncio
+async def test_a_bad_behind_messages_is_no_matter_of_the_kind() -> None:
+    def answer(server: Server, batch: Batch) -> BatchResult:
+        if len(server.asked) == 1:
+            raise interrupted(batch, BAD, done=uids("1:2"))
+        return done(batch)
+
+    server = Server(answer)
+    assert (await ask(retry(), BATCH, server)).done == BATCH.uids
+    assert server.texts == ["1:8", "3:8"]
 
 
 # ---------------------------------------------------------------- the budget, cancellation, arguments

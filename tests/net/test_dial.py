@@ -374,6 +374,50 @@ async def test_login_that_the_server_does_not_understand_is_followed_by_plain() 
         ]
 
 
+@pytest.mark.parametrize("mechanism", ["PLAIN", "XOAUTH2"])
+@pytest.mark.asyncio
+async def test_an_initial_response_that_is_not_understood_is_sent_when_it_is_asked_for(mechanism: str) -> None:
+    async def token() -> str:
+        return "token"
+
+    initial = Reply("BAD", "Too many arguments", command="AUTHENTICATE", times=1)
+    forbidden = Reply("BAD", "Unknown command", command="LOGIN")
+    async with Server(3, mechanisms=[mechanism], faults=[initial, forbidden]) as server:
+        options = options_for(server.url) if mechanism == "PLAIN" else options_for(server.url, None, token=token)
+        async with dialled(options) as connection:
+            assert await works(connection)
+        attempts = server.commands.named("AUTHENTICATE")
+        assert [(record.outcome, record.continuations) for record in attempts] == [("BAD", 0), ("OK", 1)]
+
+
+@pytest.mark.parametrize("end", [["X:"], ["S: * BYE go away", "X:"]])
+@pytest.mark.asyncio
+async def test_a_refusal_counts_more_than_the_end_of_the_connection_behind_it(end: list[str]) -> None:
+    lines = (
+        "S: * OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] hi",
+        "C: <a> LOGIN …",
+        "S: <a> BAD not with me",
+        "C: <b> AUTHENTICATE …",
+        *end,
+    )
+    async with ScriptedServer(script(*lines)) as server:
+        with pytest.raises(AuthenticationFailed, match="not with me"):
+            await dial(options_for(f"imap://ann@127.0.0.1:{server.port}"))
+
+
+@pytest.mark.parametrize("status", ["NO", "BAD"])
+@pytest.mark.asyncio
+async def test_a_server_that_does_not_say_what_it_offers_is_asked_for_nothing_more(status: str) -> None:
+    fault = Reply(status, "no", command="CAPABILITY")  # type: ignore[arg-type]
+    async with (
+        Server(3, capability_codes=False, faults=[fault]) as server,
+        dialled(options_for(server.url)) as connection,
+    ):
+        assert connection.capabilities == frozenset()
+        assert await works(connection)
+        assert [entry.name for entry in await connection.list(status_items=["MESSAGES"])] == ["INBOX"]
+
+
 @pytest.mark.asyncio
 async def test_a_password_that_is_refused_is_sent_once() -> None:
     async with Server(3) as server:

@@ -266,3 +266,93 @@ async def test_an_answer_that_cannot_be_read_is_no_answer() -> None:
         with pytest.raises(ProtocolError, match="without a STATUS response"):
             await connection.status("INBOX")
         assert [note.kind for note in connection.learned.notes] == ["status"]
+
+
+# -- names that are spelled otherwise ----------------------------------------------------------------------------------
+
+LIST_OF_ODD = (
+    'C: <l> LIST "" "*"',
+    'S: * LIST () "/" "Entw&APw-rfe"',
+    # Base64 that holds more than it must, characters composed of two, raw UTF-8.
+    'S: * LIST () "/" "&AGEA5A-"',
+    'S: * LIST () "/" "U&Awg-bersicht"',
+    'S: * LIST () "/" "Größe"',
+    "S: <l> OK done",
+)
+
+
+@pytest.mark.parametrize(
+    ("typed", "sent", "spelled"),
+    [
+        ("aä", '"a&AOQ-"', '"&AGEA5A-"'),
+        ("Übersicht", '"&ANw-bersicht"', '"U&Awg-bersicht"'),
+        ("Größe", '"Gr&APYA3w-e"', '"Größe"'),
+        ("Entw&APw-rfe", '"Entw&-APw-rfe"', '"Entw&APw-rfe"'),
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_name_that_is_typed_by_hand_opens_what_the_server_spells_otherwise(
+    typed: str, sent: str, spelled: str
+) -> None:
+    """Defect: only a name that came out of a list opened."""
+    async with dialogue(
+        f"C: <a> EXAMINE {sent}",
+        "S: <a> NO no such mailbox",
+        *LIST_OF_ODD,
+        f"C: <b> EXAMINE {spelled}",
+        "S: * 3 EXISTS",
+        "S: <b> OK done",
+        # From now on it is known.
+        f"C: <c> SELECT {spelled}",
+        "S: * 3 EXISTS",
+        "S: <c> OK done",
+        f"C: <d> STATUS {spelled} (MESSAGES)",
+        f"S: * STATUS {spelled} (MESSAGES 3)",
+        "S: <d> OK done",
+    ) as connection:
+        assert (await connection.examine(typed)).name == typed
+        assert (await connection.select(typed)).exists == 3
+        assert (await connection.status(typed, ["MESSAGES"])).name == typed
+
+
+@pytest.mark.asyncio
+async def test_the_counts_of_a_name_that_is_typed_by_hand() -> None:
+    async with dialogue(
+        'C: <a> STATUS "a&AOQ-" (MESSAGES)',
+        "S: <a> NO no such mailbox",
+        *LIST_OF_ODD,
+        'C: <b> STATUS "&AGEA5A-" (MESSAGES)',
+        'S: * STATUS "&AGEA5A-" (MESSAGES 3)',
+        "S: <b> OK done",
+    ) as connection:
+        assert (await connection.status("aä", ["MESSAGES"])).messages == 3
+
+
+@pytest.mark.asyncio
+async def test_a_name_out_of_a_list_opens_at_once_and_is_told_as_text() -> None:
+    async with dialogue(
+        *LIST_OF_ODD,
+        'C: <a> EXAMINE "&AGEA5A-"',
+        "S: * 3 EXISTS",
+        "S: <a> OK done",
+        'C: <b> SELECT "&AGEA5A-"',
+        "S: * 3 EXISTS",
+        "S: <b> OK done",
+    ) as connection:
+        [name] = [entry.name for entry in await connection.list() if entry.name == "aä"]
+        told = (await connection.examine(name)).name
+        assert (type(told), told) == (str, "aä")
+        await connection.select(told)
+
+
+@pytest.mark.asyncio
+async def test_a_name_that_is_not_there_is_looked_for_once() -> None:
+    async with Server(3) as server, connected(server) as connection:
+        for _ in range(2):
+            with pytest.raises(CommandNo):
+                await connection.examine("Größe")
+            with pytest.raises(CommandNo):
+                await connection.status("Größe")
+        with pytest.raises(CommandNo):
+            await connection.examine("missing")
+        assert len(server.commands.named("LIST")) == 1

@@ -139,7 +139,8 @@ def test_the_same_words_before_a_fetch(error: Exception, verdict: Verdict) -> No
 def test_bad_to_what_the_server_took_before_is_no_fault_of_grammar() -> None:
     error = CommandBad(FETCH, "", "Unknown command")
     assert is_transient(error, taken_before=True) == Verdict(transient=True, bisect=True)
-    assert is_transient(error) == PERMANENT
+    # Whether it is, one message tells.
+    assert is_transient(error) == Verdict(transient=False, probe=True)
     assert is_transient(CommandBad("UID SEARCH", "", "Unknown command"), taken_before=True) == PERMANENT
 
 
@@ -182,7 +183,7 @@ def test_what_asks_for_time_gets_it(error: Exception, seconds: float) -> None:
         CommandNo(FETCH, "NOPERM", "try again"),
         CommandNo(FETCH, "CONTACTADMIN"),
         CommandNo(FETCH, "CLIENTBUG"),
-        CommandBad(FETCH, "", "Unknown command"),
+        CommandBad("UID SEARCH", "", "Unknown command"),
         ServerBye(FETCH, "CONTACTADMIN", "account disabled"),
         UidValidityChanged("INBOX", expected=1, found=2),
         CapabilityMissing("UIDONLY"),

@@ -9,6 +9,7 @@ from tests.pipeline.world import OpenWorld, check_sums
 import imapipe
 from imapipe import search as q
 from imapipe.testing import Inject, OmitUids, ReplaceResponses, Rewrite
+from imapipe.wire.mailbox_name import MailboxName
 
 _ENVELOPE = b'(NIL "s" (("n" NIL "a" "example.org")) NIL NIL (NIL ("n" NIL "promo" "example.org")) NIL NIL NIL NIL)'
 
@@ -119,3 +120,22 @@ async def test_a_class_of_messages_that_could_not_be_read_whole_is_noted_and_not
     assert world.handled == [2, 1, 3]
     assert report.complete
     assert [(note.kind, count) for note, count in report.notes.items()] == [("search", 1)]
+
+
+@pytest.mark.asyncio
+async def test_names_that_know_their_spelling_can_be_keys_of_documents(open_world: OpenWorld) -> None:
+    """Defect: orjson takes no key of a class of its own."""
+    world = await open_world({"Entwürfe": 2})
+    [name] = [entry.name for entry in await world.pool.mailboxes() if entry.name != "INBOX"]
+    # As a list gives it where the spelling is unusual.
+    spelled = MailboxName(name, b"Entw&APw-rfe")
+    job = world.pool.mailbox(spelled).search(q.ALL).fetch("flags")
+    report = await job.run(world.handle)
+    messages = [message async for message in job]
+    found, plan = await job.uids(), await job.plan()
+    status = await world.pool.mailbox(spelled).status()
+    for told in (report.mailbox, messages[0].mailbox, found.mailbox, plan.mailbox, status.name):
+        assert orjson.loads(orjson.dumps({told: 1})) == {"Entwürfe": 1}
+    # The text alone opens it, too.
+    again = found.pipeline().fetch("flags")
+    assert [message.uid async for message in again] == [1, 2]

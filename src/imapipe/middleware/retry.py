@@ -10,6 +10,8 @@ Invariants:
   (`Verdict.bisect`), nor where the server is silent and nothing at all comes to the run. Where connections just end,
   without a byte for anybody, one or two messages may do that to the server: they cannot be in all pieces, so halves and
   quarters are asked for in turn, and if none of a few comes it is an outage.
+- The first FETCH of a run may be called BAD for what it asks, or for one of its messages: a message alone tells, and
+  another one where it was called BAD, too. Only then is the kind of command given up.
 - Halving goes on only as long as the fruitless tries in a row are no more than finding one message can take.
 - A batch that is given up gives back everything that is missing.
 - Each run has a budget of fruitless tries. When it is spent, every batch has its first try and no other.
@@ -21,25 +23,22 @@ from __future__ import annotations
 import asyncio
 import random as random_module
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from imapipe.errors import CommandError, CommandTimeout, ProtocolError, ServerBye
 from imapipe.middleware.base import Call, Layer, Limit, Middleware, Run
-from imapipe.models.batch import Batch, BatchInterrupted, BatchResult, Failure
+from imapipe.middleware.tries import Tries, Trouble
+from imapipe.models.batch import Batch, BatchInterrupted, BatchResult
 from imapipe.models.event import Attempt
 from imapipe.net.transient import Verdict, is_transient, reason
 from imapipe.runtime.backoff import Backoff
-from imapipe.wire.uid_set import UidSet
 
 if TYPE_CHECKING:
     from tenacity.wait import wait_base
 
-# What failed once in company gets a second try alone before it is called poisoned.
-_TRIES_ALONE: Final = 2
-# So many pieces in a row for which no byte came are an outage. Two poisoned messages make no more than four, wherever
-# they are (but in batches of fewer than eight, which are given up).
-_SILENT_PIECES: Final = 5
+# So many messages are asked for alone, in a run, before a kind of command that the server calls BAD is given up.
+_PROBES: Final = 3
 
 
 class Retry(Middleware):
@@ -109,6 +108,7 @@ class RetryLayer(Layer):
         self._backoff = backoff
         self._sleep = sleep
         self._has_been_served = False
+        self._probes_left = _PROBES
 
     async def __call__(self, batch: Batch, call_next: Call) -> BatchResult:
         """Let a batch through, and again where that may help.
@@ -116,7 +116,7 @@ class RetryLayer(Layer):
         Raises:
             BatchInterrupted: Given up. Its result has what all tries reached; its cause is the last error.
         """
-        work = _Work(batch, self._attempts)
+        work = Tries(batch, self._attempts)
         while work.pieces:
             asked = work.next_piece()
             received = self._run.bytes_received
@@ -126,8 +126,8 @@ class RetryLayer(Layer):
                 error = interrupted.__cause__ or interrupted
                 # Bytes for other batches count too: the server that sends them is up.
                 is_heard = self._run.bytes_received > received or _is_answer(error)
-                trouble = _Trouble(error, self._judge(error, is_heard=is_heard), is_heard)
                 self._was_served(interrupted.result)
+                trouble = Trouble(error, self._judge(error, is_heard=is_heard), is_heard)
                 if work.interrupted(interrupted.result, trouble):
                     self.budget_left -= 1
                 if work.given_up or self.budget_left < 0:
@@ -145,12 +145,17 @@ class RetryLayer(Layer):
             self._has_been_served = True
 
     def _judge(self, error: BaseException, *, is_heard: bool) -> Verdict:
-        # Where a connection just ends, other pieces show whether the server is down (`_Work`); where it is silent,
+        # Where a connection just ends, other pieces show whether the server is down (`Tries`); where it is silent,
         # finding out would cost a timeout for each piece.
         bytes_came = is_heard or not isinstance(error, CommandTimeout)
-        return is_transient(error, bytes_came=bytes_came, taken_before=self._has_been_served)
+        verdict = is_transient(error, bytes_came=bytes_came, taken_before=self._has_been_served)
+        if not verdict.probe:
+            return verdict
+        may_probe = self._probes_left > 0
+        self._probes_left -= may_probe
+        return replace(verdict, probe=may_probe)
 
-    async def _wait(self, work: _Work, trouble: _Trouble) -> None:
+    async def _wait(self, work: Tries, trouble: Trouble) -> None:
         verdict, error = trouble.verdict, trouble.error
         seconds = 0.0 if verdict.split_now else self._backoff.seconds(work.tries, error, at_least=verdict.wait_at_least)
         # Told before the wait: a lane that backs off gives its lease to others.
@@ -162,140 +167,3 @@ class RetryLayer(Layer):
 def _is_answer(error: BaseException) -> bool:
     """Whether an error is what the server said to the FETCH; taking leave is none."""
     return isinstance(error, CommandError | ProtocolError) and not isinstance(error, ServerBye)
-
-
-@dataclass(frozen=True, slots=True)
-class _Trouble:
-    """What interrupted a try.
-
-    Attributes:
-        error: The error.
-        verdict: What to do about it.
-        is_heard: Something came from the server meanwhile, if only the error itself.
-    """
-
-    error: BaseException
-    verdict: Verdict
-    is_heard: bool
-
-
-class _Work:
-    """A batch on its way through its tries.
-
-    Attributes:
-        batch: What was asked of Retry.
-        result: What all tries reached together.
-        pieces: What is still to be asked for, the next one last, each with its fruitless tries so far.
-        attempt: The number of the last try.
-        tries: The fruitless tries of the next piece.
-        given_up: No further try is to be made.
-        wait_before_next: Another try follows an error.
-    """
-
-    __slots__ = (
-        "_attempts",
-        "_fruitless",
-        "_halving",
-        "_is_up",
-        "_most_fruitless",
-        "_piece",
-        "_piece_tries",
-        "_silent_pieces",
-        "attempt",
-        "batch",
-        "given_up",
-        "pieces",
-        "result",
-        "wait_before_next",
-    )
-
-    def __init__(self, batch: Batch, attempts: int) -> None:
-        self.batch = batch
-        self.result = BatchResult(batch, missing=batch.uids)
-        self.pieces: list[tuple[UidSet, int]] = [(batch.uids, 0)]
-        self.attempt = batch.attempt - 1
-        self.given_up = False
-        self.wait_before_next = False
-        self._attempts = attempts
-        self._fruitless = 0
-        self._halving = False
-        # The tries granted at first, the way down to one message, and its tries alone; all that twice, because the
-        # neighbours of a poisoned message may be poisoned too.
-        self._most_fruitless = 2 * (attempts + len(batch).bit_length() + _TRIES_ALONE)
-        # Pieces in a row during which nothing came from the server.
-        self._silent_pieces = 0
-        # Something came from the server after the batch was halved.
-        self._is_up = False
-        self._piece = batch.uids
-        self._piece_tries = 0
-
-    @property
-    def tries(self) -> int:
-        return self.pieces[-1][1] if self.pieces else 0
-
-    def next_piece(self) -> Batch:
-        """Take the next piece, as a batch; the first one is the batch itself, with its known size."""
-        self._piece, self._piece_tries = self.pieces.pop()
-        self.attempt += 1
-        if self.attempt == self.batch.attempt:
-            return self.batch
-        return self.batch.narrow(self._piece, attempt=self.attempt)
-
-    def succeeded(self, result: BatchResult) -> None:
-        """The piece came back whole."""
-        self.result = self.result.merge(result)
-        self._fruitless = 0
-        self._heard()
-
-    def interrupted(self, result: BatchResult, trouble: _Trouble) -> bool:
-        """The piece was interrupted: plan what comes next; returns whether the try was fruitless."""
-        verdict = trouble.verdict
-        self.result = self.result.merge(result)
-        missing = self._piece & self.result.missing
-        fruitless = len(missing) == len(self._piece) and not verdict.split_now
-        tries = self._piece_tries + 1 if fruitless else 0
-        silent = fruitless and not trouble.is_heard
-        self._fruitless = self._fruitless + 1 if fruitless else 0
-        if not silent:
-            self._heard()
-        elif self._halving and tries == 1:
-            self._silent_pieces += 1
-        self.given_up = not verdict.transient
-        self.wait_before_next = False
-        if self.given_up or not missing:
-            return fruitless
-        alone = len(missing) == 1
-        is_outage = self._silent_pieces >= _SILENT_PIECES
-        if not is_outage and not verdict.split_now and tries < self._tries_granted(alone=alone):
-            self._ask_for([(missing, tries)], last=silent)
-        elif not verdict.bisect or is_outage or self._fruitless >= self._most_fruitless:
-            self.given_up = True
-        elif not alone:
-            self._halving = True
-            middle = len(missing) // 2
-            self._ask_for([(missing[middle:], 0), (missing[:middle], 0)], last=silent)
-        elif silent and not self._is_up:
-            # Not even one of the other messages came.
-            self.given_up = True
-        else:
-            self._poisoned(missing, trouble.error)
-        return fruitless
-
-    def _ask_for(self, pieces: list[tuple[UidSet, int]], *, last: bool) -> None:
-        """Ask for these again, at once or after all others."""
-        at = 0 if last else len(self.pieces)
-        self.pieces[at:at] = pieces
-        self.wait_before_next = True
-
-    def _heard(self) -> None:
-        self._silent_pieces = 0
-        self._is_up = self._halving
-
-    def _tries_granted(self, *, alone: bool) -> int:
-        if not self._halving:
-            return self._attempts
-        return min(_TRIES_ALONE, self._attempts) if alone else 1
-
-    def _poisoned(self, uids: UidSet, error: BaseException) -> None:
-        failures = {uid: Failure(uid, reason(error), str(error)) for uid in uids}
-        self.result = self.result.merge(BatchResult(self.batch, failed=failures))

@@ -2,7 +2,8 @@
 
 Which one: with a token OAUTHBEARER where it is offered, else XOAUTH2; with a password AUTHENTICATE PLAIN where
 LOGIN is disabled or the credentials need more than ASCII, else LOGIN. Where the server does not understand one (BAD),
-the next one is tried. An initial response saves a round trip where SASL-IR (RFC 4959) is offered.
+the next one is tried. An initial response saves a round trip where SASL-IR (RFC 4959) is offered; what was not
+understood with it is tried without it when nothing else is left.
 
 Invariants:
 
@@ -16,9 +17,17 @@ Invariants:
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Awaitable, Callable
 
-from imapipe.errors import AuthenticationFailed, CapabilityMissing, ConnectionFailed, ImapipeError
+from imapipe.errors import (
+    AuthenticationFailed,
+    CapabilityMissing,
+    ConnectionFailed,
+    ConnectionLost,
+    ImapipeError,
+    ServerBye,
+)
 from imapipe.net.command import Command
 from imapipe.net.signals import is_refusal, to_error
 from imapipe.wire.command.authenticate import Mechanism, authenticate, oauthbearer, plain, xoauth2
@@ -123,8 +132,16 @@ class Login:
 
     async def _try(self, ways: list[Command], run: Runner) -> AuthenticationFailed | None:
         refusal: AuthenticationFailed | None = None
-        for command in ways:
-            tagged = await run(command)
+        left = deque(ways)
+        while left:
+            command = left.popleft()
+            try:
+                tagged = await run(command)
+            except (ConnectionLost, ServerBye):
+                if refusal is None:
+                    raise
+                # It hung up behind a refusal, which says more.
+                break
             if tagged.status == "OK":
                 return None
             error = to_error(command.name, tagged)
@@ -133,6 +150,8 @@ class Login:
             refusal = AuthenticationFailed(command.name, tagged.status, error.code, error.text)
             if tagged.status == "NO" and not _UNKNOWN_MECHANISM.search(tagged.text):
                 break
+            if tagged.status == "BAD" and isinstance(command, _Sasl) and command.initial:
+                left.append(_Sasl(command.mechanism, initial=False))
         return refusal
 
     async def _ask_for_token(self) -> str:
@@ -187,19 +206,19 @@ class _Sasl(Command):
         initial: Whether the first line holds the response (RFC 4959).
     """
 
-    __slots__ = ("_after_refusal", "_initial", "_response")
+    __slots__ = ("_response", "initial", "mechanism")
 
     def __init__(self, mechanism: Mechanism, *, initial: bool) -> None:
         request = authenticate(mechanism, initial=initial)
         super().__init__(request.name, request.pieces, keeps_asking=True)
+        self.mechanism = mechanism
+        self.initial = initial
         self._response = mechanism.response
-        self._initial = initial
-        self._after_refusal = mechanism.after_refusal
 
     def next_piece(self, text: bytes) -> bytes | None:
         """Answer a request: the first one asks for the response, unless it was sent and not overlooked."""
         response, self._response = self._response, b""
         # With the response sent already, an empty request means that the server overlooked it.
-        if response and not (self._initial and text):
+        if response and not (self.initial and text):
             return response
-        return self._after_refusal
+        return self.mechanism.after_refusal

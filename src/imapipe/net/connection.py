@@ -83,20 +83,28 @@ class Connection(Searching):
         return await self._select(mailbox, condstore=condstore, read_only=False)
 
     async def _select(self, mailbox: str, *, condstore: bool, read_only: bool) -> SelectedMailbox:
+        name = self._spelled(mailbox)
         try:
-            await self._open(mailbox, condstore=condstore, read_only=read_only)
+            await self._open(name, condstore=condstore, read_only=read_only)
         except CommandNo as error:
-            # NetEase (163.com, 126.com) and other Coremail servers open no mailbox for clients without a name.
-            if self._identified or "unsafe login" not in error.text.lower() or not self.offers("ID"):
-                raise
-            if not await self.try_optional("ID", self.identify):
-                raise
-            await self._open(mailbox, condstore=condstore, read_only=read_only)
+            name = await self._after_refusal(error, name, mailbox)
+            await self._open(name, condstore=condstore, read_only=read_only)
         selected = self.session.selected
         if selected is None:
             raise ProtocolError(f"{'EXAMINE' if read_only else 'SELECT'} was answered OK without a mailbox")
+        selected.name = str(mailbox)
         selected.condstore = condstore
         return selected
+
+    async def _after_refusal(self, error: CommandNo, name: str, mailbox: str) -> str:
+        """See to what a mailbox may have been refused for; gives the name to open it by, or raises the refusal."""
+        # NetEase (163.com, 126.com) and other Coremail servers open no mailbox for clients without a name.
+        if "unsafe login" in error.text.lower() and not self._identified:
+            if await self.try_optional("ID", self.identify):
+                return name
+        elif spelled := await self._spelling_of(mailbox):
+            return spelled
+        raise error
 
     async def _open(self, mailbox: str, *, condstore: bool, read_only: bool) -> None:
         async def ask(*, condstore: bool = False) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 
 from imapipe.errors import (
     CapabilityMissing,
@@ -181,9 +182,10 @@ class Conversation:
         return True
 
     async def ask_capabilities(self) -> None:
-        """CAPABILITY, where the server has not said it already."""
+        """CAPABILITY, where the server has not said it already; one that does not say it offers nothing."""
         if not self.session.capabilities:
-            await self._ask(capability())
+            with suppress(CommandNo, CommandBad):
+                await self._ask(capability())
 
     async def noop(self) -> None:
         """NOOP: the server tells what changed."""

@@ -29,13 +29,15 @@ class Learned:
 
     Attributes:
         max_command_bytes: How long a line of a command may be.
+        spellings: By the name that was asked for, the one under which the server has that mailbox, or None.
         notes: What of answers outside of runs was passed over, and how often; at most as many as `count_notes` keeps.
     """
 
-    __slots__ = ("_is_proven", "_longest_taken", "max_command_bytes", "notes")
+    __slots__ = ("_is_proven", "_longest_taken", "max_command_bytes", "notes", "spellings")
 
     def __init__(self) -> None:
         self.notes: dict[Note, int] = {}
+        self.spellings: dict[str, str | None] = {}
         self.max_command_bytes = MAX_COMMAND_BYTES
         self._longest_taken = 0
         self._is_proven = True

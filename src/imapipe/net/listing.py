@@ -12,9 +12,11 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import unicodedata
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
 
@@ -27,7 +29,7 @@ from imapipe.net.ways import may_be_the_way
 from imapipe.wire.command.encoder import atoms
 from imapipe.wire.command.list import list_
 from imapipe.wire.command.status import status
-from imapipe.wire.mailbox_name import decode_mailbox_names
+from imapipe.wire.mailbox_name import MailboxName, decode_mailbox_name, decode_mailbox_names
 from imapipe.wire.response.response import ListItem, Response
 from imapipe.wire.response.response import MailboxStatus as StatusResponse
 
@@ -87,12 +89,42 @@ class Listing(Conversation):
             ValueError: A line end or NUL in the name, or an item that is none.
         """
         atoms(("MESSAGES", *items), "an item of STATUS")
-        counts = await self._count([mailbox], self._offered_items(items))
-        if mailbox in counts.refused:
-            raise counts.refused[mailbox]
-        if mailbox not in counts.found:
+        name = self._spelled(mailbox)
+        counts = await self._count([name], self._offered_items(items))
+        if isinstance(counts.refused.get(name), CommandNo) and (spelled := await self._spelling_of(mailbox)):
+            name = spelled
+            counts = await self._count([name], self._offered_items(items))
+        if name in counts.refused:
+            raise counts.refused[name]
+        if name not in counts.found:
             raise ProtocolError("STATUS was answered OK without a STATUS response")
-        return counts.found[mailbox]
+        return replace(counts.found[name], name=str(mailbox))
+
+    def _spelled(self, mailbox: str) -> str:
+        """The name as the server spells it, as far as that is known.
+
+        A name that comes with its spelling is remembered: what is told of mailboxes and messages is the text alone.
+        """
+        if isinstance(mailbox, MailboxName):
+            self.learned.spellings[str(mailbox)] = mailbox
+            return mailbox
+        return self.learned.spellings.get(mailbox) or mailbox
+
+    async def _spelling_of(self, mailbox: str) -> str | None:
+        """The name under which the server has a mailbox that it does not find, or None; it is listed for that once.
+
+        Names of more than ASCII can be written in several ways, and servers tell mailboxes apart by spelling: modified
+        UTF-7 of another kind than the standard's, or characters that are composed in another way.
+        """
+        spellings = self.learned.spellings
+        if mailbox in spellings or isinstance(mailbox, MailboxName) or (mailbox.isascii() and "&" not in mailbox):
+            return None
+        spellings[mailbox] = None
+        with suppress(CommandError):
+            meant = {_composed(mailbox), _composed(decode_mailbox_name(mailbox.encode("utf-8", "replace")))}
+            listed = [entry.name for entry in await self.list()]
+            spellings[mailbox] = next((name for name in listed if _composed(name) in meant), None)
+        return spellings[mailbox]
 
     async def _ask_list(self, pattern: str, reference: str, items: Sequence[str]) -> Iterable[Response]:
         """In the way that tells most: what a server is not asked for in an extended LIST it need not tell."""
@@ -192,3 +224,7 @@ class Listing(Conversation):
                 if name == asked or name not in found:
                     found[name] = MailboxStatus.from_items(name, response.values)
         return found
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", str(name))

@@ -46,6 +46,7 @@ class Verdict:
         bisect: One message of the batch may be the cause: if asking again does not help, ask for less.
         split_now: Asking again for the same cannot help; asking for half of it can, at once.
         is_outage: The server, or the way to it, does not work.
+        probe: The server may take no command of this kind, or none with one of these messages: one message alone tells.
     """
 
     transient: bool
@@ -53,12 +54,14 @@ class Verdict:
     bisect: bool = False
     split_now: bool = False
     is_outage: bool = False
+    probe: bool = False
 
 
 PERMANENT: Final = Verdict(transient=False)
 PASSING: Final = Verdict(transient=True)
 OUTAGE: Final = Verdict(transient=True, is_outage=True)
 PERHAPS_POISONED: Final = Verdict(transient=True, bisect=True)
+PERHAPS_UNKNOWN: Final = Verdict(transient=False, probe=True)
 TOO_MUCH: Final = Verdict(transient=True, bisect=True, split_now=True)
 
 _FETCHES: Final = ("FETCH", "UID FETCH")
@@ -201,8 +204,8 @@ def _command(error: CommandError, *, taken_before: bool) -> Verdict:
         case CommandNo() if is_fetch:
             # No code and no known words: servers say so of a single message they cannot read.
             return PERHAPS_POISONED
-        case CommandBad() if is_fetch and taken_before:
-            return PERHAPS_POISONED
+        case CommandBad() if is_fetch:
+            return PERHAPS_POISONED if taken_before else PERHAPS_UNKNOWN
         case _:
             # There is no such thing, or the server does not understand us; it will not the next time.
             return PERMANENT

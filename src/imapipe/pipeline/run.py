@@ -81,7 +81,8 @@ class Run:
         self._specification = specification
         self._pool = pool
         self.account = account
-        self.mailbox = specification.mailbox
+        # Without the spelling that a name may have: it is a key in reports and documents.
+        self.mailbox = str(specification.mailbox)
         self.fingerprint = specification.fingerprint
         self.layers: Sequence[Layer] = ()
         self.events = EventBus()

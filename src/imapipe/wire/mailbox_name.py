@@ -37,7 +37,8 @@ _SHIFT: Final = re.compile("&([A-Za-z0-9+,]*)-")
 class MailboxName(str):
     """The name of a mailbox that its server spells in its own way; equal to the same text without a spelling.
 
-    A copy that was written down as text has lost the spelling: such a mailbox is found by listing it again.
+    What is told of a mailbox (reports, messages) has the text alone, which some libraries want for keys. Whoever opens
+    a mailbox by the text alone is led to the spelling by `net.learned`.
 
     Attributes:
         raw: The name as it is on the wire, in modified UTF-7 or what its server takes for it.
