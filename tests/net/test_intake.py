@@ -8,16 +8,19 @@ from collections.abc import Callable
 
 import pytest
 
+import imapipe
 from imapipe.models.message import Message, MessageContext
-from imapipe.net import intake
+from imapipe.net import conversation, intake
 from imapipe.net.command import Command, FetchCommand
 from imapipe.net.dataplane import Dataplane
 from imapipe.net.intake import TURN_RESPONSES
 from imapipe.net.options import PlaneOptions
 from imapipe.net.session import Session
+from imapipe.testing import Server
 from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.response.framing import BUFFER_BYTES
 from imapipe.wire.response.literal import Literal
+from imapipe.wire.response.response import Response, parse_response
 from imapipe.wire.response.shape import compile_shape
 from imapipe.wire.uid_set import UidSet
 from scripted_server import FakeTransport
@@ -170,3 +173,31 @@ async def test_the_end_of_a_connection_forgets_what_waits() -> None:
     # The socket is closed in a turn of its own, behind the one that was waited for.
     assert len(line.session.texts) == 2 * TURN_RESPONSES
     assert line.plane.error is not None
+
+
+@pytest.mark.asyncio
+async def test_a_long_list_is_read_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = most = 0
+
+    def count(text: bytes, literals: tuple[Literal, ...]) -> Response:
+        nonlocal read, most
+        read += 1
+        most = max(most, read)
+        return parse_response(text, literals)
+
+    async def others() -> None:
+        nonlocal read
+        while True:
+            read = 0
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(conversation, "parse_response", count)
+    async with (
+        Server({f"folder {number}": [] for number in range(1000)}) as server,
+        imapipe.create_pool(server.url, password="secret") as pool,
+        pool.acquire() as lease,
+    ):
+        task = asyncio.ensure_future(others())
+        assert len(await lease.list()) >= 1000
+        task.cancel()
+    assert TURN_RESPONSES // 2 < most <= TURN_RESPONSES

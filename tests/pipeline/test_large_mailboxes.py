@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
 import imapipe
 from imapipe import search as q
 from imapipe.pipeline.source import find
 from imapipe.testing import Server, SyntheticMailbox
-from imapipe.wire.uid_set import UidSet
+from imapipe.wire.uid_set import MAX_UID, UidSet
 
 
 async def _ignore(message: imapipe.Message) -> None:
@@ -54,6 +56,36 @@ async def test_a_search_goes_by_ranges_where_uidbatches_is_offered() -> None:
         assert server.commands.by_name["UIDBATCHES"] >= 1
         assert len([text for text in _searches(server) if " UID " in text and "SEEN" in text]) >= 3
     assert UidSet.from_numbers(found) == UidSet.from_numbers(at_once)
+
+
+@pytest.mark.asyncio
+@pytest.mark.usefixtures("small_pages")
+async def test_however_many_ranges_a_server_tells_not_all_are_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
+    """20,000 of them took 17 seconds: a task for each, and a look at all in flight for each of their answers."""
+    monkeypatch.setattr(find, "PAGE_MESSAGES", 10)
+    monkeypatch.setattr(find, "MAX_CUTS", 5)
+    async with Server(
+        {"INBOX": SyntheticMailbox(1200, step=3)},
+        add_extensions=["UIDBATCHES"],
+        remove_extensions=["PARTIAL"],
+        minimum_uid_batch=1,
+    ) as server:
+        async with imapipe.create_pool(server.url, password="secret") as pool:
+            found = await pool.mailbox("INBOX").search(q.ALL).uids()
+        searches = _searches(server)
+    assert UidSet.from_numbers(found) == UidSet.from_numbers(range(1, 3600, 3))
+    assert len(searches) == 6
+
+
+@pytest.mark.parametrize(
+    "lows", [[], [1], [1, 2, 500], [MAX_UID], [0, 7, 7, 7], range(1, 20_001), range(20_000, 0, -1), range(90, 110)]
+)
+def test_ranges_leave_no_uid_out(lows: Iterable[int]) -> None:
+    ranges = find._cut_at(lows)
+    assert UidSet.from_ranges(ranges) == UidSet.from_ranges([(1, MAX_UID)])
+    assert all(first <= last for first, last in ranges)
+    assert sum(last - first + 1 for first, last in ranges) == MAX_UID
+    assert len(ranges) <= find.MAX_CUTS + 1
 
 
 @pytest.mark.asyncio

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Final, TypeVar
 
 Text = TypeVar("Text", bytes, str)
+Input = TypeVar("Input")
 
 FACTOR: Final = 8
 BAR: Final = 30
@@ -26,7 +27,7 @@ def pumped(prefix: Text, pump: Text, suffix: Text, size: int) -> Text:
     return prefix + pump * max(1, size // len(pump)) + suffix
 
 
-def superlinear(run: Callable[[Text], object], make: Callable[[int], Text], sizes: tuple[int, ...]) -> float | None:
+def superlinear(run: Callable[[Input], object], make: Callable[[int], Input], sizes: tuple[int, ...]) -> float | None:
     """How many times as long the input of one size takes as one of an eighth, where that is more than linear.
 
     Args:
@@ -47,7 +48,7 @@ def superlinear(run: Callable[[Text], object], make: Callable[[int], Text], size
     return None
 
 
-def _seconds(run: Callable[[Text], object], text: Text, tries: int) -> float:
+def _seconds(run: Callable[[Input], object], text: Input, tries: int) -> float:
     best = float("inf")
     gc.disable()
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from imapipe.errors import (
@@ -20,6 +20,7 @@ from imapipe.errors import (
 from imapipe.net.bridge import IMAP4, tidy_client
 from imapipe.net.command import Command, Company
 from imapipe.net.dataplane import Dataplane
+from imapipe.net.intake import TURN_RESPONSES, cost_of
 from imapipe.net.learned import Learned
 from imapipe.net.session import SelectedMailbox, Session
 from imapipe.net.signals import to_error
@@ -240,27 +241,35 @@ class Conversation:
             literal_minus=self.offers("LITERAL-"),
         )
 
-    async def _ask(self, request: Request, *, company: Company = Company.ALONE) -> tuple[Tagged, Iterable[Response]]:
+    async def _ask(self, request: Request, *, company: Company = Company.ALONE) -> tuple[Tagged, Sequence[Response]]:
         """Send a command; gives its OK and what came before it, and raises as `execute` does."""
         command = Command.of(request, company=company)
-        return await self.execute(command), self._responses(command)
+        return await self.execute(command), await self._responses(command)
 
     def _measure(self, command: Command) -> None:
         now = asyncio.get_running_loop().time()
         self.used_at = now
         self.round_trip_seconds = min(self.round_trip_seconds, now - command.started_at)
 
-    def _responses(self, command: Command) -> Iterable[Response]:
+    async def _responses(self, command: Command) -> Sequence[Response]:
         """What came before the reply of a command; what cannot be read and is no answer to it is passed over."""
+        responses: list[Response] = []
+        left = TURN_RESPONSES
         for text, literals in command.untagged:
+            left -= cost_of(text)
+            if left <= 0:
+                # A hundred thousand mailboxes are no reason to keep others waiting.
+                left = TURN_RESPONSES
+                await asyncio.sleep(0)
             try:
-                yield parse_response(text, literals)
+                responses.append(parse_response(text, literals))
             except ProtocolError as error:
                 kind = _kind_of(text)
                 # Of mailboxes the others are still good; of a SEARCH messages would be missing.
                 if kind not in ("LIST", "STATUS") and command.name.endswith(kind.removeprefix("E")):
                     raise
                 self.learned.passed_over(kind.lower() or "response", f"a line in the answer to {command.name}: {error}")
+        return responses
 
 
 def _kind_of(text: bytes) -> str:

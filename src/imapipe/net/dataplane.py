@@ -27,7 +27,7 @@ from imapipe.errors import CommandTimeout, ConnectionLost, ProtocolError, Server
 from imapipe.net.arrivals import Arrivals
 from imapipe.net.command import Command, FetchCommand, Owner
 from imapipe.net.compression import Deflate
-from imapipe.net.intake import Intake
+from imapipe.net.intake import Intake, cost_of
 from imapipe.net.options import PlaneOptions
 from imapipe.net.outbox import Outbox
 from imapipe.net.signals import as_error_of, code_words, report_defect
@@ -36,9 +36,6 @@ from imapipe.net.watchdog import Watchdog
 from imapipe.wire.response.framing import Frame, Framer
 from imapipe.wire.response.literal import Literal
 from imapipe.wire.response.response import Status, Tagged, parse_response
-
-# A response takes as long as another small one for each so many bytes.
-_UNIT_BYTES = 512
 
 # How long a server that said BYE may take to answer what is in flight, and to close.
 BYE_SECONDS = 5.0
@@ -255,7 +252,7 @@ class Dataplane(asyncio.BufferedProtocol):
 
     def _route(self, text: bytes, literals: tuple[Literal, ...], size: int, spooled: int) -> bool:
         """Everything that is not an answer in the expected shape; whether to go on in this turn."""
-        goes_on = self._intake.spend(1 + len(text) // _UNIT_BYTES)
+        goes_on = self._intake.spend(cost_of(text))
         if not self.greeting.done():
             self.greeting.set_result(text)
             return goes_on

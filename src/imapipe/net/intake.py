@@ -22,6 +22,12 @@ TURN_RESPONSES: Final = 256
 """So many take some 5 ms; messages in the expected shape, of which a chunk of the socket is full, take a tenth each."""
 
 TURN_STEPS: Final = 4
+_SMALL_BYTES: Final = 512
+
+
+def cost_of(text: bytes) -> int:
+    """How many small responses take as long as one."""
+    return 1 + len(text) // _SMALL_BYTES
 
 
 class Intake:

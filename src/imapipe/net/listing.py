@@ -194,12 +194,13 @@ class Listing(Conversation):
             name, command = flight.popleft()
             try:
                 tagged = await asyncio.shield(command.finished)
+                responses = await self._responses(command)
             except asyncio.CancelledError:
                 self.abort(ConnectionLost("STATUS was cancelled"))
                 raise
             self._measure(command)
             if tagged.status == "OK":
-                answered[name] = [r for r in self._responses(command) if isinstance(r, StatusResponse)]
+                answered[name] = [r for r in responses if isinstance(r, StatusResponse)]
                 continue
             error = to_error(command.name, tagged)
             if isinstance(error, CommandNo | CommandBad):

@@ -13,7 +13,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from datetime import date
 from functools import partial
 from typing import TypeAlias
@@ -25,9 +25,11 @@ from imapipe.wire.command.search import room_within
 from imapipe.wire.response.note import Note, count_notes
 from imapipe.wire.search_key import SearchKey
 from imapipe.wire.search_program import SearchProgram
-from imapipe.wire.uid_set import UidSet
+from imapipe.wire.uid_set import MAX_UID, UidSet
 
 PAGE_MESSAGES = 100_000
+MAX_CUTS = 100
+"""Into so many searches, and one, all UIDs are cut at most, whatever ranges a server tells: each costs a task."""
 
 _Found: TypeAlias = tuple[UidSet, tuple[Note, ...]]
 
@@ -133,7 +135,7 @@ async def _by_pages(connection: Connection, program: SearchProgram) -> _Found:
 
 async def _by_ranges(connection: Connection, program: SearchProgram) -> _Found:
     """Searches that name their tags are in flight together (RFC 4731)."""
-    ranges = await connection.uid_batches(PAGE_MESSAGES)
+    ranges = _cut_at(low for low, _ in await connection.uid_batches(PAGE_MESSAGES))
     asked = [connection.uid_search(program, within=UidSet.from_ranges([pair])) for pair in ranges]
     answers = await asyncio.gather(*asked)
     if any(answer.limited_below is not None for answer in answers):
@@ -142,6 +144,16 @@ async def _by_ranges(connection: Connection, program: SearchProgram) -> _Found:
     for answer in answers:
         found |= answer.uids
     return found, tuple(note for answer in answers for note in answer.notes)
+
+
+def _cut_at(lows: Iterable[int]) -> list[tuple[int, int]]:
+    """All UIDs, cut where the server says, into ranges of which not too many are in flight together.
+
+    A UID that the server put into none of its ranges is searched for all the same.
+    """
+    cuts = sorted({low for low in lows if low > 1})
+    starts = [1, *cuts[:: len(cuts) // MAX_CUTS + 1]]
+    return list(zip(starts, [*(start - 1 for start in starts[1:]), MAX_UID], strict=True))
 
 
 async def still_there(connection: Connection, uids: UidSet, today: date) -> UidSet:

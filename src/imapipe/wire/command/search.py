@@ -80,24 +80,26 @@ def read_search(responses: Iterable[Response], tagged: Tagged) -> SearchAnswer:
     Raises:
         ProtocolError: The answer counts more messages than it lists.
     """
-    uids = UidSet()
+    sets: list[UidSet] = []
     modseq: int | None = None
-    notes: tuple[Note, ...] = ()
+    notes: list[Note] = []
     for response in responses:
         if isinstance(response, Search):
             # Some servers answer one command with several lines.
-            uids |= response.uids
-            notes += response.notes
-            modseq = response.modseq if response.modseq is not None else modseq
+            sets.append(response.uids)
         elif isinstance(response, Esearch):
-            notes += response.notes
             if response.count is not None and response.count > len(response.all or ()) and not response.notes:
                 raise ProtocolError(f"ESEARCH counts {response.count} messages and lists fewer")
-            uids |= response.all or UidSet()
-            uids |= response.partial.uids if response.partial is not None else UidSet()
-            modseq = response.modseq if response.modseq is not None else modseq
+            sets.append(response.all or UidSet())
+            sets.append(response.partial.uids if response.partial is not None else UidSet())
+        else:
+            continue
+        notes += response.notes
+        modseq = response.modseq if response.modseq is not None else modseq
     limit = tagged.code.message_limit if tagged.code is not None else None
-    return SearchAnswer(uids, modseq, limit.uid if limit is not None else None, notes)
+    # One union, not one for each line: a server may send as many as it likes.
+    uids = sets[0] if len(sets) == 1 else UidSet.from_ranges(pair for part in sets for pair in part.ranges())
+    return SearchAnswer(uids, modseq, limit.uid if limit is not None else None, tuple(notes))
 
 
 def _check(program: SearchProgram) -> None:
