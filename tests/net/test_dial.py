@@ -159,6 +159,23 @@ async def test_responses_put_behind_the_starttls_reply_are_an_attack(contexts: C
 
 
 @pytest.mark.asyncio
+async def test_nothing_that_was_said_before_the_handshake_is_believed_after_it(contexts: Contexts) -> None:
+    """Somebody in the middle can say all of it; believed, UIDONLY would change what is sent from then on."""
+    said = b"* ENABLED UIDONLY UTF8=ACCEPT\r\n* OK [ALERT] Call 555-0100 at once\r\n* CAPABILITY IMAP4rev1 X-EVIL\r\n"
+    for where in ("before", "reply"):
+        fault = Inject(said, where=where, command="STARTTLS")
+        async with (
+            Server(3, starttls=contexts[0], faults=[fault], remove_extensions=["UIDONLY"]) as server,
+            dialled(options_for(server.url, starttls=True, ssl_context=contexts[1])) as connection,
+        ):
+            session = connection.session
+            assert (session.enabled, session.alerts, session.selected) == (frozenset(), [], None)
+            assert not connection.offers("X-EVIL")
+            assert await works(connection)
+        assert fault.fired
+
+
+@pytest.mark.asyncio
 async def test_preauth_before_tls_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
     greeting = script("S: * PREAUTH [CAPABILITY IMAP4rev1 STARTTLS] welcome", "C: <a> LOGOUT", "S: <a> OK bye")
     async with ScriptedServer(greeting) as server:
@@ -313,7 +330,7 @@ async def test_a_token_that_is_refused_is_asked_for_anew() -> None:
 
 @pytest.mark.asyncio
 async def test_a_token_is_asked_for_anew_once() -> None:
-    tokens = iter(["expired", "expired too", "good"])
+    tokens = iter(["expired", "expired-too", "good"])
 
     async def token() -> str:
         return next(tokens)

@@ -14,6 +14,7 @@ from tests.pipeline.world import OpenWorld, World
 import imapipe
 from imapipe.net import dataplane, spool
 from imapipe.net.arrivals import Arrivals
+from imapipe.net.secrets import Secrets
 from imapipe.testing import SyntheticMailbox
 
 MESSAGES = 40
@@ -41,8 +42,8 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
     watch = Watched()
 
     class WatchedArrivals(Arrivals):
-        def __init__(self, *bounds: int) -> None:
-            super().__init__(*bounds)
+        def __init__(self, held: int, spooled: int, partial: int, secrets: Secrets) -> None:
+            super().__init__(held, spooled, partial, secrets)
             watch.arrivals.append(self)
 
     class WatchedStore(spool._Store):

@@ -39,13 +39,18 @@ class Account:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether the host is this machine."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        """Whether the host is this machine by its name; where a socket leads is another question."""
+        return self.host == "localhost" or is_loopback_address(self.host)
+
+
+def is_loopback_address(text: str) -> bool:
+    """Whether this is an address, and one of this machine."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
 def parse_url(url: str, *, user: str | None = None, host: str | None = None) -> Account:

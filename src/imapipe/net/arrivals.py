@@ -22,6 +22,7 @@ from imapipe.errors import ProtocolError, ResponseTooLarge
 from imapipe.models.batch import Failure
 from imapipe.models.message import FoundItem, Message
 from imapipe.net.command import NO_BODY, FetchCommand, Parts
+from imapipe.net.secrets import Secrets
 from imapipe.wire.response.fetch import is_readable, scan_fetch
 from imapipe.wire.response.framing import Frame
 from imapipe.wire.response.label import match_labels
@@ -51,6 +52,7 @@ class Arrivals:
         max_held_bytes: Bytes in memory above which it is full.
         max_spool_bytes: Bytes in temporary files above which it is full.
         max_partial_bytes: Bytes of messages that are not whole yet, above which the server is not believed.
+        secrets: What no excerpt of an answer may show.
 
     Attributes:
         commands: The FETCHes in flight, in the order of sending.
@@ -68,6 +70,7 @@ class Arrivals:
         "_open_mark",
         "_partial_bytes",
         "_paused_at_start",
+        "_secrets",
         "busy_seconds",
         "busy_since",
         "commands",
@@ -78,10 +81,11 @@ class Arrivals:
         "spooled_bytes",
     )
 
-    def __init__(self, max_held_bytes: int, max_spool_bytes: int, max_partial_bytes: int) -> None:
+    def __init__(self, max_held_bytes: int, max_spool_bytes: int, max_partial_bytes: int, secrets: Secrets) -> None:
         self.max_held_bytes = max_held_bytes
         self.max_spool_bytes = max_spool_bytes
         self._max_partial_bytes = max_partial_bytes
+        self._secrets = secrets
         self._partial_bytes = 0
         # The message whose answer may go on in the next line, and how many bytes had come when it was opened.
         self._open: tuple[FetchCommand, int] | None = None
@@ -203,7 +207,7 @@ class Arrivals:
             if salvage is None or salvage.scan.uid is None:
                 return self._malformed(text, error, size)
             scan = salvage.scan
-            cut = Failure(salvage.scan.uid, "malformed", str(error), text[:EXCERPT_BYTES])
+            cut = Failure(salvage.scan.uid, "malformed", str(error), self._secrets.excerpt(text, EXCERPT_BYTES))
         fetch = self.waiting_for(scan.uid) if scan.uid is not None else None
         if fetch is None or scan.uid is None:
             return False
@@ -383,7 +387,9 @@ class Arrivals:
         command.pending.discard(uid)
         command.bytes_received += size
         self._forget(command, uid)
-        command.malformed[uid] = failure or Failure(uid, "malformed", str(error), text[:EXCERPT_BYTES])
+        command.malformed[uid] = failure or Failure(
+            uid, "malformed", str(error), self._secrets.excerpt(text, EXCERPT_BYTES)
+        )
         return True
 
 

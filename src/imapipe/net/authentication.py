@@ -7,7 +7,10 @@ understood with it is tried without it when nothing else is left.
 
 Invariants:
 
-- A secret is in no exception, log or repr.
+- A secret is in no exception, log or repr, nor in what an exception was raised from; `secrets` hides it where a server
+  echoes it, from before it is sent.
+- What cannot be sent is refused before anything is: control characters, which end a field of SASL, and halves of
+  surrogate pairs, which are no text.
 - A server that asks on after a refused token (it sends the reason as base64 JSON) is answered, or it would wait for
   ever.
 - Credentials that were refused (NO) are not sent again: accounts get locked by that. A token is asked for anew, once,
@@ -29,8 +32,9 @@ from imapipe.errors import (
     ServerBye,
 )
 from imapipe.net.command import Command
+from imapipe.net.secrets import Secrets
 from imapipe.net.signals import is_refusal, to_error
-from imapipe.wire.command.authenticate import Mechanism, authenticate, oauthbearer, plain, xoauth2
+from imapipe.wire.command.authenticate import Mechanism, authenticate, check_credential, oauthbearer, plain, xoauth2
 from imapipe.wire.command.login import login
 from imapipe.wire.response.response import Tagged
 
@@ -52,9 +56,17 @@ class Credentials:
         user: The user name.
         password: The password, or None with a token.
         token: Called at every connect for a fresh access token.
+
+    Raises:
+        ValueError: A control character or no text in one of them, or not one secret; the error holds none.
+        TypeError: A secret of another type.
+
+    Attributes:
+        user: The user name.
+        secrets: What was sent to log in, and must not be told.
     """
 
-    __slots__ = ("_password", "_token", "user")
+    __slots__ = ("_password", "_token", "secrets", "user")
 
     def __init__(self, user: str, password: str | None, token: Token | None) -> None:
         if not user:
@@ -65,16 +77,21 @@ class Credentials:
             raise TypeError(f"password takes a str, not {type(password).__name__}")
         if token is not None and not callable(token):
             raise TypeError("token takes an async function that gives an access token, not the token itself")
+        check_credential(user, "the user name")
         self.user = user
         self._password = password
         self._token = token
+        self.secrets = Secrets()
+        if password is not None:
+            check_credential(password, "the password")
+            self.secrets.add(password, plain(user, password).response)
 
     def __repr__(self) -> str:
         return f"<Credentials {self.user!r} with a {'password' if self._token is None else 'token'}>"
 
     def begin(self, host: str, port: int) -> Login:
         """Begin to log in at a server."""
-        return Login(self.user, self._password, self._token, host, port)
+        return Login(self.user, self._password, self._token, self.secrets, host, port)
 
 
 class Login:
@@ -84,16 +101,30 @@ class Login:
         user: The user name.
         password: The password, or None with a token.
         token: Gives an access token.
+        secrets: Where a token is kept out of what is told.
         host: The server's name, which OAUTHBEARER wants to be told.
         port: And its port.
     """
 
-    __slots__ = ("_host", "_password", "_port", "_refusal", "_refused_token", "_token", "_user", "may_begin_again")
+    __slots__ = (
+        "_host",
+        "_password",
+        "_port",
+        "_refusal",
+        "_refused_token",
+        "_secrets",
+        "_token",
+        "_user",
+        "may_begin_again",
+    )
 
-    def __init__(self, user: str, password: str | None, token: Token | None, host: str, port: int) -> None:
+    def __init__(
+        self, user: str, password: str | None, token: Token | None, secrets: Secrets, host: str, port: int
+    ) -> None:
         self._user = user
         self._password = password
         self._token = token
+        self._secrets = secrets
         self._host = host
         self._port = port
         self._refused_token = ""
@@ -180,6 +211,7 @@ class Login:
                 mechanisms.append(xoauth2(self._user, token))
         except ValueError as error:
             raise AuthenticationFailed("AUTHENTICATE", "NO", "", str(error)) from None
+        self._secrets.add(token, *(mechanism.response for mechanism in mechanisms))
         return [_Sasl(mechanism, initial="SASL-IR" in capabilities) for mechanism in mechanisms]
 
     def _password_ways(self, password: str, capabilities: frozenset[str]) -> list[Command]:

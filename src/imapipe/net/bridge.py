@@ -135,12 +135,17 @@ class BridgeProtocol(private.IMAP4ClientProtocol):  # type: ignore[misc]  # it s
         command._timer.cancel()
         timeout, command._timeout = command._timeout, None
         self._check_legal(command)
+        if scrub:
+            # What they would hide in their log, a server may echo.
+            self._plane.secrets.add(scrub)
         bridged = self._bridge(command, literal, timeout)
         if isinstance(bridged, BridgedIdle):
             self.pending_sync_command, self._idle = command, bridged
         try:
             await self._plane.run(bridged)
         except CommandTimeout as error:
+            if scrub:
+                command.args = ("(hidden)",)
             raise private.CommandTimeout(command) from error
         finally:
             if bridged is self._idle:

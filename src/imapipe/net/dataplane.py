@@ -30,6 +30,7 @@ from imapipe.net.compression import Deflate
 from imapipe.net.intake import Intake, cost_of
 from imapipe.net.options import PlaneOptions
 from imapipe.net.outbox import Outbox
+from imapipe.net.secrets import Secrets
 from imapipe.net.signals import as_error_of, code_words, report_defect
 from imapipe.net.spool import SpoolFile
 from imapipe.net.watchdog import Watchdog
@@ -40,6 +41,7 @@ from imapipe.wire.response.response import Status, Tagged, parse_response
 # How long a server that said BYE may take to answer what is in flight, and to close.
 BYE_SECONDS = 5.0
 
+_STATUS = re.compile(rb" *(?:\* *)?(?:(?:OK|NO|BAD|BYE|PREAUTH)(?: |\Z|\[)|\[)", re.IGNORECASE)
 _BYE = re.compile(rb"\* *BYE(?: |\Z|\[)", re.IGNORECASE)
 
 
@@ -49,6 +51,7 @@ class Dataplane(asyncio.BufferedProtocol):
     Args:
         owner: Tracks the state of the connection: hears of everything but the answers to FETCHes in flight.
         options: What it may take.
+        secrets: What nothing that is told may show.
 
     Attributes:
         transport: The transport, once there is one.
@@ -57,14 +60,17 @@ class Dataplane(asyncio.BufferedProtocol):
         arrivals: What came for the FETCHes in flight, and how much of it is held.
     """
 
-    def __init__(self, owner: Owner, options: PlaneOptions | None = None) -> None:
+    def __init__(self, owner: Owner, options: PlaneOptions | None = None, secrets: Secrets | None = None) -> None:
         options = options or PlaneOptions()
+        self.secrets = secrets or Secrets()
         self._loop = asyncio.get_running_loop()
         self._owner = owner
         self._options = options
         framer = Framer(options.limits, spool=self._open_spool, spool_above=options.spool_above)
         self._intake = Intake(self._loop, framer, self._take, self.abort)
-        self.arrivals = Arrivals(options.max_held_bytes, options.max_spool_bytes, options.limits.response_bytes)
+        self.arrivals = Arrivals(
+            options.max_held_bytes, options.max_spool_bytes, options.limits.response_bytes, self.secrets
+        )
         self._outbox = Outbox(self._starting, self._source_failed, self._wait_for_source)
         shortest = min(options.command_timeout_seconds, options.stall_timeout_seconds, BYE_SECONDS)
         self._watchdog = Watchdog(self._loop, self._silence_allowed, shortest, self._timed_out)
@@ -254,7 +260,7 @@ class Dataplane(asyncio.BufferedProtocol):
         """Everything that is not an answer in the expected shape; whether to go on in this turn."""
         goes_on = self._intake.spend(cost_of(text))
         if not self.greeting.done():
-            self.greeting.set_result(text)
+            self.greeting.set_result(self.secrets.hide_in_status(text))
             return goes_on
         if text[0] == 0:
             # NULs in front of a response are met in the wild.
@@ -262,12 +268,14 @@ class Dataplane(asyncio.BufferedProtocol):
         if text[:1] == b"+":
             self._outbox.ask(text)
         elif text[:1] != b"*" and (command := self._outbox.flight.get(text.partition(b" ")[0])) is not None:
-            return self._complete(command, text) and goes_on
+            return self._complete(command, self.secrets.hide_in_status(text)) and goes_on
         elif not (self.arrivals.commands and self.arrivals.answer(text, literals, size, spooled)):
             self._untagged(text, literals)
         return goes_on and self.error is None
 
     def _untagged(self, text: bytes, literals: tuple[Literal, ...]) -> None:
+        if _STATUS.match(text):
+            text = self.secrets.hide_in_status(text)
         self._owner.heard(text, literals)
         listener = self._outbox.listener(text)
         if listener is not None:

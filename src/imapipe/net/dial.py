@@ -2,7 +2,8 @@
 
 Invariants:
 
-- A password goes over plain text only to loopback, or where the caller allowed it by name.
+- A password goes over plain text only to loopback, or where the caller allowed it by name. Loopback is where the socket
+  leads, and not a name alone: `localhost` may be another machine's, behind a function that opens sockets.
 - All of it is under one timeout; whatever goes wrong, the socket is closed before the exception leaves.
 - Errors of the operating system, of TLS and of the caller's own functions become `ConnectionFailed` or
   `AuthenticationFailed` with a sentence that says what to do, the cause chained.
@@ -31,7 +32,7 @@ from imapipe.errors import (
     ServerBye,
 )
 from imapipe.models.argument import check_number, check_whole
-from imapipe.net.account import Account
+from imapipe.net.account import Account, is_loopback_address
 from imapipe.net.authentication import Credentials, Login
 from imapipe.net.bridge import BridgedIMAP4
 from imapipe.net.command import Command
@@ -131,7 +132,7 @@ async def dial(options: DialOptions, *, slow_link: bool = False, learned: Learne
 async def _dial_once(options: DialOptions, login: Login, learned: Learned | None, *, slow_link: bool) -> Connection:
     account = options.account
     session = Session()
-    plane = Dataplane(session, options.plane)
+    plane = Dataplane(session, options.plane, options.credentials.secrets)
 
     async def opening() -> None:
         await _open_transport(plane, options)
@@ -229,7 +230,8 @@ async def _secure(connection: Connection, options: DialOptions) -> None:
     account = options.account
     if account.tls:
         return
-    trusted = account.is_loopback or options.allow_plaintext
+    is_here = _is_here(connection, account)
+    trusted = is_here or options.allow_plaintext
     if connection.session.logged_in:
         # STARTTLS is not possible any more: somebody in the middle can say PREAUTH to make us go on in the open.
         if options.starttls or not trusted:
@@ -240,7 +242,7 @@ async def _secure(connection: Connection, options: DialOptions) -> None:
     offered = connection.offers("STARTTLS")
     if options.starttls and not offered:
         raise CapabilityMissing("STARTTLS", "starttls=True demands it; use imaps:// if the server has that")
-    if options.starttls or (offered and options.starttls is None and not account.is_loopback):
+    if options.starttls or (offered and options.starttls is None and not is_here):
         tagged = await start_tls(connection.plane, _context(options), account.host)
         if tagged.status == "OK":
             return
@@ -259,6 +261,14 @@ async def _secure(connection: Connection, options: DialOptions) -> None:
             options,
             is_permanent=True,
         )
+
+
+def _is_here(connection: Connection, account: Account) -> bool:
+    """Whether what is sent stays on this machine: by the name of the host, and by the address that the socket has."""
+    transport = connection.plane.transport
+    peer = transport.get_extra_info("peername") if transport is not None else None
+    # That of a socket of another family is no address, and where it leads nobody can tell.
+    return account.is_loopback and isinstance(peer, tuple) and is_loopback_address(str(peer[0]))
 
 
 async def _log_in(connection: Connection, options: DialOptions, login: Login) -> None:
@@ -282,7 +292,7 @@ async def _compress(connection: Connection, options: DialOptions, *, slow_link: 
     demanded = options.compress is True
     if demanded:
         connection.require(["COMPRESS=DEFLATE"])
-    worth_it = slow_link and not options.account.is_loopback and connection.offers("COMPRESS=DEFLATE")
+    worth_it = slow_link and not _is_here(connection, options.account) and connection.offers("COMPRESS=DEFLATE")
     if demanded or (options.compress == "auto" and worth_it):
         tagged = await connection.plane.compress(Command.of(compress()))
         if tagged.status == "OK":

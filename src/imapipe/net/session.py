@@ -7,7 +7,8 @@ Invariants:
 
 - While SELECT or EXAMINE is under way, what is heard belongs to the new mailbox, unless `[CLOSED]` says that it was
   about the old one. When it is refused, no mailbox is selected (RFC 9051 §6.3.2).
-- Capabilities are forgotten after login unless the server tells them with it, and always after STARTTLS.
+- Capabilities are forgotten after login unless the server tells them with it.
+- Behind the OK of STARTTLS nothing is believed that was said before it: what is offered or enabled, alerts.
 - `unknown_commands` is raised by anything whose effect on this state we do not know.
 """
 
@@ -171,6 +172,8 @@ class Session:
             if not self._capabilities_told:
                 self.capabilities = frozenset()
         self._heard_status(tagged.status, tagged.code, tagged.text)
+        if ok and name == "STARTTLS":
+            self._forget()
         if name in ("SELECT", "EXAMINE"):
             self.selected = self._selecting if ok else None
             self._selecting = None
@@ -179,9 +182,13 @@ class Session:
         elif ok and name == "LOGOUT":
             self.logged_out = True
             self.selected = None
-        elif ok and name == "STARTTLS":
-            # What was said before the handshake could be anybody's (RFC 9051 §6.2.1).
-            self.capabilities = frozenset()
+
+    def _forget(self) -> None:
+        """What was said before the handshake could be anybody's (RFC 9051 §6.2.1)."""
+        self.capabilities = self.enabled = frozenset()
+        self.alerts.clear()
+        self.logged_in = self._capabilities_told = False
+        self.selected = self._selecting = None
 
     def lost(self, error: BaseException) -> None:
         """The connection has ended."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeAlias
@@ -255,10 +256,10 @@ def _text(value: object, what: str) -> str:
 
 
 def _utf8(text: object) -> bytes:
-    try:
+    # Not within `except`: the error of the codec holds the whole text, which may be a password.
+    with suppress(UnicodeEncodeError):
         return _text(text, "a text").encode()
-    except UnicodeEncodeError:
-        raise ValueError("a text holds half a surrogate pair, which stands for no character") from None
+    raise ValueError("a text holds half a surrogate pair, which stands for no character")
 
 
 def _checked(data: bytes) -> bytes:
