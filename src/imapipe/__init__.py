@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from imapipe import search, sinks
-    from imapipe.catalog.index import IndexEntry, IndexReport, MessageIndex, Searchable, SizeClass
+    from imapipe.catalog.index import IndexEntry, MessageIndex, Searchable, SizeClass
+    from imapipe.catalog.index_report import IndexReport
     from imapipe.catalog.search_cache import SearchCache, SearchCacheStats
     from imapipe.client import Mailbox, Pool, create_pool
     from imapipe.errors import (
@@ -219,7 +220,8 @@ __all__ = [
 
 _HOMES = {
     "imapipe": ("search", "sinks"),
-    "imapipe.catalog.index": ("IndexEntry", "IndexReport", "MessageIndex", "Searchable", "SizeClass"),
+    "imapipe.catalog.index": ("IndexEntry", "MessageIndex", "Searchable", "SizeClass"),
+    "imapipe.catalog.index_report": ("IndexReport",),
     "imapipe.catalog.search_cache": (
         "SearchCache",
         "SearchCacheStats",

@@ -236,12 +236,16 @@ class CapabilityMissing(ImapipeError):
 class UidValidityChanged(ImapipeError):
     """The UIDs kept name other messages now: another UIDVALIDITY, or UIDNEXT fell (RFC 9051 §2.3.1.1).
 
+    Or the mailbox of that name is another one under the same UIDVALIDITY, as MAILBOXID shows (RFC 8474).
+
     Attributes:
         mailbox: The mailbox.
         expected: The UIDVALIDITY that is remembered.
-        found: The UIDVALIDITY that the server tells; the same where UIDNEXT fell.
-        expected_uidnext: What UIDNEXT cannot be below, where it fell; otherwise None.
-        found_uidnext: UIDNEXT as the server tells it, where it fell; otherwise None.
+        found: The UIDVALIDITY that the server tells; the same where something else shows it.
+        expected_uidnext: What UIDNEXT cannot be below, where that is known; None where UIDVALIDITY shows it.
+        found_uidnext: UIDNEXT as the server tells it; None where UIDVALIDITY shows it.
+        expected_mailboxid: The MAILBOXID (RFC 8474) that is remembered; None where UIDVALIDITY shows it.
+        found_mailboxid: The MAILBOXID that the server tells; None where UIDVALIDITY shows it.
         advice: What to do about it, which depends on what had kept the UIDs.
     """
 
@@ -253,6 +257,8 @@ class UidValidityChanged(ImapipeError):
         found: int,
         expected_uidnext: int | None = None,
         found_uidnext: int | None = None,
+        expected_mailboxid: str | None = None,
+        found_mailboxid: str | None = None,
         advice: str = "search again",
     ) -> None:
         self.mailbox = mailbox
@@ -260,9 +266,16 @@ class UidValidityChanged(ImapipeError):
         self.found = found
         self.expected_uidnext = expected_uidnext
         self.found_uidnext = found_uidnext
+        self.expected_mailboxid = expected_mailboxid
+        self.found_mailboxid = found_mailboxid
         self.advice = advice
-        if found_uidnext is None:
+        if expected != found:
             what = f"UIDVALIDITY of {mailbox!r} changed from {expected} to {found}"
+        elif expected_mailboxid and found_mailboxid and expected_mailboxid != found_mailboxid:
+            what = (
+                f"{mailbox!r} is another mailbox with the same UIDVALIDITY {found}: MAILBOXID changed from "
+                f"{expected_mailboxid} to {found_mailboxid}"
+            )
         else:
             what = (
                 f"UIDNEXT of {mailbox!r} fell from {expected_uidnext} to {found_uidnext} under the same UIDVALIDITY "

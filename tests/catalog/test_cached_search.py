@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from imaplib import IMAP4
@@ -12,7 +13,7 @@ import pytest
 import imapipe
 from dovecot_server import DovecotServer, Mail
 from imapipe import search as q
-from imapipe.testing import Mailbox, SearchCap, Server, SyntheticMailbox
+from imapipe.testing import Mailbox, Rewrite, SearchCap, Server, SyntheticMailbox
 
 ROUND_TRIPS = ("EXAMINE", "SELECT", "STATUS", "NOOP", "UID SEARCH", "SEARCH")
 
@@ -191,6 +192,37 @@ async def test_an_answer_that_is_short_is_not_kept() -> None:
         async with pool:
             assert (await pool.mailbox("INBOX").search(q.ALL).uids()).unaccounted == 10
             assert len(cache) == 0
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("number", [1, 60, 2**31 - 1, 2**32 - 1])
+async def test_a_made_up_uidnext_proves_nothing(number: int) -> None:
+    """A message goes and another one comes: UIDNEXT and EXISTS stay as they are."""
+    odd = Rewrite(lambda line: re.sub(rb"UIDNEXT \d+", b"UIDNEXT %d" % number, line), command="EXAMINE")
+    async with Server(SyntheticMailbox(100), faults=[odd]) as server:
+        server.mailboxes["INBOX"].expunge(range(1, 51))
+        pool, cache = cached_pool(server)
+        async with pool:
+            for _ in range(3):
+                box = server.mailboxes["INBOX"]
+                box.expunge(box.uids[:1])
+                append(box)
+                found = await pool.mailbox("INBOX").search(q.ALL).uids()
+                assert list(found) == list(box.uids)
+            assert len(cache) == 0
+
+
+@pytest.mark.asyncio
+async def test_another_mailbox_of_the_same_numbers_is_asked() -> None:
+    async with Server(SyntheticMailbox(100)) as server:
+        pool, cache = cached_pool(server)
+        async with pool:
+            await pool.mailbox("INBOX").search(q.ALL).uids()
+            server.mailboxes["INBOX"].mailbox_id = "F-another"
+            server.commands.clear()
+            await pool.mailbox("INBOX").search(q.ALL).uids()
+            assert costs(server) == ["EXAMINE", "UID SEARCH"]
+            assert cache.stats.outdated == 1
 
 
 @pytest.mark.asyncio

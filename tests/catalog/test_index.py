@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import re
 import signal
 import subprocess
 import sys
@@ -12,12 +13,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import anyio.to_thread
+import orjson
 import pytest
 
 import imapipe
 from dovecot_server import DovecotServer, Mail
 from imapipe import search as q
-from imapipe.testing import Delay, OmitUids, ReplaceResponses, SearchCap, Server, SyntheticMailbox
+from imapipe.testing import Delay, OmitUids, ReplaceResponses, Rewrite, SearchCap, Server, SyntheticMailbox
 
 UTC = datetime.UTC
 
@@ -346,3 +348,56 @@ async def test_s11_on_dovecot(dovecot: DovecotServer, path: Path) -> None:
         day = first + datetime.timedelta(days=1)
         assert len(await index.find(since=day, before=day + datetime.timedelta(hours=1))) == 60
         assert len(await index.find(size_class="tiny")) == 6_666 + 1
+
+
+# ---------------------------------------------------------------- while it is true
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("uidnext", ["told", "by status"])
+async def test_uidnext_that_fell_begins_the_mailbox_anew(path: Path, uidnext: str) -> None:
+    """Seen at GMX: the index would show old subjects for new mail."""
+    faults = [] if uidnext == "told" else [Rewrite(_without_uidnext, command="EXAMINE")]
+    async with Server(20, faults=faults) as server, open_pool(server) as pool, imapipe.MessageIndex(path) as index:
+        await index.update(pool.mailbox("INBOX"))
+        box = server.mailboxes["INBOX"]
+        box.rewind_uidnext(11)
+        new = [box.append(b"Subject: new\r\n\r\nx\r\n") for _ in range(5)]
+        report = await index.update(pool.mailbox("INBOX"))
+        assert (report.reindexed, report.added, report.total, report.complete) == (True, 15, 15, True)
+        assert uids(await index.find(subject="new")) == new[::-1]
+        again = await index.update(pool.mailbox("INBOX"))
+        assert (again.reindexed, again.known) == (False, 15)
+
+
+def _without_uidnext(line: bytes) -> bytes:
+    return b"" if line.startswith(b"* OK [UIDNEXT") else line
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("number", [0, 1, 15, 2**32 - 1])
+async def test_a_made_up_uidnext_does_not_begin_it_anew(path: Path, number: int) -> None:
+    """15 could be one, as there are ten messages; a search that finds none of them does not show that it is not."""
+    async with Server(20) as server, open_pool(server) as pool, imapipe.MessageIndex(path) as index:
+        box = server.mailboxes["INBOX"]
+        await index.update(pool.mailbox("INBOX"))
+        box.expunge(range(1, 11))
+        server.faults.add(Rewrite(lambda line: re.sub(rb"UIDNEXT \d+", b"UIDNEXT %d" % number, line)))
+        for search, total in ((q.FLAGGED, 20), (q.ALL, 10)):
+            report = await index.update(pool.mailbox("INBOX"), search=search)
+            assert (report.reindexed, report.added, report.total) == (False, 0, total)
+
+
+@pytest.mark.asyncio
+async def test_nothing_is_removed_where_an_answer_may_be_short(path: Path) -> None:
+    async with Server(5, extensions="plain") as server, open_pool(server) as pool, imapipe.MessageIndex(path) as index:
+        await index.update(pool.mailbox("INBOX"))
+        server.faults.add(Rewrite(lambda line: line.replace(b" 3 ", b" 0 "), command="UID SEARCH"))
+        # What is no UID is passed over; two messages that came meanwhile make up for the count.
+        server.faults.add(Rewrite(lambda line: re.sub(rb"(\d+) EXISTS", b"3 EXISTS", line), command="EXAMINE"))
+        report = await index.update(pool.mailbox("INBOX"))
+        assert (report.may_be_short, report.unaccounted, report.complete) == (True, 0, False)
+        assert (report.removed, report.total) == (0, 5)
+        document = orjson.loads(report.to_json())
+        assert (document["may_be_short"], document["complete"], document["index"]) == (True, False, str(path))
+        assert "may be short" in report.table()

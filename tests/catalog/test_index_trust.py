@@ -13,7 +13,6 @@ from imapipe.catalog.index_file import IndexFile
 from imapipe.catalog.index_query import IndexQuery
 from imapipe.errors import MessageIndexError
 from imapipe.models.cursor import Cursor
-from imapipe.wire.uid_set import UidSet
 
 ROW = (1, "ann@example.org", "Ann", "Hello", 0, 0, 500, 0, "", "<1@example.org>")
 
@@ -124,7 +123,7 @@ def test_a_mailbox_of_wrong_types_is_refused(path: Path, setting: str) -> None:
     with IndexFile(path) as file:
         with pytest.raises(MessageIndexError):
             # UIDNEXT that fell begins it anew, so that its generation is looked at too.
-            file.open_mailbox("ann@host:993", "INBOX", 7, Cursor(uidnext=1), UidSet.parse("1"))
+            file.open_mailbox("ann@host:993", "INBOX", 7, Cursor(uidnext=1))
         if not setting.startswith("generation"):
             with pytest.raises(MessageIndexError):
                 file.find(IndexQuery())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from imapipe.testing import Mailbox, OmitUids, SearchCap, SyntheticMailbox
+from imapipe.testing import Inject, Mailbox, OmitUids, SearchCap, SyntheticMailbox
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Call, Serve
@@ -97,7 +97,7 @@ def test_what_is_missing_makes_it_partial(serve: Serve, call: Call, file: Path) 
     server = serve(SyntheticMailbox(10), faults=[OmitUids({3})])
     outcome = call("index", server.url, "INBOX", "--to", file, "--json")
     assert outcome.status == 3
-    assert [failure["uid"] for failure in outcome.document["failures"]] == [3]
+    assert list(outcome.document["failures"]) == ["3"]
     assert outcome.sentence == "1 of 10 messages failed; the same command tries them again"
     server.faults.clear()
     server.faults.add(SearchCap(8))
@@ -105,6 +105,11 @@ def test_what_is_missing_makes_it_partial(serve: Serve, call: Call, file: Path) 
     assert outcome.status == 3
     assert outcome.document["unaccounted"] == 2
     assert "2 messages fewer than it says the mailbox holds" in outcome.sentence
+    server.faults.clear()
+    server.faults.add(Inject(b"* SEARCH 0\r\n", command="UID SEARCH"))
+    outcome = call("index", server.url, "INBOX", "--to", file, "--search", "SMALLER 9999999", "--json")
+    assert (outcome.status, outcome.document["may_be_short"]) == (3, True)
+    assert "could not be read to its end" in outcome.sentence
 
 
 @pytest.mark.parametrize(

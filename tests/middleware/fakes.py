@@ -138,6 +138,9 @@ class FakeRun:
             await layer.stop()
         self.layers = ()
 
+    async def believable_cursor(self, remembered: Cursor) -> Cursor:
+        return self.cursor
+
     def give_up(self, because: str) -> None:
         self.gave_up_because = because
 

@@ -13,7 +13,6 @@ import os
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -25,9 +24,9 @@ import anyio.to_thread
 from imapipe.catalog.index_entry import IndexEntry, Row, SizeClass, to_row
 from imapipe.catalog.index_file import IndexFile
 from imapipe.catalog.index_query import IndexQuery
+from imapipe.catalog.index_report import IndexReport
 from imapipe.errors import MessageIndexError, ProtocolError
 from imapipe.middleware.base import Middleware, Run
-from imapipe.models.batch import Failure
 from imapipe.models.message import Message
 from imapipe.models.report import RunReport
 from imapipe.pipeline.pipeline import Pipeline
@@ -35,7 +34,7 @@ from imapipe.search import ALL
 from imapipe.wire.search_key import SearchKey
 from imapipe.wire.uid_set import UidSet
 
-__all__ = ["IndexEntry", "IndexReport", "MessageIndex", "SizeClass"]
+__all__ = ["IndexEntry", "MessageIndex", "SizeClass"]
 
 _Result = TypeVar("_Result")
 
@@ -45,50 +44,6 @@ class Searchable(Protocol):
 
     def search(self, criteria: SearchKey, /) -> Pipeline:
         """Begin a job on the messages that match."""
-
-
-@dataclass(frozen=True, slots=True)
-class IndexReport:
-    """What an update did.
-
-    Attributes:
-        account: `user@host:port`.
-        mailbox: The name of the mailbox.
-        uidvalidity: Its UIDVALIDITY.
-        found: Messages that the search found.
-        known: Those of them that were in the index before.
-        added: Messages that were fetched and added.
-        removed: Messages that were taken out, because they are gone from the mailbox.
-        failed: Messages that could not be fetched or read; the next update tries them again.
-        unaccounted: Messages that a search for all did not find although the mailbox holds them: the server caps
-            its answers. Nothing is removed then.
-        total: Messages of this mailbox that are in the index now.
-        reindexed: UIDVALIDITY had changed, or UIDNEXT had fallen, so that all that was known of the mailbox was
-            dropped first.
-        failures: Why messages failed, by UID.
-        bytes_received: Bytes of FETCH responses.
-        elapsed_seconds: How long it took.
-    """
-
-    account: str
-    mailbox: str
-    uidvalidity: int
-    found: int
-    known: int
-    added: int
-    removed: int
-    failed: int
-    unaccounted: int
-    total: int
-    reindexed: bool
-    failures: Mapping[int, Failure] = field(default_factory=dict)
-    bytes_received: int = 0
-    elapsed_seconds: float = 0.0
-
-    @property
-    def complete(self) -> bool:
-        """Whether everything that was to be found is in the index, or gone."""
-        return not self.failed and not self.unaccounted
 
 
 class _Rows:
@@ -252,11 +207,14 @@ class MessageIndex:
         began = time.monotonic()
         found = await mailbox.search(search).uids()
         account, name, uidvalidity = found.account, found.mailbox, found.uidvalidity
-        indexed = await self._in_thread(
-            lambda file: file.open_mailbox(account, name, uidvalidity, found.cursor, found.uids)
-        )
+        remembered = await self._in_thread(lambda file: file.remembered(account, name))
+        cursor = found.cursor
+        if remembered is not None and remembered[0] == uidvalidity:
+            cursor = await found.believable_cursor(remembered[1])
+        indexed = await self._in_thread(lambda file: file.open_mailbox(account, name, uidvalidity, cursor))
         known = indexed.known
-        gone = known - found.uids if search == ALL and not found.unaccounted else UidSet()
+        whole = search == ALL and not (found.unaccounted or found.may_be_short)
+        gone = known - found.uids if whole else UidSet()
         if gone:
             await self._in_thread(lambda file: file.remove(indexed, gone))
         fresh = found.uids - known
@@ -267,6 +225,7 @@ class MessageIndex:
             await self._in_thread(IndexFile.analyse)
         total = await self._in_thread(lambda file: file.count(indexed.number))
         return IndexReport(
+            str(self.path),
             account,
             name,
             uidvalidity,
@@ -276,6 +235,7 @@ class MessageIndex:
             removed=len(gone),
             failed=run.failed if run is not None else 0,
             unaccounted=found.unaccounted,
+            may_be_short=found.may_be_short,
             total=total,
             reindexed=indexed.reindexed,
             failures=run.failures if run is not None else {},

@@ -42,6 +42,10 @@ _NO_WAIT: Final = getattr(os, "O_NONBLOCK", 0)
 _ADD_MESSAGE: Final = f"INSERT INTO messages (id, mailbox, {COLUMNS}) VALUES ({', '.join('?' * 12)})"
 _ADD_WORDS: Final = "INSERT INTO words (rowid, subject, sender) VALUES (?, ?, ?)"
 _IN_RANGE: Final = "FROM messages WHERE mailbox = ? AND uid BETWEEN ? AND ?"
+_FIND_MAILBOX: Final = (
+    "SELECT id, generation, uidvalidity, uidnext, highest_uid, highestmodseq, mailboxid "
+    "FROM mailboxes WHERE account = ? AND name = ?"
+)
 _KEEP_CURSOR: Final = (
     "UPDATE mailboxes SET uidvalidity = ?, generation = ?, uidnext = ?, highest_uid = ?, highestmodseq = ?, "
     "mailboxid = ? WHERE id = ?"
@@ -106,9 +110,13 @@ class IndexFile:
 
     # -- writing ---------------------------------------------------------------------------------
 
-    def open_mailbox(
-        self, account: str, name: str, uidvalidity: int, cursor: Cursor, found: UidSet = NO_UIDS
-    ) -> IndexedMailbox:
+    def remembered(self, account: str, name: str) -> tuple[int, Cursor] | None:
+        """UIDVALIDITY of a mailbox, and how far it had come when it was indexed last; None where it never was."""
+        with self._explained():
+            found = _look_up(self._database, account, name)
+        return None if found is None else found[2:]
+
+    def open_mailbox(self, account: str, name: str, uidvalidity: int, cursor: Cursor) -> IndexedMailbox:
         """Find or add a mailbox; what is known of messages that its UIDs do not mean any more is removed.
 
         Args:
@@ -116,24 +124,17 @@ class IndexFile:
             name: The name of the mailbox.
             uidvalidity: UIDVALIDITY as the server tells it now.
             cursor: How far the mailbox has come now.
-            found: UIDs that the server gave, see `Cursor.is_behind`.
         """
         with self._transaction() as database:
-            row = database.execute(
-                "SELECT id, generation, uidvalidity, uidnext, highest_uid, highestmodseq, mailboxid "
-                "FROM mailboxes WHERE account = ? AND name = ?",
-                (account, name),
-            ).fetchone()
-            if row is None:
+            found = _look_up(database, account, name)
+            if found is None:
                 values = (account, name, uidvalidity)
                 added = database.execute("INSERT INTO mailboxes (account, name, uidvalidity) VALUES (?, ?, ?)", values)
                 number = int(added.lastrowid or 0)
                 _keep(database, number, 0, uidvalidity, cursor)
                 return IndexedMailbox(number)
-            number, generation, known_validity, *known_cursor = row
-            check_mailbox(account, name, known_validity, *known_cursor)
-            remembered = Cursor(*known_cursor)
-            if known_validity != uidvalidity or cursor.is_behind(remembered, found):
+            number, generation, known_validity, remembered = found
+            if known_validity != uidvalidity or cursor.is_behind(remembered):
                 _remove(database, number, 1, 2**32 - 1)
                 _keep(database, number, generation + 1, uidvalidity, cursor)
                 return IndexedMailbox(number, generation + 1, reindexed=True)
@@ -291,6 +292,16 @@ class IndexFile:
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
             # What was read is of another type or size than what an index holds.
             raise self._refusal("it holds values that imapipe never writes; delete it and index again") from error
+
+
+def _look_up(database: sqlite3.Connection, account: str, name: str) -> tuple[int, int, int, Cursor] | None:
+    """Number, generation and UIDVALIDITY of a mailbox, and how far it had come."""
+    row = database.execute(_FIND_MAILBOX, (account, name)).fetchone()
+    if row is None:
+        return None
+    number, generation, uidvalidity, *cursor = row
+    check_mailbox(account, name, uidvalidity, *cursor)
+    return number, generation, uidvalidity, Cursor(*cursor)
 
 
 def _keep(database: sqlite3.Connection, number: int, generation: int, uidvalidity: int, cursor: Cursor) -> None:

@@ -6,8 +6,8 @@ Invariants:
 
 - A search that looks at flags is kept only with HIGHESTMODSEQ. Any other one does not care for changes of flags.
 - A search whose result can change while the mailbox stays as it is, or of which that is not known, is never kept.
-- The numbers that a mailbox had last are kept too. Where UIDNEXT or HIGHESTMODSEQ is lower than that, or UIDVALIDITY
-  another, every answer of the mailbox is dropped; an answer is kept only under the numbers seen last.
+- The numbers that a mailbox had last are kept too. Where UIDNEXT or HIGHESTMODSEQ is lower than that, or UIDVALIDITY or
+  MAILBOXID another, every answer of the mailbox is dropped; an answer is kept only under the numbers seen last.
 - The cache holds at most `max_entries` answers, knows at most as many mailboxes, and holds
   `max_bytes` bytes; what was used last stays longest.
 """
@@ -221,13 +221,13 @@ def _place_of(question: SearchQuestion) -> tuple[str, str]:
     return question.account, question.mailbox
 
 
-def _numbers(state: MailboxState) -> tuple[int, int]:
-    return state.uidvalidity, state.uidnext
+def _numbers(state: MailboxState) -> tuple[int, int, str]:
+    return state.uidvalidity, state.uidnext, state.mailbox_id
 
 
 def _went_back(then: MailboxState, now: MailboxState) -> bool:
     """Whether the mailbox cannot have come from one state to the other by what happens to mailboxes."""
-    if then.uidvalidity != now.uidvalidity or now.uidnext < then.uidnext:
+    if (then.uidvalidity, then.mailbox_id) != (now.uidvalidity, now.mailbox_id) or now.uidnext < then.uidnext:
         return True
     return (
         then.highest_modseq is not None and now.highest_modseq is not None and now.highest_modseq < then.highest_modseq

@@ -114,6 +114,18 @@ class Run(Protocol):
     def cursor(self) -> Cursor:
         """What the server said of the mailbox when it was opened: UIDNEXT, HIGHESTMODSEQ, MAILBOXID, EXISTS."""
 
+    async def believable_cursor(self, remembered: Cursor) -> Cursor:
+        """`cursor`, to be compared with one of an earlier time under the same UIDVALIDITY, in the `start` of a layer.
+
+        What a server says of UIDNEXT may be late, made up, or nothing; where that would matter, it is asked once more.
+
+        Args:
+            remembered: How far the mailbox had come then.
+
+        Raises:
+            ImapipeError: It could not be asked.
+        """
+
     @property
     def fingerprint(self) -> str:
         """Names the job: symbolic search and fetch."""

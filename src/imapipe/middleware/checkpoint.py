@@ -18,10 +18,11 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final, Literal
 
-from imapipe.errors import CheckpointError, CheckpointMismatch, UidValidityChanged
+from imapipe.errors import CheckpointError, CheckpointMismatch
 from imapipe.middleware.base import Limit, Middleware, Run
 from imapipe.middleware.checkpoint_layer import CheckpointLayer, Loss, Sharing
 from imapipe.middleware.retry import Retry
+from imapipe.models.cursor import Cursor, reissued
 from imapipe.runtime.completion import to_the_end
 from imapipe.store.base import BlockingCheckpointStore, CheckpointHolding, CheckpointStore
 from imapipe.store.checkpoint_state import CheckpointState
@@ -137,7 +138,11 @@ class Checkpoint(Middleware):
 
         try:
             holding = await to_the_end(take())
-            begun = self._begin(run, await to_the_end(holding.load()))
+            loaded = await to_the_end(holding.load())
+            cursor = run.cursor
+            if loaded is not None and loaded.uidvalidity == run.uidvalidity:
+                cursor = await run.believable_cursor(loaded.cursor)
+            begun = self._begin(run, loaded, cursor)
             layer = CheckpointLayer(
                 run, holding, begun, loss, self._sharing, path=self._path, delete_complete=self._delete
             )
@@ -154,7 +159,7 @@ class Checkpoint(Middleware):
         layer.begin(self._save_every_seconds, self._save_every_messages)
         return layer
 
-    def _begin(self, run: Run, loaded: CheckpointState | None) -> CheckpointState:
+    def _begin(self, run: Run, loaded: CheckpointState | None, cursor: Cursor) -> CheckpointState:
         """The state with which this run begins."""
         fresh = CheckpointState(
             account=run.account,
@@ -163,29 +168,26 @@ class Checkpoint(Middleware):
             shard=self.shard,
             uidvalidity=run.uidvalidity,
             fingerprint=run.fingerprint,
-            cursor=run.cursor,
+            cursor=cursor,
         )
         if loaded is None:
             return fresh
-        is_behind = run.cursor.is_behind(loaded.cursor, run.plan.planned)
-        if loaded.uidvalidity != run.uidvalidity or is_behind:
+        changed = reissued(
+            run.mailbox,
+            (loaded.uidvalidity, loaded.cursor),
+            (run.uidvalidity, cursor),
+            'start again with on_uidvalidity="restart"',
+        )
+        if changed is not None:
             if self._restart:
                 return replace(fresh, extra=loaded.extra)
-            changed = loaded.uidvalidity != run.uidvalidity
-            raise UidValidityChanged(
-                run.mailbox,
-                expected=loaded.uidvalidity,
-                found=run.uidvalidity,
-                expected_uidnext=None if changed else loaded.cursor.lowest_uidnext(),
-                found_uidnext=None if changed else run.cursor.uidnext,
-                advice='start again with on_uidvalidity="restart"',
-            )
+            raise changed
         if not self.name and loaded.fingerprint != run.fingerprint and not self._accept:
             raise CheckpointMismatch(
                 'it belongs to another search or fetch; use another file, name="…", or on_mismatch="accept"',
                 path=self._path,
             )
-        return replace(loaded, fingerprint=run.fingerprint, cursor=loaded.cursor.advanced(run.cursor))
+        return replace(loaded, fingerprint=run.fingerprint, cursor=loaded.cursor.advanced(cursor))
 
 
 def _check_word(name: str, word: str, words: tuple[str, ...]) -> None:

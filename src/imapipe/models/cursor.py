@@ -1,16 +1,22 @@
 """How far a mailbox had come: what a server said when it was opened, to be compared with what it says later.
 
 UIDs only rise while UIDVALIDITY stays (RFC 9051 §2.3.1.1), and UIDNEXT never falls. Where it does fall (seen at GMX),
-UIDs are given to other messages: whatever is remembered by UID is as worthless as after a change of UIDVALIDITY.
+UIDs are given to other messages: whatever is remembered by UID is as worthless as after a change of UIDVALIDITY. So is
+it where MAILBOXID is another one: some servers have one UIDVALIDITY for all mailboxes, or count seconds by it.
 
-Invariant: a field that a server does not tell is None, and proves nothing.
+Invariant: a field that a server does not tell, or makes up, is None, and proves nothing.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Final
 
-from imapipe.wire.uid_set import UidSet
+from imapipe.errors import UidValidityChanged
+from imapipe.wire.uid_set import MAX_UID, UidSet
+
+# What stands where a server does not know better; as the UID of a next message both are as good as impossible.
+_LARGEST_NUMBERS: Final = (2**31 - 1, MAX_UID)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +61,65 @@ class Cursor:
         """What UIDNEXT can never be below again while UIDVALIDITY stays, or None where nothing is known."""
         return _higher(self.uidnext, None if self.highest_uid is None else self.highest_uid + 1)
 
-    def is_behind(self, remembered: Cursor, found: UidSet | None = None) -> bool:
+    def is_behind(self, remembered: Cursor) -> bool:
         """Whether what the server says now proves that UIDs were reissued since `remembered`.
 
         Args:
             remembered: What was known of the mailbox under the same UIDVALIDITY.
-            found: UIDs that the server itself gave in this session. Where one of them is not below its UIDNEXT, that
-                number is no proof against messages met earlier: it comes late, or is made up.
         """
-        if not self.uidnext:
+        return self._is_of_another(remembered) or self._is_below(remembered.lowest_uidnext())
+
+    def leaves_open(self, remembered: Cursor) -> bool:
+        """Whether the server must be asked once more before `is_behind` is believed: UIDNEXT is missing, or low."""
+        lowest = remembered.lowest_uidnext()
+        if lowest is None or self._is_of_another(remembered):
             return False
-        if remembered.uidnext is not None and self.uidnext < remembered.uidnext:
-            return True
-        if remembered.highest_uid is None or self.uidnext > remembered.highest_uid:
-            return False
-        return not found or found.max < self.uidnext
+        return self.uidnext is None or self._is_below(lowest)
+
+    def _is_of_another(self, remembered: Cursor) -> bool:
+        ids = self.mailboxid, remembered.mailboxid
+        return None not in ids and ids[0] != ids[1]
+
+    def _is_below(self, lowest: int | None) -> bool:
+        return self.uidnext is not None and lowest is not None and self.uidnext < lowest
+
+
+def possible_uidnext(told: int | None, exists: int) -> int | None:
+    """UIDNEXT as it was told, or None where it cannot be one.
+
+    Args:
+        told: What the server said.
+        exists: How many messages there are: so many UIDs below it are taken.
+    """
+    return told if told and told > exists and told not in _LARGEST_NUMBERS else None
+
+
+def reissued(
+    mailbox: str, then: tuple[int, Cursor | None], now: tuple[int, Cursor], advice: str
+) -> UidValidityChanged | None:
+    """What to raise where UIDs that were seen at an earlier time mean other messages now, or None.
+
+    Args:
+        mailbox: The name of the mailbox.
+        then: UIDVALIDITY under which they were seen, and what was known of the mailbox, if anything.
+        now: What the server says.
+        advice: What to do about it.
+    """
+    (expected, remembered), (found, cursor) = then, now
+    if expected != found:
+        return UidValidityChanged(mailbox, expected=expected, found=found, advice=advice)
+    if remembered is None or not cursor.is_behind(remembered):
+        return None
+    return UidValidityChanged(
+        mailbox,
+        expected=expected,
+        found=found,
+        expected_uidnext=remembered.lowest_uidnext(),
+        found_uidnext=cursor.uidnext,
+        expected_mailboxid=remembered.mailboxid,
+        found_mailboxid=cursor.mailboxid,
+        advice=advice,
+    )
 
 
 def _higher(first: int | None, second: int | None) -> int | None:

@@ -143,14 +143,14 @@ class RunReport:
             "messages_per_second": self.messages_per_second,
             "error_rate": self.error_rate,
             "failed_uids": self.failed_uids.text(),
-            "failures": {str(uid): _failure_fields(failure) for uid, failure in self.failures.items()},
-            "missing_items": {_printable(item): count for item, count in self.missing_items.items()},
+            "failures": {str(uid): failure_fields(failure) for uid, failure in self.failures.items()},
+            "missing_items": {printable(item): count for item, count in self.missing_items.items()},
             "notes": [
-                {"kind": note.kind, "detail": _printable(note.detail), "count": count}
+                {"kind": note.kind, "detail": printable(note.detail), "count": count}
                 for note, count in self.notes.items()
             ],
-            "account": _printable(self.account),
-            "mailbox": _printable(self.mailbox),
+            "account": printable(self.account),
+            "mailbox": printable(self.mailbox),
         }
         return orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
 
@@ -161,8 +161,8 @@ class RunReport:
         return "\n".join(f"{name:<{width}}  {value}".rstrip() for name, value in rows)
 
     def _rows(self) -> Iterator[tuple[str, str]]:
-        yield "account", _printable(self.account)
-        yield "mailbox", f"{_printable(self.mailbox)} (UIDVALIDITY {self.uidvalidity})"
+        yield "account", printable(self.account)
+        yield "mailbox", f"{printable(self.mailbox)} (UIDVALIDITY {self.uidvalidity})"
         yield "complete", "yes" if self.complete else "no"
         for name in ("planned", "done", "skipped", "vanished", "failed"):
             yield name, f"{getattr(self, name):,}"
@@ -189,9 +189,9 @@ class RunReport:
         yield "system load", f"{self.system_cpu_percent:.0f} % CPU, {self.system_memory_percent:.0f} % memory"
         yield from self._reason_rows()
         for item, count in self.missing_items.items():
-            yield f"without: {_printable(item)}", f"{count:,}"
+            yield f"without: {printable(item)}", f"{count:,}"
         for note, count in self.notes.items():
-            yield f"note: {note.kind}", f"{count:,} x {_printable(note.detail)}"
+            yield f"note: {note.kind}", f"{count:,} x {printable(note.detail)}"
 
     def _reason_rows(self) -> Iterator[tuple[str, str]]:
         """The most frequent reasons of the failures whose details are kept."""
@@ -200,17 +200,18 @@ class RunReport:
             counts[failure.reason] = counts.get(failure.reason, 0) + 1
         ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         for reason, count in ordered[:_REASONS_SHOWN]:
-            yield f"failed: {_printable(reason)}", f"{count:,}"
+            yield f"failed: {printable(reason)}", f"{count:,}"
 
 
-def _failure_fields(failure: Failure) -> dict[str, str]:
-    fields = {"reason": _printable(failure.reason), "detail": _printable(failure.detail)}
+def failure_fields(failure: Failure) -> dict[str, str]:
+    """A failure as it stands in a JSON report."""
+    fields = {"reason": printable(failure.reason), "detail": printable(failure.detail)}
     if failure.excerpt:
         fields["excerpt"] = failure.excerpt.decode("ascii", "backslashreplace")
     return fields
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Text that UTF-8 can hold: surrogates from undecodable names are written out."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 

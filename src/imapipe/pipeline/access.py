@@ -8,6 +8,7 @@ Invariants:
 - Each opening of the mailbox on a lease is compared once with what the run knew before it: UIDNEXT that fell shows that
   UIDs of the plan were given to other messages. Where somebody else had opened it, with another UIDNEXT, it cannot be
   told which of the two came first: it is opened anew.
+- A UIDNEXT that is missing, late or made up ends nothing and hides nothing; see `told`.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ import asyncio
 import itertools
 import math
 from collections.abc import Awaitable, Callable
-from datetime import date
+from dataclasses import replace
 from typing import TypeVar
 
-from imapipe.errors import CommandBad, CommandNo, ImapipeError, PoolTimeout, UidValidityChanged
-from imapipe.models.cursor import Cursor
+from imapipe.errors import CommandBad, CommandNo, ImapipeError, PoolTimeout
+from imapipe.models.cursor import Cursor, reissued
 from imapipe.models.event import Wait
 from imapipe.net.connection import Connection
 from imapipe.net.pool.pool import ConnectionPool
@@ -28,9 +29,9 @@ from imapipe.net.session import SelectedMailbox
 from imapipe.net.transient import is_transient
 from imapipe.pipeline.books import Books
 from imapipe.pipeline.outage import Outage
+from imapipe.pipeline.told import believable_cursor, is_made_up
 from imapipe.runtime.event_bus import EventBus
-from imapipe.search import ALL
-from imapipe.wire.uid_set import MAX_UID, UidSet
+from imapipe.wire.uid_set import UidSet
 
 # How often the search is begun where connections end, or the server asks for less.
 LOOK_ATTEMPTS = 5
@@ -151,10 +152,9 @@ class MailboxAccess:
             UidValidityChanged: The UIDs that were given mean other messages now.
         """
         selected = await self._select(connection)
-        cursor = _cursor_of(selected)
-        if remembered is not None and await self._is_made_up(connection, cursor, remembered):
-            remembered = None
-        self._compare(selected, cursor, selected.uidvalidity if expected is None else expected, remembered, advice)
+        cursor = await believable_cursor(connection, selected, remembered)
+        if expected is not None:
+            self._compare((expected, remembered), (selected.uidvalidity, cursor), advice)
         self.uidvalidity = selected.uidvalidity
         self.cursor = self._seen = cursor
         self._openings[connection] = selected
@@ -168,17 +168,34 @@ class MailboxAccess:
             selected: Where it was made.
             exists: How many messages there were when that was opened.
         """
-        grew = selected.exists + selected.expunged > exists
-        if uids and self.cursor.uidnext is not None and uids.max >= self.cursor.uidnext and not grew:
-            # Nothing came since UIDNEXT was told, so the number was late or made up, and will be so again.
-            return
+        arrived = selected.exists + selected.expunged - exists
+        if is_made_up(self.cursor.uidnext, uids, arrived):
+            self.cursor = replace(self.cursor, uidnext=None)
+            self._seen = replace(self._seen, uidnext=None)
         self.cursor = self.cursor.met(uids)
         self._seen = self._seen.met(uids)
 
-    def resume(self, uidvalidity: int, cursor: Cursor) -> None:
-        """Go on with what was found at an earlier time, instead of `open`; `reopen` compares with it."""
-        self.uidvalidity = uidvalidity
-        self.cursor = self._seen = cursor
+    async def believable_cursor(self, connection: Connection, remembered: Cursor) -> Cursor:
+        """The cursor, to be compared with one of an earlier time.
+
+        Where the numbers that came with the mailbox leave open which of the two is behind, it is opened anew, and the
+        server asked.
+
+        Args:
+            connection: A lease.
+            remembered: How far the mailbox had come then.
+
+        Raises:
+            UidValidityChanged: The UIDs of the run itself mean other messages now.
+        """
+        if self.cursor.leaves_open(remembered):
+            selected = await self._select(connection)
+            cursor = await believable_cursor(connection, selected, remembered)
+            self._compare((self.uidvalidity, self._seen), (selected.uidvalidity, cursor), RUN_AGAIN)
+            self.cursor = replace(self.cursor, uidnext=cursor.uidnext)
+            self._seen = replace(self._seen, uidnext=cursor.uidnext)
+            self._openings[connection] = selected
+        return self.cursor
 
     async def reopen(self, connection: Connection) -> None:
         """See to it that the mailbox is open, with the UIDs of this run.
@@ -192,42 +209,20 @@ class MailboxAccess:
         is_compared = selected is not None and selected is self._openings.get(connection)
         # What another lease of the run learns meanwhile may be newer than the answer to this one.
         seen = self._seen
-        if selected is None or not is_open or not (is_compared or _agree(selected.uidnext, seen.uidnext)):
+        if selected is None or not is_open or not (is_compared or _agree(selected.uidnext, seen.lowest_uidnext())):
             selected = await self._select(connection)
             is_compared = False
-        cursor = _cursor_of(selected)
-        self._compare(selected, cursor, self.uidvalidity, None if is_compared else seen, RUN_AGAIN)
+        cursor = await believable_cursor(connection, selected, None if is_compared else seen)
+        self._compare((self.uidvalidity, None if is_compared else seen), (selected.uidvalidity, cursor), RUN_AGAIN)
         if cursor.uidnext is not None and (self._seen.uidnext is None or cursor.uidnext > self._seen.uidnext):
             self._seen = self._seen.advanced(cursor)
         self._openings[connection] = selected
 
-    @staticmethod
-    async def _is_made_up(connection: Connection, cursor: Cursor, remembered: Cursor) -> bool:
-        """Whether UIDNEXT, which only a message that was met speaks against, is not above all messages that are there.
-
-        Then it is no UIDNEXT, and proves nothing.
-        """
-        if not cursor.uidnext or not cursor.is_behind(remembered) or cursor.is_behind(Cursor(remembered.uidnext)):
-            return False
-        above = UidSet.from_ranges([(cursor.uidnext, MAX_UID)])
-        there = await connection.uid_search(ALL.program(today=date.min), within=above)
-        return bool(there.uids & above)
-
-    def _compare(
-        self, selected: SelectedMailbox, cursor: Cursor, expected: int, remembered: Cursor | None, advice: str
-    ) -> None:
-        """Raise where UIDs that were seen under another UIDVALIDITY, or below a higher UIDNEXT, mean others now."""
-        if selected.uidvalidity != expected:
-            raise UidValidityChanged(self._mailbox, expected=expected, found=selected.uidvalidity, advice=advice)
-        if remembered is not None and cursor.is_behind(remembered):
-            raise UidValidityChanged(
-                self._mailbox,
-                expected=expected,
-                found=expected,
-                expected_uidnext=remembered.lowest_uidnext(),
-                found_uidnext=cursor.uidnext,
-                advice=advice,
-            )
+    def _compare(self, then: tuple[int, Cursor | None], now: tuple[int, Cursor], advice: str) -> None:
+        """Raise where UIDs that were seen at an earlier time mean other messages now; see `reissued`."""
+        error = reissued(self._mailbox, then, now, advice)
+        if error is not None:
+            raise error
 
     async def _select(self, connection: Connection) -> SelectedMailbox:
         """EXAMINE, or SELECT where the fetch changes flags; with HIGHESTMODSEQ where answers are remembered by it."""
@@ -237,6 +232,19 @@ class MailboxAccess:
         if selected.read_only:
             raise CommandNo("SELECT", "READ-ONLY", "the job needs a mailbox that can be changed (mark_seen=True does)")
         return selected
+
+    async def revisit(
+        self, work: Callable[[Connection], Awaitable[_Result]], *, uidvalidity: int, cursor: Cursor
+    ) -> _Result:
+        """Do something with what was found at an earlier time, instead of `open`; `reopen` compares with that.
+
+        Raises as `reach` does; no lease is left.
+        """
+        self.uidvalidity = uidvalidity
+        self.cursor = self._seen = cursor
+        connection, result = await self.reach(work)
+        self.give_back(connection)
+        return result
 
     async def reach(
         self, work: Callable[[Connection], Awaitable[_Result]], connection: Connection | None = None
@@ -279,16 +287,6 @@ class MailboxAccess:
             self._events.emit(Wait("search", pause))
             await asyncio.sleep(pause)
         raise AssertionError  # the loop has no end
-
-
-def _cursor_of(selected: SelectedMailbox) -> Cursor:
-    """What a server said when the mailbox was opened."""
-    return Cursor(
-        uidnext=selected.uidnext or None,
-        highestmodseq=selected.highest_modseq or None,
-        mailboxid=selected.mailbox_id or None,
-        exists=selected.exists,
-    )
 
 
 def _agree(first: int | None, second: int | None) -> bool:

@@ -19,6 +19,8 @@ class JobPlan:
         uids: What the search found.
         messages: How many.
         total_bytes: The sum of RFC822.SIZE.
+        unaccounted: Messages that the mailbox holds by EXISTS and that a search for all did not find.
+        may_be_short: An answer to the search could not be read to its end: a message may be missing, nobody knows.
     """
 
     mailbox: str
@@ -27,6 +29,8 @@ class JobPlan:
     uids: UidSet
     messages: int
     total_bytes: int
+    unaccounted: int = 0
+    may_be_short: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,6 +176,12 @@ class Pipeline(PipelineBuilder):
         run = self._new_run(1)
         return await run.narrow(criteria, uids, uidvalidity=uidvalidity, cursor=cursor), run.notes
 
+    async def compare(self, remembered: Cursor, *, uidvalidity: int, cursor: Cursor) -> Cursor:
+        """A cursor, to be compared with an earlier one; the way to it is `SearchResult.believable_cursor`."""
+        if not cursor.leaves_open(remembered):
+            return cursor
+        return await self._new_run(1).compare(remembered, uidvalidity=uidvalidity, cursor=cursor)
+
     async def plan(self) -> JobPlan:
         """What a run would do: counts and bytes. Only sizes are fetched."""
         run = self._new_run(1)
@@ -188,7 +194,16 @@ class Pipeline(PipelineBuilder):
 
         connection, sizes = await run.access.reach(learn_sizes, connection)
         run.access.give_back(connection)
-        return JobPlan(run.mailbox, run.uidvalidity, run.cursor, uids, len(uids), sizes.total_bytes)
+        return JobPlan(
+            run.mailbox,
+            run.uidvalidity,
+            run.cursor,
+            uids,
+            len(uids),
+            sizes.total_bytes,
+            unaccounted=run.unaccounted,
+            may_be_short=run.may_be_short,
+        )
 
     def _new_run(self, connections: int | None, *, max_failures: int | None = None, by_batch: bool = False) -> Run:
         if connections is not None:
@@ -228,8 +243,8 @@ class SearchResult:
         criteria: What the messages match: the searches of all steps.
         uids: The UIDs.
         reduction: What each step left, beginning with how many messages the mailbox held.
-        unaccounted: Messages that a search for all did not find although the mailbox holds them: the server caps
-            its answers.
+        unaccounted: Messages that a search for all did not find although the mailbox holds them: the server caps its
+            answers. This may be a part of what that search found.
         notes: What of the answers was passed over, and how often: where there is one, a message may be missing.
     """
 
@@ -293,6 +308,11 @@ class SearchResult:
         return hash(self.uids)
 
     @property
+    def may_be_short(self) -> bool:
+        """Whether an answer to a search could not be read to its end: a message may be missing, nobody knows."""
+        return bool(self.notes)
+
+    @property
     def _place(self) -> tuple[str, str, int]:
         """Where the UIDs mean something."""
         return self.account, self.mailbox, self.uidvalidity
@@ -330,8 +350,23 @@ class SearchResult:
             self.criteria & criteria,
             uids,
             (*self.reduction, step),
+            unaccounted=self.unaccounted,
             notes=notes,
         )
+
+    async def believable_cursor(self, remembered: Cursor) -> Cursor:
+        """`cursor`, to be compared with one of an earlier time under the same UIDVALIDITY, by `Cursor.is_behind`.
+
+        What a server says of UIDNEXT may be late, made up, or nothing; where that would matter, it is asked once more.
+
+        Args:
+            remembered: How far the mailbox had come when UIDs were seen that are kept somewhere.
+
+        Raises:
+            UidValidityChanged: The UIDs of this result mean other messages now.
+            AuthenticationFailed, ConnectionFailed, PoolTimeout: No connection could be had.
+        """
+        return await self._pipeline.compare(remembered, uidvalidity=self.uidvalidity, cursor=self.cursor)
 
     def pipeline(self, uids: UidSet | None = None) -> Pipeline:
         """A job on these messages; running it raises UidValidityChanged where the UIDs mean others by now.

@@ -111,6 +111,7 @@ class Run:
         self._today = datetime.now().astimezone().date()
         self._lane_count = lanes
         self._by_batch = by_batch
+        self._lease: Connection | None = None
         self._report: RunReport | None = None
 
     # -- what middleware and consumers see ---------------------------------------------------------
@@ -149,6 +150,13 @@ class Run:
     def cursor(self) -> Cursor:
         """How far the mailbox had come when the run began, with what its search found."""
         return self.access.cursor
+
+    async def believable_cursor(self, remembered: Cursor) -> Cursor:
+        """See `middleware.base.Run`."""
+        lease, self._lease = self._lease, None
+        compare = partial(self.access.believable_cursor, remembered=remembered)
+        self._lease, cursor = await self.access.reach(compare, lease)
+        return cursor
 
     @property
     def unaccounted(self) -> int:
@@ -253,17 +261,26 @@ class Run:
             UidValidityChanged: The UIDs mean other messages now.
             ImapipeError: As `drive` does when a search cannot be made.
         """
-        self.access.resume(uidvalidity, cursor)
         notes: dict[Note, int] = {}
 
         async def find(connection: Connection) -> UidSet:
             await self.access.reopen(connection)
             return await narrow(connection, criteria, uids, self._today, notes)
 
-        connection, found = await self.access.reach(find)
-        self.access.give_back(connection)
+        found = await self.access.revisit(find, uidvalidity=uidvalidity, cursor=cursor)
         self._books.searched(notes)
         return found
+
+    async def compare(self, remembered: Cursor, *, uidvalidity: int, cursor: Cursor) -> Cursor:
+        """A cursor, to be compared with an earlier one; raises as `narrow` does.
+
+        Args:
+            remembered: How far the mailbox had come at an earlier time.
+            uidvalidity: Its UIDVALIDITY, then and later.
+            cursor: How far it had come later.
+        """
+        compare = partial(self.access.believable_cursor, remembered=remembered)
+        return await self.access.revisit(compare, uidvalidity=uidvalidity, cursor=cursor)
 
     def report(self) -> RunReport:
         """What became of the run so far, or at its end."""
@@ -310,7 +327,7 @@ class Run:
         return [Tier(found.uids, newest_first=self._specification.newest)]
 
     async def _prepare(self, consumer: Consumer | None) -> Connection:
-        connection = await self.look()
+        self._lease = await self.look()
         try:
             for one in self._specification.middleware:
                 self.layers = (*self.layers, await one.start(self))
@@ -318,8 +335,10 @@ class Run:
             if consumer is not None:
                 await consumer.begin(self)
         except BaseException:
-            self.access.give_back(connection)
+            if self._lease is not None:
+                self.access.give_back(self._lease)
             raise
+        connection = self._lease
         if self._specification.policy.needs_sizes and self.plan.remaining_count:
             connection, _ = await self.access.reach(self._learn_sizes, connection)
         return connection

@@ -25,7 +25,8 @@ import orjson
 
 from imapipe.models.batch import NO_UIDS
 from imapipe.models.cursor import Cursor
-from imapipe.store.job_key import JobKey, printable
+from imapipe.models.report import printable
+from imapipe.store.job_key import JobKey
 from imapipe.wire.uid_set import UidSet
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from imapipe.models.report import printable
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class JobKey:
@@ -24,8 +26,3 @@ class JobKey:
     def printable(self) -> JobKey:
         """The same in text that UTF-8 can hold."""
         return JobKey(printable(self.account), printable(self.mailbox), printable(self.name), printable(self.shard))
-
-
-def printable(text: str) -> str:
-    """Text that UTF-8 can hold: surrogates from undecodable names are written out."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")

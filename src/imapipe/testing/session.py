@@ -166,6 +166,8 @@ class Session(Talk):
             raise
         await self.wait_latency()
         self._note(arguments.at, text)
+        # Before anything that came already: it meant the messages that the mailbox had.
+        await self.say_bye_if_due()
         try:
             await self._answer(Arguments(text, literals, arguments.at), problem)
         finally:

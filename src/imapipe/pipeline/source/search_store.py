@@ -8,10 +8,10 @@ given. That is safe, because a mailbox whose UIDNEXT never falls does not return
 - While UIDNEXT stays, nothing is added; so an expunge lowers EXISTS, and nothing can raise it again.
 - A change of flags raises HIGHESTMODSEQ for ever.
 
-So equal numbers at two moments mean that nothing happened between them. Where UIDNEXT does fall (seen at GMX), as much
-can be added as brings all numbers back. So who remembers answers also remembers the numbers that a mailbox had last,
-and drops every answer of it when UIDNEXT or HIGHESTMODSEQ is lower. What went back and came all the way again between
-two looks leaves no trace in the numbers; the age of an answer bounds that.
+So equal numbers at two moments mean that nothing happened between them. A UIDNEXT that cannot be one proves nothing.
+Where UIDNEXT does fall (seen at GMX), as much can be added as brings all numbers back. So who remembers answers also
+remembers the numbers that a mailbox had last, and drops every answer of it when UIDNEXT or HIGHESTMODSEQ is lower. What
+went back and came all the way again between two looks leaves no trace in the numbers; the age of an answer bounds that.
 
 Invariant: a state is read *before* the search whose answer is kept under it. What changes meanwhile makes the state
 outdated, never the answer wrong.
@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Protocol
 
+from imapipe.models.cursor import possible_uidnext
 from imapipe.net.connection import Connection
 from imapipe.wire.search_key import SearchKey
 from imapipe.wire.uid_set import UidSet
@@ -54,23 +55,28 @@ class MailboxState:
         uidnext: UIDNEXT.
         exists: EXISTS.
         highest_modseq: HIGHESTMODSEQ, or None where the server keeps none.
+        mailbox_id: MAILBOXID, or "" where the server tells none.
     """
 
     uidvalidity: int
     uidnext: int
     exists: int
     highest_modseq: int | None = None
+    mailbox_id: str = ""
 
     @classmethod
     def of(cls, connection: Connection) -> MailboxState | None:
         """The state of the open mailbox, or None where the server says too little for a proof."""
         selected = connection.selected
-        if selected is None or not selected.uidvalidity or not selected.uidnext:
+        if selected is None or not selected.uidvalidity:
+            return None
+        uidnext = possible_uidnext(selected.uidnext, selected.exists)
+        if uidnext is None:
             return None
         if connection.offers("UIDONLY") and "UIDONLY" not in connection.session.enabled:
             # Yahoo then shows the newest 10,000 messages only: an expunge lets another one in, and EXISTS stays.
             return None
-        return cls(selected.uidvalidity, selected.uidnext, selected.exists, selected.highest_modseq or None)
+        return cls(selected.uidvalidity, uidnext, selected.exists, selected.highest_modseq or None, selected.mailbox_id)
 
 
 class SearchStore(Protocol):

@@ -43,6 +43,9 @@ class Searched:
         if key == ALL:
             gone_meanwhile = selected.expunged - expunged
             unaccounted = max(0, exists - gone_meanwhile - len(uids))
+        # A UIDNEXT that turned out to be late or made up proves nothing of an answer.
+        if access.cursor.uidnext is None:
+            state = None
         if store is not None and state is not None and remembered is None and not unaccounted and not notes:
             store.remember(asked, state, uids)
         return Found(uids, exists, unaccounted, notes)
