@@ -250,7 +250,7 @@ async def bounded_memory(tour: Tour) -> Figures:
     async with imapipe.create_pool(tour.url, password=tour.password, max_held_bytes=cap, max_size=1) as pool:
         report = await pool.mailbox(tour.mailbox_name).search(q.ALL).limit(tour.messages).fetch("full").run(slow)
         async with pool.acquire() as connection:
-            most_held = connection.plane.arrivals.max_held_seen
+            most_held = connection.plane.holdings.max_held_seen
     return {
         "bytes_received": report.bytes_received,
         "reading_pauses_above_bytes": cap,

@@ -77,7 +77,7 @@ async def fetch(connection: Connection, what: Fetch) -> list[Message]:
     def take(messages: list[Message]) -> None:
         found.extend(messages)
         for message in messages:
-            connection.release(message.wire_size, message.spooled_size)
+            connection.release(message)
 
     answer = await connection.uid_search(q.ALL.program(today=date(2024, 6, 1)))
     command = connection.uid_fetch(answer.uids, what, take)

@@ -35,7 +35,7 @@ class _Watch:
     async def __call__(self, message: imapipe.Message) -> None:
         self.count += 1
         self.connections |= self._pool.connections._leased
-        self.most_spooled = max(self.most_spooled, sum(c.plane.arrivals.spooled_bytes for c in self.connections))
+        self.most_spooled = max(self.most_spooled, sum(c.plane.holdings.spooled_bytes for c in self.connections))
         with message.open() as file:
             while chunk := file.read(MIB):
                 self.digest.update(chunk)
@@ -43,7 +43,7 @@ class _Watch:
     @property
     def most_held(self) -> int:
         """The most that one connection held in memory."""
-        return max(connection.plane.arrivals.max_held_seen for connection in self.connections)
+        return max(connection.plane.holdings.max_held_seen for connection in self.connections)
 
 
 async def _read(dovecot: DovecotServer, user: str, max_spool_bytes: int = 1024 * MIB) -> tuple[_Watch, int]:
@@ -63,8 +63,8 @@ async def _read(dovecot: DovecotServer, user: str, max_spool_bytes: int = 1024 *
         assert report.complete
         assert watch.count == report.planned
         for connection in watch.connections:
-            assert connection.plane.arrivals.held_bytes == 0
-            assert connection.plane.arrivals.spooled_bytes == 0
+            assert connection.plane.holdings.held_bytes == 0
+            assert connection.plane.holdings.spooled_bytes == 0
     return watch, peak
 
 

@@ -87,7 +87,7 @@ async def test_every_body_arrives_as_it_was_stored(dovecot: DovecotServer, way: 
             for message in messages:
                 digests[message.uid] = hashlib.sha256(message.body).hexdigest()
                 spooled += message.is_spooled
-                connection.release(message.wire_size, message.spooled_size)
+                connection.release(message)
 
         commands: list[FetchCommand] = [
             connection.uid_fetch(UidSet.from_numbers(uids[start : start + 20]), Fetch("full"), take)
@@ -97,7 +97,7 @@ async def test_every_body_arrives_as_it_was_stored(dovecot: DovecotServer, way: 
             assert (await command.finished).status == "OK"
             assert not command.pending
         assert spooled == 1
-        assert connection.plane.arrivals.held_bytes == connection.plane.arrivals.spooled_bytes == 0
+        assert connection.plane.holdings.held_bytes == connection.plane.holdings.spooled_bytes == 0
         if compress:
             assert connection.plane.wire_bytes < connection.plane.bytes_received / 2
         assert (await connection.uid_search(program(q.SEEN))).uids == UidSet()

@@ -364,7 +364,7 @@ async def test_row_13_nothing_holds_the_server_back() -> None:
     for uid in range(1, 501):
         ours.feed(message % (uid, uid))
     assert ours.transport.pauses == 1
-    assert 100_000 < ours.plane.arrivals.held_bytes < 100_000 + 2 * len(message)
+    assert 100_000 < ours.plane.holdings.held_bytes < 100_000 + 2 * len(message)
 
 
 async def test_row_14_capabilities_with_brackets() -> None:

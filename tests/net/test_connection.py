@@ -309,8 +309,8 @@ async def test_fetch_in_whatever_order_the_items_come(order: str, preset: str) -
             if preset in ("envelope", "structure", "headers", "full"):
                 assert message.size == len(stored.content.raw)
                 assert message.subject
-            connection.release(message.wire_size, message.spooled_size)
-        assert connection.plane.arrivals.held_bytes == 0
+            connection.release(message)
+        assert connection.plane.holdings.held_bytes == 0
 
 
 @pytest.mark.asyncio

@@ -59,7 +59,7 @@ class Wire:
     def release_all(self) -> None:
         while self.messages:
             message = self.messages.pop(0)
-            self.plane.release(message.wire_size, message.spooled_size)
+            self.plane.release(message)
 
     def is_paused(self) -> bool:
         return self.plane.is_reading_paused
@@ -126,11 +126,11 @@ def test_any_chunks_any_bodies_compressed_or_not_spooled_or_not(data: st.DataObj
     assert [seen(message) for message in wire.messages] == [
         (uid, frozenset({"\\Seen"}), body) for uid, body in enumerate(bodies, 1)
     ]
-    arrivals = wire.plane.arrivals
-    assert arrivals.held_bytes + arrivals.spooled_bytes == sum(m.wire_size for m in wire.messages)
-    assert arrivals.spooled_bytes == sum(len(body) for body in bodies if len(body) > options.spool_above)
+    holdings = wire.plane.holdings
+    assert holdings.held_bytes + holdings.spooled_bytes == sum(m.wire_size for m in wire.messages)
+    assert holdings.spooled_bytes == sum(len(body) for body in bodies if len(body) > options.spool_above)
     wire.release_all()
-    assert (arrivals.held_bytes, arrivals.spooled_bytes) == (0, 0)
+    assert (holdings.held_bytes, holdings.spooled_bytes) == (0, 0)
 
 
 @pytest.mark.asyncio
@@ -176,7 +176,7 @@ async def test_items_that_come_apart_are_joined_and_flags_that_change_meanwhile_
     command = wire.fetch("7,8")
     wire.transport.feed(b"* 1 FETCH (UID 7 FLAGS (\\Deleted))\r\n")
     assert wire.messages == []
-    assert wire.plane.arrivals.held_bytes == 0
+    assert wire.plane.holdings.held_bytes == 0
     wire.transport.feed(
         answer(7, b"whole") + b'* 2 FETCH (UID 8 FLAGS (a) INTERNALDATE "17-Jul-1996 02:44:25 -0700")\r\n'
     )
@@ -185,7 +185,7 @@ async def test_items_that_come_apart_are_joined_and_flags_that_change_meanwhile_
         (7, frozenset({"\\Seen"}), b"whole"),
         (8, frozenset({"a"}), b"parts"),
     ]
-    assert wire.plane.arrivals.held_bytes == sum(message.wire_size for message in wire.messages)
+    assert wire.plane.holdings.held_bytes == sum(message.wire_size for message in wire.messages)
     await command.finished
 
 
@@ -278,20 +278,20 @@ async def test_reading_pauses_above_the_bound_and_goes_on_below_its_half(compres
     while not command.finished.done():
         assert wire.is_paused() is wire.transport.is_paused is True
         pauses += 1
-        assert bound < wire.plane.arrivals.held_bytes <= bound + segment + len(answer(1, body))
+        assert bound < wire.plane.holdings.held_bytes <= bound + segment + len(answer(1, body))
         while wire.is_paused():
-            assert wire.plane.arrivals.held_bytes > bound // 2
+            assert wire.plane.holdings.held_bytes > bound // 2
             message = wire.messages.pop(0)
             received.append(message.uid)
-            wire.plane.release(message.wire_size, message.spooled_size)
+            wire.plane.release(message)
         # What was compressed is taken up in a turn of its own.
         await asyncio.sleep(0)
     received += [message.uid for message in wire.messages]
     assert received == list(range(1, count + 1))
     # The last one may come with the tagged reply.
     assert 5 <= pauses <= wire.transport.pauses <= pauses + 1
-    assert wire.plane.arrivals.max_held_seen <= bound + segment + len(answer(1, body))
-    assert not wire.plane.is_reading_paused or wire.plane.arrivals.held_bytes > bound // 2
+    assert wire.plane.holdings.max_held_seen <= bound + segment + len(answer(1, body))
+    assert not wire.plane.is_reading_paused or wire.plane.holdings.held_bytes > bound // 2
 
 
 @pytest.mark.asyncio
@@ -302,13 +302,13 @@ async def test_files_are_counted_apart_and_pause_too() -> None:
     wire.transport.feed(told, most=5000)
     assert len(wire.messages) == 3
     assert wire.plane.is_reading_paused
-    assert wire.plane.arrivals.spooled_bytes == 30_000
-    assert wire.plane.arrivals.held_bytes < 1024
+    assert wire.plane.holdings.spooled_bytes == 30_000
+    assert wire.plane.holdings.held_bytes < 1024
     bodies: list[bytes] = []
     while not command.finished.done():
         message = wire.messages.pop(0)
         bodies.append(message.body)
-        wire.plane.release(message.wire_size, message.spooled_size)
+        wire.plane.release(message)
         await asyncio.sleep(0)
     bodies += [message.body for message in wire.messages]
     assert bodies == [b"%d" % uid * 10_000 for uid in range(1, 6)]

@@ -155,7 +155,7 @@ async def test_whatever_a_turn_is_everything_comes_in_its_order(
         await line.feed(data[begin : begin + 700])
         while line.plane.is_reading_paused:
             for message in line.messages[-100:]:
-                line.plane.release(message.wire_size)
+                line.plane.release(message)
             await line.feed(b"")
     assert command.finished.done()
     assert [message.uid for message in line.messages] == list(range(1, 301))

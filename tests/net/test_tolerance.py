@@ -68,7 +68,8 @@ async def play(stream: bytes, way: str, fetch: Fetch = FULL, uids: str = "1:3") 
     line.feed(stream + b"P1 OK done\r\n", way)
     assert (await line.command.finished).status == "OK"
     command, arrivals = line.command, line.plane.arrivals
-    assert arrivals.held_bytes + arrivals.spooled_bytes == sum(message.wire_size for message in line.messages)
+    holdings = line.plane.holdings
+    assert holdings.held_bytes + holdings.spooled_bytes == sum(message.wire_size for message in line.messages)
     assert arrivals._partial_bytes == 0
     assert line.plane.error is None
     return Outcome(
@@ -177,12 +178,12 @@ async def test_what_waits_for_its_rest_counts_against_the_memory() -> None:
     assert [message.uid for message in line.messages] == [3, 4, 5]
     assert line.plane.is_reading_paused
     for message in line.messages:
-        line.plane.release(message.wire_size, message.spooled_size)
+        line.plane.release(message)
     del line.messages[:]
     line.feed(b"P1 OK done\r\n")
     assert [message.uid for message in line.messages] == [1, 2]
     assert line.command.incomplete == {"FLAGS": 5, "INTERNALDATE": 5, "RFC822.SIZE": 5}
-    assert line.plane.arrivals.held_bytes == sum(message.wire_size for message in line.messages)
+    assert line.plane.holdings.held_bytes == sum(message.wire_size for message in line.messages)
 
 
 async def test_ever_new_names_fill_nothing() -> None:

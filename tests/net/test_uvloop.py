@@ -40,7 +40,7 @@ def test_bodies_pauses_and_idle(contexts: tuple[ssl.SSLContext, ssl.SSLContext],
             found = [m.body async for m in pool.mailbox("INBOX").search().batch(10).fetch("full")]
             assert found == stored
             async with pool.acquire("INBOX") as connection:
-                assert connection.plane.arrivals.max_held_seen > 0
+                assert connection.plane.holdings.max_held_seen > 0
                 await connection.imap.select()
                 idle = await connection.imap.idle_start(timeout=60)
                 server.mailboxes["INBOX"].extend([b"new"])

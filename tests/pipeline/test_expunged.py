@@ -178,7 +178,7 @@ async def test_a_message_that_looks_invented_and_is_there_is_delivered(
         assert [seen[uid].body for uid in (1, 2, 3)] == bodies
     # Nothing stays counted of what was handed over later than the rest.
     async with world.pool.acquire() as connection:
-        assert connection.plane.arrivals.held_bytes == 0
+        assert connection.plane.holdings.held_bytes == 0
 
 
 @pytest.mark.asyncio

@@ -14,6 +14,7 @@ from tests.pipeline.world import OpenWorld, World
 import imapipe
 from imapipe.net import dataplane, spool
 from imapipe.net.arrivals import Arrivals
+from imapipe.net.holdings import Holdings
 from imapipe.net.secrets import Secrets
 from imapipe.testing import SyntheticMailbox
 
@@ -33,7 +34,7 @@ class Watched:
 
     @property
     def held(self) -> list[tuple[int, int, int]]:
-        return [(a.held_bytes, a.spooled_bytes, a._partial_bytes) for a in self.arrivals]
+        return [(a._holdings.held_bytes, a._holdings.spooled_bytes, a._partial_bytes) for a in self.arrivals]
 
 
 @pytest.fixture
@@ -42,8 +43,8 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
     watch = Watched()
 
     class WatchedArrivals(Arrivals):
-        def __init__(self, held: int, spooled: int, partial: int, secrets: Secrets) -> None:
-            super().__init__(held, spooled, partial, secrets)
+        def __init__(self, holdings: Holdings, max_partial_bytes: int, secrets: Secrets) -> None:
+            super().__init__(holdings, max_partial_bytes, secrets)
             watch.arrivals.append(self)
 
     class WatchedStore(spool._Store):

@@ -57,7 +57,7 @@ async def test_s07_a_slow_consumer_stops_the_server_not_our_memory() -> None:
                     await asyncio.sleep(0.2)
                 (connection,) = _planes(pool)
                 assert connection.plane.is_reading_paused
-                assert connection.plane.arrivals.held_bytes >= cap
+                assert connection.plane.holdings.held_bytes >= cap
                 break
     # What was sent and not read is in the buffers of the sockets, whose size the system chooses.
     assert sent < mailbox.total_size // 2
@@ -122,8 +122,8 @@ async def _most_held(messages: int, *, size: int, cap: int) -> int:
         assert report.done == messages
         assert report.bytes_received > messages * size // 2
         (connection,) = _planes(pool)
-        assert connection.plane.arrivals.held_bytes == 0
-        return connection.plane.arrivals.max_held_seen
+        assert connection.plane.holdings.held_bytes == 0
+        return connection.plane.holdings.max_held_seen
 
 
 @pytest.mark.asyncio
@@ -151,8 +151,8 @@ async def test_s09_large_bodies_go_to_disk_and_are_gone_with_their_message() -> 
     async with server, imapipe.create_pool(server.url, password="secret", spool_above=256 * 1024) as pool:
         report = await pool.mailbox("INBOX").search(q.ALL).fetch("full").batch(8).run(handle, connections=1)
         (connection,) = _planes(pool)
-        arrivals = connection.plane.arrivals
-        assert arrivals.max_held_seen < 256 * 1024
-        assert (arrivals.held_bytes, arrivals.spooled_bytes) == (0, 0)
+        holdings = connection.plane.holdings
+        assert holdings.max_held_seen < 256 * 1024
+        assert (holdings.held_bytes, holdings.spooled_bytes) == (0, 0)
     assert report.complete
     assert spooled == [True] * 8

@@ -73,16 +73,23 @@ class Content(Attributes):
             return False
 
     def joined(self, other: Self) -> Self:
-        """This message with the items of another answer about it; the bytes of both count. Raises ProtocolError."""
+        """This message with the items of another answer about it; the bytes of both count, and are its own from now on.
+
+        Raises ProtocolError.
+        """
         self._locate()
         other._locate()
-        return type(self).from_items(
+        whole = type(self).from_items(
             self._context,
             self.uid,
             self.wire_size + other.wire_size,
             {**self._found, **other._found},
             self._literals + other._literals,
         )
+        whole.is_held = self.is_held and other.is_held
+        if whole.is_held:
+            self.is_held = other.is_held = False
+        return whole
 
     @property
     def text(self) -> str:

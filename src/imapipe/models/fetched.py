@@ -4,7 +4,7 @@ Invariants:
 
 - It holds the answer it came in (text and literals): recognised by its shape, or located item by item, perhaps in
   several answers.
-- The constructor stores six references: a run makes one of these for each message.
+- The constructor stores seven references: a run makes one of these for each message.
 """
 
 from __future__ import annotations
@@ -57,9 +57,10 @@ class Fetched:
     Attributes:
         uid: The UID (RFC 9051 §2.3.1.1).
         wire_size: The bytes its answer took on the wire, after decompression.
+        is_held: Whether these bytes still count against its connection; what releases it says that they do not.
     """
 
-    __slots__ = ("_context", "_found", "_literals", "_match", "_shape", "uid", "wire_size")
+    __slots__ = ("_context", "_found", "_literals", "_match", "_shape", "is_held", "uid", "wire_size")
 
     _found: dict[str, FoundItem]
 
@@ -75,6 +76,7 @@ class Fetched:
         self._context = context
         self.uid = uid
         self.wire_size = wire_size
+        self.is_held = True
         self._match = match
         self._shape = shape
         self._literals = literals

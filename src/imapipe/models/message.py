@@ -1,6 +1,6 @@
 """`Message`: one message as it came from the server, read field by field.
 
-A hand-written slotted class, because a run makes one per message: the constructor stores six references and
+A hand-written slotted class, because a run makes one per message: the constructor stores seven references and
 nothing is parsed until it is read; what was parsed is kept.
 
 Invariants:

@@ -8,8 +8,8 @@ Invariants:
 - A message that lacks an item, but not its body, is handed over when the tagged OK came, or when what waits for the
   rest passes `max_held_bytes`; `FetchCommand.incomplete` counts what is missing. An answer without its end is only
   believed when the next line brings it.
-- Held is what was handed over and not released, in memory and in temporary files apart. Nothing else is: only what
-  can be released may stop the reading, or it would never go on.
+- What is handed over is held (`net.holdings`), and nothing else is: only what can be released may stop the reading, or
+  it would never go on.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from typing import TypeAlias
 
 from imapipe.errors import ProtocolError, ResponseTooLarge
 from imapipe.models.batch import Failure
-from imapipe.models.message import FoundItem, Message
-from imapipe.net.command import NO_BODY, FetchCommand, Parts
+from imapipe.models.message import Message
+from imapipe.net.command import NO_BODY, FetchCommand
+from imapipe.net.holdings import Holdings
+from imapipe.net.parts import Parts
 from imapipe.net.secrets import Secrets
 from imapipe.wire.response.fetch import is_readable, scan_fetch
 from imapipe.wire.response.framing import Frame
@@ -34,9 +36,8 @@ from imapipe.wire.response.token import ItemSpan
 
 EXCERPT_BYTES = 1024
 
-Route: TypeAlias = Callable[[bytes, tuple[Literal, ...], int, int], bool]
-"""What to do with a response that has not the expected shape: text, literals, its bytes, those of them that were
-spooled. False stops the taking."""
+Route: TypeAlias = Callable[[bytes, tuple[Literal, ...], int], bool]
+"""What to do with a response that has not the expected shape: text, literals, its bytes. False stops the taking."""
 
 _NOTHING = re.compile(rb"(?!)")
 _FETCH = re.compile(rb"[\0 ]*(?:\* *)?\d+ +(?:UID)?FETCH *\(", re.IGNORECASE)
@@ -49,65 +50,45 @@ class Arrivals:
     """The receiving half of the FETCHes in flight.
 
     Args:
-        max_held_bytes: Bytes in memory above which it is full.
-        max_spool_bytes: Bytes in temporary files above which it is full.
+        holdings: Where messages are counted in when they are handed over.
         max_partial_bytes: Bytes of messages that are not whole yet, above which the server is not believed.
         secrets: What no excerpt of an answer may show.
 
     Attributes:
         commands: The FETCHes in flight, in the order of sending.
-        held_bytes: Bytes handed over and not released, in memory.
-        spooled_bytes: The same in temporary files.
-        max_held_seen: The most `held_bytes` has been.
         busy_seconds: How long FETCHes have been in flight in all, pauses left out; up to when the last one ended.
         busy_since: Since when FETCHes have been in flight without a gap; None when there are none.
     """
 
     __slots__ = (
         "_frame_spooled",
+        "_holdings",
         "_max_partial_bytes",
         "_open",
         "_open_mark",
         "_partial_bytes",
+        "_partial_spooled",
         "_paused_at_start",
         "_secrets",
         "busy_seconds",
         "busy_since",
         "commands",
-        "held_bytes",
-        "max_held_bytes",
-        "max_held_seen",
-        "max_spool_bytes",
-        "spooled_bytes",
     )
 
-    def __init__(self, max_held_bytes: int, max_spool_bytes: int, max_partial_bytes: int, secrets: Secrets) -> None:
-        self.max_held_bytes = max_held_bytes
-        self.max_spool_bytes = max_spool_bytes
+    def __init__(self, holdings: Holdings, max_partial_bytes: int, secrets: Secrets) -> None:
+        self._holdings = holdings
         self._max_partial_bytes = max_partial_bytes
         self._secrets = secrets
         self._partial_bytes = 0
+        self._partial_spooled = 0
         # The message whose answer may go on in the next line, and how many bytes had come when it was opened.
         self._open: tuple[FetchCommand, int] | None = None
         self._open_mark = 0
         self._frame_spooled = 0
         self.commands: list[FetchCommand] = []
-        self.held_bytes = 0
-        self.spooled_bytes = 0
-        self.max_held_seen = 0
         self.busy_seconds = 0.0
         self.busy_since: float | None = None
         self._paused_at_start = 0.0
-
-    @property
-    def is_full(self) -> bool:
-        """Whether more is held than may be."""
-        return self.held_bytes > self.max_held_bytes or self.spooled_bytes > self.max_spool_bytes
-
-    @property
-    def is_half_full(self) -> bool:
-        """Whether more than half of what may be is held, in memory or in files."""
-        return self.held_bytes > self.max_held_bytes // 2 or self.spooled_bytes > self.max_spool_bytes // 2
 
     @property
     def has_begun(self) -> bool:
@@ -173,31 +154,31 @@ class Arrivals:
                             held += size
                             if literals and self._frame_spooled:
                                 held -= self._frame_spooled
-                                self.spooled_bytes += self._frame_spooled
+                                self._holdings.spooled_bytes += self._frame_spooled
                                 self._frame_spooled = 0
                             ready.append(Message(fetch.context, uid, size, match, shape, literals))
                             continue
                     fetch.bytes_received += received
                     received = 0
                 stale = True
-                spooled, self._frame_spooled = self._frame_spooled, 0
-                if not route(text, literals, size, spooled):
+                self._frame_spooled = 0
+                if not route(text, literals, size):
                     return
         finally:
             if fetch is not None:
                 fetch.bytes_received += received
-            self.held_bytes += held
+            self._holdings.held_bytes += held
 
-    def answer(self, text: bytes, literals: tuple[Literal, ...], size: int, spooled: int) -> bool:
+    def answer(self, text: bytes, literals: tuple[Literal, ...], size: int) -> bool:
         """Take a response of another shape; False when it is no answer to a FETCH in flight.
 
         Raises:
             ResponseTooLarge: Too much of messages that do not become whole.
         """
         if not _FETCH.match(text):
-            return self._go_on(text, literals, size, spooled)
+            return self._go_on(text, literals, size)
         self._leave_open()
-        response = (text, literals, size, spooled)
+        response = (text, literals, size)
         cut: Failure | None = None
         salvage: Salvage | None = None
         try:
@@ -225,7 +206,7 @@ class Arrivals:
             fetch.shape = compile_shape(tuple(scan.items), uidfetch="UID" not in scan.items) or fetch.shape
         return True
 
-    def _go_on(self, text: bytes, literals: tuple[Literal, ...], size: int, spooled: int) -> bool:
+    def _go_on(self, text: bytes, literals: tuple[Literal, ...], size: int) -> bool:
         """Take a line that goes on with the answer directly before it (Xeams, Domino)."""
         if self._open is None or text[:1] == b"*" or self._open_mark != self._bytes_received():
             self._leave_open()
@@ -244,7 +225,7 @@ class Arrivals:
             return True
         count_notes(fetch.notes, (Note("fetch-line", "an answer that goes on in the next line"),))
         found = {n: rest.scan.items[label] for n, label in _labels(fetch, parts, rest.scan.items).items()}
-        self._add(fetch, uid, parts, found, (text, literals, size, spooled))
+        self._add(fetch, uid, parts, found, (text, literals, size))
         return True
 
     def _add(
@@ -253,27 +234,25 @@ class Arrivals:
         uid: int,
         parts: Parts,
         items: Mapping[str, ItemSpan],
-        response: tuple[bytes, tuple[Literal, ...], int, int],
+        response: tuple[bytes, tuple[Literal, ...], int],
     ) -> None:
         """Join items to what came of a message, and hand it over when it is whole."""
-        text, literals, size, spooled = response
-        for name, span in items.items():
-            if is_readable(name, text, span):
-                parts.items[name] = FoundItem(text, literals, span)
-            else:
-                count_notes(fetch.notes, [Note("fetch-item", f"{name} cannot be read")])
-        parts.literals += literals
-        parts.size += size
-        parts.spooled += spooled
+        text, literals, size = response
+        found = {name: span for name, span in items.items() if is_readable(name, text, span)}
+        for name in items.keys() - found.keys():
+            count_notes(fetch.notes, [Note("fetch-item", f"{name} cannot be read")])
+        before, spooled = parts.charge, parts.spooled
+        parts.add(found, text, literals, size)
         fetch.bytes_received += size
         fetch.parts[uid] = parts
-        self._partial_bytes += size
+        self._partial_bytes += parts.charge - before
+        self._partial_spooled += parts.spooled - spooled
         if parts.cut is None and fetch.names <= parts.items.keys():
             self._complete(fetch, uid, parts)
             return
         self._open = fetch, uid
         self._open_mark = self._bytes_received()
-        if self._partial_bytes > self.max_held_bytes and parts.cut is None and fetch.is_enough(parts.items):
+        if self._partial_bytes > self._holdings.max_held_bytes and parts.cut is None and fetch.is_enough(parts.items):
             # What waits for the rest takes memory that nobody can release: so much of it is not waited for.
             self._complete(fetch, uid, parts)
         elif self._partial_bytes > self._max_partial_bytes:
@@ -291,13 +270,13 @@ class Arrivals:
                 fetch.malformed[uid] = Failure(uid, NO_BODY, f"the server sent NIL for {name}")
                 return
         if fetch.doubts and parts.may_be_invented():
-            fetch.doubtful[uid] = Message.from_items(fetch.context, uid, parts.size, parts.items, parts.literals)
+            fetch.doubtful[uid] = Message.from_items(fetch.context, uid, parts.size, parts.items, tuple(parts.literals))
             return
         for name in fetch.names - parts.items.keys():
             fetch.incomplete[name] = fetch.incomplete.get(name, 0) + 1
-        self.held_bytes += parts.size - parts.spooled
-        self.spooled_bytes += parts.spooled
-        fetch.ready.append(Message.from_items(fetch.context, uid, parts.size, parts.items, parts.literals))
+        message = Message.from_items(fetch.context, uid, parts.size, parts.items, tuple(parts.literals))
+        self._holdings.hold([message])
+        fetch.ready.append(message)
 
     def _leave_open(self) -> None:
         """What came now is no rest of the answer before it: an answer without an end is malformed."""
@@ -330,8 +309,9 @@ class Arrivals:
 
     def hand_over(self, now: float) -> None:
         """Give the messages that are whole to those who asked for them."""
-        if self.held_bytes > self.max_held_seen:
-            self.max_held_seen = self.held_bytes
+        holdings = self._holdings
+        if holdings.held_bytes > holdings.max_held_seen:
+            holdings.max_held_seen = holdings.held_bytes
         for command in self.commands:
             if command.ready:
                 self._deliver(command, now)
@@ -339,8 +319,8 @@ class Arrivals:
     def believe(self, command: FetchCommand) -> None:
         """Hand over what was doubtful of a FETCH that is over."""
         messages, command.doubtful = list(command.doubtful.values()), {}
-        self.held_bytes += sum([message.wire_size for message in messages])
-        command.deliver(messages)
+        self._holdings.hold(messages)
+        self._give(command, messages)
 
     def finish(self, command: FetchCommand, now: float, paused_seconds: float, *, answered: bool = False) -> None:
         """A FETCH is over: hand over what is whole, forget what is not.
@@ -351,10 +331,10 @@ class Arrivals:
             paused_seconds: For how long reading was paused so far.
             answered: Its tagged OK came. Then what has its body is handed over too, though other items are missing.
         """
+        self.commands.remove(command)
         self._leave_open()
         command.finished_at = now
         command.paused_seconds = paused_seconds - command.paused_at_start
-        self.commands.remove(command)
         if not self.commands and self.busy_since is not None:
             self.busy_seconds += max(0.0, now - self.busy_since - (paused_seconds - self._paused_at_start))
             self.busy_since = None
@@ -370,12 +350,22 @@ class Arrivals:
         if not command.first_byte_at:
             command.first_byte_at = now
         ready, command.ready = command.ready, []
-        command.deliver(ready)
+        self._give(command, ready)
+
+    def _give(self, command: FetchCommand, messages: list[Message]) -> None:
+        """Hand messages over. What could not be is held by nobody; who raised has to say so."""
+        try:
+            command.deliver(messages)
+        except BaseException:
+            for message in messages:
+                self._holdings.release(message)
+            raise
 
     def _forget(self, command: FetchCommand, uid: int) -> None:
         parts = command.parts.pop(uid, None)
         if parts is not None:
-            self._partial_bytes -= parts.size
+            self._partial_bytes -= parts.charge
+            self._partial_spooled -= parts.spooled
 
     def _malformed(self, text: bytes, error: ProtocolError, size: int, failure: Failure | None = None) -> bool:
         """An answer that cannot be read costs its message, where the UID can still be seen, and nothing else."""

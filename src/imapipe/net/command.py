@@ -14,10 +14,10 @@ from enum import Enum
 from typing import Protocol, Self
 
 from imapipe.models.batch import Failure
-from imapipe.models.message import FoundItem, Message, MessageContext
+from imapipe.models.message import Message, MessageContext
+from imapipe.net.parts import Parts
 from imapipe.net.upload import Upload
 from imapipe.wire.command.encoder import Piece, Request
-from imapipe.wire.response.invented import may_be_invented
 from imapipe.wire.response.literal import Literal
 from imapipe.wire.response.note import Note
 from imapipe.wire.response.response import Tagged
@@ -148,36 +148,6 @@ class Command:
             self.finished.set_exception(error)
             # Whoever waits gets it; where nobody does any more (cancelled), it is no one's news.
             self.finished.exception()
-
-
-class Parts:
-    """What came so far of a message whose items come in several answers.
-
-    Attributes:
-        items: The items.
-        literals: The literals of all answers.
-        size: The bytes of all answers.
-        spooled: How many of them are in temporary files.
-        cut: What it is when the end of the last answer does not come on a line of its own; None where it has one.
-        closed: That line came, and no other one may follow: else it was part of a body that was counted short.
-    """
-
-    __slots__ = ("closed", "cut", "items", "literals", "size", "spooled")
-
-    def __init__(self) -> None:
-        self.items: dict[str, FoundItem] = {}
-        self.literals: tuple[Literal, ...] = ()
-        self.size = 0
-        self.spooled = 0
-        self.cut: Failure | None = None
-        self.closed = False
-
-    def may_be_invented(self) -> bool:
-        """Whether the server may have made it up for a message that is gone; never one with a spooled body."""
-        if self.spooled:
-            return False
-        values = {name: item.text[item.span.start : item.span.end] for name, item in self.items.items()}
-        return may_be_invented(values, self.literals, self.size)
 
 
 class FetchCommand(Command):

@@ -140,7 +140,7 @@ class Connection(Searching):
             uids: What to fetch, not empty.
             fetch: The items.
             deliver: Called from the event loop with messages as they complete, several at a time. Their
-                `wire_size` (and `spooled_size`) must be given back with `release` once they are no longer held.
+                bytes must be given back with `release` once they are no longer needed.
             doubts: Keep back what the server may have invented for a message that is gone, in `doubtful`; `believe`
                 delivers it.
 

@@ -17,6 +17,7 @@ from imapipe.errors import (
     ProtocolError,
     ServerBye,
 )
+from imapipe.models.message import Message
 from imapipe.net.bridge import IMAP4, tidy_client
 from imapipe.net.command import Command, Company
 from imapipe.net.dataplane import Dataplane
@@ -112,16 +113,16 @@ class Conversation:
     @property
     def max_held_bytes(self) -> int:
         """Bytes of messages delivered and not released, in memory, above which it does not read on."""
-        return self.plane.arrivals.max_held_bytes
+        return self.plane.holdings.max_held_bytes
 
     @property
     def max_spool_bytes(self) -> int:
         """The same for temporary files."""
-        return self.plane.arrivals.max_spool_bytes
+        return self.plane.holdings.max_spool_bytes
 
-    def release(self, count: int, spooled: int = 0) -> None:
-        """`count` bytes of delivered messages are held no more, `spooled` of them in temporary files."""
-        self.plane.release(count, spooled)
+    def release(self, message: Message) -> None:
+        """A delivered message is held no more; the second time it does nothing."""
+        self.plane.release(message)
 
     def tidy(self) -> None:
         """Leave nothing of this holder to the next."""

@@ -24,22 +24,27 @@ from collections.abc import Iterable
 from typing import cast
 
 from imapipe.errors import CommandTimeout, ConnectionLost, ProtocolError, ServerBye, SpoolError
+from imapipe.models.message import Message
 from imapipe.net.arrivals import Arrivals
 from imapipe.net.command import Command, FetchCommand, Owner
 from imapipe.net.compression import Deflate
+from imapipe.net.holdings import Holdings
 from imapipe.net.intake import Intake, cost_of
 from imapipe.net.options import PlaneOptions
 from imapipe.net.outbox import Outbox
 from imapipe.net.secrets import Secrets
-from imapipe.net.signals import as_error_of, code_words, report_defect
+from imapipe.net.signals import as_error_of, code_words
 from imapipe.net.spool import SpoolFile
 from imapipe.net.watchdog import Watchdog
+from imapipe.runtime.defect import DEFECTS, tell_defect
 from imapipe.wire.response.framing import Frame, Framer
 from imapipe.wire.response.literal import Literal
 from imapipe.wire.response.response import Status, Tagged, parse_response
 
 # How long a server that said BYE may take to answer what is in flight, and to close.
 BYE_SECONDS = 5.0
+
+_TAKING_FAILED = "what takes the messages of a connection failed"
 
 _STATUS = re.compile(rb" *(?:\* *)?(?:(?:OK|NO|BAD|BYE|PREAUTH)(?: |\Z|\[)|\[)", re.IGNORECASE)
 _BYE = re.compile(rb"\* *BYE(?: |\Z|\[)", re.IGNORECASE)
@@ -57,7 +62,8 @@ class Dataplane(asyncio.BufferedProtocol):
         transport: The transport, once there is one.
         error: Why the connection ended, or None while it lives.
         greeting: The first response.
-        arrivals: What came for the FETCHes in flight, and how much of it is held.
+        arrivals: What came for the FETCHes in flight.
+        holdings: What was handed over and not released.
     """
 
     def __init__(self, owner: Owner, options: PlaneOptions | None = None, secrets: Secrets | None = None) -> None:
@@ -68,9 +74,8 @@ class Dataplane(asyncio.BufferedProtocol):
         self._options = options
         framer = Framer(options.limits, spool=self._open_spool, spool_above=options.spool_above)
         self._intake = Intake(self._loop, framer, self._take, self.abort)
-        self.arrivals = Arrivals(
-            options.max_held_bytes, options.max_spool_bytes, options.limits.response_bytes, self.secrets
-        )
+        self.holdings = Holdings(options.max_held_bytes, options.max_spool_bytes)
+        self.arrivals = Arrivals(self.holdings, options.limits.response_bytes, self.secrets)
         self._outbox = Outbox(self._starting, self._source_failed, self._wait_for_source)
         shortest = min(options.command_timeout_seconds, options.stall_timeout_seconds, BYE_SECONDS)
         self._watchdog = Watchdog(self._loop, self._silence_allowed, shortest, self._timed_out)
@@ -161,13 +166,13 @@ class Dataplane(asyncio.BufferedProtocol):
         if self.transport is not None:
             self.transport.abort()
         self._intake.close()
-        now, paused, commands = self._loop.time(), self._watchdog.paused_seconds, self._outbox.drain()
-        try:
-            for fetch in tuple(self.arrivals.commands):
-                self.arrivals.finish(fetch, now, paused)
-        except Exception as defect:  # noqa: BLE001 - told to the event loop; the commands must hear of the end
-            report_defect(self._loop, defect, self)
-        for command in commands:
+        now, paused = self._loop.time(), self._watchdog.paused_seconds
+        for command in self._outbox.drain():
+            if isinstance(command, FetchCommand) and command in self.arrivals.commands:
+                try:
+                    self.arrivals.finish(command, now, paused)
+                except DEFECTS as defect:
+                    tell_defect(_TAKING_FAILED, defect, protocol=self)
             command.fail(as_error_of(command.name, error))
         if not self.greeting.done():
             self.greeting.set_exception(error)
@@ -180,13 +185,10 @@ class Dataplane(asyncio.BufferedProtocol):
         if self.error is None:
             self._outbox.write(data)
 
-    def release(self, count: int, spooled: int = 0) -> None:
-        """`count` bytes of messages handed over are held no more, `spooled` of them in temporary files."""
-        arrivals = self.arrivals
-        arrivals.held_bytes -= count - spooled
-        if spooled:
-            arrivals.spooled_bytes -= spooled
-        if self.is_reading_paused and not arrivals.is_half_full:
+    def release(self, message: Message) -> None:
+        """A message that was handed over is held no more; the second time it does nothing."""
+        self.holdings.release(message)
+        if self._intake.is_held_back and not self.holdings.is_half_full:
             self._resume()
 
     async def compress(self, command: Command) -> Tagged:
@@ -250,13 +252,17 @@ class Dataplane(asyncio.BufferedProtocol):
             arrivals.hand_over(self._watchdog.heard_at)
         except (ProtocolError, SpoolError) as error:
             self.abort(error)
-        except Exception as error:  # noqa: BLE001 - told to the event loop, and to everybody who waits
-            report_defect(self._loop, error, self)
+        except DEFECTS as error:
+            tell_defect(_TAKING_FAILED, error, protocol=self)
             self.abort(error)
-        if arrivals.is_full and not self.is_reading_paused and self.error is None:
+        except BaseException as error:
+            # The end of the process, maybe; until then nobody is to wait.
+            self.abort(error)
+            raise
+        if self.holdings.is_full and not self.is_reading_paused and self.error is None:
             self._pause()
 
-    def _route(self, text: bytes, literals: tuple[Literal, ...], size: int, spooled: int) -> bool:
+    def _route(self, text: bytes, literals: tuple[Literal, ...], size: int) -> bool:
         """Everything that is not an answer in the expected shape; whether to go on in this turn."""
         goes_on = self._intake.spend(cost_of(text))
         if not self.greeting.done():
@@ -269,7 +275,7 @@ class Dataplane(asyncio.BufferedProtocol):
             self._outbox.ask(text)
         elif text[:1] != b"*" and (command := self._outbox.flight.get(text.partition(b" ")[0])) is not None:
             return self._complete(command, self.secrets.hide_in_status(text)) and goes_on
-        elif not (self.arrivals.commands and self.arrivals.answer(text, literals, size, spooled)):
+        elif not (self.arrivals.commands and self.arrivals.answer(text, literals, size)):
             self._untagged(text, literals)
         return goes_on and self.error is None
 
@@ -293,19 +299,20 @@ class Dataplane(asyncio.BufferedProtocol):
             raise ProtocolError("a tagged reply was expected")
         self._outbox.finish(command)
         ok = tagged.status == "OK"
+        switched = ok and command is self._switch
         try:
             if isinstance(command, FetchCommand):
                 self.arrivals.finish(command, self._watchdog.heard_at, self._watchdog.paused_seconds, answered=ok)
             command.reply = text
             self._owner.completed(command, tagged)
-        except Exception as error:  # It is in flight no more, so nobody else would tell it.
+            if switched:
+                self._begin_switch(command)
+            if command is self._switch:
+                self._switch = None
+            command.complete(tagged)
+        except BaseException as error:  # It is in flight no more, so nobody else would tell it.
             command.fail(as_error_of(command.name, error))
             raise
-        if switched := command is self._switch and ok:
-            self._begin_switch(command)
-        if command is self._switch:
-            self._switch = None
-        command.complete(tagged)
         self._outbox.proceed()
         if self._bye is not None and not self._outbox.flight and command.name != "LOGOUT":
             self.abort(self._farewell("connection"))

@@ -14,13 +14,13 @@ Invariants:
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from imapipe.errors import ProtocolError
 from imapipe.net.command import Command
+from imapipe.runtime.defect import DEFECTS, tell_defect
 from imapipe.wire.command.encoder import Piece
 from imapipe.wire.response.literal import Literal
 from imapipe.wire.response.response import (
@@ -193,17 +193,18 @@ class Session:
     def lost(self, error: BaseException) -> None:
         """The connection has ended."""
         self.error = error
-        for listener in self.lost_listeners:
-            listener(error)
+        for listener in tuple(self.lost_listeners):
+            try:
+                listener(error)
+            except DEFECTS as defect:
+                tell_defect("a listener to the end of a connection failed", defect)
 
     def _heard_status(self, kind: str, code: Code | None, text: str) -> None:
         if self.on_status is not None:
             try:
                 self.on_status(kind, code, text)
-            except Exception as error:  # noqa: BLE001 - what listens must not lose what the server says; it is told
-                asyncio.get_running_loop().call_exception_handler(
-                    {"message": "imapipe: a listener to what a server says failed", "exception": error}
-                )
+            except DEFECTS as error:
+                tell_defect("a listener to what a server says failed", error)
         if code is None:
             return
         mailbox = self._selecting or self.selected

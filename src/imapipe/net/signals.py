@@ -6,7 +6,6 @@ put the meaning into the text. Every pattern names the server that sends it.
 
 from __future__ import annotations
 
-import asyncio
 import re
 
 from imapipe.errors import CommandBad, CommandError, CommandNo, ConnectionLost, ImapipeError, ServerBye, Throttled
@@ -65,13 +64,6 @@ def as_error_of(command: str, error: BaseException) -> BaseException:
     lost = ConnectionLost(f"the connection was ended by {type(error).__name__}")
     lost.__cause__ = error
     return lost
-
-
-def report_defect(loop: asyncio.AbstractEventLoop, error: Exception, protocol: asyncio.BaseProtocol) -> None:
-    """Tell the event loop of a defect in our own code, or in what it calls with messages."""
-    loop.call_exception_handler(
-        {"message": "imapipe: what takes the messages of a connection failed", "exception": error, "protocol": protocol}
-    )
 
 
 def code_words(code: Code | None) -> str:

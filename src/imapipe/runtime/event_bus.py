@@ -1,6 +1,9 @@
 """The event bus: whoever wants to react to what happens beside the messages, or to show it, listens here.
 
-Listeners are called at once, in the order in which they came; a listener must be quick and must not raise.
+Listeners are called at once, in the order in which they came; a listener must be quick.
+
+Invariant: what a listener raises is told to the event loop, and changes nothing: not for those who listen after it, and
+not for whoever emits, who may be in the middle of an answer.
 """
 
 from __future__ import annotations
@@ -8,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from imapipe.models.event import Event
+from imapipe.runtime.defect import DEFECTS, tell_defect
 
 Listener = Callable[[Event], None]
 
@@ -31,6 +35,9 @@ class EventBus:
         return unsubscribe
 
     def emit(self, event: Event) -> None:
-        """Tell all listeners."""
+        """Tell all listeners; never raises what they raise."""
         for listener in tuple(self._listeners):
-            listener(event)
+            try:
+                listener(event)
+            except DEFECTS as error:
+                tell_defect(f"a listener to events failed at {type(event).__name__}", error)

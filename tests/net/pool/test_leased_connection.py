@@ -14,6 +14,7 @@ from aioimaplib import aioimaplib
 import imapipe
 from imapipe import search as q
 from imapipe.errors import CommandNo, ConnectionFailed, ConnectionLost, LeaseEnded, ServerBye
+from imapipe.models.message import Message, MessageContext
 from imapipe.net.command import Command
 from imapipe.net.connection import Connection
 from imapipe.net.pool.leased_connection import Lease
@@ -57,9 +58,9 @@ async def test_a_lease_is_a_connection_of_which_everything_works() -> None:
         await command.finished
         lease.fetched(command)
         for message in found:
-            lease.release(message.wire_size)
+            lease.release(message)
         assert len(found) == 3
-        assert lease.plane.arrivals.held_bytes == 0
+        assert lease.plane.holdings.held_bytes == 0
         assert lease.is_clean
         assert lease.round_trip_seconds < float("inf")
         assert (await lease.imap.search("ALL")).result == "OK"
@@ -106,7 +107,7 @@ CALLS: Mapping[str, Callable[[Connection], object]] = {
     "namespace": lambda lease: lease.namespace(),
     "noop": lambda lease: lease.noop(),
     "offers": lambda lease: lease.offers("MOVE"),
-    "release": lambda lease: lease.release(1),
+    "release": lambda lease: lease.release(Message(MessageContext("INBOX", 1, Fetch("flags")), 1, 10, None, None, ())),
     "require": lambda lease: lease.require(["MOVE"]),
     "select": lambda lease: lease.select("INBOX"),
     "status": lambda lease: lease.status("INBOX"),
@@ -125,9 +126,11 @@ async def test_every_method_of_a_lease_that_has_ended_raises_the_same() -> None:
         async with pool.acquire() as lease:
             kept = {name: getattr(lease, name) for name in CALLS}
             await lease.examine("INBOX")
-            fetch = lease.uid_fetch(UidSet.parse("1"), Fetch("flags"), lambda _: None)
+            found: list[imapipe.Message] = []
+            fetch = lease.uid_fetch(UidSet.parse("1"), Fetch("flags"), found.extend)
             await fetch.finished
-            lease.release(lease.plane.arrivals.held_bytes)
+            for message in found:
+                lease.release(message)
         server.commands.clear()
         for name, call in CALLS.items():
             with pytest.raises(LeaseEnded):
@@ -247,7 +250,8 @@ async def test_bytes_that_a_holder_never_released_end_the_connection() -> None:
         async with pool.acquire("INBOX") as lease:
             found: list[imapipe.Message] = []
             await lease.uid_fetch(UidSet.parse("1:3"), Fetch("full"), found.extend).finished
-            lease.release(sum(message.wire_size for message in found))
+            for message in found:
+                lease.release(message)
         assert pool.stats.idle == 1
 
 

@@ -300,7 +300,7 @@ async def test_an_idle_worker_keeps_no_message(open_world: OpenWorld) -> None:
     async def handle(message: imapipe.Message) -> None:
         assert message.is_spooled
         leased = next(iter(world.pool.connections._leased))
-        held.append(leased.plane.arrivals.spooled_bytes)
+        held.append(leased.plane.holdings.spooled_bytes)
         await asyncio.sleep(0.02)
 
     await world.job("full").batch(1).depth(1).run(handle, concurrency=1, connections=1)

@@ -241,7 +241,7 @@ async def test_a_slow_consumer_stops_the_reading_and_not_the_run(open_world: Ope
         if message.uid % 50 == 0:
             await asyncio.sleep(0.01)
             leased = next(iter(world.pool.connections._leased))
-            assert leased.plane.arrivals.held_bytes <= 20_000 + 256 * 1024
+            assert leased.plane.holdings.held_bytes <= 20_000 + 256 * 1024
     assert seen == list(range(1, 301))
 
 

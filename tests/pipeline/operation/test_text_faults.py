@@ -55,7 +55,7 @@ async def texts(world: World, job: imapipe.Pipeline | None = None) -> tuple[imap
     report = await (job or world.job("text")).run(handle)
     check_sums(report)
     async with world.pool.acquire() as connection:
-        assert (connection.plane.arrivals.held_bytes, connection.parked_bytes) == (0, 0)
+        assert (connection.plane.holdings.held_bytes, connection.parked_bytes) == (0, 0)
     return report, found
 
 
@@ -246,11 +246,11 @@ async def test_a_slow_consumer_holds_the_wire_back(open_world: OpenWorld) -> Non
             await asyncio.sleep(0.005)
     assert seen == 300
     async with world.pool.acquire() as connection:
-        arrivals = connection.plane.arrivals
-        assert (arrivals.held_bytes, connection.parked_bytes) == (0, 0)
+        holdings = connection.plane.holdings
+        assert (holdings.held_bytes, connection.parked_bytes) == (0, 0)
         # What was read before reading stopped is one read of the socket more.
-        assert arrivals.max_held_seen < 20_000 + 300_000
-        assert arrivals.max_held_seen < 300 * 1_600
+        assert holdings.max_held_seen < 20_000 + 300_000
+        assert holdings.max_held_seen < 300 * 1_600
 
 
 @pytest.mark.asyncio
@@ -364,7 +364,7 @@ async def test_a_download_that_fails_says_why(
     with pytest.raises(error):
         await mailbox.download(message, attachment)
     async with world.pool.acquire() as connection:
-        assert connection.plane.arrivals.held_bytes == 0
+        assert connection.plane.holdings.held_bytes == 0
 
 
 @pytest.mark.asyncio

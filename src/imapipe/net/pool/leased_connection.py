@@ -107,7 +107,7 @@ setattr(Lease, "plane", _lent("_lent_plane"))  # noqa: B010
 
 
 def _held(plane: Dataplane) -> int:
-    return plane.arrivals.held_bytes + plane.arrivals.spooled_bytes
+    return plane.holdings.held_bytes + plane.holdings.spooled_bytes
 
 
 async def open_as_wished(connection: Connection, mailbox: str | None, *, write: bool) -> None:

@@ -41,6 +41,7 @@ from imapipe.net.pool.leased_connection import Lease, open_as_wished
 from imapipe.net.signals import is_refusal
 from imapipe.net.traffic import Traffic, throttle_listener
 from imapipe.net.transient import is_transient
+from imapipe.runtime.defect import tell_defect
 from imapipe.runtime.event_bus import EventBus
 
 __all__ = ["ConnectionPool", "Holder", "PoolStats", "holder"]
@@ -404,9 +405,7 @@ class ConnectionPool:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            task.get_loop().call_exception_handler(
-                {"message": "imapipe: a task of the pool failed", "exception": error}
-            )
+            tell_defect("a task of the pool failed", error)
         self._assign()
 
     def _call_at(self, when: float) -> None:

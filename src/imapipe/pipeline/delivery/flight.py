@@ -109,7 +109,7 @@ class Flight:
         if message.spooled_size or not self._has_room(connection, message):
             self.hand_over()
             if message.spooled_size or not self._has_room(connection, message):
-                connection.release(message.wire_size, message.spooled_size)
+                connection.release(message)
                 return False
         connection.parked_bytes += message.wire_size
         self._parked[message.uid] = message
@@ -131,7 +131,7 @@ class Flight:
         for uid in tuple(self._parked):
             message = self.take_parked(uid)
             if message is not None and self._connection is not None:
-                self._connection.release(message.wire_size)
+                self._connection.release(message)
 
     def _has_room(self, connection: Connection, message: Message) -> bool:
         gathered = self._gathering.held_bytes if self._gathering is not None else 0
@@ -149,7 +149,7 @@ class Flight:
     def release(self, message: Message) -> None:
         """Nobody needs its bytes any more."""
         if self._connection is not None:
-            self._connection.release(message.wire_size, message.spooled_size)
+            self._connection.release(message)
         self._held -= 1
         if not self._held and self._landed is not None and not self._landed.done():
             self._landed.set_result(None)

@@ -54,7 +54,7 @@ async def download_section(connection: Connection, message: Message, section: st
     connection.fetched(command)
     for answer in received:
         # It is its reader's now, and no more of this connection.
-        connection.release(answer.wire_size, answer.spooled_size)
+        connection.release(answer)
     known = _identity(message)
     for answer in received:
         if known is not None and _identity(answer) not in (known, None):

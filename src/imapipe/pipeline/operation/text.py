@@ -179,7 +179,7 @@ class TextFetching(Fetching):
         for message in messages:
             first = self._flight.parked(message.uid)
             if first is not None and sections is not None and first.doubts_sections(message, sections):
-                connection.release(message.wire_size, message.spooled_size)
+                connection.release(message)
                 self._want(None, message.uid)
                 continue
             self._flight.take_parked(message.uid)

@@ -6,8 +6,9 @@ import asyncio
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
-from imapipe.errors import CommandTimeout, ConnectionLost, ServerBye
+from imapipe.errors import CommandTimeout, ConnectionLost, NotFetched, ProtocolError, ServerBye
 from imapipe.models.message import Message
 from imapipe.net.connection import Connection
 from imapipe.net.signals import to_error
@@ -76,8 +77,10 @@ async def _fetch_some(connection: Connection, uids: UidSet) -> dict[int, int]:
 
     def keep(messages: list[Message]) -> None:
         for message in messages:
-            found[message.uid] = message.size
-            connection.release(message.wire_size)
+            connection.release(message)
+            # A size that cannot be read costs its message a place in a fuller batch, and nobody anything else.
+            with suppress(ProtocolError, NotFetched):
+                found[message.uid] = message.size
 
     while uids:
         part, rest = uids.take_within(len(uids), connection.learned.room(_UID_TEXT_BYTES))

@@ -1,0 +1,79 @@
+"""A message whose items come in several answers: what is there of it so far.
+
+Invariant: nothing is kept of what nobody asked for. A server could fill the memory, or the disk, with ever new items of
+one message, and nobody would hear of it before the message is whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from imapipe.models.batch import Failure
+from imapipe.models.message import FoundItem
+from imapipe.wire.response.invented import may_be_invented
+from imapipe.wire.response.literal import Literal, spooled_bytes
+from imapipe.wire.response.token import ItemSpan
+
+# What the objects for one item take, whatever stands in it.
+_ITEM_BYTES = 200
+
+
+class Parts:
+    """What came so far of a message whose items come in several answers.
+
+    Attributes:
+        items: The items.
+        literals: The literals of all answers; those that nobody asked for are empty.
+        size: The bytes of all answers that are kept, in memory and in temporary files.
+        spooled: How many of them are in temporary files.
+        charge: The bytes of all answers, kept or not, without what went to temporary files, with the objects for them.
+        cut: What it is when the end of the last answer does not come on a line of its own; None where it has one.
+        closed: That line came, and no other one may follow: else it was part of a body that was counted short.
+    """
+
+    __slots__ = ("charge", "closed", "cut", "items", "literals", "size", "spooled")
+
+    def __init__(self) -> None:
+        self.items: dict[str, FoundItem] = {}
+        self.literals: list[Literal] = []
+        self.size = 0
+        self.spooled = 0
+        self.charge = 0
+        self.cut: Failure | None = None
+        self.closed = False
+
+    def add(self, found: Mapping[str, ItemSpan], text: bytes, all_literals: tuple[Literal, ...], size: int) -> None:
+        """Take items out of a response.
+
+        Args:
+            found: The items that were asked for, under the names of the asking.
+            text: The text of the response.
+            all_literals: Its literals.
+            size: Its bytes on the wire.
+        """
+        self.charge += size - spooled_bytes(all_literals) + _ITEM_BYTES * (len(found) + len(all_literals))
+        if not found:
+            return
+        literals = _asked_for(text, all_literals, found.values())
+        self.items |= {name: FoundItem(text, literals, span) for name, span in found.items()}
+        self.literals += literals
+        self.size += size - sum(map(len, all_literals)) + sum(map(len, literals))
+        self.spooled += spooled_bytes(literals)
+
+    def may_be_invented(self) -> bool:
+        """Whether the server may have made it up for a message that is gone; never one with a spooled body."""
+        if self.spooled:
+            return False
+        values = {name: item.text[item.span.start : item.span.end] for name, item in self.items.items()}
+        return may_be_invented(values, self.literals, self.size)
+
+
+def _asked_for(text: bytes, literals: tuple[Literal, ...], spans: Iterable[ItemSpan]) -> tuple[Literal, ...]:
+    """The literals of a response, b"" in the place of those that belong to no item that was asked for."""
+    if not literals:
+        return literals
+    kept: list[Literal] = [b""] * len(literals)
+    for start, end, index in spans:
+        own = slice(index, index + text.count(b"}\r\n", start, end))
+        kept[own] = literals[own]
+    return tuple(kept)
