@@ -14,6 +14,7 @@ from benchmarks.sweeps import FIRST_JOB, RATES
 from benchmarks.works import AIOIMAPLIB, AIOIMAPLIB_BEST
 
 _MEBIBYTE: Final = 2**20
+_PACE: Final = 0.9
 _AIOIMAPLIB: Final = (AIOIMAPLIB.label, AIOIMAPLIB_BEST.label)
 
 
@@ -80,7 +81,8 @@ def _goals() -> Iterator[_Goal]:
         for row in (f"text-{kind}", f"text-{kind}-tls"):
             yield _faster(row, "imap_tools", times)
         yield _faster(f"text-{kind}", "imaplib + fast-mail-parser", 1)
-    yield _at_least("text-link", "text", "full", 4)
+    yield _at_least("text-link", "plain text", "full", 4)
+    yield _Goal("text-link", f"text: ≥ {_PACE:g} x what its bytes allow", _pace_of_line)
     yield _ceiling("large", 1.8)
     yield _memory("large", 24)
     yield _Goal("large", "least memory of all", _leanest)
@@ -145,6 +147,16 @@ def _at_least(row: str, label: str, base: str, least: float) -> _Goal:
         return _times(times), times.median >= least
 
     return _Goal(row, f"{label}: ≥ {least:g} x as fast as {base}", judge)
+
+
+def _pace_of_line(result: RowResult, _: Results) -> tuple[str, bool | None]:
+    """Text on a line against all of the messages: as much faster as it is less."""
+    text, full = result.entry("text"), result.entry("full")
+    if text is None or full is None or not text.ratio:
+        return _problem(result, "text", "full")
+    allowed = full.notes["wire_bytes"] / text.notes["wire_bytes"]
+    times = text.ratio.inverse()
+    return f"{_times(times)}, {allowed:.2f} x fewer bytes", times.median >= _PACE * allowed
 
 
 def _memory(row: str, mebibytes: int) -> _Goal:

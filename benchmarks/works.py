@@ -56,7 +56,11 @@ def works(*, quick: bool) -> list[Row]:
             title=f"text of messages with attachments, {mixed.count:,} messages, 20 ms and 100 Mbit/s",
             work="text",
             mailbox=mixed,
-            entries=(Entry("full", IMAPIPE.subject), Entry("text", IMAPIPE.subject, options={"fetch": "text"})),
+            entries=(
+                Entry("full", IMAPIPE.subject),
+                Entry("text", IMAPIPE.subject, options={"fetch": "text"}),
+                Entry("plain text", IMAPIPE.subject, options={"fetch": "text", "prefer_plain": "yes"}),
+            ),
             link=Link(20, 12_500_000),
         ),
     ]

@@ -1,7 +1,7 @@
 """imapipe: one `run` with its default settings, unless the options of the job say otherwise.
 
 Options: `batches` = "fixed" (batches of `job.batch`), `depth`, `loop` = "uvloop", `compress` = "on" or "off",
-`fetch` (a preset), `layers` (names of `_LAYERS`, separated by commas).
+`fetch` (a preset), `prefer_plain`, `layers` (names of `_LAYERS`, separated by commas).
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ async def _run(job: Job, tally: Tally, meter: Meter, folder: Path) -> dict[str, 
                 tally.found(await pool.mailbox("INBOX").search(q.UNSEEN).uids())
             meter.stop()
             return {}
-        pipeline = pipeline.fetch(job.options.get("fetch") or _PRESETS.get(job.work, job.work))
+        pipeline = pipeline.fetch(
+            job.options.get("fetch") or _PRESETS.get(job.work, job.work), prefer_plain="prefer_plain" in job.options
+        )
         if job.options.get("batches") == "fixed":
             pipeline = pipeline.batch(job.batch)
         if "depth" in job.options:

@@ -134,3 +134,12 @@ def test_a_step_of_a_sweep_is_compared_with_its_reference_in_the_same_round(wall
     verdict = judged["connections", "4 connections: ≥ 3.8 x as fast as 1 connection"]
     assert verdict.met is met
     assert verdict.measured == f"{12 / wall:.2f} x (1.00 … {12 / wall:.2f})"
+
+
+@pytest.mark.parametrize(("wall", "met"), [(5.0, True), (5.7, False)])
+def test_text_on_a_line_is_judged_by_its_bytes(wall: float, met: bool) -> None:
+    full, text = entry("full", 10.0), entry("text", wall, ceiling=10.0)
+    full.result.notes, text.result.notes = {"wire_bytes": 126e6}, {"wire_bytes": 60e6}
+    verdict = judge(row("text-link", full, text))["text-link", "text: ≥ 0.9 x what its bytes allow"]
+    assert verdict.met is met
+    assert verdict.measured.endswith("2.10 x fewer bytes")

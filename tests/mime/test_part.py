@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imapipe.mime import part as part_module
 from imapipe.mime.part import Raw, parse_parts
 from imapipe.mime.selection import HTML, PLAIN, attachment_parts
 from imapipe.mime.text import read_text
@@ -211,6 +212,21 @@ def test_the_parts_are_the_same_however_the_bytes_are_held(raw: bytes) -> None:
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
                 assert leaves(mapped) == expected[0]
                 assert read_text(mapped, parse_parts(mapped), PLAIN) == expected[1][0]
+
+
+@given(
+    st.lists(st.sampled_from([b"\n--x", b"\n--", b"--x", b"-", b"\n", b"x", b"a" * 9]), max_size=40).map(b"".join),
+    st.integers(0, 30),
+    st.integers(0, 200) | st.just(1 << 62),
+    st.integers(1, 12),
+    st.integers(0, 6),
+)
+def test_far_boundaries_are_found_where_find_finds_them(raw: bytes, pos: int, limit: int, near: int, few: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(part_module, "_NEAR_BYTES", near)
+        patch.setattr(part_module, "_HYPHENS", few)
+        for needle in (b"\n--x", b"\n--", b"\n---", b"\n--xx"):
+            assert part_module._find(raw, needle, pos, limit) == raw.find(needle, pos, limit)
 
 
 def test_a_large_attachment_is_not_copied(tmp_path: Path) -> None:

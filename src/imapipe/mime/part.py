@@ -41,6 +41,9 @@ _GUESSED: Final = re.compile(
 # real mail has, by every line that begins like a boundary, so that depth does not multiply the time.
 _MAX_SEARCHED: Final = 8
 _FAR: Final = 1 << 62
+# A boundary this near is found at once; farther ones by their hyphens, until so many of them were none.
+_NEAR_BYTES: Final = 4096
+_HYPHENS: Final = 16
 _MESSAGES: Final = frozenset({"message/rfc822", "message/global", "message/news"})
 
 
@@ -206,6 +209,26 @@ def _split_header(raw: Raw, start: int, limit: int) -> tuple[int, int]:
     return end, end
 
 
+def _find(raw: Raw, needle: bytes, pos: int, limit: int) -> int:
+    """As `raw.find` for a needle that begins with a line end and two hyphens, but ten times as fast over base64.
+
+    There are no hyphens in it, and one character is searched for much faster than several.
+    """
+    near = max(pos + _NEAR_BYTES, pos + len(needle))
+    at = raw.find(needle, pos, min(near, limit))
+    if at >= 0 or limit <= near:
+        return at
+    pos = near - len(needle)
+    for _ in range(_HYPHENS):
+        at = raw.find(b"-", pos + 1, limit)
+        if at < 0:
+            return -1
+        if raw[at - 1 : at - 1 + len(needle)] == needle:
+            return at - 1 if at - 1 + len(needle) <= limit else -1
+        pos = at
+    return raw.find(needle, pos, limit)
+
+
 class _Open:
     """A multipart whose end was not seen yet."""
 
@@ -338,7 +361,7 @@ class _Reader:
     def _search(self, level: _Open, pos: int, limit: int) -> bool:
         """Find the next boundary of one multipart."""
         raw, needle = self._raw, level.needle
-        at = raw.find(needle, pos, limit)
+        at = _find(raw, needle, pos, limit)
         while at >= 0:
             # A longer boundary may begin like this one.
             match = _LINE_END.match(raw, at + len(needle))
@@ -346,7 +369,7 @@ class _Reader:
                 level.next, level.next_is_last = at, match[1] is not None
                 level.next_end = match.end() - 1
                 return True
-            at = raw.find(needle, at + len(needle), limit)
+            at = _find(raw, needle, at + len(needle), limit)
         level.next = _FAR
         return False
 

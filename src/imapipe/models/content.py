@@ -29,17 +29,23 @@ class Content(Attributes):
 
     __slots__ = ("_html", "_parts", "_text")
 
-    def text_sections(self) -> tuple[str, ...]:
+    def text_sections(self, *, prefer_plain: bool = False) -> tuple[str, ...]:
         """The sections that `text` and `html` are made of, by BODYSTRUCTURE, in the order of the message.
 
         Nothing of what is parsed for it is kept. Raises NotFetched, and ProtocolError also where nothing is described.
+
+        Args:
+            prefer_plain: Only those of `text`, where they hold something.
         """
         self._locate()
         parts = parts_of(parse_body_structure(*self._find("BODYSTRUCTURE", "structure")))
         only = parts[0].structure
         if len(parts) == 1 and not only.media_type and not only.size:
             raise ProtocolError("a BODYSTRUCTURE that says nothing")
-        wanted = {part.section for kind in (PLAIN, HTML) for part in text_parts(parts, kind)}
+        chosen = text_parts(parts, PLAIN)
+        if not prefer_plain or not any(part.structure.size for part in chosen):
+            chosen += text_parts(parts, HTML)
+        wanted = {part.section for part in chosen}
         return tuple([part.section for part in parts if part.section in wanted])
 
     def lacks(self, section: str) -> bool:

@@ -118,6 +118,25 @@ async def test_parts_are_bounded(open_world: OpenWorld) -> None:
 
 
 @pytest.mark.asyncio
+async def test_plain_text_is_preferred(open_world: OpenWorld) -> None:
+    empty = _multipart(b"alternative", b"Content-Type: text/plain\r\n\r\n", _HTML)
+    world = await open_world([*MAILS, empty])
+    whole = await _read(world.pool, "full")
+    job = world.job().fetch("text", prefer_plain=True)
+    found = {message.uid: message async for message in job}
+    assert {uid: message.text for uid, message in found.items()} == {uid: m.text for uid, m in whole.items()}
+    # HTML is there where it is all there is, or where the plain text is nothing.
+    assert [found[uid].html for uid in (8, 11)] == [whole[uid].html for uid in (8, 11)]
+    for uid in (3, 5):
+        with pytest.raises(imapipe.NotFetched):
+            _ = found[uid].html
+    assert job._specification.fingerprint.endswith("PLAIN")
+    for what in ((), ("flags",), ("text", "full")):
+        with pytest.raises(ValueError, match="prefer_plain"):
+            world.job().fetch(*what, prefer_plain=True)
+
+
+@pytest.mark.asyncio
 async def test_a_small_bound_of_memory_is_kept_and_all_come(open_world: OpenWorld) -> None:
     world = await open_world(MAILS * 20, options={"max_held_bytes": 6000, "max_size": 1})
     report = await world.job("text").batch(50).run(world.handle)
@@ -160,7 +179,7 @@ async def test_download_says_what_is_wrong() -> None:
 async def test_an_unreadable_structure_costs_the_whole_message(
     open_world: OpenWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def unreadable(message: imapipe.Message) -> tuple[str, ...]:
+    def unreadable(message: imapipe.Message, *, prefer_plain: bool) -> tuple[str, ...]:
         raise imapipe.ProtocolError("no structure")
 
     monkeypatch.setattr(imapipe.Message, "text_sections", unreadable)

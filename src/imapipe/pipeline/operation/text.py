@@ -45,10 +45,12 @@ class FetchText:
     Attributes:
         first: What is asked for first, with BODYSTRUCTURE in it.
         max_text_bytes: At most so many bytes of each part, as it is encoded; None is all of it.
+        prefer_plain: No HTML of messages that have plain text.
     """
 
     first: Fetch = OUTLINE
     max_text_bytes: int | None = None
+    prefer_plain: bool = False
 
     @property
     def writes(self) -> bool:
@@ -73,7 +75,7 @@ class FetchText:
     def describe(self) -> str:
         """See `Operation`."""
         bound = "" if self.max_text_bytes is None else f" {self.max_text_bytes}"
-        return f"FETCH {self.first.describe()} TEXT{bound}"
+        return f"FETCH {self.first.describe()} {'PLAIN' if self.prefer_plain else 'TEXT'}{bound}"
 
     def begin(self, batch: Batch, bench: Workbench, observe: Observe) -> Work:
         """See `Operation`."""
@@ -83,11 +85,11 @@ class FetchText:
 class TextFetching(Fetching):
     """The work of fetching the text of one batch (a `Work`)."""
 
-    __slots__ = ("_again", "_groups", "_max_text_bytes")
+    __slots__ = ("_again", "_groups", "_operation")
 
     def __init__(self, operation: FetchText, batch: Batch, bench: Workbench, observe: Observe) -> None:
         super().__init__(operation.first, operation.max_uid_text_bytes, batch, bench, observe)
-        self._max_text_bytes = operation.max_text_bytes
+        self._operation = operation
         self._groups: dict[Sections, list[int]] = {}
         self._again: list[int] = []
 
@@ -120,7 +122,7 @@ class TextFetching(Fetching):
         """Put messages to those of which the same is to be asked for, and deliver those that have no text."""
         whole: list[Message] = []
         for message in messages:
-            sections = _sections_of(message)
+            sections = _sections_of(message, prefer_plain=self._operation.prefer_plain)
             if sections == ():
                 whole.append(message)
             elif self._flight.park(message):
@@ -170,7 +172,8 @@ class TextFetching(Fetching):
     def _sections(self, sections: Sections) -> Fetch:
         if sections is None:
             return _WHOLE
-        partial = None if self._max_text_bytes is None else (0, self._max_text_bytes)
+        most = self._operation.max_text_bytes
+        partial = None if most is None else (0, most)
         return reduce(or_, [Fetch(section=section, partial=partial) for section in sections])
 
     def _complete(self, connection: Connection, sections: Sections, messages: list[Message]) -> None:
@@ -187,10 +190,10 @@ class TextFetching(Fetching):
         self._flight.deliver(whole)
 
 
-def _sections_of(message: Message) -> Sections:
+def _sections_of(message: Message, *, prefer_plain: bool) -> Sections:
     """Where the text of a message is; None where that cannot be said."""
     try:
-        sections = message.text_sections()
+        sections = message.text_sections(prefer_plain=prefer_plain)
     except (NotFetched, ProtocolError):
         return None
     fits = sum([len(section) + len(" BODY.PEEK[]<0.4294967295>") for section in sections]) <= _MAX_SECTIONS_BYTES
