@@ -15,7 +15,8 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 _PINS: Final = Path(__file__).with_name("peers.txt")
-_IMAPFLOW: Final = "imapflow@2.10.2"
+# imapflow does not take mail apart; mailparser is what its manual does it with.
+_NODE_PACKAGES: Final = ("imapflow@2.10.2", "mailparser@3.14.2")
 _STANDARD: Final = frozenset({"drain", "imaplib_peer", "mbsync_peer"})  # they need the standard library only
 _OURS: Final = frozenset({"imapipe_subject", "import_subject", "rate_subject", "processes_subject"})
 _INSTALL_TIMEOUT_SECONDS: Final = 300
@@ -69,14 +70,14 @@ class Peers:
         if shutil.which("node") is None or shutil.which("npm") is None:
             return "Node is not installed"
         stamp = self._node / "installed"
-        if stamp.exists() and stamp.read_text() == _IMAPFLOW:
+        if stamp.exists() and stamp.read_text() == " ".join(_NODE_PACKAGES):
             return ""
-        print("installing imapflow", flush=True)
+        print("installing imapflow and mailparser", flush=True)
         shutil.rmtree(self._node, ignore_errors=True)
         self._node.mkdir(parents=True)
         _write(self._node / "package.json", json.dumps({"private": True}))
-        command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(self._node), _IMAPFLOW]
-        return _do(command) or _write(stamp, _IMAPFLOW)
+        command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(self._node), *_NODE_PACKAGES]
+        return _do(command) or _write(stamp, " ".join(_NODE_PACKAGES))
 
 
 def _do(command: list[str]) -> str:

@@ -11,6 +11,7 @@ IMAPCLIENT = Entry("IMAPClient", "imapclient_peer")
 IMAP_TOOLS = Entry("imap_tools", "imap_tools_peer")
 IMAPLIB = Entry("imaplib", "imaplib_peer")
 IMAPFLOW = Entry("imapflow", "imapflow", batch=0)
+IMAPFLOW_PARSED = Entry("imapflow + mailparser", "imapflow", batch=0)
 AIOIMAPLIB = Entry("aioimaplib", "aioimaplib_peer")
 # Its parser's cost grows with the square of the batch; this is its best.
 AIOIMAPLIB_BEST = Entry("aioimaplib, by 50", "aioimaplib_peer", batch=50)
@@ -36,7 +37,7 @@ def works(*, quick: bool) -> list[Row]:
         "bodies": (*_READERS, SAGE, MBSYNC),
         "large": (*_by(10, (IMAPCLIENT, IMAP_TOOLS, IMAPLIB, AIOIMAPLIB, IMAPFLOW, MBSYNC)), IMAPLIB_BY_ONE),
         "flags": (IMAPCLIENT, IMAPLIB, AIOIMAPLIB, IMAPFLOW),
-        "text": (IMAP_TOOLS, FAST_MAIL_PARSER),
+        "text": (IMAP_TOOLS, FAST_MAIL_PARSER, IMAPFLOW_PARSED),
         "search": (IMAPCLIENT, IMAP_TOOLS, IMAPLIB, AIOIMAPLIB, IMAPFLOW, SAGE),
     }
     if quick:

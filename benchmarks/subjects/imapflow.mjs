@@ -1,4 +1,5 @@
 // imapflow on Node: one FETCH for all, streamed by its own iterator, without COMPRESS (which costs more than it gives here).
+// Text is taken out of whole messages by mailparser, told to make no HTML of text nor text of HTML.
 // The same protocol as subject.py: the job as JSON on standard input, the outcome as JSON on standard output.
 // The lines of the digest must stay as they are in tally.py.
 
@@ -9,6 +10,7 @@ import { pathToFileURL } from 'node:url';
 
 const require = createRequire(pathToFileURL(process.argv[2] + '/'));
 const { ImapFlow } = require('imapflow');
+const { simpleParser } = require('mailparser');
 const { version } = require('imapflow/package.json');
 
 const job = JSON.parse(readFileSync(0, 'utf8'));
@@ -19,6 +21,7 @@ const add = (line) => {
     tally.digest = (tally.digest + sha256(line).digest().readBigUInt64BE()) & 0xffffffffffffffffn;
 };
 const metadataLine = (uid, flags, size) => `${uid}\t${size}\t${[...flags].sort().join(' ')}`;
+const parsing = { skipHtmlToText: true, skipTextToHtml: true, skipTextLinks: true, skipImageLinks: true };
 const people = (list) => (list || []).map((each) => `${each.name || ''} <${each.address}>`);
 
 const readers = {
@@ -43,6 +46,14 @@ const readers = {
             add([line, Math.floor(date.getTime() / 1000), subject || '', ...texts].join('\t'));
         }
     },
+    async text(message) {
+        const { text } = await simpleParser(message.source, parsing);
+        // It gives a line end where there is no text.
+        const plain = (text || '').replace(/\n+$/, '');
+        tally.count++;
+        tally.total += plain ? message.uid : 0;
+        if (job.verify) add(`${message.uid}\t${sha256(plain.replace(/\r\n/g, '\n')).digest('hex')}`);
+    },
     content(message) {
         const data = message.source || message.headers;
         tally.count++;
@@ -55,7 +66,7 @@ const query = { uid: true, flags: true };
 if (job.work !== 'flags') Object.assign(query, { internalDate: true, size: true });
 if (job.work === 'metadata' || job.work === 'fields') query.envelope = true;
 if (job.work === 'headers') query.headers = true;
-if (job.work === 'bodies' || job.work === 'large') query.source = true;
+if (['bodies', 'large', 'text'].includes(job.work)) query.source = true;
 
 const memory = (field) => {
     const line = readFileSync('/proc/self/status', 'utf8').split('\n').find((each) => each.startsWith(field + ':'));
@@ -70,8 +81,8 @@ const started = performance.now();
 const client = new ImapFlow({
     host: job.host,
     port: job.port,
-    secure: false,
-    doSTARTTLS: false,
+    secure: Boolean(job.certificate),
+    ...(job.certificate ? { tls: { ca: readFileSync(job.certificate) } } : { doSTARTTLS: false }),
     auth: { user: job.user, pass: job.password },
     logger: false,
     disableCompression: true,
@@ -91,7 +102,10 @@ if (job.work === 'search') {
     const uids = await client.search({ all: true }, { uid: true });
     if (uids.length !== job.count) throw new Error('SEARCH ALL does not show every message');
     const read = readers[job.work] || readers.content;
-    for await (const message of client.fetch(`1:${job.count}`, query, { uid: true })) read(message);
+    for await (const message of client.fetch(`1:${job.count}`, query, { uid: true })) {
+        const parsed = read(message);
+        if (parsed) await parsed;
+    }
 }
 
 const wall = (performance.now() - started) / 1000;
