@@ -42,6 +42,34 @@ async def test_an_odd_address_in_an_envelope_costs_no_message(open_world: OpenWo
     assert (report.done, report.complete, dict(report.missing_items)) == (3, True, {})
 
 
+@pytest.mark.parametrize("reads", [True, False])
+@pytest.mark.asyncio
+async def test_what_a_handler_reads_and_is_not_whole_is_noted(open_world: OpenWorld, reads: bool) -> None:
+    """Defect: the note stood in the envelope, where nobody looks."""
+    items = b'FLAGS () RFC822.SIZE 9 INTERNALDATE "01-Jan-2026 00:00:00 +0000" ENVELOPE ' + _ENVELOPE
+    odd = {uid: b"* %d FETCH (UID %d " % (uid, uid) + items + b")\r\n" for uid in (1, 3)}
+    world = await open_world(5, faults=[ReplaceResponses(odd)])
+
+    async def handle(message: imapipe.Message) -> None:
+        if reads:
+            assert message.subject
+            assert message.envelope.to is not None
+
+    report = await world.job("envelope").batch(imapipe.FixedBatch(2)).run(handle)
+    assert (report.done, report.complete) == (5, True)
+    assert [(note.kind, count) for note, count in report.notes.items()] == ([("envelope", 2)] if reads else [])
+
+
+@pytest.mark.asyncio
+async def test_what_an_iteration_reads_and_is_not_whole_is_noted(open_world: OpenWorld) -> None:
+    items = b'FLAGS () RFC822.SIZE 9 INTERNALDATE "01-Jan-2026 00:00:00 +0000" ENVELOPE ' + _ENVELOPE
+    world = await open_world(3, faults=[ReplaceResponses({2: b"* 2 FETCH (UID 2 " + items + b")\r\n"})])
+    async with world.job("envelope").stream() as stream:
+        subjects = [message.subject async for message in stream]
+    assert len(subjects) == 3
+    assert [(note.kind, count) for note, count in stream.report.notes.items()] == [("envelope", 1)]
+
+
 @pytest.mark.asyncio
 async def test_what_was_passed_over_in_an_answer_is_noted(open_world: OpenWorld) -> None:
     cut = b"* 2 FETCH (UID 2 FLAGS (a b RFC822.SIZE 3 BODY[] {3}\r\nabc)\r\n"

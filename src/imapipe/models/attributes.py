@@ -89,13 +89,15 @@ class Attributes(Fetched):
         except AttributeError:
             pass
         try:
-            self._envelope: Envelope = parse_envelope(*self._find("ENVELOPE", "envelope"))
+            text, literals, span = self._find("ENVELOPE", "envelope")
+            self._envelope: Envelope = parse_envelope(text, literals, span, self._context.notes)
         except ProtocolError:
             if self._match is None:
                 raise
             # A shape ends where its last item begins; this server put something behind it.
             self._locate()
-            self._envelope = parse_envelope(*self._find("ENVELOPE", "envelope"))
+            text, literals, span = self._find("ENVELOPE", "envelope")
+            self._envelope = parse_envelope(text, literals, span, self._context.notes)
         return self._envelope
 
     @property

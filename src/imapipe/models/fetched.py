@@ -9,7 +9,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, MutableMapping
 from re import Match
 from typing import NamedTuple, Self
 
@@ -17,6 +17,7 @@ from imapipe.errors import NotFetched
 from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.response.fetch import parse_body, scan_fetch
 from imapipe.wire.response.literal import Literal, literal_bytes, spooled_bytes
+from imapipe.wire.response.note import Note
 from imapipe.wire.response.shape import Shape
 from imapipe.wire.response.token import ItemSpan
 
@@ -41,14 +42,18 @@ class MessageContext:
         mailbox: The name of the mailbox.
         uidvalidity: Its UIDVALIDITY; with the UID it names the message for ever (RFC 9051 §2.3.1.1).
         fetch: What was asked for.
+        notes: What of their answers and values was passed over, and how often.
     """
 
-    __slots__ = ("fetch", "mailbox", "uidvalidity")
+    __slots__ = ("fetch", "mailbox", "notes", "uidvalidity")
 
-    def __init__(self, mailbox: str, uidvalidity: int, fetch: Fetch) -> None:
+    def __init__(
+        self, mailbox: str, uidvalidity: int, fetch: Fetch, notes: MutableMapping[Note, int] | None = None
+    ) -> None:
         self.mailbox = mailbox
         self.uidvalidity = uidvalidity
         self.fetch = fetch
+        self.notes = {} if notes is None else notes
 
 
 class Fetched:

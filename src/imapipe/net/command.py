@@ -19,7 +19,6 @@ from imapipe.net.parts import Parts
 from imapipe.net.upload import Upload
 from imapipe.wire.command.encoder import Piece, Request
 from imapipe.wire.response.literal import Literal
-from imapipe.wire.response.note import Note
 from imapipe.wire.response.response import Tagged
 from imapipe.wire.response.shape import Shape
 from imapipe.wire.uid_set import UidSet
@@ -165,7 +164,7 @@ class FetchCommand(Command):
             nor counted as held.
         parts: By UID, the messages of which not all has come.
         incomplete: How many messages were handed over without an item that was asked for, by its name.
-        notes: What of the answers was passed over, and how often.
+        notes: What of the answers and of their values was passed over, and how often.
         bytes_received: Bytes of its answers.
         paused_seconds: How long reading was paused while it was in flight.
         first_byte_at: Loop time of its first answer, 0.0 before.
@@ -218,7 +217,7 @@ class FetchCommand(Command):
         self.doubts = doubts
         self.doubtful: dict[int, Message] = {}
         self.incomplete: dict[str, int] = {}
-        self.notes: dict[Note, int] = {}
+        self.notes = context.notes
         self.bytes_received = 0
         self.paused_at_start = 0.0
         self.paused_seconds = 0.0

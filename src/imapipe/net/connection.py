@@ -10,7 +10,7 @@ from the next one.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
 from typing import TypeAlias
 
@@ -27,6 +27,7 @@ from imapipe.wire.command.fetch import Fetch, uid_fetch
 from imapipe.wire.command.search import SearchAnswer
 from imapipe.wire.command.select import select
 from imapipe.wire.command.unselect import examine_nothing, unselect
+from imapipe.wire.response.note import Note
 from imapipe.wire.response.shape import Shape, compile_shape
 from imapipe.wire.uid_set import UidSet
 
@@ -133,7 +134,15 @@ class Connection(Searching):
 
         await self.ways.first({"UNSELECT": leave} if self.ways.may("UNSELECT") else {}, fail)
 
-    def uid_fetch(self, uids: UidSet, fetch: Fetch, deliver: Deliver, *, doubts: bool = False) -> FetchCommand:
+    def uid_fetch(
+        self,
+        uids: UidSet,
+        fetch: Fetch,
+        deliver: Deliver,
+        *,
+        doubts: bool = False,
+        notes: MutableMapping[Note, int] | None = None,
+    ) -> FetchCommand:
         """Send a UID FETCH, without waiting; others may be in flight, for other UIDs.
 
         Args:
@@ -143,6 +152,7 @@ class Connection(Searching):
                 bytes must be given back with `release` once they are no longer needed.
             doubts: Keep back what the server may have invented for a message that is gone, in `doubtful`; `believe`
                 delivers it.
+            notes: What of the answers is passed over is added, and what of the values of messages, when they are read.
 
         Returns:
             The command: await its `finished` (shielded: it is not to be cancelled), then read `missing` and
@@ -165,7 +175,7 @@ class Connection(Searching):
                 self._shapes.clear()
             names = fetch.names if uidonly else ("UID", *fetch.names)
             shape = self._shapes[fetch] = compile_shape(names, uidfetch=uidonly)
-        context = MessageContext(selected.name, selected.uidvalidity, fetch)
+        context = MessageContext(selected.name, selected.uidvalidity, fetch, notes)
         command = FetchCommand(request.pieces, uids, context, shape, deliver, doubts=doubts)
         self.plane.submit(command)
         return command

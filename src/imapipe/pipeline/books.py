@@ -23,7 +23,7 @@ class Books:
         wire_bytes: Bytes on the wire, of the leases that have ended.
         may_be_short: The search was answered with something that is no UID.
         missing_items: Messages that came without an item, by the item.
-        notes: What of answers was passed over, by what it was.
+        notes: What of answers and of what was read of messages was passed over, and how often; each FETCH adds to it.
         retries: Batches that were asked for again.
         reconnects: Connections that had to be replaced.
         waits: How often somebody held a batch back, or the server asked for it.
@@ -96,7 +96,6 @@ class Books:
         self._received += command.bytes_received
         for item, count in command.incomplete.items():
             self.missing_items[item] = self.missing_items.get(item, 0) + count
-        add_counts(self.notes, command.notes)
 
     def searched(self, notes: Mapping[Note, int]) -> None:
         """A search for what is to be done is over; where something was passed over, a message may be missing."""

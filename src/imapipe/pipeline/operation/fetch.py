@@ -197,7 +197,7 @@ class Fetching:
     ) -> UidSet:
         """Send one FETCH; gives the UIDs that are to be asked for again."""
         books = self._bench.books
-        command = connection.uid_fetch(uids, fetch, deliver, doubts=True)
+        command = connection.uid_fetch(uids, fetch, deliver, doubts=True, notes=books.notes)
         books.fetching(command)
         try:
             tagged = await asyncio.shield(command.finished)

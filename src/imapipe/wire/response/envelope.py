@@ -12,7 +12,7 @@ Invariants:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from itertools import accumulate
@@ -24,7 +24,7 @@ from imapipe.wire.date import parse_message_date
 from imapipe.wire.encoded_word import decode_header
 from imapipe.wire.response.envelope_fields import FIELDS, Fields, loose_fields, strict_fields
 from imapipe.wire.response.literal import Literal, literal_bytes
-from imapipe.wire.response.note import Note
+from imapipe.wire.response.note import Note, count_notes
 from imapipe.wire.response.repair import READINGS, is_well_quoted, requote
 from imapipe.wire.response.token import MARKER, QUOTED, Cursor, ItemSpan, Value, malformed, unquote
 
@@ -298,8 +298,16 @@ class Envelope:
 _new = Envelope.__new__
 
 
-def parse_envelope(text: bytes, literals: Sequence[Literal], span: ItemSpan) -> Envelope:
+def parse_envelope(
+    text: bytes, literals: Sequence[Literal], span: ItemSpan, notes: MutableMapping[Note, int] | None = None
+) -> Envelope:
     """Parse the value of ENVELOPE.
+
+    Args:
+        text: The line it is in.
+        literals: The literals of that line.
+        span: Where it is.
+        notes: What could not be read and was passed over is added.
 
     Raises:
         ProtocolError: It is no envelope, not even with its strings repaired, and has no field of one.
@@ -307,7 +315,10 @@ def parse_envelope(text: bytes, literals: Sequence[Literal], span: ItemSpan) -> 
     start, end, index = span
     match = _ENVELOPE.fullmatch(text, start, end) if end - start < _LONG_ENVELOPE else None
     if match is None:
-        return _parse_carefully(text, literals, span)
+        envelope = _parse_carefully(text, literals, span)
+        if notes is not None:
+            count_notes(notes, envelope.notes)
+        return envelope
     envelope = _new(Envelope)
     envelope._raw = raw = match.groups()
     envelope._literals = literals
