@@ -65,27 +65,47 @@ def since(day: date | None = None, *, days: int | None = None) -> SearchKey:
 
 
 def before(day: date | None = None, *, days: int | None = None) -> SearchKey:
-    """Messages that arrived earlier than that day; arguments as in `since`."""
+    """Messages that arrived earlier than that day; arguments as in `since`.
+
+    Raises:
+        InvalidSearch: Not exactly one of both, or one out of range.
+    """
     return _dated("BEFORE", day, days)
 
 
 def on(day: date | None = None, *, days: int | None = None) -> SearchKey:
-    """Messages that arrived on that day; arguments as in `since`."""
+    """Messages that arrived on that day; arguments as in `since`.
+
+    Raises:
+        InvalidSearch: Not exactly one of both, or one out of range.
+    """
     return _dated("ON", day, days)
 
 
 def sent_since(day: date | None = None, *, days: int | None = None) -> SearchKey:
-    """Messages whose Date header names that day or a later one; arguments as in `since`."""
+    """Messages whose Date header names that day or a later one; arguments as in `since`.
+
+    Raises:
+        InvalidSearch: Not exactly one of both, or one out of range.
+    """
     return _dated("SENTSINCE", day, days)
 
 
 def sent_before(day: date | None = None, *, days: int | None = None) -> SearchKey:
-    """Messages whose Date header names an earlier day; arguments as in `since`."""
+    """Messages whose Date header names an earlier day; arguments as in `since`.
+
+    Raises:
+        InvalidSearch: Not exactly one of both, or one out of range.
+    """
     return _dated("SENTBEFORE", day, days)
 
 
 def sent_on(day: date | None = None, *, days: int | None = None) -> SearchKey:
-    """Messages whose Date header names that day; arguments as in `since`."""
+    """Messages whose Date header names that day; arguments as in `since`.
+
+    Raises:
+        InvalidSearch: Not exactly one of both, or one out of range.
+    """
     return _dated("SENTON", day, days)
 
 
@@ -103,42 +123,74 @@ def older_than(*, days: int | None = None, seconds: int | None = None) -> Search
 
 
 def younger_than(*, days: int | None = None, seconds: int | None = None) -> SearchKey:
-    """Messages that arrived no longer ago than that: `since(days=…)`, or `YOUNGER`; arguments as in `older_than`."""
+    """Messages that arrived no longer ago than that: `since(days=…)`, or `YOUNGER`; arguments as in `older_than`.
+
+    Raises:
+        InvalidSearch: Not exactly one of both, or one out of range.
+    """
     return _within("SINCE", "YOUNGER", days, seconds)
 
 
 def from_(text: str) -> SearchKey:
-    """Messages with this text in From."""
+    """Messages with this text in From.
+
+    Raises:
+        InvalidSearch: The text has CR, LF, NUL or half a surrogate pair.
+    """
     return _make("FROM", text)
 
 
 def to(text: str) -> SearchKey:
-    """Messages with this text in To."""
+    """Messages with this text in To.
+
+    Raises:
+        InvalidSearch: The text has CR, LF, NUL or half a surrogate pair.
+    """
     return _make("TO", text)
 
 
 def cc(text: str) -> SearchKey:
-    """Messages with this text in Cc."""
+    """Messages with this text in Cc.
+
+    Raises:
+        InvalidSearch: The text has CR, LF, NUL or half a surrogate pair.
+    """
     return _make("CC", text)
 
 
 def bcc(text: str) -> SearchKey:
-    """Messages with this text in Bcc."""
+    """Messages with this text in Bcc.
+
+    Raises:
+        InvalidSearch: The text has CR, LF, NUL or half a surrogate pair.
+    """
     return _make("BCC", text)
 
 
 def subject(text: str) -> SearchKey:
-    """Messages with this text in Subject."""
+    """Messages with this text in Subject.
+
+    Raises:
+        InvalidSearch: The text has CR, LF, NUL or half a surrogate pair.
+    """
     return _make("SUBJECT", text)
 
 
 def text(text: str) -> SearchKey:
-    """Messages with this text in the header or the body."""
+    """Messages with this text in the header or the body.
+
+    Raises:
+        InvalidSearch: The text has CR, LF, NUL or half a surrogate pair.
+    """
     return _make("TEXT", text)
 
 
 def body(text: str) -> SearchKey:
-    """Messages with this text in the body."""
+    """Messages with this text in the body.
+
+    Raises:
+        InvalidSearch: The text has CR, LF, NUL or half a surrogate pair.
+    """
     return _make("BODY", text)
 
 
@@ -152,17 +204,29 @@ def header(name: str, value: str = "") -> SearchKey:
 
 
 def larger(size: int) -> SearchKey:
-    """Messages of more than `size` bytes (RFC822.SIZE)."""
+    """Messages of more than `size` bytes (RFC822.SIZE).
+
+    Raises:
+        InvalidSearch: Not a whole number within 63 bits.
+    """
     return _make("LARGER", size)
 
 
 def smaller(size: int) -> SearchKey:
-    """Messages of less than `size` bytes (RFC822.SIZE)."""
+    """Messages of less than `size` bytes (RFC822.SIZE).
+
+    Raises:
+        InvalidSearch: Not a whole number within 63 bits.
+    """
     return _make("SMALLER", size)
 
 
 def keyword(name: str) -> SearchKey:
-    """Messages with this keyword, such as `$Junk`; for the system flags there are constants, such as `SEEN`."""
+    """Messages with this keyword, such as `$Junk`; for the system flags there are constants, such as `SEEN`.
+
+    Raises:
+        InvalidSearch: Not an atom of ASCII, or a system flag.
+    """
     return _make("KEYWORD", name)
 
 
@@ -181,12 +245,20 @@ def uid(uids: UidSet | str | int | Iterable[int]) -> SearchKey:
 
 
 def modseq(value: int) -> SearchKey:
-    """Messages whose mod-sequence is `value` or higher (RFC 7162 §3.1.5); the server must offer CONDSTORE."""
+    """Messages whose mod-sequence is `value` or higher (RFC 7162 §3.1.5); the server must offer CONDSTORE.
+
+    Raises:
+        InvalidSearch: Not a whole number within 63 bits.
+    """
     return _make("MODSEQ", value)
 
 
 def gmail(query: str) -> SearchKey:
-    """Messages that Gmail's own search finds: X-GM-RAW, such as `has:attachment in:unread`."""
+    """Messages that Gmail's own search finds: X-GM-RAW, such as `has:attachment in:unread`.
+
+    Raises:
+        InvalidSearch: The text has CR, LF, NUL or half a surrogate pair.
+    """
     return _make("X-GM-RAW", query)
 
 

@@ -218,7 +218,11 @@ def split_head(text: bytes) -> Head | None:
 
 
 def canonical_name(raw: bytes, literals: Sequence[Literal], index: int) -> str:
-    """The canonical form of an item name: upper-case, no PEEK, no quotes, only the origin of a range."""
+    """The canonical form of an item name: upper-case, no PEEK, no quotes, only the origin of a range.
+
+    Raises:
+        ProtocolError: A literal of it is missing.
+    """
     section, parenthesis, rest = raw.partition(b"(")
     if parenthesis:
         fields, _, tail = rest.rpartition(b")")
@@ -246,12 +250,20 @@ def canonical_name(raw: bytes, literals: Sequence[Literal], index: int) -> str:
 
 
 def parse_flags(text: bytes, span: ItemSpan) -> frozenset[str]:
-    """FLAGS: the system flags in their usual spelling, keywords as the server spells them."""
+    """FLAGS: the system flags in their usual spelling, keywords as the server spells them.
+
+    Raises:
+        ProtocolError: It is no list of flags.
+    """
     return flags_of(text[span[0] : span[1]])
 
 
 def flags_of(raw: bytes) -> frozenset[str]:
-    """The flags of a parenthesised list, given with its parentheses."""
+    """The flags of a parenthesised list, given with its parentheses.
+
+    Raises:
+        ProtocolError: It is no list of flags.
+    """
     known = _FLAG_SETS.get(raw)
     if known is not None:
         return known

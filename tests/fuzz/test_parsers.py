@@ -1,0 +1,85 @@
+"""Every public parser raises what it says it raises, and takes time in proportion to its input."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from fuzz import inputs, parsers
+from fuzz.growth import pumped, superlinear
+
+FOUND = parsers.find()
+# Each of them took seconds or more, or raised something that nobody expects.
+KEPT = sorted(Path(__file__).with_name("inputs").glob("*"))
+by_name = pytest.mark.parametrize("parser", FOUND, ids=lambda parser: parser.name.removeprefix("imapipe."))
+
+# What leads to the parts of a text that are read in different ways, and what may be repeated there.
+PREFIXES = (b"", b"(", b'"', b"* OK [", b"* LIST (", b"* 1 FETCH (UID 1 ", b"text/plain; ", b"Content-Type: text/plain")
+PUMPS = (
+    *inputs.TOKENS[:33],
+    b"()",
+    b"a=b;",
+    b"a b ",
+    b'"a" ',
+    b"1,",
+    b"1 2 ",
+    b"X 1 ",
+    b"&-",
+    b"=?a?q?b?= ",
+    b"(a ",
+    b"\r\n ",
+)
+SIZES = (8, 64, 512, 4096)
+
+
+def test_every_parser_is_found() -> None:
+    names = {parser.name.rpartition(".")[2] for parser in FOUND}
+    assert len(FOUND) > 100
+    assert names >= {
+        "parse_response",
+        "parse_url",
+        "parse_parts",
+        "parse",
+        "raw",
+        "parse_addresses",
+        "parse_message_date",
+    }
+
+
+def test_a_parser_with_unknown_parameters_is_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(parsers.ARGUMENTS, "span")
+    with pytest.raises(LookupError, match="span"):
+        parsers.find()
+
+
+def test_what_is_documented_is_read() -> None:
+    raises = {parser.name: {kind.__name__ for kind in parser.raises} for parser in FOUND}
+    assert raises["imapipe.wire.response.response.parse_response"] == {"ProtocolError"}
+    assert raises["imapipe.wire.date.parse_message_date"] == set()
+
+
+@pytest.mark.no_cover
+@settings(max_examples=60, suppress_health_check=list(HealthCheck), deadline=None)
+@given(inputs.texts())
+def test_nearly_right_texts(text: bytes) -> None:
+    for parser in FOUND:
+        parsers.check(parser, text)
+
+
+@pytest.mark.parametrize("path", KEPT, ids=lambda path: path.name)
+def test_what_was_found_once(path: Path) -> None:
+    text = path.read_bytes()
+    for parser in FOUND:
+        parsers.check(parser, text)
+
+
+@pytest.mark.no_cover
+@by_name
+def test_time_is_linear(parser: parsers.Parser) -> None:
+    for prefix in PREFIXES:
+        for pump in PUMPS:
+            times = superlinear(parser.parse, partial(pumped, prefix, pump, b""), SIZES)
+            assert times is None, f"{prefix!r} {pump!r}: {times:.0f} times as long for 8 times as much"
