@@ -12,7 +12,7 @@ import pytest
 from filelock import FileLock
 
 import imapipe
-from imapipe.cli.errors import PHRASES, Status, explain, printable
+from imapipe.cli.errors import PHRASES, Status, explain
 from imapipe.testing import RefuseConnection, RefuseLogin, Reply
 
 if TYPE_CHECKING:
@@ -295,7 +295,3 @@ def test_every_exception_has_a_sentence(error: Exception, status: Status, words:
     assert found is status
     assert words in sentence
     assert "\n" not in sentence
-
-
-def test_what_a_server_sends_cannot_write_to_a_terminal() -> None:
-    assert printable("a\r\nb\x1b[2J\x07 é\u202e") == "a b\\x1b[2J\\x07 é\\u202e"

@@ -11,6 +11,7 @@ import pytest
 from imapipe.models.batch import Failure
 from imapipe.models.distribution import Distribution
 from imapipe.models.report import MAX_FAILURE_DETAILS, RunReport
+from imapipe.wire.response.note import Note
 from imapipe.wire.uid_set import UidSet
 
 STARTED = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -134,3 +135,18 @@ def test_a_report_is_frozen_and_knows_its_time_zone() -> None:
     assert report.started_at.tzinfo is not None
     with pytest.raises(ValueError, match="time zone"):
         RunReport(started_at=datetime(2026, 3, 1))  # noqa: DTZ001
+
+
+def test_the_table_writes_nothing_to_a_terminal_but_text() -> None:
+    attack = "\x1b[2J\x9b31m\x07\u202e\x7f\ud800"
+    report = RunReport(
+        account=attack,
+        mailbox=attack,
+        failed=1,
+        failures={1: Failure(1, attack, attack)},
+        missing_items={attack: 1},
+        notes={Note("flags", attack): 1},
+    )
+    table = report.table()
+    assert all(character.isprintable() or character == "\n" for character in table)
+    assert table.count("\\x1b[2J") == 5

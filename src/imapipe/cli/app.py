@@ -11,7 +11,7 @@ import typer
 
 import imapipe
 from imapipe.cli.demo import DemoOptions, demo
-from imapipe.cli.errors import Status, printable
+from imapipe.cli.errors import Status
 from imapipe.cli.execute import execute, forget_stdout
 from imapipe.cli.find import FindOptions, find
 from imapipe.cli.folders import folders
@@ -398,5 +398,5 @@ def _usage_error(error: Exception) -> int:
         raise error
     context = getattr(error, "ctx", None)
     path = getattr(context, "command_path", "imapipe")
-    write_note(f"{printable(str(format_message()))} (see `{path} --help`)")
+    write_note(f"{format_message()} (see `{path} --help`)")
     return Status.USAGE

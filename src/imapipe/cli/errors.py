@@ -12,6 +12,7 @@ from enum import IntEnum
 from typing import Final
 
 import imapipe
+from imapipe.cli.terminal import printable
 
 
 class Status(IntEnum):
@@ -92,12 +93,6 @@ def explain(error: BaseException, *, mailbox: str = "") -> tuple[str, Status]:
         case _:
             reason = f"something imapipe did not expect: {type(error).__name__}: {error}"
             return printable(f"{reason}; run it again with --debug to see where, and please report it"), Status.FAILED
-
-
-def printable(text: str) -> str:
-    """Text on one line without control characters: a server must not write to somebody's terminal."""
-    one_line = " ".join(text.split())
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in one_line)
 
 
 def _as_options(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import logging
 import os
 import signal
@@ -12,7 +13,18 @@ import traceback
 from collections.abc import Coroutine
 
 from imapipe.cli.errors import Status, explain
-from imapipe.cli.output import write_note
+from imapipe.cli.output import write_lines, write_note
+from imapipe.cli.terminal import escape
+
+
+class _Formatter(logging.Formatter):
+    """Writes records of which a terminal shows every character."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record, its message on one line: no line of a server's is to look like one of ours."""
+        shown = copy.copy(record)
+        shown.msg, shown.args = escape(record.getMessage()), None
+        return escape(super().format(shown), keep="\n")
 
 
 class _Terminated(Exception):
@@ -37,7 +49,8 @@ def execute(
         return Status.FAILED
     except Exception as error:  # noqa: BLE001 - whatever it is, it becomes a sentence and a status.
         if debug:
-            traceback.print_exc()
+            # It quotes what the server said, in the causes too.
+            write_lines(traceback.format_exc().rstrip("\n"))
         sentence, status = explain(error, mailbox=mailbox)
         write_note(sentence)
         return status
@@ -68,7 +81,9 @@ async def _until_terminated(work: Coroutine[object, object, Status]) -> Status:
 def _quiet_logs(*, debug: bool) -> None:
     """Errors are told in one sentence; logs are for `--debug`."""
     if debug:
-        logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
+        handler = logging.StreamHandler()
+        handler.setFormatter(_Formatter("%(name)s: %(message)s"))
+        logging.basicConfig(level=logging.WARNING, handlers=[handler])
         logging.getLogger("imapipe").setLevel(logging.DEBUG)
     else:
         logging.getLogger().addHandler(logging.NullHandler())

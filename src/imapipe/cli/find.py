@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import datetime
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 import imapipe
-from imapipe.cli.errors import Mistake, Status, printable
-from imapipe.cli.output import write_document, write_note, write_result
+from imapipe.cli.errors import Mistake, Status
+from imapipe.cli.output import is_terminal, write_document, write_note, write_table
+from imapipe.cli.terminal import printable
 
 _DAYS_AGO: Final = re.compile(r"(\d{1,6})d")
-# Where nobody looks, nothing is cut: a table in a file is as wide as it is.
-_FILE_WIDTH: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +64,7 @@ async def find(options: FindOptions) -> Status:
         write_document({"messages": [_fields(entry) for entry in shown], "more": len(entries) > len(shown)})
         return Status.COMPLETE
     if shown:
-        write_result(_table(shown))
+        write_table(_table(), map(_row, shown))
     if len(entries) > len(shown):
         write_note(f"there are more than {len(shown):,}; see them with a higher --limit")
     elif not shown:
@@ -105,24 +101,23 @@ def _fields(entry: imapipe.IndexEntry) -> dict[str, object]:
     }
 
 
-def _table(entries: list[imapipe.IndexEntry]) -> str:
-    at_terminal = sys.stdout is not None and sys.stdout.isatty()
+def _table() -> Table:
+    at_terminal = is_terminal()
     table = Table(box=None, pad_edge=False)
     table.add_column("date", no_wrap=True)
     table.add_column("bytes", justify="right", no_wrap=True)
     for heading in ("sender", "subject", "mailbox"):
         table.add_column(heading, no_wrap=at_terminal, overflow="ellipsis" if at_terminal else "fold")
     table.add_column("uid", justify="right", no_wrap=True)
-    for entry in entries:
-        table.add_row(
-            f"{entry.date.astimezone():%Y-%m-%d %H:%M}" if entry.date is not None else "",
-            f"{entry.size:,}",
-            Text(printable(entry.sender)),
-            Text(printable(entry.subject)),
-            Text(printable(entry.mailbox)),
-            str(entry.uid),
-        )
-    console = Console(width=None if at_terminal else _FILE_WIDTH)
-    with console.capture() as captured:
-        console.print(table)
-    return "\n".join(line.rstrip() for line in captured.get().splitlines())
+    return table
+
+
+def _row(entry: imapipe.IndexEntry) -> tuple[str, ...]:
+    return (
+        f"{entry.date.astimezone():%Y-%m-%d %H:%M}" if entry.date is not None else "",
+        f"{entry.size:,}",
+        printable(entry.sender),
+        printable(entry.subject),
+        printable(entry.mailbox),
+        str(entry.uid),
+    )

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 import imapipe
-from imapipe.cli.errors import Status, printable
+from imapipe.cli.errors import Status
 from imapipe.cli.options import AccountOptions
-from imapipe.cli.output import write_document, write_note, write_result
-
-# Where nobody looks, nothing is cut: a table in a file is as wide as it is.
-_FILE_WIDTH = 10_000
+from imapipe.cli.output import write_document, write_note, write_table
 
 
 async def folders(account: AccountOptions, pattern: str, *, json: bool) -> Status:
@@ -30,9 +23,9 @@ async def folders(account: AccountOptions, pattern: str, *, json: bool) -> Statu
     if json:
         listed = [{"kind": note.kind, "detail": note.detail, "count": count} for note, count in notes.items()]
         mailboxes = [_fields(entry) for entry in entries]
-        write_document({"account": _encodable(name), "mailboxes": mailboxes, "notes": listed})
+        write_document({"account": name, "mailboxes": mailboxes, "notes": listed})
     else:
-        write_result(_table(entries))
+        write_table(_table(), map(_row, entries))
         for note in notes:
             write_note(f"note: {note.detail}")
     return Status.COMPLETE
@@ -45,7 +38,7 @@ def _inbox_first(entry: imapipe.MailboxEntry) -> tuple[bool, str]:
 def _fields(entry: imapipe.MailboxEntry) -> dict[str, object]:
     status = entry.status or imapipe.MailboxStatus(entry.name)
     return {
-        "name": _encodable(entry.name),
+        "name": entry.name,
         "delimiter": entry.delimiter,
         "attributes": sorted(entry.attributes),
         "special_use": entry.special_use,
@@ -60,38 +53,26 @@ def _fields(entry: imapipe.MailboxEntry) -> dict[str, object]:
     }
 
 
-def _table(entries: list[imapipe.MailboxEntry]) -> str:
+def _table() -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("mailbox", overflow="fold")
     for heading in ("messages", "unseen", "MB"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("use", no_wrap=True)
-    for entry in entries:
-        status = entry.status or imapipe.MailboxStatus(entry.name)
-        size = f"{status.size / 1e6:,.1f}" if status.size is not None else ""
-        table.add_row(
-            Text(_shown(entry.name)),
-            _number(status.messages),
-            _number(status.unseen),
-            size,
-            (entry.special_use or "").removeprefix("\\") if entry.is_selectable else "only holds others",
-        )
-    at_terminal = sys.stdout is not None and sys.stdout.isatty()
-    console = Console(width=None if at_terminal else _FILE_WIDTH)
-    with console.capture() as captured:
-        console.print(table)
-    return "\n".join(line.rstrip() for line in captured.get().splitlines())
+    return table
 
 
-def _shown(name: str) -> str:
-    """A name that can be typed again: without control characters, but with every space it has."""
-    return "".join(character if character.isprintable() else printable(character) for character in name)
+def _row(entry: imapipe.MailboxEntry) -> tuple[str, ...]:
+    status = entry.status or imapipe.MailboxStatus(entry.name)
+    return (
+        # With every space it has, so that it can be typed again.
+        entry.name,
+        _number(status.messages),
+        _number(status.unseen),
+        f"{status.size / 1e6:,.1f}" if status.size is not None else "",
+        (entry.special_use or "").removeprefix("\\") if entry.is_selectable else "only holds others",
+    )
 
 
 def _number(value: int | None) -> str:
     return f"{value:,}" if value is not None else ""
-
-
-def _encodable(text: str) -> str:
-    """Text that UTF-8 can hold: a name that could not be decoded has surrogates in it."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")

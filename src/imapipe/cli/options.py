@@ -21,6 +21,7 @@ from typing import Final
 
 import imapipe
 from imapipe.cli.errors import Mistake
+from imapipe.cli.terminal import printable
 
 PASSWORD_VARIABLE: Final = "IMAPIPE_PASSWORD"
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kMG]?)B?", re.IGNORECASE)
@@ -99,7 +100,7 @@ class AccountOptions:
         if sys.stdin is None or not sys.stdin.isatty():
             raise Mistake(f"no password: set {PASSWORD_VARIABLE}, or name a file with --password-file or --token-file")
         try:
-            password = getpass.getpass(f"Password of {account}: ")
+            password = getpass.getpass(f"Password of {printable(account)}: ")
         except EOFError:
             password = ""
         if not password:

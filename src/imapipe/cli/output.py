@@ -1,16 +1,26 @@
 """What goes to standard output and standard error, besides progress.
 
-Invariant: standard output holds the result and nothing else: one JSON document, or what people read.
+Invariants:
+
+- Standard output holds the result and nothing else: one JSON document, or what people read.
+- Whatever a server, a mail or a file says in it was made fit for a terminal here, and is no markup.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 import orjson
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
-from imapipe.cli.errors import printable
+from imapipe.cli.terminal import escape, escape_json, printable
+
+# Where nobody looks, nothing is cut: a table in a file is as wide as it is.
+_FILE_WIDTH: Final = 10_000
 
 
 def write_result(text: str) -> None:
@@ -20,23 +30,66 @@ def write_result(text: str) -> None:
         BrokenPipeError: Whoever reads has gone.
         OSError: It cannot be written, on a full disk for instance.
     """
+    _write(escape(text, keep="\n"))
+
+
+def write_table(table: Table, rows: Iterable[Sequence[str]]) -> None:
+    """Write rows under the columns of a table to standard output; raises as `write_result` does."""
+    for row in rows:
+        table.add_row(*(Text(escape(cell)) for cell in row))
+    console = Console(width=None if is_terminal() else _FILE_WIDTH)
+    with console.capture() as captured:
+        console.print(table)
+    _write("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def write_document(document: Mapping[str, object] | Sequence[object]) -> None:
+    """Write one JSON document to standard output; raises as `write_result` does."""
+    write_json(orjson.dumps(_encodable(document), option=orjson.OPT_INDENT_2).decode())
+
+
+def write_json(document: str) -> None:
+    """Write a JSON document that is made already; raises as `write_result` does."""
+    _write(escape_json(document))
+
+
+def write_note(sentence: str) -> None:
+    """Write a sentence to standard error; where that fails nobody is left to tell."""
+    write_lines(f"imapipe: {printable(sentence)}")
+
+
+def write_lines(text: str) -> None:
+    """Write lines to standard error; where that fails nobody is left to tell."""
+    if sys.stderr is None:
+        return
+    shown = escape(text, keep="\n")
+    try:
+        sys.stderr.write(f"{shown}\n")
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        return
+
+
+def is_terminal() -> bool:
+    """Whether a person reads standard output."""
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
+def _write(text: str) -> None:
     if sys.stdout is None:
         return
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
-def write_document(document: Mapping[str, object] | Sequence[object]) -> None:
-    """Write one JSON document to standard output; raises as `write_result` does."""
-    write_result(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
-
-
-def write_note(sentence: str) -> None:
-    """Write a sentence to standard error; where that fails nobody is left to tell."""
-    if sys.stderr is None:
-        return
-    try:
-        sys.stderr.write(f"imapipe: {printable(sentence)}\n")
-        sys.stderr.flush()
-    except (OSError, ValueError):
-        return
+def _encodable(value: object) -> object:
+    """A value whose texts UTF-8 can hold: a name that could not be decoded has surrogates in it."""
+    match value:
+        case str():
+            return value.encode("utf-8", "backslashreplace").decode("utf-8")
+        case Mapping():
+            return {_encodable(key): _encodable(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_encodable(each) for each in value]
+        case _:
+            return value

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 import imapipe
-from imapipe.cli.errors import printable
+from imapipe.cli.terminal import printable
 
 _LINE_EVERY_SECONDS: Final = 5.0
 _LABEL_CHARACTERS: Final = 24
@@ -121,7 +121,7 @@ class Bar:
         if not snapshot.final:
             numbers.append(f"{snapshot.connections} conn")
         if snapshot.waiting_for:
-            numbers.append(f"waiting for {snapshot.waiting_for}")
+            numbers.append(f"waiting for {printable(snapshot.waiting_for)}")
         if snapshot.waits:
             numbers.append(_count(snapshot.waits, "wait"))
         if snapshot.failed:

@@ -12,7 +12,7 @@ import imapipe
 from imapipe import search as q
 from imapipe.cli.errors import Mistake, Status
 from imapipe.cli.options import AccountOptions, parse_size
-from imapipe.cli.output import write_note, write_result
+from imapipe.cli.output import write_json, write_note, write_result
 from imapipe.cli.progress import choose_display
 
 # What is parsed on first access only is read, so that a scan finds what a server got wrong.
@@ -109,7 +109,10 @@ async def scan(account: AccountOptions, options: ScanOptions) -> Status:
     async with pool:
         with display:
             report = await pipeline.run(read, concurrency=options.concurrency)
-    write_result(report.to_json() if options.json else report.table())
+    if options.json:
+        write_json(report.to_json())
+    else:
+        write_result(report.table())
     if report.complete:
         return Status.COMPLETE
     write_note(shortfall(report, resumable=options.checkpoint is not None))
