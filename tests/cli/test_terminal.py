@@ -108,6 +108,9 @@ def test_a_mail_in_an_index(serve: Serve, call: Call, tmp_path: Path) -> None:
     mail = f"From: {words} <a@example.org>\r\nSubject: {words}\r\n\r\nx".encode()
     server = serve({"INBOX": Mailbox([mail])})
     index = tmp_path / "mail.index"
+    for name in ("one\x9b31m", "two\x1b[2J"):
+        for more in ((), ("--json",)):
+            assert name[:3] in shown(call("index", server.url, "INBOX", "--to", tmp_path / name, *more))
     shown(call("index", server.url, "INBOX", "--to", index))
     for more in ((), ("--json",)):
         assert "gpj" in shown(call("find", index, *more))

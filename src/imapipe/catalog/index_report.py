@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from imapipe.models.batch import Failure
-from imapipe.models.report import failure_fields, printable
+from imapipe.models.report import failure_fields, printable, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +74,8 @@ class IndexReport:
     def table(self) -> str:
         """The report as plain text: a name and a value on each line."""
         rows = [
-            ("index", printable(self.index)),
-            ("mailbox", printable(self.mailbox)),
+            ("index", shown(self.index)),
+            ("mailbox", shown(self.mailbox)),
             ("found", f"{self.found:,}"),
             ("known before", f"{self.known:,}"),
             ("added", f"{self.added:,}"),

@@ -9,7 +9,7 @@ import imapipe
 from imapipe import search as q
 from imapipe.cli.errors import Mistake, Status
 from imapipe.cli.options import AccountOptions
-from imapipe.cli.output import write_note, write_result
+from imapipe.cli.output import write_json, write_note, write_result
 from imapipe.cli.progress import choose_display
 
 
@@ -60,7 +60,10 @@ async def index(account: AccountOptions, options: IndexOptions) -> Status:
                 use=(imapipe.Progress(display.show), *layers),
                 connections=account.connections,
             )
-    write_result(report.to_json() if options.json else report.table())
+    if options.json:
+        write_json(report.to_json())
+    else:
+        write_result(report.table())
     if report.complete:
         return Status.COMPLETE
     if report.failed:

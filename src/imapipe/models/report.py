@@ -161,8 +161,8 @@ class RunReport:
         return "\n".join(f"{name:<{width}}  {value}".rstrip() for name, value in rows)
 
     def _rows(self) -> Iterator[tuple[str, str]]:
-        yield "account", _shown(self.account)
-        yield "mailbox", f"{_shown(self.mailbox)} (UIDVALIDITY {self.uidvalidity})"
+        yield "account", shown(self.account)
+        yield "mailbox", f"{shown(self.mailbox)} (UIDVALIDITY {self.uidvalidity})"
         yield "complete", "yes" if self.complete else "no"
         for name in ("planned", "done", "skipped", "vanished", "failed"):
             yield name, f"{getattr(self, name):,}"
@@ -189,9 +189,9 @@ class RunReport:
         yield "system load", f"{self.system_cpu_percent:.0f} % CPU, {self.system_memory_percent:.0f} % memory"
         yield from self._reason_rows()
         for item, count in self.missing_items.items():
-            yield f"without: {_shown(item)}", f"{count:,}"
+            yield f"without: {shown(item)}", f"{count:,}"
         for note, count in self.notes.items():
-            yield f"note: {note.kind}", f"{count:,} x {_shown(note.detail)}"
+            yield f"note: {note.kind}", f"{count:,} x {shown(note.detail)}"
 
     def _reason_rows(self) -> Iterator[tuple[str, str]]:
         """The most frequent reasons of the failures whose details are kept."""
@@ -200,7 +200,7 @@ class RunReport:
             counts[failure.reason] = counts.get(failure.reason, 0) + 1
         ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         for reason, count in ordered[:_REASONS_SHOWN]:
-            yield f"failed: {_shown(reason)}", f"{count:,}"
+            yield f"failed: {shown(reason)}", f"{count:,}"
 
 
 def failure_fields(failure: Failure) -> dict[str, str]:
@@ -216,7 +216,7 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
     """Text for people, on one line: what a server says must not write to somebody's terminal."""
     return "".join(c if c.isprintable() or c == "\u00a0" else c.encode("unicode_escape").decode() for c in text)
 
