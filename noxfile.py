@@ -1,8 +1,11 @@
 """Every check and chore of the project. Plain `nox` runs the whole test command of the README.
 
-The checks share one environment, made by the session `dev`: it is installed once, and again when pyproject.toml has
-changed. They require that session and have no environment of their own. The sessions `pythons` and `package` do: they
-show that imapipe works in another interpreter, and that what is built works without the checkout.
+The checks share the environment `dev`. The sessions `pythons` and `package` have others: they show that imapipe works
+in another interpreter, and that what is built works without the checkout. An environment is installed once, and again
+when pyproject.toml has changed; the session `environments` makes all of them at once, because pip mostly waits.
+
+What has no need of another's result runs side by side, on as many processors as there are. Tests run in several
+processes, one of which waits for a socket while another computes; with arguments after `--` they are plain pytest.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -27,10 +30,10 @@ nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_venv = "yes"
 nox.options.error_on_external_run = True
 # The tests come last, so that their closing line is near the end of the output.
-nox.options.sessions = ["lint", "types", "docs", "package", "pythons", "tests"]
+nox.options.sessions = ["environments", "lint", "types", "docs", "package", "pythons", "tests"]
 
 VERSIONS: Final = ("3.11", "3.12", "3.13", "3.14")
-DEV_PROGRAMS: Final = Path(".nox/dev/bin").resolve()
+PROCESSORS: Final = os.cpu_count() or 1
 PYPROJECT: Final = Path("pyproject.toml")
 # What needs no Dovecot and less than two seconds a test; fewer examples, for they are not what differs.
 FAST: Final = ("-q", "-m", "not slow and not dovecot", "--hypothesis-profile=few")
@@ -44,6 +47,40 @@ OF_THE_WHEEL: Final = (
 )
 
 
+# -- how things are run -----------------------------------------------------------------------------
+
+
+def side_by_side(session: nox.Session, works: Mapping[str, Callable[[], str]]) -> None:
+    """Do several works at the same time; what each gives is told when it is done, and the session fails if one did."""
+
+    def do(name: str) -> bool:
+        try:
+            said = works[name]()
+        except nox.command.CommandFailed:
+            return False
+        session.log(f"{name}: {said}")
+        return True
+
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        done = dict(zip(works, threads.map(do, works), strict=True))
+    if failed := [name for name in works if not done[name]]:
+        session.error(f"failed: {', '.join(failed)}")
+
+
+def run_quietly(session: nox.Session, *command: str) -> str:
+    """Run a program; gives the last line of what it says, and shows all of it where it fails."""
+    output = str(session.run(*command, external=True, silent=True)).strip()
+    return output.splitlines()[-1] if output else "passed"
+
+
+def in_processes(count: int) -> Sequence[str]:
+    """Options of pytest for that many processes; what one of them has not begun with, another that is idle takes."""
+    return (f"--numprocesses={count}", "--dist=worksteal")
+
+
+# -- environments ----------------------------------------------------------------------------------
+
+
 def wanted_installation() -> str:
     """What an installation depends on: it is renewed when this changes."""
     version = re.search(r'^__version__ = "(.+)"$', Path("src/imapipe/__init__.py").read_text(), re.MULTILINE)
@@ -55,59 +92,23 @@ def groups(name: str) -> Sequence[str]:
     return nox.project.dependency_groups(nox.project.load_toml(PYPROJECT), name)
 
 
-def install(session: nox.Session, group: str) -> None:
+def python_of(environment: str) -> Path:
+    """The interpreter of an environment."""
+    # Not resolved: it is a link to the interpreter that the environment was made from.
+    return Path(f".nox/{environment}/bin/python").absolute()
+
+
+def make_environment(session: nox.Session, name: str, group: str, interpreter: Path) -> str:
     """Install imapipe (editable, with its command line) and a dependency group, unless that is done already."""
-    stamp = Path(session.virtualenv.location, "imapipe-installed")
+    python = python_of(name)
+    folder = python.parents[1]
+    stamp = folder / "imapipe-installed"
     if stamp.exists() and stamp.read_text() == wanted_installation():
-        session.debug("pyproject.toml has not changed: nothing to install")
-        return
-    session.install("--quiet", "--editable", ".[cli]", *groups(group))
+        return "pyproject.toml has not changed: nothing to install"
+    run_quietly(session, sys.executable, "-m", "virtualenv", "--python", str(interpreter), str(folder))
+    run_quietly(session, str(python), "-m", "pip", "install", "--editable", ".[cli]", *groups(group))
     stamp.write_text(wanted_installation())
-
-
-def run(session: nox.Session, program: str, *arguments: str) -> None:
-    """Run a program of the shared environment."""
-    session.run(str(DEV_PROGRAMS / program), *arguments, external=True)
-
-
-@nox.session
-def dev(session: nox.Session) -> None:
-    """Make the environment that all checks share."""
-    install(session, "dev")
-
-
-@nox.session(requires=["dev"], venv_backend="none")
-def lint(session: nox.Session) -> None:
-    """Check style (ruff) and who imports whom (import-linter)."""
-    run(session, "ruff", "check", ".")
-    run(session, "ruff", "format", "--check", ".")
-    run(session, "lint-imports", "--no-cache")
-
-
-@nox.session(requires=["dev"], venv_backend="none")
-def types(session: nox.Session) -> None:
-    """Check types: everything with mypy --strict, and what users see of the API with pyright too."""
-    run(session, "mypy", *session.posargs)
-    run(session, "basedpyright", "--pythonpath", str(DEV_PROGRAMS / "python"))
-
-
-@nox.session(requires=["dev"], venv_backend="none")
-def docs(session: nox.Session) -> None:
-    """Build the documentation with warnings as errors, run its examples, and look for every page in the result."""
-    shutil.rmtree("docs/_build", ignore_errors=True)
-    for builder in ("html", "doctest"):
-        options = ("--fail-on-warning", "--keep-going", "--quiet", "--doctree-dir", "docs/_build/doctrees")
-        run(session, "sphinx-build", *options, "--builder", builder, "docs", f"docs/_build/{builder}")
-    run(session, "python", "tools/check_site.py", "docs", "docs/_build/html")
-
-
-@nox.session(requires=["dev"], venv_backend="none")
-def tests(session: nox.Session) -> None:
-    """Run the tests; those against Dovecot need the distribution's package and are skipped without it.
-
-    Without arguments these are all tests, and the coverage of lines and branches has a bar to reach.
-    """
-    run(session, "pytest", *(session.posargs or ("--cov", "--cov-report=term:skip-covered")))
+    return "installed"
 
 
 def interpreters(versions: Iterable[str], folders: Iterable[Path]) -> dict[str, Path]:
@@ -141,66 +142,110 @@ def usual_folders() -> list[Path]:
     return [*on_the_path, *sorted(pyenv.glob("versions/*/bin")), *sorted(uv.glob("*/bin"))]
 
 
+def other_versions() -> Sequence[str]:
+    """The versions that imapipe works with, without the one that runs this."""
+    own = ".".join(map(str, sys.version_info[:2]))
+    return [version for version in VERSIONS if version != own]
+
+
+@nox.session(venv_backend="none")
+def dev(session: nox.Session) -> None:
+    """Make the environment that all checks share."""
+    session.log(make_environment(session, "dev", "dev", Path(sys.executable)))
+
+
+@nox.session(venv_backend="none")
+def environments(session: nox.Session) -> None:
+    """Make the environments of all sessions at once, because pip mostly waits for answers."""
+    works = {"dev": partial(make_environment, session, "dev", "dev", Path(sys.executable))}
+    for version, interpreter in interpreters(other_versions(), usual_folders()).items():
+        name = f"python-{version}"
+        works[name] = partial(make_environment, session, name, "tests", interpreter)
+    side_by_side(session, works)
+
+
+# -- checks ----------------------------------------------------------------------------------------
+
+
+def program(name: str) -> str:
+    """A program of the environment that all checks share."""
+    return str(python_of("dev").with_name(name))
+
+
+def run(session: nox.Session, name: str, *arguments: str) -> None:
+    """Run a program of that environment."""
+    session.run(program(name), *arguments, external=True)
+
+
+@nox.session(requires=["dev"], venv_backend="none")
+def lint(session: nox.Session) -> None:
+    """Check style (ruff) and who imports whom (import-linter)."""
+    run(session, "ruff", "check", ".")
+    run(session, "ruff", "format", "--check", ".")
+    run(session, "lint-imports", "--no-cache")
+
+
+@nox.session(requires=["dev"], venv_backend="none")
+def types(session: nox.Session) -> None:
+    """Check types: everything with mypy --strict, and what users see of the API with pyright too."""
+    mypy = partial(run_quietly, session, program("mypy"), *session.posargs)
+    pyright = partial(run_quietly, session, program("basedpyright"), "--pythonpath", program("python"))
+    side_by_side(session, {"mypy": mypy, "pyright": pyright})
+
+
+@nox.session(requires=["dev"], venv_backend="none")
+def docs(session: nox.Session) -> None:
+    """Build the documentation with warnings as errors, run its examples, and look for every page in the result."""
+    shutil.rmtree("docs/_build", ignore_errors=True)
+
+    def build(builder: str) -> str:
+        options = ("--fail-on-warning", "--keep-going", "--quiet", "--doctree-dir", f"docs/_build/doctrees/{builder}")
+        places = ("docs", f"docs/_build/{builder}")
+        return run_quietly(session, program("sphinx-build"), *options, "--builder", builder, *places)
+
+    side_by_side(session, {builder: partial(build, builder) for builder in ("html", "doctest")})
+    run(session, "python", "tools/check_site.py", "docs", "docs/_build/html")
+
+
+@nox.session(requires=["dev"], venv_backend="none")
+def tests(session: nox.Session) -> None:
+    """Run the tests; those against Dovecot need the distribution's package and are skipped without it.
+
+    Without arguments these are all tests, and the coverage of lines and branches has a bar to reach.
+    """
+    # One process more than processors: most tests wait for a socket most of the time.
+    all_of_them = (*in_processes(PROCESSORS + 1), "--cov", "--cov-report=term:skip-covered")
+    run(session, "pytest", *(session.posargs or all_of_them))
+
+
 @nox.session(venv_backend="none")
 def pythons(session: nox.Session) -> None:
     """Run the fast part of the tests on every other Python that is on this machine; the rest is said in one line."""
-    own = ".".join(map(str, sys.version_info[:2]))
-    others = [version for version in VERSIONS if version != own]
-    found = interpreters(others, usual_folders())
-    absent = [version for version in others if version not in found]
+    found = interpreters(other_versions(), usual_folders())
+    absent = [version for version in other_versions() if version not in found]
     if absent:
         session.log(f"not on this machine, so not tested: Python {', '.join(absent)}")
-    for version, interpreter in found.items():
-        make_environment(session, version, interpreter)
-    # Side by side: most tests wait for a socket most of the time. An output is shown when it is whole.
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
-        passed = dict(zip(found, threads.map(partial(run_fast, session), found), strict=True))
-    failed = [version for version in found if not passed[version]]
-    if failed:
-        session.error(f"the tests failed on Python {', '.join(failed)}")
+
+    def test(version: str) -> str:
+        make_environment(session, f"python-{version}", "tests", found[version])
+        python = str(python_of(f"python-{version}"))
+        return run_quietly(session, python, "-m", "pytest", *FAST, *in_processes(PROCESSORS), *session.posargs)
+
+    side_by_side(session, {f"Python {version}": partial(test, version) for version in found})
 
 
-def python_of(version: str) -> Path:
-    """The interpreter of the environment for another version."""
-    # Not resolved: it is a link to the interpreter that the environment was made from.
-    return Path(f".nox/python-{version}/bin/python").absolute()
-
-
-def make_environment(session: nox.Session, version: str, interpreter: Path) -> None:
-    """Make the environment for another version, unless that is done already."""
-    python = python_of(version)
-    folder = python.parents[1]
-    stamp = folder / "imapipe-installed"
-    if not stamp.exists() or stamp.read_text() != wanted_installation():
-        make = ("-m", "virtualenv", "--quiet", "--python", str(interpreter), str(folder))
-        session.run(sys.executable, *make, external=True)
-        packages = ("--quiet", "--editable", ".[cli]", *groups("tests"))
-        session.run(str(python), "-m", "pip", "install", *packages, external=True)
-        stamp.write_text(wanted_installation())
-
-
-def run_fast(session: nox.Session, version: str) -> bool:
-    """Run the fast part of the tests in the environment of another version; tells whether they passed."""
-    command = (str(python_of(version)), "-m", "pytest", *FAST, *session.posargs)
-    try:
-        output = session.run(*command, external=True, silent=True)
-    except nox.command.CommandFailed:
-        return False
-    session.log(f"Python {version}: {str(output).strip().splitlines()[-1]}")
-    return True
-
-
-@nox.session(reuse_venv=False)
+@nox.session(requires=["dev"], reuse_venv=False)
 def package(session: nox.Session) -> None:
     """Build the sdist, and the wheel from it; check both; test the wheel where there is no checkout."""
-    session.install("--quiet", "build", "twine", *groups("tests"))
     folder = Path(session.create_tmp()).resolve()
     built, copy = folder / "dist", folder / "copy"
     for old in (built, copy):
         shutil.rmtree(old, ignore_errors=True)
-    session.run("python", "-m", "build", "--outdir", str(built), silent=True)
+    build = partial(run_quietly, session, program("python"), "-m", "build", "--outdir", str(built))
+    install = partial(run_quietly, session, "python", "-m", "pip", "install", *groups("tests"))
+    side_by_side(session, {"build": build, "what the tests need": install})
     files = sorted(map(str, built.iterdir()))
-    session.run("twine", "check", "--strict", *files)
+    run(session, "twine", "check", "--strict", *files)
     session.install("--quiet", *(f"{file}[cli]" for file in files if file.endswith(".whl")))
     for name in ("tests", "tools"):
         shutil.copytree(name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -208,7 +253,11 @@ def package(session: nox.Session) -> None:
     session.chdir(copy)
     where = "import imapipe, sys; sys.exit(not imapipe.__file__.startswith(sys.prefix) and imapipe.__file__)"
     session.run("python", "-c", where, env={"PYTHONPATH": None})
-    session.run("python", "-m", "pytest", *FAST, *OF_THE_WHEEL, env={"PYTHONPATH": None})
+    arguments = (*FAST, *in_processes(PROCESSORS), *OF_THE_WHEEL)
+    session.run("python", "-m", "pytest", *arguments, env={"PYTHONPATH": None})
+
+
+# -- chores ----------------------------------------------------------------------------------------
 
 
 @nox.session
@@ -218,8 +267,9 @@ def demo(session: nox.Session) -> None:
     session.run("imapipe", "demo", *session.posargs)
 
 
-@nox.session
+@nox.session(venv_backend="none")
 def bench(session: nox.Session) -> None:
     """Measure against a Dovecot of its own; `nox -s bench -- --check` asserts the bars."""
-    install(session, "bench")
-    session.run("python", "-m", "benchmarks", *session.posargs, env={"PYTHONPATH": "tools"})
+    make_environment(session, "bench", "bench", Path(sys.executable))
+    environment = {"PYTHONPATH": "tools"}
+    session.run(str(python_of("bench")), "-m", "benchmarks", *session.posargs, external=True, env=environment)

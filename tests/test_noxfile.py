@@ -56,4 +56,4 @@ def test_an_environment_is_never_made_where_its_interpreter_came_from(
     (environment / "bin").mkdir(parents=True)
     (environment / "bin/python").symlink_to(program(machine, "python3.12", "echo 3.12"))
     monkeypatch.chdir(tmp_path)
-    assert noxfile.python_of("3.12").parents[1] == environment
+    assert noxfile.python_of("python-3.12").parents[1] == environment

@@ -269,26 +269,27 @@ def test_a_long_answer_that_begins_soon_is_not_a_slow_one() -> None:
 @pytest.mark.slow
 @pytest.mark.asyncio
 async def test_s17_for_real() -> None:
+    # So low that a busy machine reaches it too.
     hidden = HiddenLimit(
-        commands_per_second=150, style="exchange", backoff_milliseconds=200, commands=frozenset({"UID FETCH"})
+        commands_per_second=50, style="exchange", backoff_milliseconds=200, commands=frozenset({"UID FETCH"})
     )
     handled: Counter[int] = Counter()
 
     async def handle(message: imapipe.Message) -> None:
         handled[message.uid] += 1
 
-    limit = AdaptiveRateLimit(600)
+    limit = AdaptiveRateLimit(200)
     async with (
-        Server(messages=500, throttle=hidden) as server,
+        Server(messages=200, throttle=hidden) as server,
         imapipe.create_pool(server.url, password="secret") as pool,
     ):
         job = pool.mailbox("INBOX").search(q.ALL).fetch("flags").batch(1).use(Retry(10), limit)
         report = await job.run(handle)
     assert report.complete
-    assert handled == dict.fromkeys(range(1, 501), 1)
+    assert handled == dict.fromkeys(range(1, 201), 1)
     assert limit.ceiling_per_second is not None
-    assert limit.rate_per_second < 450
-    assert 0 < server.counters.throttled < 0.1 * 500
+    assert limit.rate_per_second < 150
+    assert 0 < server.counters.throttled < 0.1 * 200
 
 
 # ---------------------------------------------------------------- what it refuses

@@ -36,15 +36,6 @@ def contexts(
     return make_contexts()
 
 
-@pytest.fixture(scope="package", autouse=True)
-def little_to_collect() -> Iterator[None]:
-    """Leave all that was there before out of each collection, which would take most of the time of these tests."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
     """Sockets and tasks that nobody closed say so when they are collected: within the test that made them."""
