@@ -16,7 +16,7 @@ from imapipe.net.authentication import Credentials
 from imapipe.net.bridge import IMAP4
 from imapipe.net.connection import STATUS_ITEMS, Connection
 from imapipe.net.dial import Compress, DialOptions, OpenSocket, dial
-from imapipe.net.options import MAX_HELD_BYTES, MAX_SPOOL_BYTES
+from imapipe.net.options import MAX_HELD_BYTES, MAX_SPOOL_BYTES, MINIMUM_BYTES_PER_SECOND
 from imapipe.net.pool.leased_connection import Lease
 from imapipe.net.pool.pool import ConnectionPool, PoolStats
 from imapipe.pipeline.delivery.stream import Runs
@@ -230,6 +230,7 @@ def create_pool(
     connect_timeout_seconds: float = 30.0,
     command_timeout_seconds: float = 60.0,
     stall_timeout_seconds: float = 30.0,
+    minimum_bytes_per_second: float = MINIMUM_BYTES_PER_SECOND,
     acquire_timeout_seconds: float | None = 60.0,
     max_age_seconds: float = 3600.0,
     compress: Compress = "auto",
@@ -260,6 +261,9 @@ def create_pool(
         connect_timeout_seconds: For connecting and logging in.
         command_timeout_seconds: How long the server may be silent after a command.
         stall_timeout_seconds: How long it may be silent in the middle of an answer.
+        minimum_bytes_per_second: How slowly it may send an answer, or take a message: in all a command may take ten
+            times `command_timeout_seconds`, a hundredth of a second for each message of the mailbox, and what its bytes
+            take at this rate.
         acquire_timeout_seconds: How long `acquire` waits for a connection; None is for ever.
         max_age_seconds: Connections older than this are replaced; keep it below the life of a token.
         compress: COMPRESS=DEFLATE: True demands it, False forbids it, "auto" uses it only where bandwidth was measured
@@ -291,6 +295,7 @@ def create_pool(
         connect_timeout_seconds=connect_timeout_seconds,
         command_timeout_seconds=command_timeout_seconds,
         stall_timeout_seconds=stall_timeout_seconds,
+        minimum_bytes_per_second=minimum_bytes_per_second,
         compress=compress,
         identify=identify,
         uidonly=uidonly,

@@ -132,12 +132,24 @@ class ConnectionLost(ConnectionFailed):
 
 
 class CommandTimeout(ImapipeError, TimeoutError):
-    """The server did not answer, or stopped in the middle of an answer, for too long."""
+    """The server did not answer, or stopped in the middle of an answer, for too long; or got on too slowly.
 
-    def __init__(self, command: str, *, timeout_seconds: float) -> None:
+    Attributes:
+        command: The command.
+        timeout_seconds: What it took too long for.
+        was_silent: Nothing came for so long; else it was the whole command that took longer.
+    """
+
+    def __init__(self, command: str, *, timeout_seconds: float, was_silent: bool = True) -> None:
         self.command = command
         self.timeout_seconds = timeout_seconds
-        super().__init__(f"{command}: nothing came from the server for {timeout_seconds:g} seconds")
+        self.was_silent = was_silent
+        super().__init__(
+            f"{command}: nothing came from the server for {timeout_seconds:g} seconds"
+            if was_silent
+            else f"{command}: the server was not silent, but too slow: so much may take {timeout_seconds:.0f} seconds "
+            "(command_timeout_seconds, minimum_bytes_per_second)"
+        )
 
 
 class PoolTimeout(ImapipeError, TimeoutError):

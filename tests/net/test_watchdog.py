@@ -51,11 +51,14 @@ class Case:
     def __init__(self, silence_allowed: float | None = 60.0, shortest: float = 30.0) -> None:
         self.clock = Clock()
         self.silence_allowed = silence_allowed
-        self.expired: list[tuple[float, float]] = []
+        self.expired: list[tuple[float, float | None]] = []
         loop = cast(asyncio.AbstractEventLoop, self.clock)
-        self.dog = Watchdog(loop, lambda: self.silence_allowed, shortest, self._expire)
+        self.left_until = float("inf")
+        self.dog = Watchdog(
+            loop, lambda: self.silence_allowed, lambda: self.left_until - self.clock.now, shortest, self._expire
+        )
 
-    def _expire(self, silence_allowed: float) -> None:
+    def _expire(self, silence_allowed: float | None) -> None:
         self.expired.append((self.clock.now, silence_allowed))
 
 
@@ -136,6 +139,17 @@ def test_nobody_waits() -> None:
     case.clock.go_to(1000.0)
     assert case.clock.running == []
     assert case.expired == []
+
+
+def test_what_it_may_take_in_all_ends_though_it_is_never_silent() -> None:
+    case = Case(silence_allowed=10.0, shortest=10.0)
+    case.left_until = 123.0
+    case.dog.watch()
+    for second in range(101, 130):
+        case.clock.go_to(second)
+        case.dog.hear()
+    assert case.expired == [(123.0, None)]
+    assert case.clock.running == []
 
 
 def test_stop() -> None:

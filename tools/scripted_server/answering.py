@@ -37,6 +37,7 @@ class AnsweringServer:
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
         self.commands: list[bytes] = []
+        self._writers: set[asyncio.StreamWriter] = set()
 
     @property
     def url(self) -> str:
@@ -58,12 +59,18 @@ class AnsweringServer:
         if self._tasks:
             await asyncio.wait(tuple(self._tasks))
 
+    def say_to_all(self, data: bytes) -> None:
+        """Say something to everybody who is connected, whether he asked or not."""
+        for writer in self._writers:
+            writer.write(data)
+
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.get_running_loop().create_task(self._talk(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
         try:
             writer.write(self._greeting)
             while line := await reader.readline():
@@ -79,6 +86,7 @@ class AnsweringServer:
             # The client has had enough of it.
             return
         finally:
+            self._writers.discard(writer)
             writer.close()
 
     def _usual(self, command: bytes) -> bytes:

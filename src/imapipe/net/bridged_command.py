@@ -162,6 +162,8 @@ class BridgedIdle(Bridged):
         quiet_seconds: How long the server may take to begin.
     """
 
+    is_endless = True
+
     __slots__ = ("_begun", "_is_over", "_wake", "_will_flush")
 
     def __init__(

@@ -58,6 +58,10 @@ class Owner(Protocol):
     def lost(self, error: BaseException) -> None:
         """The connection has ended; called once."""
 
+    @property
+    def messages(self) -> int:
+        """How many messages the selected mailbox holds; 0 where none is."""
+
 
 class Command:
     """A command that is sent alone, or a search that names its tag.
@@ -78,7 +82,10 @@ class Command:
         started_at: Loop time at which it was written.
         line_bytes: The length of its first line without the tag; 0 where a body is in its first piece.
         uploads: The bodies of it whose turn came.
+        is_endless: It lasts for as long as its owner likes (IDLE).
     """
+
+    is_endless = False
 
     __slots__ = (
         "company",

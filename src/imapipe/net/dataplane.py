@@ -2,7 +2,7 @@
 
 It knows neither aioimaplib nor the pool. Commands come in through `submit`; what goes out are tagged replies,
 untagged responses and, for FETCH, messages. `Outbox` says what is sent when, `Arrivals` whose an answer is,
-`Watchdog` when the server has been silent for too long.
+`Patience` when the server was waited for long enough.
 
 Invariants:
 
@@ -32,17 +32,17 @@ from imapipe.net.holdings import Holdings
 from imapipe.net.intake import Intake, cost_of
 from imapipe.net.options import PlaneOptions
 from imapipe.net.outbox import Outbox
+from imapipe.net.patience import Patience
 from imapipe.net.secrets import Secrets
 from imapipe.net.signals import as_error_of, code_words
 from imapipe.net.spool import SpoolFile
-from imapipe.net.watchdog import Watchdog
 from imapipe.runtime.defect import DEFECTS, tell_defect
 from imapipe.wire.response.framing import Frame, Framer
 from imapipe.wire.response.literal import Literal
 from imapipe.wire.response.response import Status, Tagged, parse_response
 
-# How long a server that said BYE may take to answer what is in flight, and to close.
-BYE_SECONDS = 5.0
+# What a server may send while nobody asks it for anything: news of others, a few bytes each.
+UNASKED_BYTES = 1024 * 1024
 
 _TAKING_FAILED = "what takes the messages of a connection failed"
 
@@ -77,8 +77,12 @@ class Dataplane(asyncio.BufferedProtocol):
         self.holdings = Holdings(options.max_held_bytes, options.max_spool_bytes)
         self.arrivals = Arrivals(self.holdings, options.limits.response_bytes, self.secrets)
         self._outbox = Outbox(self._starting, self._source_failed, self._wait_for_source)
-        shortest = min(options.command_timeout_seconds, options.stall_timeout_seconds, BYE_SECONDS)
-        self._watchdog = Watchdog(self._loop, self._silence_allowed, shortest, self._timed_out)
+        self._patience = Patience(
+            self._loop, options, owner, self._intake, self._outbox, self.arrivals, self._timed_out
+        )
+        self._watchdog = self._patience.watchdog
+        # Up to how many bytes may come while nothing is asked.
+        self._unasked_until = UNASKED_BYTES
         self.transport: asyncio.Transport | None = None
         self._switch: Command | None = None
         self.error: BaseException | None = None
@@ -259,8 +263,12 @@ class Dataplane(asyncio.BufferedProtocol):
             # The end of the process, maybe; until then nobody is to wait.
             self.abort(error)
             raise
-        if self.holdings.is_full and not self.is_reading_paused and self.error is None:
+        if self.error is not None:
+            return
+        if self.holdings.is_full and not self.is_reading_paused:
             self._pause()
+        if self._intake.bytes_received > self._unasked_until and not self._outbox.flight:
+            self.abort(ProtocolError(f"the server sent more than {UNASKED_BYTES} bytes that nobody had asked for"))
 
     def _route(self, text: bytes, literals: tuple[Literal, ...], size: int) -> bool:
         """Everything that is not an answer in the expected shape; whether to go on in this turn."""
@@ -272,24 +280,27 @@ class Dataplane(asyncio.BufferedProtocol):
             # NULs in front of a response are met in the wild.
             text = text.lstrip(b"\0")
         if text[:1] == b"+":
+            self._patience.idle_bytes += size
             self._outbox.ask(text)
         elif text[:1] != b"*" and (command := self._outbox.flight.get(text.partition(b" ")[0])) is not None:
             return self._complete(command, self.secrets.hide_in_status(text)) and goes_on
         elif not (self.arrivals.commands and self.arrivals.answer(text, literals, size)):
-            self._untagged(text, literals)
+            self._untagged(text, literals, size)
         return goes_on and self.error is None
 
-    def _untagged(self, text: bytes, literals: tuple[Literal, ...]) -> None:
-        if _STATUS.match(text):
-            text = self.secrets.hide_in_status(text)
-        self._owner.heard(text, literals)
+    def _untagged(self, text: bytes, literals: tuple[Literal, ...], size: int) -> None:
         listener = self._outbox.listener(text)
+        if is_status := _STATUS.match(text) is not None:
+            text = self.secrets.hide_in_status(text)
+        if is_status or listener is None:
+            self._patience.idle_bytes += size
+        self._owner.heard(text, literals)
         if listener is not None:
             listener.receive(text, literals)
-        if _BYE.match(text) and isinstance(status := parse_response(text), Status):
+        if self._bye is None and _BYE.match(text) and isinstance(status := parse_response(text), Status):
             self._bye = status
             self._outbox.hold()
-            self._watchdog.rush()
+            self._patience.said_goodbye()
             if not self._outbox.flight:
                 self.abort(self._farewell("connection"))
 
@@ -298,6 +309,8 @@ class Dataplane(asyncio.BufferedProtocol):
         if not isinstance(tagged := parse_response(text), Tagged):
             raise ProtocolError("a tagged reply was expected")
         self._outbox.finish(command)
+        self._patience.begin()
+        self._unasked_until = self._intake.bytes_received + UNASKED_BYTES
         ok = tagged.status == "OK"
         switched = ok and command is self._switch
         try:
@@ -335,6 +348,7 @@ class Dataplane(asyncio.BufferedProtocol):
         if len(self._outbox.flight) == 1:
             # The silence before it was nobody's fault.
             self._watchdog.heard_at = command.started_at
+            self._patience.begin()
         if isinstance(command, FetchCommand):
             self.arrivals.begin(command, self._watchdog.paused_seconds)
         if command.quiet_seconds is not None:
@@ -354,19 +368,12 @@ class Dataplane(asyncio.BufferedProtocol):
         elif not self.is_reading_paused and self.error is None:
             self._watchdog.resume()
 
-    def _silence_allowed(self) -> float | None:
-        if self._outbox.is_empty:
-            return None
-        if self._bye is not None:
-            return min(BYE_SECONDS, self._options.stall_timeout_seconds)
-        own = [c.quiet_seconds for c in self._outbox.flight.values() if c.quiet_seconds is not None]
-        if self._intake.is_partial or self.arrivals.has_begun:
-            return min([self._options.stall_timeout_seconds, *own])
-        return max(own) if own else self._options.command_timeout_seconds
-
-    def _timed_out(self, seconds: float) -> None:
+    def _timed_out(self, seconds: float, was_silent: bool) -> None:
         name = next((command.name for command in self._outbox.flight.values()), "connection")
-        self.abort(CommandTimeout(name, timeout_seconds=seconds) if self._bye is None else self._farewell(name))
+        if self._bye is not None:
+            self.abort(self._farewell(name))
+        else:
+            self.abort(CommandTimeout(name, timeout_seconds=seconds, was_silent=was_silent))
 
     def _farewell(self, name: str) -> ServerBye:
         """What the server's BYE means for a command."""

@@ -39,7 +39,13 @@ from imapipe.net.command import Command
 from imapipe.net.connection import Connection
 from imapipe.net.dataplane import Dataplane
 from imapipe.net.learned import Learned
-from imapipe.net.options import MAX_HELD_BYTES, MAX_SPOOL_BYTES, SPOOL_ABOVE, PlaneOptions
+from imapipe.net.options import (
+    MAX_HELD_BYTES,
+    MAX_SPOOL_BYTES,
+    MINIMUM_BYTES_PER_SECOND,
+    SPOOL_ABOVE,
+    PlaneOptions,
+)
 from imapipe.net.session import Session
 from imapipe.net.signals import is_refusal, refusal_in, status_error, to_error
 from imapipe.net.upgrade import start_tls
@@ -67,6 +73,7 @@ class DialOptions:
     connect_timeout_seconds: float = 30.0
     command_timeout_seconds: float = 60.0
     stall_timeout_seconds: float = 30.0
+    minimum_bytes_per_second: float = MINIMUM_BYTES_PER_SECOND
     compress: Compress = "auto"
     identify: Mapping[str, str | None] | None = None
     uidonly: bool | None = None
@@ -84,6 +91,7 @@ class DialOptions:
         return PlaneOptions(
             command_timeout_seconds=self.command_timeout_seconds,
             stall_timeout_seconds=self.stall_timeout_seconds,
+            minimum_bytes_per_second=self.minimum_bytes_per_second,
             max_held_bytes=self.max_held_bytes,
             spool_above=self.spool_above,
             spool_dir=self.spool_dir,
@@ -93,7 +101,13 @@ class DialOptions:
 
     def check(self) -> None:
         """Refuse what can be refused before anything is sent. Raises ValueError, TypeError."""
-        for name in ("connect_timeout_seconds", "command_timeout_seconds", "stall_timeout_seconds", "max_age_seconds"):
+        for name in (
+            "connect_timeout_seconds",
+            "command_timeout_seconds",
+            "stall_timeout_seconds",
+            "minimum_bytes_per_second",
+            "max_age_seconds",
+        ):
             check_number(name, getattr(self, name))
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, not {getattr(self, name)!r}")

@@ -86,6 +86,11 @@ class Intake:
         self.is_held_back = False
 
     @property
+    def blank_bytes(self) -> int:
+        """Bytes of lines with nothing in them."""
+        return self._framer.blank_bytes
+
+    @property
     def is_partial(self) -> bool:
         """Whether a response has begun and not ended."""
         return self._framer.partial

@@ -9,6 +9,7 @@ from imapipe.wire.response.framing import Limits
 MAX_HELD_BYTES = 8 * 1024 * 1024
 MAX_SPOOL_BYTES = 1024 * 1024 * 1024
 SPOOL_ABOVE = 1024 * 1024
+MINIMUM_BYTES_PER_SECOND = 256.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,7 @@ class PlaneOptions:
     Attributes:
         command_timeout_seconds: How long the server may be silent while a command waits.
         stall_timeout_seconds: How long it may be silent in the middle of an answer.
+        minimum_bytes_per_second: How slowly bytes may come or go; `net.patience` says what a command may take in all.
         max_held_bytes: Bytes received and not released above which reading pauses.
         spool_above: Literals longer than this many bytes go to temporary files.
         spool_dir: Where those are made; None is the system's folder for them.
@@ -27,6 +29,7 @@ class PlaneOptions:
 
     command_timeout_seconds: float = 60.0
     stall_timeout_seconds: float = 30.0
+    minimum_bytes_per_second: float = MINIMUM_BYTES_PER_SECOND
     max_held_bytes: int = MAX_HELD_BYTES
     spool_above: int = SPOOL_ABOVE
     spool_dir: str | None = None

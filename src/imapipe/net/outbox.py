@@ -47,6 +47,7 @@ class Outbox:
     Attributes:
         flight: Commands that were sent and are not over, by tag, in the order of sending.
         deflate: Compresses what is sent, once that is agreed.
+        sent_bytes: Bytes given to the transport, before compression.
     """
 
     __slots__ = (
@@ -61,6 +62,7 @@ class Outbox:
         "_waiting_for_source",
         "deflate",
         "flight",
+        "sent_bytes",
     )
 
     def __init__(
@@ -78,6 +80,7 @@ class Outbox:
         self._held = False
         self.flight: dict[bytes, Command] = {}
         self.deflate: Deflate | None = None
+        self.sent_bytes = 0
 
     @property
     def is_empty(self) -> bool:
@@ -197,6 +200,7 @@ class Outbox:
 
     def _put(self, data: bytes | memoryview) -> None:
         if self._transport is not None:
+            self.sent_bytes += len(data)
             self._transport.write(data if self.deflate is None else self.deflate.deflate(data))
 
     def _send(self, command: Command) -> None:

@@ -119,6 +119,11 @@ class Session:
     _selecting: SelectedMailbox | None = None
     _capabilities_told: bool = False
 
+    @property
+    def messages(self) -> int:
+        """How many messages the selected mailbox holds; 0 where none is."""
+        return self.selected.exists if self.selected is not None else 0
+
     def sending(self, command: Command) -> None:
         """A command is about to be written."""
         name = _verb(command.name)

@@ -1,4 +1,4 @@
-"""The inactivity timer of a connection: how long the server has been silent while somebody waits for it.
+"""The timer of a connection: how long the server has been silent while somebody waits for it, and how long it may take.
 
 Invariants:
 
@@ -14,13 +14,14 @@ from collections.abc import Callable
 
 
 class Watchdog:
-    """Calls `expired` when nothing was heard for as long as `silence_allowed` says.
+    """Calls `expired` when nothing was heard for as long as `silence_allowed` says, or no time is left.
 
     Args:
         loop: The event loop.
         silence_allowed: Seconds of silence allowed now, or None when nobody waits.
+        seconds_left: What is left of the time that the server may take in all.
         shortest_seconds: The shortest that is ever allowed.
-        expired: Called with the seconds of silence that were too many.
+        expired: Called with the seconds of silence that were too many, or with None where no time is left.
 
     Attributes:
         heard_at: Loop time of the last sign of life.
@@ -32,6 +33,7 @@ class Watchdog:
         "_loop",
         "_paused_at",
         "_paused_before",
+        "_seconds_left",
         "_shortest",
         "_timer",
         "heard_at",
@@ -41,11 +43,13 @@ class Watchdog:
         self,
         loop: asyncio.AbstractEventLoop,
         silence_allowed: Callable[[], float | None],
+        seconds_left: Callable[[], float],
         shortest_seconds: float,
-        expired: Callable[[float], None],
+        expired: Callable[[float | None], None],
     ) -> None:
         self._loop = loop
         self._allowed = silence_allowed
+        self._seconds_left = seconds_left
         self._shortest = shortest_seconds
         self._expired = expired
         self._timer: asyncio.TimerHandle | None = None
@@ -104,8 +108,8 @@ class Watchdog:
         silence_allowed = self._allowed()
         if silence_allowed is None:
             return
-        left = silence_allowed - (self._loop.time() - self.heard_at)
-        if left <= 0:
-            self._expired(silence_allowed)
+        left, left_in_all = silence_allowed - (self._loop.time() - self.heard_at), self._seconds_left()
+        if left <= 0 or left_in_all <= 0:
+            self._expired(silence_allowed if left <= 0 else None)
         else:
-            self._timer = self._loop.call_later(min(left, self._shortest), self._check)
+            self._timer = self._loop.call_later(min(left, left_in_all, self._shortest), self._check)

@@ -105,6 +105,7 @@ class Framer:
         "_start",
         "_view",
         "_writer",
+        "blank_bytes",
         "copied_bytes",
         "total_bytes",
     )
@@ -136,6 +137,7 @@ class Framer:
         self._writer: SpoolWriter | None = None
         self.total_bytes = 0
         self.copied_bytes = 0
+        self.blank_bytes = 0
 
     @property
     def partial(self) -> bool:
@@ -230,6 +232,8 @@ class Framer:
                     start = after
                     if line:
                         yield line, _NO_LITERALS, size
+                    else:
+                        self.blank_bytes += size
 
     def rest(self) -> bytes:
         """Take out the bytes behind the last response that `frames` gave."""
