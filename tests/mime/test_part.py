@@ -67,6 +67,15 @@ def test_parts_in_parts(end: bytes) -> None:
         (b"junk, then fields\r\nContent-Type: text/html\r\n\r\nx", [("1", "text/html", b"x")]),
         (b"From ann Mon Jan 1\r\nContent-Type: text/html\r\n\r\nx", [("1", "text/html", b"x")]),
         (b"Content-Type : text/html\r\n\r\nx", [("1", "text/html", b"x")]),
+        # The empty line behind the header is missing: what begins with hyphens is no field.
+        (
+            b"A: b\r\n" + MIXED[:-2] + b"preamble\r\n--x\r\nContent-Type: text/html\r\n\r\n<b>\r\n--x--",
+            [("1", "text/html", b"<b>")],
+        ),
+        (
+            MIXED + b"--x\r\n-----BEGIN PGP MESSAGE-----\r\nVersion: 1\r\n\r\nabc\r\n--x--",
+            [("1", "text/plain", b"-----BEGIN PGP MESSAGE-----\r\nVersion: 1\r\n\r\nabc")],
+        ),
         (MIXED + b"--x\r\nno header\r\n--x--", [("1", "text/plain", b"no header")]),
         (MIXED + b"--x\r\n\r\n--x\r\nA: b\r\n--x\r\n--x--", [(number, "text/plain", b"") for number in "123"]),
         # A boundary that is the beginning of another, and one that is the same.
@@ -227,6 +236,32 @@ def test_far_boundaries_are_found_where_find_finds_them(raw: bytes, pos: int, li
         patch.setattr(part_module, "_HYPHENS", few)
         for needle in (b"\n--x", b"\n--", b"\n---", b"\n--xx"):
             assert part_module._find(raw, needle, pos, limit) == raw.find(needle, pos, limit)
+
+
+@pytest.mark.parametrize("levels", [1, 3])
+def test_a_large_attachment_is_looked_at_once(levels: int) -> None:
+    """25 MB keep a loop for the time of one search for a hyphen (two ms), however many multiparts they are in."""
+    raw = b"Content-Type: image/png\r\n\r\n" + (b"QUFB" * 19 + b"\r\n") * 320_000
+    for level in range(levels):
+        head = b'Content-Type: multipart/mixed; boundary="_%d_"\r\n\r\n--_%d_\r\n\r\nhello\r\n--_%d_\r\n' % (
+            (level,) * 3
+        )
+        raw = head + raw + b"--_%d_--\r\n" % level
+    searched = {True: 0, False: 0}
+
+    class Counting(bytes):
+        def find(self, needle: Any, start: Any = 0, end: Any = None, /) -> int:  # noqa: ANN401 - as bytes has it
+            found = bytes.find(self, needle, start, end)
+            searched[len(needle) == 1] += (min(end, len(self)) if found < 0 else found) - start
+            return found
+
+    counting = Counting(raw)
+    parts = parse_parts(counting)
+    assert read_text(counting, parts, PLAIN) == "\n".join(["hello"] * levels)
+    assert [part.content_type for part in parts].count("image/png") == 1
+    # By one character ten times as fast as by several.
+    assert searched[False] < 100_000 * levels
+    assert searched[True] < 1.1 * levels * len(raw)
 
 
 def test_a_large_attachment_is_not_copied(tmp_path: Path) -> None:

@@ -32,6 +32,10 @@ def test_what_was_encoded_is_decoded(data: bytes) -> None:
         ("base64", b"aGVsbG8hI", b"hello!"),
         ("base64", b"aGVsbG8=\r\naGVsbG8=\r\n", b"hellohello"),
         ("base64", b"aGVsbG8=\r\n_____\r\nA list, and its footer\r\n", b"hello"),
+        # Never encoded; with spaces put in.
+        ("base64", b"plain words here\r\nand there\r\n", b"plain words here\r\nand there\r\n"),
+        ("base64", b"aGVs bG8h\r\n", b"hello!"),
+        ("base64", b" aGVsbG8hI\r\n", b"hello!"),
         ("base64", b"", b""),
         ("base64", b"=", b""),
         ("Base-64".lower(), b"aGVsbG8=", b"hello"),

@@ -32,6 +32,8 @@ _CONTENT_FIELD: Final = re.compile(rb"\ncontent-", re.IGNORECASE)
 _FIELDS: Final = re.compile(rb"(?:>?From [^\n]*+\n?)?(?:[!-9;-~]++[ \t]*+:[^\n]*+\n?(?:[ \t][^\n]*+\n?)*+)*+")
 _FIELD_LINE: Final = re.compile(rb"[!-9;-~]++[ \t]*+:|>?From ")
 _FOLDS: Final = (b" ", b"\t")
+# No field begins so, but boundaries do, and what PGP encloses.
+_HYPHENS_LINE: Final = b"\n--"
 # Behind a boundary: the two hyphens of the last one, white space, the end of the line (RFC 2046 §5.1.1).
 _LINE_END: Final = re.compile(rb"(--)?[ \t]*+(?:\r?\n|\r?\Z)")
 _GUESSED: Final = re.compile(
@@ -201,7 +203,7 @@ def _split_header(raw: Raw, start: int, limit: int) -> tuple[int, int]:
     if raw[last : last + 1] in _FOLDS:
         # It goes on with a field if there was one: no header, and its first paragraph is text.
         last = start
-    if _FIELD_LINE.match(raw, last, end) is not None:
+    if _FIELD_LINE.match(raw, last, end) is not None and raw.find(_HYPHENS_LINE, start, end) < 0 and first != b"--":
         return end, content
     # A line that is no field stands before the empty line: there is none where it should be.
     match = _FIELDS.match(raw, start, end)

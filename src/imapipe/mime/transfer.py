@@ -27,6 +27,7 @@ _TWO_SIGNS: Final = re.compile(rb"=(?==)")
 _MAC_BREAK: Final = re.compile(rb"=\r(?!\n)")
 _PADDING: Final = re.compile(rb"=[=\s]*+")
 _BASE64_ONLY: Final = re.compile(rb"[A-Za-z0-9+/=\s]*+")
+_WORDS: Final = re.compile(rb"\s*+\S++[ \t]++\S")
 _UU_BEGIN: Final = re.compile(rb"^begin [0-7]{3,4}[ \t][^\r\n]*\r?\n", re.MULTILINE)
 # Up to this size the layout of base64 is not trusted.
 _SMALL_BYTES: Final = 1024 * 1024
@@ -90,6 +91,9 @@ def _decode_base64(data: bytes) -> bytes:
     # The decoder stops at padding. Several pieces, each with its own, are one content; other text behind it is none,
     # such as what a mailing list puts under a message.
     at = data.find(b"=")
+    if at < 0 and _WORDS.match(data) is not None and len(data.translate(None, b" \t\r\n")) % 4:
+        # Text that was never encoded: its first line has spaces, and its length is none that base64 has.
+        return data
     if at >= 0 and data[at:].strip(b"= \t\r\n") and _BASE64_ONLY.fullmatch(data) is not None:
         return b"".join([decode_base64(piece) for piece in _PADDING.split(data) if piece])
     return decode_base64(data)
