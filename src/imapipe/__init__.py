@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from imapipe import search, sinks
+    from imapipe.account.group import MailboxGroup
+    from imapipe.account.pipeline import AccountPipeline
+    from imapipe.account.report import AccountReport
     from imapipe.catalog.index import IndexEntry, MessageIndex, Searchable, SizeClass
     from imapipe.catalog.index_report import IndexReport
     from imapipe.catalog.search_cache import SearchCache, SearchCacheStats
@@ -106,6 +109,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AccountPipeline",
+    "AccountReport",
     "AdaptiveBatch",
     "AdaptiveRateLimit",
     "Address",
@@ -162,6 +167,7 @@ __all__ = [
     "Limits",
     "Mailbox",
     "MailboxEntry",
+    "MailboxGroup",
     "MailboxState",
     "MailboxStatus",
     "MemoryCheckpointStore",
@@ -220,6 +226,9 @@ __all__ = [
 
 _HOMES = {
     "imapipe": ("search", "sinks"),
+    "imapipe.account.group": ("MailboxGroup",),
+    "imapipe.account.pipeline": ("AccountPipeline",),
+    "imapipe.account.report": ("AccountReport",),
     "imapipe.catalog.index": ("IndexEntry", "MessageIndex", "Searchable", "SizeClass"),
     "imapipe.catalog.index_report": ("IndexReport",),
     "imapipe.catalog.search_cache": (

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from imapipe.account.group import MailboxGroup
+from imapipe.account.pipeline import Choice
+from imapipe.account.selection import check_words
 from imapipe.models.mailbox import MailboxEntry, MailboxStatus
 from imapipe.models.message import Attachment, Message
 from imapipe.net.account import parse_url
@@ -167,6 +170,29 @@ class Pool:
     def mailbox(self, name: str) -> Mailbox:
         """One mailbox by name, such as "INBOX" or "Projekte/Übersicht"."""
         return Mailbox(self, name)
+
+    def each(
+        self,
+        *names: str,
+        exclude: Iterable[str] = (),
+        subscribed: bool = False,
+        all_mail: bool = True,
+    ) -> MailboxGroup:
+        r"""Many mailboxes as one: `pool.each("*", exclude=("Trash", r"\Junk")).search(q.ALL)`.
+
+        Args:
+            names: Names, patterns of LIST (`*` for anything, `%` for anything within a level), and special uses such as
+                `\Sent`; in this order, each mailbox once. None is all of them.
+            exclude: Those to leave out, by the same words.
+            subscribed: Only those that are subscribed, and INBOX.
+            all_mail: At Gmail, where all are wanted: All Mail with Spam and Trash, each message once and with its
+                labels, instead of a copy for every label.
+
+        Raises:
+            TypeError, ValueError: What cannot be the name of a mailbox.
+        """
+        choice = Choice(check_words("each()", names) or ("*",), check_words("exclude=", exclude), subscribed, all_mail)
+        return MailboxGroup(self.connections, self.mailbox("INBOX").search(ALL), choice)
 
     async def mailboxes(self, pattern: str = "*") -> list[MailboxEntry]:
         """All mailboxes that match (LIST), with their counts (STATUS) in one round trip where the server can.

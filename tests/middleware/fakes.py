@@ -110,6 +110,7 @@ class FakeRun:
         self.uidvalidity = uidvalidity
         self.fingerprint = fingerprint
         self.items = frozenset({"BODY[]"})
+        self.is_whole = True
         found = uids(planned) if isinstance(planned, str) else planned
         self.plan = FakePlan(found, found)
         self.ledger = FakeLedger()

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -724,6 +724,9 @@ class ScriptedStore:
 
     def peek(self, key: JobKey) -> CheckpointState | None:
         return self.load()
+
+    def peek_all(self, keys: Sequence[JobKey]) -> dict[JobKey, CheckpointState]:
+        return {key: state for key in keys if (state := self.load()) is not None}
 
 
 @pytest.mark.asyncio

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -88,6 +88,10 @@ class LeasedStore:
     async def peek(self, key: JobKey) -> CheckpointState | None:
         await self.database.call("peek")
         return self.database.states.get(key)
+
+    async def peek_all(self, keys: Sequence[JobKey]) -> dict[JobKey, CheckpointState]:
+        await self.database.call("peek_all")
+        return {key: self.database.states[key] for key in keys if key in self.database.states}
 
 
 class LeasedHolding:

@@ -131,6 +131,10 @@ class Run(Protocol):
         """Names the job: symbolic search and fetch."""
 
     @property
+    def is_whole(self) -> bool:
+        """Whether everything that its search can find is planned: no limit, and no messages named by the caller."""
+
+    @property
     def items(self) -> frozenset[str]:
         """What each message brings: the names of FETCH items, such as `BODY[]`, and TEXT where only its text comes."""
 

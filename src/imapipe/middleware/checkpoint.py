@@ -13,7 +13,7 @@ Invariants:
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final, Literal
@@ -118,6 +118,15 @@ class Checkpoint(Middleware):
             CheckpointError: It cannot be read.
         """
         return await self._store.peek(JobKey(account, mailbox, self.name, self.shard))
+
+    async def recall_all(self, account: str, mailboxes: Iterable[str]) -> dict[str, CheckpointState]:
+        """Read what is kept for several mailboxes, as `recall` does; those without anything are left out.
+
+        Raises:
+            CheckpointError: It cannot be read.
+        """
+        keys = [JobKey(account, mailbox, self.name, self.shard) for mailbox in mailboxes]
+        return {key.mailbox: state for key, state in (await self._store.peek_all(keys)).items()}
 
     async def start(self, run: Run) -> CheckpointLayer:
         """Take and read the checkpoint of the run's job, and take what is done out of the plan.

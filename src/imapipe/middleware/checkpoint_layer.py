@@ -253,7 +253,8 @@ class CheckpointLayer(Layer):
         """What is to be saved at the end; nothing where the checkpoint is another's."""
         if self._loss.error is not None:
             return None
-        return self._folded(self._state, tuple(self._changes), self._stamp())
+        last = self._folded(self._state, tuple(self._changes), self._stamp())
+        return replace(last, finished=self._run.cursor) if self._run.is_whole and self._is_complete() else last
 
     def _deletes(self) -> bool:
         return self._delete_complete and self._is_complete()

@@ -84,6 +84,11 @@ class MailboxEntry:
         return not {attribute.lower() for attribute in self.attributes} & {"\\noselect", "\\nonexistent"}
 
     @property
+    def is_subscribed(self) -> bool:
+        """Whether it is subscribed, as far as the server tells (RFC 5258)."""
+        return "\\subscribed" in {attribute.lower() for attribute in self.attributes}
+
+    @property
     def special_use(self) -> str | None:
         """Its role (RFC 6154), such as `\\Sent`, or None."""
         roles = {"\\all", "\\archive", "\\drafts", "\\flagged", "\\junk", "\\sent", "\\trash", "\\important"}

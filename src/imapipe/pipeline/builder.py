@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Self
 
@@ -16,6 +17,7 @@ from imapipe.pipeline.operation.fetch import FetchMessages
 from imapipe.pipeline.operation.text import OUTLINE, FetchText
 from imapipe.pipeline.source.failed import Failed
 from imapipe.pipeline.source.given import Given
+from imapipe.pipeline.source.newer import Newer
 from imapipe.pipeline.specification import Specification
 from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.search_key import SearchKey
@@ -35,6 +37,30 @@ class PipelineBuilder:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._specification.mailbox!r} {self._specification.fingerprint}>"
+
+    @property
+    def account(self) -> str:
+        """The account: `user@host:port`."""
+        return self._account
+
+    @property
+    def criteria(self) -> SearchKey:
+        """Which messages."""
+        return self._specification.search
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the job in a checkpoint: symbolic search and fetch."""
+        return self._specification.fingerprint
+
+    @property
+    def middleware(self) -> Sequence[Middleware]:
+        """What is used, outermost first."""
+        return self._specification.middleware
+
+    def at(self, mailbox: str) -> Self:
+        """The same job on another mailbox of the account."""
+        return self._with(mailbox=mailbox)
 
     def search(self, criteria: SearchKey) -> Self:
         """Narrow the search: both must match."""
@@ -146,6 +172,15 @@ class PipelineBuilder:
                 their UIDs to other messages under the same UIDVALIDITY, as far as UIDNEXT shows it.
         """
         return self._with(source=Given(uids, uidvalidity, cursor))
+
+    def newer_than(self, uidvalidity: int, cursor: Cursor) -> Self:
+        """Only messages that came after the mailbox had come so far; all of them where its UIDs mean others by now.
+
+        Args:
+            uidvalidity: UIDVALIDITY at that time.
+            cursor: How far it had come, such as `report.cursor` of a complete run.
+        """
+        return self._with(source=Newer(uidvalidity, cursor))
 
     def _with(self, **changes: object) -> Self:
         specification = replace(self._specification, **changes)  # type: ignore[arg-type]  # checked by the callers

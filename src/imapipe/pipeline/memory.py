@@ -5,7 +5,7 @@ The pipeline imports no concrete middleware: what has these members is taken for
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from imapipe.middleware.base import Layer, Middleware
@@ -19,6 +19,14 @@ class Remembered(Protocol):
     @property
     def uidvalidity(self) -> int:
         """The UIDVALIDITY under which the UIDs are to be read."""
+
+    @property
+    def fingerprint(self) -> str:
+        """The job that the last run was of."""
+
+    @property
+    def finished(self) -> Cursor | None:
+        """How far the mailbox had come when the last run began that left nothing undone, or None."""
 
     @property
     def cursor(self) -> Cursor:
@@ -35,6 +43,9 @@ class Memory(Protocol):
 
     async def recall(self, account: str, mailbox: str) -> Remembered | None:
         """Read what is known, outside of a run."""
+
+    async def recall_all(self, account: str, mailboxes: Iterable[str]) -> Mapping[str, Remembered]:
+        """Read what is known of several mailboxes."""
 
 
 @runtime_checkable

@@ -212,7 +212,7 @@ class Pipeline(PipelineBuilder):
             raise ValueError(
                 f"connections={connections}: use 1 to {self._pool.max_size}, or raise max_size of the pool"
             )
-        if isinstance(self._specification.source, Failed) and memory_of(self._specification.middleware) is None:
+        if isinstance(self._specification.source, Failed) and memory_of(self.middleware) is None:
             raise ValueError("only_failed() without a report needs a Checkpoint in use(...), which knows what failed")
         return Run(
             self._specification,

@@ -122,6 +122,11 @@ class Run:
         return self._dispatch.plan
 
     @property
+    def is_whole(self) -> bool:
+        """Whether everything that its search can find is planned."""
+        return self._specification.limit is None and self._specification.source.is_whole
+
+    @property
     def items(self) -> frozenset[str]:
         """What each message brings."""
         return self._specification.operation.items

@@ -3,7 +3,8 @@
 Invariants:
 
 - What a reader finds after a crash and the next `open` is whole groups; see `sinks.record` for how that is known.
-- The file has one writer of ours at a time.
+- The file has one `Appended` at a time, on this machine; several runs may share that, one call at a time. What one of
+  them leaves uncommitted is whole, and is committed with what the next one writes.
 - A group is in memory until it is written: its size is bounded by `FLUSH_BYTES`, not by how often it is committed.
 """
 
@@ -33,7 +34,7 @@ class Appended:
         durable: Whether what is committed must survive a loss of power.
     """
 
-    __slots__ = ("_buffer", "_durable", "_fd", "_kind", "_length", "_lock", "_new", "_path", "_record")
+    __slots__ = ("_buffer", "_durable", "_fd", "_kind", "_length", "_lock", "_new", "_path", "_record", "_users")
 
     def __init__(self, path: Path, kind: str, *, durable: bool) -> None:
         self._path = path
@@ -45,14 +46,26 @@ class Appended:
         self._new: dict[Place, list[int]] = {}
         self._lock: RunLock | None = None
         self._record: Record | None = None
+        self._users = 0
 
     @property
     def fd(self) -> int:
         """The open file."""
         return self._fd
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether one run has it open, and no other."""
+        return self._users == 1
+
     def open(self) -> int:
-        """Open the file, clean up what an earlier run left unfinished; gives its length. Raises OSError, SinkError."""
+        """Open the file, clean up what an earlier run left unfinished; gives its length. Raises OSError, SinkError.
+
+        Where another run has it open, this one joins. In any case `close` follows, once.
+        """
+        self._users += 1
+        if self._users > 1:
+            return self.mark()
         make_folder(self._path.parent, durable=self._durable)
         lock = RunLock(f"{self._path}.imapipe.lock")
         if not lock.acquire():
@@ -119,8 +132,15 @@ class Appended:
         self._record.append(self._length, new)
         self._new.clear()
 
-    def close(self) -> None:
-        """Take back what is not committed, and let go. Raises OSError: the next `open` does it then."""
+    def close(self) -> bool:
+        """Let go; the last one takes back what is not committed. Raises OSError: the next `open` does it then.
+
+        Returns:
+            Whether this was the last one.
+        """
+        self._users -= 1
+        if self._users:
+            return False
         record, self._record = self._record, None
         fd, self._fd = self._fd, -1
         lock, self._lock = self._lock, None
@@ -136,6 +156,7 @@ class Appended:
                 os.close(fd)
             if lock is not None:
                 lock.release()
+        return True
 
     def _flush(self) -> None:
         write_all(self._fd, self._buffer)

@@ -42,11 +42,19 @@ class Attachments(FileSink):
         self._list = Appended(self.path / LIST, "attachments", durable=durable)
         self._staged = Staged(durable=durable)
 
+    def for_mailbox(self, name: str, delimiter: str | None) -> Attachments:
+        """The sink for one mailbox of a whole account: the same folder."""
+        sink = Attachments(self.path, durable=self._durable)
+        sink._share(self)
+        sink._list, sink._staged = self._list, self._staged
+        return sink
+
     def _open(self, run: Run) -> None:
         self._place = Place.of(run)
         make_folder(self.path, durable=self._durable)
         self._list.open()
-        remove_leftovers(self.path)
+        if self._list.is_alone:
+            remove_leftovers(self.path)
 
     def _write_one(self, message: Message) -> None:
         if self._list.has(self._place, message.uid):
@@ -104,5 +112,5 @@ class Attachments(FileSink):
         self._list.commit()
 
     def _close(self) -> None:
-        self._staged.discard()
-        self._list.close()
+        if self._list.close():
+            self._staged.discard()

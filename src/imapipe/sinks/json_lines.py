@@ -40,6 +40,13 @@ class JsonLines(FileSink):
         self._columns = columns
         self._file = Appended(self.path, "json-lines", durable=durable)
 
+    def for_mailbox(self, name: str, delimiter: str | None) -> JsonLines:
+        """The sink for one mailbox of a whole account: the same file."""
+        sink = JsonLines(self.path, columns=self._columns, durable=self._durable)
+        sink._share(self)
+        sink._file = self._file
+        return sink
+
     def _open(self, run: Run) -> None:
         self._place = Place.of(run)
         self._rows = Rows(run, self._columns)

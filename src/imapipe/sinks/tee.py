@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 
 from imapipe.middleware.base import Run
 from imapipe.models.message import Message
-from imapipe.pipeline.delivery.sink import Sink, is_sink
+from imapipe.pipeline.delivery.sink import Sink, is_sink, sink_for
 
 
 class Tee:
@@ -34,6 +34,12 @@ class Tee:
 
     def __repr__(self) -> str:
         return f"<Tee of {', '.join(map(repr, self._sinks))}>"
+
+    def for_mailbox(self, name: str, delimiter: str | None) -> Tee | None:
+        """The same for one mailbox of a whole account, where all of them can be divided."""
+        divided = [sink_for(sink, name, delimiter) for sink in self._sinks]
+        whole = [sink for sink in divided if sink is not None]
+        return Tee(*whole) if len(whole) == len(divided) else None
 
     async def open(self, run: Run) -> None:
         """See `Sink`."""

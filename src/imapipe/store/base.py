@@ -22,7 +22,7 @@ embedded databases. `Checkpoint(store)` takes either, and lets a thread wait for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 from imapipe.errors import CheckpointLost
@@ -98,6 +98,9 @@ class CheckpointStore(Protocol):
     async def peek(self, key: JobKey) -> CheckpointState | None:
         """Read a state without taking the key, for looking only; another run may be changing it."""
 
+    async def peek_all(self, keys: Sequence[JobKey]) -> Mapping[JobKey, CheckpointState]:
+        """Read the states of several keys, as `peek` does; of keys without one there is nothing in it."""
+
 
 class BlockingCheckpointHolding(Protocol):
     """One key, held; every method is a plain function, and means what it means in `CheckpointHolding`.
@@ -140,3 +143,6 @@ class BlockingCheckpointStore(Protocol):
 
     def peek(self, key: JobKey) -> CheckpointState | None:
         """Read a state without taking the key. Called in a thread."""
+
+    def peek_all(self, keys: Sequence[JobKey]) -> Mapping[JobKey, CheckpointState]:
+        """Read the states of several keys, of those that have one. Called in a thread."""

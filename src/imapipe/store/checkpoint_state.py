@@ -135,6 +135,8 @@ class CheckpointState:
         failed: Messages whose last try failed, by reason.
         cursor: How far the mailbox had come when the last run began. Which of the messages below it are done, `done`
             says.
+        finished: How far the mailbox had come when the last run began that left nothing undone of what its search can
+            find; None where none did.
         counters: Sums over all runs.
         started_at: When the series began.
         saved_at: When this state was made.
@@ -152,6 +154,7 @@ class CheckpointState:
     done: UidSet = NO_UIDS
     failed: Mapping[str, UidSet] = field(default_factory=dict)
     cursor: Cursor = field(default_factory=Cursor)
+    finished: Cursor | None = None
     counters: Counters = field(default_factory=Counters)
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     saved_at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -235,6 +238,7 @@ class CheckpointState:
                 "done": self.done.text(),
                 "failed": _failed_text(self.failed),
                 "cursor": dict(self.cursor.told()),
+                "finished": None if self.finished is None else dict(self.finished.told()),
                 "counters": asdict(self.counters),
                 "started_at": self.started_at.isoformat(),
                 "saved_at": self.saved_at.isoformat(),
@@ -275,6 +279,7 @@ class CheckpointState:
             done=done,
             failed=failed,
             cursor=_cursor(fields.get("cursor")),
+            finished=None if fields.get("finished") is None else _cursor(fields["finished"]),
             counters=_counters(fields.get("counters")),
             started_at=_time(fields, "started_at"),
             saved_at=_time(fields, "saved_at"),

@@ -72,6 +72,7 @@ async def a_state_comes_back_whole(place: StorePlace) -> None:
         state_of(key, "1:5,9,4000000000:4294967295"),
         failed={"ValueError": UidSet.parse("6"), "no-data": UidSet.parse("7:8")},
         cursor=Cursor(uidnext=4_000_000, highest_uid=9, highestmodseq=2**62, mailboxid="F1", exists=7),
+        finished=Cursor(uidnext=3_000_000, exists=6),
         counters=Counters(runs=2, done=7, failed=3, vanished=1, bytes_received=2**40, elapsed_seconds=1.5),
         extra={"note": _NOTE},
     )
@@ -241,6 +242,8 @@ async def keys_do_not_mix(place: StorePlace) -> None:
         await holding.release()
     kept = [await place.store.peek(key) for key in keys]
     expect(kept == [None, *states[1:]], "what becomes of one key leaves the others alone")
+    found = await place.store.peek_all([*keys, place.key("no such mailbox")])
+    expect(dict(found) == dict(zip(keys[1:], states[1:], strict=True)), "peek_all gives the states of many keys")
 
 
 async def deleted_is_gone(place: StorePlace) -> None:

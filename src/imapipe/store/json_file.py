@@ -68,12 +68,12 @@ def let_go(file: JsonFile, key: JobKey) -> None:
     _leave(file)
 
 
-def peek(path: str | os.PathLike[str], key: JobKey) -> CheckpointState | None:
-    """Read a state without the lock, for looking only."""
+def peek(path: str | os.PathLike[str]) -> dict[JobKey, CheckpointState]:
+    """Read all states without the lock, for looking only."""
     real = os.path.realpath(path)
     _check_place(str(path), real)
     states, _ = _read(Journal(f"{real}.journal"), str(path), real)
-    return next((state for state in states if state.key.printable() == key), None)
+    return {state.key.printable(): state for state in states}
 
 
 def _leave(file: JsonFile) -> None:

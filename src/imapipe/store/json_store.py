@@ -7,6 +7,7 @@ path there are. The file is the process's as long as one of them does.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from imapipe.errors import CheckpointError
@@ -38,7 +39,12 @@ class JsonCheckpointStore:
 
     def peek(self, key: JobKey) -> CheckpointState | None:
         """Read a state without taking the key or the file, for looking only."""
-        return peek(self.path, key.printable())
+        return self.peek_all([key]).get(key)
+
+    def peek_all(self, keys: Sequence[JobKey]) -> Mapping[JobKey, CheckpointState]:
+        """Read several states, and the file once."""
+        states = peek(self.path)
+        return {key: states[name] for key in keys if (name := key.printable()) in states}
 
 
 class JsonCheckpointHolding:

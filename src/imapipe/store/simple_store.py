@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import orjson
 
@@ -82,6 +82,10 @@ class SimpleCheckpointStore(ABC):
         state = self.read(name_of(key))
         lines = (self.read(changes_of(key)) or b"").splitlines()
         return CheckpointState.from_json(state).apply(map(CheckpointChange.from_json, lines)) if state else None
+
+    def peek_all(self, keys: Sequence[JobKey]) -> Mapping[JobKey, CheckpointState]:
+        """Read several states with their changes, without taking the keys."""
+        return {key: state for key in keys if (state := self.peek(key)) is not None}
 
 
 class SimpleCheckpointHolding:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from inspect import iscoroutinefunction
 from typing import TypeVar, cast
@@ -124,6 +124,10 @@ class ThreadedCheckpointStore(CheckpointStore):
     async def peek(self, key: JobKey) -> CheckpointState | None:
         """Read a state in a thread."""
         return await asyncio.to_thread(self.store.peek, key)
+
+    async def peek_all(self, keys: Sequence[JobKey]) -> Mapping[JobKey, CheckpointState]:
+        """Read several states in a thread."""
+        return await asyncio.to_thread(self.store.peek_all, keys)
 
 
 def as_async(store: CheckpointStore | BlockingCheckpointStore) -> CheckpointStore:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Protocol, TypeGuard
+from typing import Protocol, TypeGuard, runtime_checkable
 
 from imapipe.middleware.base import Run
 from imapipe.models.message import Message
@@ -60,6 +60,24 @@ class Sink(Protocol):
 def is_sink(consumer: object) -> TypeGuard[Sink]:
     """Whether something is a sink and not a handler."""
     return all(callable(getattr(consumer, name, None)) for name in ("open", "write", "commit", "close"))
+
+
+@runtime_checkable
+class Divisible(Protocol):
+    """A sink that gives each mailbox of an account a sink of its own, so that several may be written side by side."""
+
+    def for_mailbox(self, name: str, delimiter: str | None) -> Sink | None:
+        """The sink for one mailbox; None where it cannot be divided after all.
+
+        Args:
+            name: The name of the mailbox.
+            delimiter: What separates the levels of the name, or None.
+        """
+
+
+def sink_for(sink: Sink, name: str, delimiter: str | None) -> Sink | None:
+    """The sink for one mailbox of an account, or None where one sink has to serve all of them in turn."""
+    return sink.for_mailbox(name, delimiter) if isinstance(sink, Divisible) else None
 
 
 class Scribe:

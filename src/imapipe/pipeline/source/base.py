@@ -68,6 +68,10 @@ class Found:
 class Source(Protocol):
     """Says which messages a run is for."""
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether what it finds is, with what earlier runs did, all that the search can find."""
+
     async def find(self, connection: Connection, access: MailboxAccess, question: Question) -> Found:
         """Open the mailbox and find them. Called again on another connection where the first one ends.
 

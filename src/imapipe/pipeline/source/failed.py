@@ -14,6 +14,11 @@ from imapipe.wire.uid_set import UidSet
 class Failed:
     """What the memory knows as failed (a `Source`)."""
 
+    @property
+    def is_whole(self) -> bool:
+        """See `Source`."""
+        return False
+
     async def find(self, connection: Connection, access: MailboxAccess, question: Question) -> Found:
         """See `Source`."""
         known = None

@@ -25,6 +25,11 @@ class Given:
     uidvalidity: int
     cursor: Cursor | None = None
 
+    @property
+    def is_whole(self) -> bool:
+        """See `Source`."""
+        return False
+
     async def find(self, connection: Connection, access: MailboxAccess, question: Question) -> Found:
         """See `Source`."""
         selected = await access.open(connection, expected=self.uidvalidity, remembered=self.cursor)

@@ -24,6 +24,11 @@ from imapipe.wire.response.note import Note
 class Searched:
     """What the search of the pipeline finds (a `Source`)."""
 
+    @property
+    def is_whole(self) -> bool:
+        """See `Source`."""
+        return True
+
     async def find(self, connection: Connection, access: MailboxAccess, question: Question) -> Found:
         """See `Source`."""
         selected = await access.open(connection)

@@ -1,0 +1,293 @@
+"""`AccountPipeline`: search → batch → fetch → handler over many mailboxes, as an immutable value that is run.
+
+Each mailbox has a run of its own, with its own report, and its own checkpoint in the one file. Runs are side by side as
+far as the pool has connections: many small mailboxes at once, a large one over all that are free, since every run may
+use all of them and gives one up at the end of a batch where another run waits.
+
+Invariants:
+
+- A run that ends with an error leaves the other mailboxes alone, unless the error is about the account or the file of
+  the checkpoints: then it is raised, after the others were cancelled and have saved.
+- `concurrency` is that of the job, not of each mailbox.
+- A sink that cannot be divided among mailboxes serves one after the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Self
+
+from imapipe.account.news import News, news_in
+from imapipe.account.report import AccountReport
+from imapipe.account.selection import choose, choose_all_mail
+from imapipe.errors import (
+    AuthenticationFailed,
+    CheckpointCorrupt,
+    CheckpointLocked,
+    CheckpointVersion,
+    ImapipeError,
+    PoolClosed,
+)
+from imapipe.middleware.base import Middleware
+from imapipe.models.mailbox import MailboxEntry
+from imapipe.models.message import Message
+from imapipe.models.report import RunReport
+from imapipe.net.connection import Connection
+from imapipe.net.pool.pool import ConnectionPool
+from imapipe.pipeline.batching import BatchPolicy
+from imapipe.pipeline.delivery.handler_retry import HandlerRetry
+from imapipe.pipeline.delivery.handlers import Handler, check_handler
+from imapipe.pipeline.delivery.processes import ProcessHandler
+from imapipe.pipeline.delivery.sink import Sink, is_sink, sink_for
+from imapipe.pipeline.delivery.stream import OnError
+from imapipe.pipeline.delivery.tasks import first_cause
+from imapipe.pipeline.memory import Remembered, memory_of
+from imapipe.pipeline.pipeline import DEFAULT_CONCURRENCY, Pipeline
+from imapipe.wire.command.fetch import Fetch
+from imapipe.wire.search_key import SearchKey
+
+STATUS_ITEMS: Final = ("MESSAGES", "UIDNEXT", "UIDVALIDITY", "HIGHESTMODSEQ", "MAILBOXID")
+
+OnMailbox = Callable[[str, RunReport | Exception], None]
+"""Called with the name of a mailbox when its run has ended: its report, or what ended it."""
+
+# These would end the run on every other mailbox as well.
+_OF_THE_ACCOUNT: Final = (AuthenticationFailed, PoolClosed, CheckpointCorrupt, CheckpointLocked, CheckpointVersion)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which mailboxes a job is for.
+
+    Attributes:
+        wanted: Names, patterns and special uses, in order.
+        excluded: Those that are left out.
+        subscribed: Only subscribed ones.
+        all_mail: At Gmail, where everything is wanted: All Mail once, with labels, instead of every label's copy.
+    """
+
+    wanted: tuple[str, ...]
+    excluded: tuple[str, ...] = ()
+    subscribed: bool = False
+    all_mail: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The mailboxes of an account that a job is for.
+
+    Attributes:
+        entries: With their STATUS.
+        with_labels: Whether they hold each message once, and its labels tell the rest.
+    """
+
+    entries: Sequence[MailboxEntry]
+    with_labels: bool = False
+
+
+class AccountPipeline:
+    """A job on many mailboxes of an account, described step by step. Made by `MailboxGroup.search`."""
+
+    __slots__ = ("_choice", "_fetched", "_job", "_pool")
+
+    def __init__(
+        self, pool: ConnectionPool, job: Pipeline, choice: Choice, fetched: tuple[str | Fetch, ...] = ()
+    ) -> None:
+        self._pool = pool
+        self._job = job
+        self._choice = choice
+        self._fetched = fetched
+
+    def __repr__(self) -> str:
+        return f"<AccountPipeline {' '.join(self._choice.wanted)} {self._job.fingerprint}>"
+
+    def search(self, criteria: SearchKey) -> Self:
+        """Narrow the search: both must match."""
+        return self._with(self._job.search(criteria))
+
+    def batch(self, policy: BatchPolicy | int) -> Self:
+        """See `Pipeline.batch`."""
+        return self._with(self._job.batch(policy))
+
+    def fetch(self, *what: str | Fetch, max_text_bytes: int | None = None) -> Self:
+        """See `Pipeline.fetch`."""
+        return type(self)(self._pool, self._job.fetch(*what, max_text_bytes=max_text_bytes), self._choice, what)
+
+    def use(self, *middleware: Middleware) -> Self:
+        """See `Pipeline.use`. A Checkpoint keeps one state for each mailbox in its one file, and knows what is new."""
+        return self._with(self._job.use(*middleware))
+
+    def newest_first(self) -> Self:
+        """Highest UIDs first, in each mailbox."""
+        return self._with(self._job.newest_first())
+
+    async def mailboxes(self) -> list[MailboxEntry]:
+        """The mailboxes that a run would be for now, in its order.
+
+        Raises:
+            ImapipeError: They could not be listed.
+        """
+        return list((await self._choose()).entries)
+
+    async def run(
+        self,
+        handler: Handler | Sink,
+        *,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        connections: int | None = None,
+        on_error: OnError = "record",
+        max_failures: int | None = None,
+        handler_retry: HandlerRetry | None = None,
+        commit_every_messages: int | None = None,
+        commit_every_seconds: float | None = None,
+        on_mailbox: OnMailbox | None = None,
+    ) -> AccountReport:
+        """Run the job on every mailbox: every message goes to the handler, or to the sink, once.
+
+        With a Checkpoint, a mailbox in which nothing changed since it was complete costs no command of its own, and in
+        the others only what is above the UIDs seen then is searched (where the search is for something that neither
+        flags nor the clock can change).
+
+        Args:
+            handler: As in `Pipeline.run`; `message.mailbox` tells where a message is from.
+            concurrency: How many handlers work at a time, in all mailboxes together.
+            connections: How many connections to use at most; all of the pool unless said.
+            on_error: As in `Pipeline.run`.
+            max_failures: As in `Pipeline.run`, for each mailbox.
+            handler_retry: As in `Pipeline.run`.
+            commit_every_messages: As in `Pipeline.run`, for each mailbox.
+            commit_every_seconds: As in `Pipeline.run`.
+            on_mailbox: Called when a mailbox has ended.
+
+        Returns:
+            The report. What ended the run on a mailbox is in its `errors`, and stops no other one.
+
+        Raises:
+            TypeError: A handler that cannot be awaited.
+            AuthenticationFailed, PoolClosed, CheckpointError: The account or the file of checkpoints cannot be used.
+            ImapipeError: The mailboxes could not be listed.
+
+        Cancellation ends every run as it ends one; see `Pipeline.run`.
+        """
+        started_at, began = datetime.now(UTC), time.monotonic()
+        chosen = await self._choose()
+        job = self._job.fetch(*self._fetched, "gmail") if chosen.with_labels else self._job
+        todo, unchanged = await self._look_for_news(job, chosen.entries)
+        errors: dict[str, Exception] = {}
+        reports: dict[str, RunReport] = {}
+        limited = _limited(handler, concurrency)
+
+        async def run_one(task: _Task) -> None:
+            name = task.entry.name
+            try:
+                report = await task.job.run(
+                    limited if not is_sink(handler) else sink_for(handler, name, task.entry.delimiter) or handler,
+                    concurrency=concurrency,
+                    connections=connections,
+                    on_error=on_error,
+                    max_failures=max_failures,
+                    handler_retry=handler_retry,
+                    commit_every_messages=commit_every_messages,
+                    commit_every_seconds=commit_every_seconds,
+                )
+            except _OF_THE_ACCOUNT:
+                raise
+            except ImapipeError as error:
+                errors[name] = error
+                if on_mailbox is not None:
+                    on_mailbox(name, error)
+            else:
+                reports[name] = report
+                if on_mailbox is not None:
+                    on_mailbox(name, report)
+
+        waiting = deque(todo)
+
+        async def work() -> None:
+            while waiting:
+                await run_one(waiting.popleft())
+
+        side_by_side = self._side_by_side(handler, connections)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(side_by_side, len(todo))):
+                    group.create_task(work(), name="imapipe account")
+        except BaseExceptionGroup as group_of_errors:
+            raise first_cause(group_of_errors) from None
+        return AccountReport(
+            account=self._job.account,
+            reports=reports,
+            unchanged=tuple(unchanged),
+            errors=errors,
+            started_at=started_at,
+            elapsed_seconds=time.monotonic() - began,
+        )
+
+    def _side_by_side(self, handler: Handler | Sink, connections: int | None) -> int:
+        if isinstance(handler, ProcessHandler) or (is_sink(handler) and sink_for(handler, "INBOX", None) is None):
+            return 1
+        return connections or self._pool.max_size
+
+    async def _choose(self) -> Chosen:
+        choice = self._choice
+
+        async def ask(connection: Connection) -> tuple[list[MailboxEntry], bool]:
+            return await connection.list("*", status_items=STATUS_ITEMS), connection.offers("X-GM-EXT-1")
+
+        entries, is_gmail = await self._pool.perform(ask)
+        if choice.subscribed:
+            entries = [entry for entry in entries if entry.is_subscribed or entry.name == "INBOX"]
+        if is_gmail and choice.all_mail and choice.wanted == ("*",):
+            once = choose_all_mail(entries, choice.excluded)
+            if once:
+                return Chosen(once, with_labels=True)
+        return Chosen(choose(entries, choice.wanted, choice.excluded))
+
+    async def _look_for_news(self, job: Pipeline, entries: Sequence[MailboxEntry]) -> tuple[list[_Task], list[str]]:
+        memory = memory_of(job.middleware)
+        known: Mapping[str, Remembered] = {}
+        if memory is not None:
+            known = await memory.recall_all(job.account, [entry.name for entry in entries])
+        todo: list[_Task] = []
+        unchanged: list[str] = []
+        for entry in entries:
+            here = job.at(entry.name)
+            remembered = known.get(entry.name)
+            news = news_in(entry.status, remembered, job.criteria, job.fingerprint)
+            if news is News.NOTHING:
+                unchanged.append(entry.name)
+            elif news is News.NEWER and remembered is not None and remembered.finished is not None:
+                todo.append(_Task(entry, here.newer_than(remembered.uidvalidity, remembered.finished)))
+            else:
+                todo.append(_Task(entry, here))
+        return todo, unchanged
+
+    def _with(self, job: Pipeline) -> Self:
+        return type(self)(self._pool, job, self._choice, self._fetched)
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What is to be done in one mailbox."""
+
+    entry: MailboxEntry
+    job: Pipeline
+
+
+def _limited(handler: Handler | Sink, concurrency: int) -> Handler:
+    """The handler, called as often at a time as is said for all mailboxes together."""
+    if is_sink(handler) or isinstance(handler, ProcessHandler):
+        return handler  # type: ignore[return-value]  # a sink is not called
+    checked = check_handler(handler)
+    turns = asyncio.Semaphore(max(1, concurrency))
+
+    async def handle(message: Message) -> None:
+        async with turns:
+            await checked(message)
+
+    return handle

@@ -1,0 +1,123 @@
+"""What became of a job on all mailboxes of an account."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import orjson
+
+from imapipe.models.report import RunReport
+
+_SUMS = ("planned", "done", "skipped", "vanished", "failed", "unaccounted", "bytes_received")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountReport:
+    """One report for each mailbox, and their sums.
+
+    Attributes:
+        account: `user@host:port`.
+        reports: Of the mailboxes in which something was to be looked for, by name, in the order in which they ended.
+        unchanged: Mailboxes in which nothing had changed since a run that left nothing undone.
+        errors: What ended the run on a mailbox, by its name; nothing else of it is in the sums.
+        started_at: When it began (aware).
+        elapsed_seconds: How long it took.
+    """
+
+    account: str
+    reports: Mapping[str, RunReport]
+    unchanged: tuple[str, ...]
+    errors: Mapping[str, Exception]
+    started_at: datetime
+    elapsed_seconds: float
+
+    @property
+    def planned(self) -> int:
+        """Messages that the searches found."""
+        return self._sum("planned")
+
+    @property
+    def done(self) -> int:
+        """Messages that were handled."""
+        return self._sum("done")
+
+    @property
+    def skipped(self) -> int:
+        """Messages that an earlier run did."""
+        return self._sum("skipped")
+
+    @property
+    def vanished(self) -> int:
+        """Messages that were gone."""
+        return self._sum("vanished")
+
+    @property
+    def failed(self) -> int:
+        """Messages that failed."""
+        return self._sum("failed")
+
+    @property
+    def unaccounted(self) -> int:
+        """Messages that searches did not find although the mailboxes hold them."""
+        return self._sum("unaccounted")
+
+    @property
+    def bytes_received(self) -> int:
+        """Bytes of FETCH responses, after decompression."""
+        return self._sum("bytes_received")
+
+    @property
+    def complete(self) -> bool:
+        """Whether every mailbox was reached, and is complete."""
+        return not self.errors and all(report.complete for report in self.reports.values())
+
+    def to_json(self) -> str:
+        """The report as one JSON object: the sums, and by name the reports (`mailboxes`) and the texts of `errors`."""
+        document = {
+            "account": _printable(self.account),
+            **{name: self._sum(name) for name in _SUMS},
+            "complete": self.complete,
+            "started_at": self.started_at,
+            "elapsed_seconds": self.elapsed_seconds,
+            "unchanged": [_printable(name) for name in self.unchanged],
+            "errors": {
+                _printable(name): {"type": type(error).__name__, "text": _printable(str(error))}
+                for name, error in self.errors.items()
+            },
+            "mailboxes": {_printable(name): orjson.Fragment(report.to_json()) for name, report in self.reports.items()},
+        }
+        return orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
+
+    def table(self) -> str:
+        """The report as plain text: a line for each mailbox in which something happened, and the sums."""
+        rows = list(self._rows())
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        lines = [_line(row, widths) for row in rows]
+        lines += [f"{_printable(name)}: {_printable(str(error))}" for name, error in self.errors.items()]
+        count = len(self.reports) + len(self.unchanged) + len(self.errors)
+        end = "complete" if self.complete else "not complete"
+        lines.append(f"{count:,} mailboxes, {len(self.unchanged):,} unchanged, {self.elapsed_seconds:,.1f} s, {end}")
+        return "\n".join(lines)
+
+    def _rows(self) -> Iterator[tuple[str, ...]]:
+        names = ("planned", "done", "skipped", "vanished", "failed")
+        yield "mailbox", *names
+        for name, report in self.reports.items():
+            if report.planned or not report.complete:
+                yield _printable(name), *(f"{getattr(report, column):,}" for column in names)
+        yield "sum", *(f"{self._sum(column):,}" for column in names)
+
+    def _sum(self, name: str) -> int:
+        return sum(getattr(report, name) for report in self.reports.values())
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    name, *numbers = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+    return "  ".join((name.strip().ljust(widths[0]), *numbers)).rstrip()
+
+
+def _printable(text: str) -> str:
+    """Text that UTF-8 can hold."""
+    return "".join(text).encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,233 @@
+"""All mailboxes of an account as one job: sums, isolation, and only what is new."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+import imapipe
+from imapipe import search as q
+from imapipe import sinks
+from imapipe.testing import Mailbox, Reply, Server
+from imapipe.testing.messages import make_messages
+
+NAMES = ("Archive/2023", "Archive/2024", "Drafts", "Lists", "Sent", "Trash")
+
+
+class Account:
+    """A server with seven mailboxes, and what was handled."""
+
+    def __init__(self, server: Server, pool: imapipe.Pool) -> None:
+        self.server = server
+        self.pool = pool
+        self.handled: list[tuple[str, int]] = []
+
+    async def handle(self, message: imapipe.Message) -> None:
+        self.handled.append((message.mailbox, message.uid))
+
+    def named(self, name: str) -> list[str]:
+        """The commands of that name that were sent since the last look."""
+        return [record.name for record in self.server.commands.named(name)]
+
+
+def _mailboxes() -> dict[str, Mailbox]:
+    uses = {"Sent": "\\Sent", "Trash": "\\Trash", "Drafts": "\\Drafts"}
+    return {
+        name: Mailbox(make_messages(10 + number, seed=number), special_use=uses.get(name, ""))
+        for number, name in enumerate(("INBOX", *NAMES))
+    }
+
+
+@pytest_asyncio.fixture
+async def account() -> AsyncIterator[Account]:
+    async with Server(_mailboxes()) as server, imapipe.create_pool(server.url, password=server.password) as pool:
+        yield Account(server, pool)
+
+
+ALL = 10 + 11 + 12 + 13 + 14 + 15 + 16
+
+
+@pytest.mark.asyncio
+async def test_every_message_of_every_mailbox_is_handled_once(account: Account) -> None:
+    told: list[str] = []
+    job = account.pool.each("*").search(q.ALL).fetch("envelope")
+    report = await job.run(account.handle, on_mailbox=lambda name, _: told.append(name))
+    assert report.complete
+    assert (report.planned, report.done, report.failed) == (ALL, ALL, 0)
+    assert sorted(told) == sorted(("INBOX", *NAMES)) == sorted(report.reports)
+    assert set(Counter(account.handled).values()) == {1}
+    assert len(account.handled) == ALL
+
+
+@pytest.mark.asyncio
+async def test_exclusions_special_uses_and_order(account: Account) -> None:
+    job = account.pool.each("\\Sent", "*", exclude=["Archive/*", "\\Trash"]).search(q.ALL)
+    assert [entry.name for entry in await job.mailboxes()] == ["Sent", "INBOX", "Drafts", "Lists"]
+    report = await job.run(account.handle, connections=1)
+    assert list(report.reports) == ["Sent", "INBOX", "Drafts", "Lists"]
+
+
+@pytest.mark.asyncio
+async def test_what_has_not_changed_costs_no_command(account: Account, tmp_path: Path) -> None:
+    job = account.pool.each().search(q.ALL).fetch("full").use(imapipe.Checkpoint(tmp_path / "state.json"))
+    assert (await job.run(account.handle)).complete
+    before = len(account.server.commands)
+    report = await job.run(account.handle)
+    assert report.complete
+    assert sorted(report.unchanged) == sorted(("INBOX", *NAMES))
+    assert not report.reports
+    assert [record.name for record in account.server.commands][before:] == ["LIST"]
+    assert len(account.handled) == ALL
+
+
+@pytest.mark.asyncio
+async def test_only_what_is_above_the_cursor_is_searched(account: Account, tmp_path: Path) -> None:
+    job = account.pool.each().search(q.ALL).fetch("full").use(imapipe.Checkpoint(tmp_path / "state.json"))
+    await job.run(account.handle)
+    account.server.mailboxes["Lists"].append(b"Subject: new\r\n\r\nnew\r\n")
+    before = len(account.server.commands)
+    report = await job.run(account.handle)
+    assert list(report.reports) == ["Lists"]
+    assert (report.planned, report.done) == (1, 1)
+    searches = [record for record in list(account.server.commands)[before:] if record.name == "UID SEARCH"]
+    assert len(searches) == 1
+    assert "UID 15:*" in searches[0].arguments
+    assert account.handled[-1] == ("Lists", 15)
+
+
+@pytest.mark.asyncio
+async def test_a_mailbox_that_was_not_finished_is_searched_whole(account: Account, tmp_path: Path) -> None:
+    job = account.pool.each().search(q.ALL).fetch("full").use(imapipe.Checkpoint(tmp_path / "state.json"))
+    fails = {("Lists", 3), ("Sent", 5)}
+
+    async def handle(message: imapipe.Message) -> None:
+        if (message.mailbox, message.uid) in fails:
+            raise ValueError("not now")
+        await account.handle(message)
+
+    report = await job.run(handle)
+    assert (report.failed, report.done, report.complete) == (2, ALL - 2, False)
+    fails.clear()
+    report = await job.run(handle)
+    assert sorted(report.reports) == ["Lists", "Sent"]
+    assert (report.done, report.complete) == (2, True)
+    assert (await job.run(handle)).unchanged
+
+
+@pytest.mark.asyncio
+async def test_a_search_that_flags_can_change_is_always_made(account: Account, tmp_path: Path) -> None:
+    job = account.pool.each("INBOX").search(q.UNSEEN).fetch("flags").use(imapipe.Checkpoint(tmp_path / "state.json"))
+    await job.run(account.handle)
+    report = await job.run(account.handle)
+    assert list(report.reports) == ["INBOX"]
+    assert "UID SEARCH" in account.named("UID SEARCH")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("how", ["uidvalidity", "uidnext"])
+async def test_uids_that_mean_other_messages_are_not_taken_for_known(
+    account: Account, tmp_path: Path, how: str
+) -> None:
+    checkpoint = imapipe.Checkpoint(tmp_path / "state.json", on_uidvalidity="restart")
+    job = account.pool.each().search(q.ALL).fetch("full").use(checkpoint)
+    await job.run(account.handle)
+    old = account.server.mailboxes["Lists"]
+    account.server.mailboxes.remove("Lists")
+    uidvalidity = old.uidvalidity + (how == "uidvalidity")
+    account.server.mailboxes.add("Lists", Mailbox(make_messages(4, seed=99), uidvalidity=uidvalidity))
+    report = await job.run(account.handle)
+    assert (list(report.reports), report.done) == (["Lists"], 4)
+
+
+@pytest.mark.asyncio
+async def test_one_mailbox_that_fails_does_not_stop_the_others(account: Account) -> None:
+    account.server.faults.add(
+        Reply("NO", "it is broken", command="EXAMINE", when=lambda record: "Lists" in record.arguments)
+    )
+    report = await account.pool.each().search(q.ALL).fetch("flags").run(account.handle)
+    assert not report.complete
+    assert list(report.errors) == ["Lists"]
+    assert isinstance(report.errors["Lists"], imapipe.CommandNo)
+    assert report.done == ALL - 14
+
+
+@pytest.mark.asyncio
+async def test_what_is_about_the_account_ends_all(account: Account, tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_bytes(b"nonsense")
+    job = account.pool.each().search(q.ALL).use(imapipe.Checkpoint(tmp_path / "state.json"))
+    with pytest.raises(imapipe.CheckpointCorrupt):
+        await job.run(account.handle)
+
+
+@pytest.mark.asyncio
+async def test_concurrency_is_of_the_whole_job(account: Account) -> None:
+    working, most = 0, 0
+
+    async def handle(_: imapipe.Message) -> None:
+        nonlocal working, most
+        working += 1
+        most = max(most, working)
+        await asyncio.sleep(0)
+        working -= 1
+
+    assert (await account.pool.each().search(q.ALL).run(handle, concurrency=3)).complete
+    assert most == 3
+
+
+@pytest.mark.asyncio
+async def test_a_whole_account_into_a_maildir_and_a_file(account: Account, tmp_path: Path) -> None:
+    sink = sinks.Tee(sinks.Maildir(tmp_path / "mail"), sinks.JsonLines(tmp_path / "mail.jsonl"))
+    job = account.pool.each().search(q.ALL).fetch("full").use(imapipe.Checkpoint(tmp_path / "state.json"))
+    for _ in range(2):
+        assert (await job.run(sink)).complete
+    rows = [json.loads(line) for line in (tmp_path / "mail.jsonl").read_bytes().splitlines()]
+    assert Counter(row["mailbox"] for row in rows) == {
+        name: 10 + number for number, name in enumerate(("INBOX", *NAMES))
+    }
+    assert len(list((tmp_path / "mail/cur").iterdir())) == 10
+    assert len(list((tmp_path / "mail/.Archive.2024/cur").iterdir())) == 12
+
+
+@pytest.mark.asyncio
+async def test_a_sink_of_ones_own_serves_one_mailbox_after_the_other(account: Account) -> None:
+    class Plain:
+        """Knows nothing of several mailboxes."""
+
+        def __init__(self) -> None:
+            self.open_now = 0
+            self.mailboxes: list[str] = []
+
+        async def open(self, run: object) -> None:
+            self.open_now += 1
+            assert self.open_now == 1
+
+        async def write(self, messages: list[imapipe.Message]) -> dict[int, Exception]:
+            self.mailboxes += [message.mailbox for message in messages]
+            return {}
+
+        async def commit(self) -> None:
+            pass
+
+        async def close(self) -> None:
+            self.open_now -= 1
+
+    sink = Plain()
+    assert (await account.pool.each().search(q.ALL).run(sink)).complete  # type: ignore[arg-type]
+    assert len(sink.mailboxes) == ALL
+
+
+@pytest.mark.asyncio
+async def test_the_report_is_a_table_and_json(account: Account) -> None:
+    report = await account.pool.each("INBOX", "Sent").search(q.ALL).run(account.handle)
+    document = json.loads(report.to_json())
+    assert document["done"] == report.done == 25
+    assert document["mailboxes"]["Sent"]["done"] == 15
+    table = report.table().splitlines()
+    assert table[0].split() == ["mailbox", "planned", "done", "skipped", "vanished", "failed"]
+    assert table[-1].startswith("2 mailboxes, 0 unchanged")

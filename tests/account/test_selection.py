@@ -1,0 +1,84 @@
+r"""Which mailboxes are meant by names, patterns and special uses."""
+
+from __future__ import annotations
+
+import pytest
+
+from imapipe.account.selection import check_words, choose, choose_all_mail
+from imapipe.models.mailbox import MailboxEntry
+
+
+def _entry(name: str, *attributes: str, delimiter: str | None = "/") -> MailboxEntry:
+    return MailboxEntry(name, delimiter, frozenset(attributes))
+
+
+ENTRIES = [
+    _entry("INBOX"),
+    _entry("Trash", "\\Trash"),
+    _entry("Sent", "\\Sent"),
+    _entry("Lists", "\\Noselect"),
+    _entry("Lists/python"),
+    _entry("Lists/python/dev"),
+    _entry("a+b"),
+    _entry("Junk", "\\JUNK"),
+]
+
+
+def _names(wanted: tuple[str, ...], excluded: tuple[str, ...] = ()) -> list[str]:
+    return [entry.name for entry in choose(ENTRIES, wanted, excluded)]
+
+
+def test_everything_but_what_cannot_be_opened() -> None:
+    assert _names(("*",)) == ["INBOX", "Trash", "Sent", "Lists/python", "Lists/python/dev", "a+b", "Junk"]
+
+
+def test_the_order_is_that_of_the_words_and_each_is_there_once() -> None:
+    assert _names(("\\Sent", "Lists/*", "inbox", "*"))[:5] == [
+        "Sent",
+        "Lists/python",
+        "Lists/python/dev",
+        "INBOX",
+        "Trash",
+    ]
+    assert len(_names(("*", "*"))) == 7
+
+
+def test_percent_stays_within_a_level() -> None:
+    assert _names(("Lists/%",)) == ["Lists/python"]
+    assert _names(("%",)) == ["INBOX", "Trash", "Sent", "a+b", "Junk"]
+
+
+def test_what_is_excluded_is_not_chosen_by_any_name() -> None:
+    assert _names(("*", "Trash"), ("Trash", "\\junk", "Lists/*")) == ["INBOX", "Sent", "a+b"]
+
+
+def test_a_name_is_no_regular_expression() -> None:
+    assert _names(("a+b",)) == ["a+b"]
+    assert _names(("a.b",)) == []
+    assert _names(("a" + "*" * 300 + "b",)) == ["a+b"]
+
+
+def test_flat_names_have_no_levels() -> None:
+    flat = [_entry("x/y", delimiter=None)]
+    assert choose(flat, ("%",)) == flat
+
+
+def test_all_mail_with_what_it_does_not_hold() -> None:
+    gmail = [
+        _entry("INBOX"),
+        _entry("[Gmail]", "\\Noselect"),
+        _entry("[Gmail]/Spam", "\\Junk"),
+        _entry("[Gmail]/All Mail", "\\All"),
+        _entry("[Gmail]/Trash", "\\Trash"),
+        _entry("Label"),
+    ]
+    assert [e.name for e in choose_all_mail(gmail)] == ["[Gmail]/All Mail", "[Gmail]/Spam", "[Gmail]/Trash"]
+    assert [e.name for e in choose_all_mail(gmail, ("\\Junk",))] == ["[Gmail]/All Mail", "[Gmail]/Trash"]
+    assert choose_all_mail(ENTRIES) == []
+    assert choose_all_mail(gmail, ("\\All",)) == []
+
+
+@pytest.mark.parametrize("words", ["INBOX", ["a\r\nb"], [""], [3]])
+def test_words_that_are_none_are_refused(words: object) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        check_words("each()", words)  # type: ignore[arg-type]
