@@ -30,7 +30,7 @@ from imapipe.net.authentication import Credentials
 from imapipe.net.connection import Connection
 from imapipe.net.dial import DialOptions, dial
 from imapipe.net.transient import Verdict, is_transient
-from imapipe.testing import Delay, Inject, RefuseConnection, RefuseLogin, Reply, Server
+from imapipe.testing import Delay, Inject, RefuseConnection, RefuseLogin, Reply, Rewrite, Server
 from scripted_server import ScriptedServer
 from scripted_server.script import Line, Script
 
@@ -469,6 +469,25 @@ async def test_optional_commands_that_are_refused_end_nothing(status: str, monke
         for demanding in (dataclasses.replace(plain, uidonly=True), dataclasses.replace(plain, compress=True)):
             with pytest.raises(CommandNo if status == "NO" else CommandBad):
                 await dial(demanding)
+
+
+@pytest.mark.asyncio
+async def test_enable_that_is_answered_ok_and_enables_nothing() -> None:
+    """iCloud does so with QRESYNC (MailKit 1871): what is demanded is missing, what is not is not used."""
+    nothing = Rewrite(lambda line: b"" if line.startswith(b"* ENABLED") else line, command="ENABLE")
+    async with Server(3, extensions="everything", faults=[nothing]) as server:
+        async with dialled(options_for(server.url)) as connection:
+            assert "UIDONLY" not in connection.session.enabled
+        with pytest.raises(CapabilityMissing, match="UIDONLY"):
+            await dial(options_for(server.url, uidonly=True))
+
+
+@pytest.mark.asyncio
+async def test_who_we_are_is_said_after_the_login_only() -> None:
+    """o2.pl and mail.de offer ID from the beginning and know it only then (emailjs-imap-client 116, Wino-Mail 263)."""
+    async with Server(3) as server, dialled(options_for(server.url, identify={"name": "x"})):
+        names = server.commands.names
+        assert names.index("ID") > names.index("LOGIN")
 
 
 @pytest.mark.asyncio

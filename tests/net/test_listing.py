@@ -119,6 +119,150 @@ async def test_a_refusal_that_speaks_of_something_else_is_no_matter_of_the_way(c
         assert len(server.commands.named("LIST")) == 1
 
 
+# -- servers that others met -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("extensions", [{"LIST-EXTENDED"}, {"LIST-EXTENDED", "LIST-STATUS"}, {"LIST-STATUS"}])
+@pytest.mark.asyncio
+async def test_zimbra_is_not_asked_for_the_special_uses_that_it_does_not_offer(extensions: set[str]) -> None:
+    async with Server(with_roles(), extensions=extensions) as server, connected(server) as connection:
+        entries = await connection.list(status_items=STATUS_ITEMS)
+        assert len(entries) == 3
+        assert all(entry.status is not None for entry in entries)
+        asked = server.commands.named("LIST")
+    assert [record.outcome for record in asked] == ["OK"]
+    assert "SPECIAL-USE" not in asked[0].arguments
+    assert ("SUBSCRIBED" in asked[0].arguments) == ("LIST-EXTENDED" in extensions)
+
+
+@pytest.mark.parametrize("items", [(), STATUS_ITEMS])
+@pytest.mark.asyncio
+async def test_davmail_that_lists_mailboxes_with_a_role_only(items: tuple[str, ...]) -> None:
+    """Others showed these few mailboxes as all there are."""
+
+    def choose(line: bytes) -> bytes:
+        return b"" if line.startswith((b"* LIST", b"* STATUS")) and b"\\Sent" not in line else line
+
+    fault = Rewrite(choose, command="LIST", when=names_with("RETURN"))
+    async with Server(with_roles(), faults=[fault]) as server, connected(server) as connection:
+        for _ in range(2):
+            entries = await connection.list(status_items=items)
+            assert {entry.name: entry.special_use for entry in entries} == {
+                "INBOX": None,
+                "Sent": "\\Sent",
+                "Sent/2026": None,
+            }
+            assert all(entry.status is not None for entry in entries) or not items
+
+
+@pytest.mark.asyncio
+async def test_a_part_of_the_mailboxes_may_be_without_inbox() -> None:
+    async with Server(with_roles()) as server, connected(server) as connection:
+        assert [entry.name for entry in await connection.list("Sent%")] == ["Sent"]
+        assert [entry.name for entry in await connection.list("*", reference="Sent/")] == ["Sent/2026"]
+        assert len(server.commands.named("LIST")) == 2
+        assert connection.ways.refused == set()
+
+
+@pytest.mark.asyncio
+async def test_zoho_tells_roles_without_offering_them() -> None:
+    async with dialogue(
+        'C: <a> LIST "" "*"', 'S: * LIST (\\HasNoChildren \\Sent) "/" "Sent"', "S: <a> OK done"
+    ) as connection:
+        assert [entry.special_use for entry in await connection.list()] == ["\\Sent"]
+
+
+@pytest.mark.asyncio
+async def test_a_server_with_special_use_and_no_extended_list_is_asked_in_the_old_way() -> None:
+    async with Server(with_roles(), extensions={"SPECIAL-USE"}) as server, connected(server) as connection:
+        roles = {entry.name: entry.special_use for entry in await connection.list(status_items=STATUS_ITEMS)}
+        assert roles["Sent"] == "\\Sent"
+        assert [record.arguments for record in server.commands.named("LIST")] == ['"" "*"']
+
+
+@pytest.mark.asyncio
+async def test_cyrus_tells_roles_only_when_it_is_asked() -> None:
+    plain = Rewrite(
+        lambda line: line.replace(b"\\Sent", b"\\Marked"), command="LIST", when=lambda r: "RETURN" not in r.arguments
+    )
+    async with Server(with_roles(), faults=[plain]) as server, connected(server) as connection:
+        assert [entry.special_use for entry in await connection.list()] == [None, "\\Sent", None]
+
+
+@pytest.mark.asyncio
+async def test_stalwart_lists_all_names_before_all_counts() -> None:
+    async with dialogue(
+        'C: <a> LIST "" "*" RETURN (STATUS (MESSAGES))',
+        'S: * LIST () "/" "Archive"',
+        'S: * LIST (\\NonExistent) "/" "Shared"',
+        'S: * LIST () "/" "INBOX"',
+        'S: * STATUS "Archive" (MESSAGES 1)',
+        'S: * STATUS "INBOX" (MESSAGES 80)',
+        "S: <a> OK done",
+        capabilities="IMAP4rev1 LIST-STATUS",
+    ) as connection:
+        entries = await connection.list(status_items=["MESSAGES"])
+    assert [(entry.name, entry.status and entry.status.messages) for entry in entries] == [
+        ("Archive", 1),
+        ("Shared", None),
+        ("INBOX", 80),
+    ]
+
+
+@pytest.mark.asyncio
+async def test_purelymail_takes_the_rest_of_what_it_refuses_for_commands() -> None:
+    async with dialogue(
+        'C: <a> LIST "" "*" RETURN (SUBSCRIBED CHILDREN)',
+        "S: <a> BAD LIST failed. Illegal arguments.",
+        "S: ETURN BAD failed. Unknown command.",
+        "S: * BAD failed. Unknown command.",
+        'C: <b> LIST "" "*"',
+        'S: * LIST () "/" INBOX',
+        "S: <b> OK",
+        "C: <c> NOOP",
+        "S: <c> OK",
+        capabilities="IMAP4rev1 LIST-EXTENDED",
+    ) as connection:
+        assert [entry.name for entry in await connection.list()] == ["INBOX"]
+        await connection.noop()
+
+
+@pytest.mark.asyncio
+async def test_names_that_others_could_not_read() -> None:
+    async with dialogue(
+        'C: <a> LIST "" "*"',
+        # SEINE, MsgServe; Dovecot; Domino; Airmail; Grommunio; Exchange.
+        'S: * LIST (\\NoInferiors) NIL "INBOX"',
+        'S: * LIST (\\HasNoChildren) "/" 200',
+        'S: * LIST (\\HasNoChildren) "\\\\" Folder\\Subfolder 1',
+        'S: * LIST (\\HasChildren) "." Trash.[Airmail]',
+        'S: * LIST () "/" Deleted Items',
+        'S: * LIST () "/" folder (name)',
+        'S: * LIST () "/" work ',
+        'S: * LIST () "/" parent ("CHILDINFO" ("SUBSCRIBED"))',
+        "S: * STATUS 200 (MESSAGES 2)",
+        "S: * STATUS Folder\\Subfolder 1 (MESSAGES 3)",
+        "S: * STATUS Trash.[Airmail] (MESSAGES 4)",
+        "S: * STATUS Deleted Items (MESSAGES 5 UNSEEN 0 RECENT 0)",
+        "S: * STATUS folder (name) (MESSAGES 6)",
+        "S: * STATUS work (MESSAGES 7 UNSEEN NIL)",
+        "S: * STATUS parent ()",
+        "S: <a> OK done",
+    ) as connection:
+        entries = await connection.list()
+        assert connection.learned.notes == {}
+    assert [(entry.name, entry.delimiter, entry.status and entry.status.messages) for entry in entries] == [
+        ("INBOX", None, None),
+        ("200", "/", 2),
+        ("Folder\\Subfolder 1", "\\", 3),
+        ("Trash.[Airmail]", ".", 4),
+        ("Deleted Items", "/", 5),
+        ("folder (name)", "/", 6),
+        ("work", "/", 7),
+        ("parent", "/", None),
+    ]
+
+
 # -- STATUS of many ----------------------------------------------------------------------------------------------------
 
 

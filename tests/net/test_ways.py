@@ -133,6 +133,31 @@ async def test_an_extended_answer_that_says_nothing_sensible(answer: list[str]) 
         assert not connection.offers("ESEARCH")
 
 
+@pytest.mark.parametrize("answer", ['* ESEARCH (TAG "<a>") UID', '* ESEARCH (TAG "<a>")', "* ESEARCH UID", "* ESEARCH"])
+async def test_an_extended_answer_without_anything_is_nothing_found(answer: str) -> None:
+    """Gmail, Cyrus (go-imap 599, Cyrus 1725)."""
+    async with dialogue(
+        "C: <a> UID SEARCH RETURN (ALL COUNT) ALL", f"S: {answer}", "S: <a> OK", capabilities="IMAP4rev1 ESEARCH"
+    ) as connection:
+        assert not (await connection.uid_search(ALL)).uids
+        assert connection.offers("ESEARCH")
+
+
+async def test_a_mod_sequence_in_parentheses_costs_no_search() -> None:
+    """MailKit 323."""
+    async with dialogue(
+        "C: <a> UID SEARCH RETURN (ALL COUNT) ALL",
+        'S: * ESEARCH (TAG "<a>") UID ALL 3,5 (MODSEQ 284535)',
+        "S: <a> OK",
+        "C: <b> UID SEARCH ALL",
+        "S: * SEARCH 3 5 (MODSEQ 284535)",
+        "S: <b> OK",
+        capabilities="IMAP4rev1 ESEARCH",
+    ) as connection:
+        answer = await connection.uid_search(ALL)
+        assert (answer.uids, answer.modseq) == (UidSet.parse("3,5"), 284535)
+
+
 async def test_a_plain_answer_that_cannot_be_read_is_an_error() -> None:
     async with dialogue("C: <a> UID SEARCH ALL", "S: * SEARCH 1 x (", "S: <a> OK") as connection:
         with pytest.raises(ProtocolError):

@@ -10,7 +10,7 @@ from tests.pipeline.world import OpenWorld, check_sums
 
 import imapipe
 from imapipe import search as q
-from imapipe.testing import CommandRecord, CutAfterBytes, Fault, Reply, Stall, SyntheticMailbox
+from imapipe.testing import Bye, CommandRecord, CutAfterBytes, Fault, Reply, Stall, SyntheticMailbox
 from imapipe.wire.uid_set import UidSet
 
 pytestmark = pytest.mark.asyncio
@@ -34,6 +34,9 @@ LIMITS: dict[str, tuple[dict[str, object], Callable[[], list[Fault]]]] = {
     "NO": ({}, lambda: [Reply("NO", "Command line too long", when=is_long)]),
     "closes": ({}, lambda: [CutAfterBytes(0, when=is_long)]),
     "closes above 512": ({}, lambda: [CutAfterBytes(0, when=is_very_long)]),
+    # Exchange, Hotmail.
+    "BAD in its own words": ({}, lambda: [Reply("BAD", "Command Error. 10", when=is_long)]),
+    "says BYE": ({}, lambda: [Bye("Server shutting down", when=is_long)]),
     "is silent": ({}, lambda: [Stall(when=is_long)]),
 }
 

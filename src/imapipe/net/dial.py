@@ -295,7 +295,8 @@ async def _log_in(connection: Connection, options: DialOptions, login: Login) ->
         await connection.try_optional("ID", lambda: connection.identify(fields))
     if options.uidonly:
         connection.require(["UIDONLY"])
-        await connection.enable("UIDONLY")
+        if "UIDONLY" not in await connection.enable("UIDONLY"):
+            raise CapabilityMissing("UIDONLY", "it offers that, and enables something else or nothing")
     elif options.uidonly is None:
         # Without it Yahoo shows no more than 10,000 messages of a mailbox.
         await connection.try_optional("UIDONLY", lambda: connection.enable("UIDONLY"))

@@ -131,7 +131,11 @@ class Listing(Conversation):
 
         async def ask(returns: Sequence[str] = (), status_items: Sequence[str] = ()) -> Iterable[Response]:
             request = list_(pattern, self._dialect, reference=reference, returns=returns, status_items=status_items)
-            return (await self._ask(request))[1]
+            answers = list((await self._ask(request))[1])
+            if (returns or status_items) and pattern in ("*", "%") and not reference and not _has_inbox(answers):
+                # DavMail takes RETURN (SPECIAL-USE) for a choice, and lists nothing else.
+                raise ProtocolError("an extended LIST of all mailboxes was answered without INBOX")
+            return answers
 
         takes_status = self.ways.may("LIST-STATUS")
         takes_returns = takes_status or self.ways.may("LIST-EXTENDED")
@@ -229,3 +233,7 @@ class Listing(Conversation):
 
 def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", str(name))
+
+
+def _has_inbox(responses: Iterable[Response]) -> bool:
+    return any(isinstance(r, ListItem) and r.name.upper() == b"INBOX" for r in responses)

@@ -25,6 +25,8 @@ _ATTRIBUTES: Final = {
 _SHORT_NUMBERS: Final = frozenset(("MESSAGES", "RECENT", "UIDNEXT", "UNSEEN", "DELETED"))
 # What separates names is no letter and no digit, and stands alone.
 _BARE_DELIMITER: Final = re.compile(rb"([^A-Za-z0-9 ()\"{\r\n\x80-\xff])(?= )")
+# How the list behind a name begins (production `mbox-list-extended`), where the name is one word without quotes.
+_EXTENDED: Final = re.compile(rb"\( ?(?:\"|CHILDINFO|OLDNAME|\))", re.IGNORECASE)
 _ATTRIBUTES_END: Final = re.compile(rb"\)(?= +(?:\"[^\"\\]\"|\"\\\\?\"|NIL|[^A-Za-z0-9 ()\"]) )", re.IGNORECASE)
 
 
@@ -92,7 +94,7 @@ def parse_list(cursor: Cursor) -> ListItem:
     cursor.spaces()
     delimiter = _delimiter(cursor)
     cursor.spaces()
-    name = _last_name(cursor, b"(")
+    name = _last_name(cursor)
     cursor.spaces()
     child_info: frozenset[str] = frozenset()
     old_name: bytes | None = None
@@ -194,15 +196,19 @@ def _delimiter(cursor: Cursor) -> str | None:
     return value.decode("utf-8", "replace") if value else None
 
 
-def _last_name(cursor: Cursor, follower: bytes) -> bytes:
+def _last_name(cursor: Cursor) -> bytes:
     """`mailbox` where it is the last thing of a line, or all but one list.
 
-    Names with spaces and no quotes, or with quotes that are not escaped, are taken to the end of the line.
+    Names with spaces or parentheses and no quotes, or with quotes that are not escaped, are taken to the end of the
+    line.
     """
     start, index = cursor.pos, cursor.literal_index
     try:
+        is_quoted = cursor.peek() in (b'"', b"{")
         name = cursor.astring()
-        if cursor.at_end() or cursor.peek() == follower:
+        cursor.spaces()
+        behind = cursor.peek()
+        if not behind or (behind == b"(" and (is_quoted or _EXTENDED.match(cursor.text, cursor.pos))):
             return name
     except ProtocolError:
         # Read as a whole below; an empty line is still an error.
