@@ -42,6 +42,7 @@ class FakeLedger:
 
     done_count: int = 0
     failed_count: int = 0
+    refused_count: int = 0
     vanished_count: int = 0
     skipped_count: int = 0
     subscribers: list[tuple[int, Settled]] = field(default_factory=list)
@@ -123,6 +124,7 @@ class FakeRun:
         self.bytes_received = 0
         self.connections = 4
         self.gave_up_because = ""
+        self.refused: dict[int, Failure] = {}
         self.failure: BaseException | None = None
         self.heard: list[Event] = []
         self.events.subscribe(self.heard.append)
@@ -141,6 +143,12 @@ class FakeRun:
 
     async def believable_cursor(self, remembered: Cursor) -> Cursor:
         return self.cursor
+
+    def refuse(self, uids: UidSet, reason: str, detail: str) -> None:
+        for uid in self.plan.skip(uids):
+            self.refused[uid] = Failure(uid, reason, detail)
+            self.ledger.failed_count += 1
+            self.ledger.refused_count += 1
 
     def give_up(self, because: str) -> None:
         self.gave_up_because = because

@@ -136,23 +136,9 @@ async def test_what_failed_can_be_left_failed(path: Path) -> None:
     await complete_run(Checkpoint(path), FakeRun(), *range(1, 11), failed="11:15,2000")
     run = FakeRun("1:30")
     layer = await Checkpoint(path, retry_failed=False).start(run)
-    asked: list[str] = []
-
-    async def call_next(batch: Batch) -> BatchResult:
-        asked.append(batch.uids.text())
-        return done(batch)
-
-    result = await layer(Batch(1, uids("11:18"), size_bytes=9), call_next)
-    assert asked == ["16:18"]
-    assert result.done == uids("16:18")
-    assert set(result.failed) == {11, 12, 13, 14, 15}
-    assert result.failed[11].reason == "ValueError"
-    assert result.batch == Batch(1, uids("11:18"), size_bytes=9)
-    only_failed = await layer(Batch(2, uids("12:13")), call_next)
-    assert len(asked) == 1
-    assert set(only_failed.failed) == {12, 13}
-    # The pipeline enters these failures; they are no new tries.
-    run.ledger.fail(*result.failed.values())
+    assert run.plan.remaining == uids("16:30")
+    assert set(run.refused) == {11, 12, 13, 14, 15}
+    assert run.refused[11] == Failure(11, "ValueError", "failed in an earlier run and was not tried again")
     await layer.stop()
     state = kept(path)
     assert state is not None
@@ -178,10 +164,10 @@ async def test_what_failed_is_tried_again_by_its_reason(
     reasons = {11: "ValueError", 12: "malformed", 13: "Throttled", 14: "UNAVAILABLE", 15: "LIMIT 20"}
     for uid, reason in reasons.items():
         await complete_run(Checkpoint(path), FakeRun(), failed=str(uid), reason=reason)
-    layer = await Checkpoint(path, retry_failed=retry_failed).start(FakeRun())
-    result = await layer(Batch(1, uids("11:15")), succeed)
-    assert {reasons[uid] for uid in result.done} == tried_again
-    assert {uid: failure.reason for uid, failure in result.failed.items()} == {
+    run = FakeRun("11:15")
+    layer = await Checkpoint(path, retry_failed=retry_failed).start(run)
+    assert {reasons[uid] for uid in run.plan.remaining} == tried_again
+    assert {uid: failure.reason for uid, failure in run.refused.items()} == {
         uid: reason for uid, reason in reasons.items() if reason not in tried_again
     }
     await layer.stop()

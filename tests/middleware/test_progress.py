@@ -69,6 +69,23 @@ def test_a_snapshot_tells_what_the_run_knows() -> None:
     assert last.messages_per_second == pytest.approx(30, rel=0.1)
 
 
+def test_what_is_not_tried_makes_no_speed() -> None:
+    shown: list[ProgressSnapshot] = []
+
+    async def scenario() -> None:
+        run = FakeRun("1:1000")
+        layer = await run.start(Progress(shown.append, every_seconds=1.0))
+        run.refuse(uids("1:900"), "ValueError", "failed in an earlier run")
+        run.ledger.settle(*range(901, 911))
+        await asyncio.sleep(1.5)
+        await layer.stop()
+
+    run_in_fake_time(scenario())
+    assert (shown[0].done, shown[0].failed) == (10, 900)
+    assert shown[0].messages_per_second == pytest.approx(10, rel=1e-3)
+    assert shown[0].eta_seconds == pytest.approx(90 / 10, rel=1e-3)
+
+
 @pytest.mark.parametrize("every", [0.1, 1.0])
 def test_speed_follows_within_seconds_however_often_it_is_shown(every: float) -> None:
     shown: list[ProgressSnapshot] = []

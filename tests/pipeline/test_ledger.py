@@ -76,6 +76,18 @@ def test_what_was_given_up_is_counted_and_not_told() -> None:
     assert heard.failed == UidSet.parse("1")
 
 
+def test_what_was_refused_is_counted_apart_and_not_told() -> None:
+    ledger = Ledger()
+    heard = _Heard(GROUP)
+    ledger.subscribe(GROUP, heard)
+    ledger.refuse(UidSet.parse("2:30000"), "ValueError", "failed before")
+    ledger.fail(Failure(1, "no"))
+    ledger.flush()
+    assert (ledger.failed_count, ledger.refused_count) == (30_000, 29_999)
+    assert ledger.failures[2] == Failure(2, "ValueError", "failed before")
+    assert heard.failed == UidSet.parse("1")
+
+
 def test_the_smallest_wish_decides() -> None:
     ledger = Ledger()
     often, seldom = _Heard(2), _Heard(GROUP)

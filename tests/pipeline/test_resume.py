@@ -10,6 +10,7 @@ from tests.pipeline.world import OpenWorld, check_sums
 import imapipe
 from imapipe import search as q
 from imapipe.testing import CutAfterBytes
+from imapipe.wire.uid_set import UidSet
 
 
 @pytest.mark.asyncio
@@ -49,11 +50,50 @@ async def test_failed_messages_are_not_tried_again_on_request(open_world: OpenWo
             raise ValueError
 
     await world.job().use(imapipe.Checkpoint(path)).run(fail_some)
-    report = await world.job().use(imapipe.Checkpoint(path, retry_failed=False)).run(world.handle)
+    checkpoint = imapipe.Checkpoint(path, retry_failed=False)
+    job = world.job().use(checkpoint)
+    world.server.commands.clear()
+    report = await job.run(world.handle)
     check_sums(report)
     assert world.handled == []
     assert (report.skipped, report.failed) == (18, 2)
     assert not report.complete
+    assert report.failed_uids == UidSet.parse("7:8")
+    assert {failure.reason for failure in report.failures.values()} == {"ValueError"}
+    assert not world.server.commands.named("UID FETCH")
+    # What comes new is fetched in a batch of its own, and what failed stays so under its reason.
+    world.server.mailboxes["INBOX"].append(b"Subject: new\r\n\r\nnew\r\n")
+    again = await job.run(world.handle)
+    check_sums(again)
+    assert world.handled == [21]
+    assert (again.skipped, again.done, again.failed) == (18, 1, 2)
+    assert again.batch_sizes.maximum == 1
+    state = await checkpoint.recall(world.pool.account, "INBOX")
+    assert state is not None
+    assert state.failed == {"ValueError": UidSet.parse("7:8")}
+
+
+@pytest.mark.asyncio
+async def test_what_is_left_failed_is_no_failure_of_this_run(open_world: OpenWorld, tmp_path: Path) -> None:
+    """`max_failures` counts what was tried."""
+    world = await open_world(20)
+    path = tmp_path / "state.json"
+
+    async def fail_first_half(message: imapipe.Message) -> None:
+        if message.uid <= 10:
+            raise ValueError
+
+    await world.job().limit(10).use(imapipe.Checkpoint(path, name="job")).run(fail_first_half)
+
+    async def fail_one_more(message: imapipe.Message) -> None:
+        if message.uid == 11:
+            raise KeyError
+        await world.handle(message)
+
+    job = world.job().batch(2).use(imapipe.Checkpoint(path, name="job", retry_failed=False))
+    report = await job.run(fail_one_more, max_failures=1, connections=1)
+    check_sums(report)
+    assert (report.done, report.failed) == (9, 11)
 
 
 @pytest.mark.asyncio

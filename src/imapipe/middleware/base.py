@@ -70,6 +70,10 @@ class Ledger(Protocol):
         """Messages that failed in this run."""
 
     @property
+    def refused_count(self) -> int:
+        """How many of them were not tried, because a layer refused them."""
+
+    @property
     def vanished_count(self) -> int:
         """Messages that were gone."""
 
@@ -173,6 +177,13 @@ class Run(Protocol):
     @property
     def connections(self) -> int:
         """Lanes that hold a connection now."""
+
+    def refuse(self, uids: UidSet, reason: str, detail: str) -> None:
+        """Take messages out of the plan that are to fail without a try; to be called in `start`.
+
+        Those that are still in the plan fail with this reason in the report. Subscribers of the ledger do not hear of
+        them: for a later run nothing has happened to them.
+        """
 
     def give_up(self, because: str) -> None:
         """Make no further batch, and end the run when those under way are over.

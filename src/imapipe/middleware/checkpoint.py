@@ -164,9 +164,16 @@ class Checkpoint(Middleware):
             raise
         run.plan.skip(begun.done)
         if not self._retry_all:
-            layer.refuse_failed(except_for=self._retried)
+            self._refuse_failed(run, begun)
         layer.begin(self._save_every_seconds, self._save_every_messages)
         return layer
+
+    def _refuse_failed(self, run: Run, begun: CheckpointState) -> None:
+        """Try nothing again that failed in an earlier run, but for some reasons."""
+        for reason, uids in begun.failed.items():
+            # A reason that is a response code may have an argument, which does not count.
+            if self._retried.isdisjoint((reason, reason.partition(" ")[0])):
+                run.refuse(uids, reason, "failed in an earlier run and was not tried again")
 
     def _begin(self, run: Run, loaded: CheckpointState | None, cursor: Cursor) -> CheckpointState:
         """The state with which this run begins."""

@@ -112,7 +112,6 @@ class CheckpointLayer(Layer):
         self._bytes = run.bytes_received
         self._saved_at = 0.0
         self._save_seconds = 0.0
-        self._refused: dict[str, UidSet] = {}
         self._unsubscribe: Callable[[], None] = _nothing
         self._ticker: Ticker | None = None
         self.done_all_runs = begun.counters.done
@@ -143,21 +142,8 @@ class CheckpointLayer(Layer):
         if self._loss.error is not None:
             self._run.fail(self._loss.error)
 
-    def refuse_failed(self, *, except_for: frozenset[str]) -> None:
-        """Try nothing again that failed in an earlier run, but for some reasons.
-
-        A reason that is a response code may have an argument, which does not count.
-        """
-        planned = self._run.plan.planned
-        kept = {
-            reason: uids & planned
-            for reason, uids in self._state.failed.items()
-            if except_for.isdisjoint((reason, reason.partition(" ")[0]))
-        }
-        self._refused = {reason: uids for reason, uids in kept.items() if uids}
-
     async def __call__(self, batch: Batch, call_next: Call) -> BatchResult:
-        """Let a batch through, without messages that are not to be tried again.
+        """Let a batch through.
 
         Raises:
             CheckpointError: What was done could not be kept, so no more is to be done.
@@ -165,16 +151,7 @@ class CheckpointLayer(Layer):
         """
         if (error := self._loss.error or self.error) is not None:
             raise error
-        refused = {
-            uid: Failure(uid, reason, "failed in an earlier run and was not tried again")
-            for reason, uids in self._refused.items()
-            for uid in uids & batch.uids
-        }
-        if not refused:
-            return await call_next(batch)
-        rest = batch.uids - UidSet.from_numbers(refused)
-        result = await call_next(batch.narrow(rest)) if rest else BatchResult(batch)
-        return replace(result, batch=batch, failed={**result.failed, **refused})
+        return await call_next(batch)
 
     async def save(self) -> None:
         """Save in full without holding up the loop.
@@ -275,8 +252,7 @@ class CheckpointLayer(Layer):
         """The ledger has news. Called in the middle of the work on messages: quick, and raises nothing."""
         by_reason: dict[str, list[int]] = {}
         for uid, failure in failed.items():
-            if not any(uid in uids for uids in self._refused.values()):
-                by_reason.setdefault(failure.reason, []).append(uid)
+            by_reason.setdefault(failure.reason, []).append(uid)
         received, self._bytes = self._run.bytes_received - self._bytes, self._run.bytes_received
         self._sequence += 1
         change = CheckpointChange(

@@ -172,11 +172,12 @@ class _Meter:
         now = asyncio.get_running_loop().time()
         planned, received = len(run.plan.planned), run.bytes_received
         settled = ledger.done_count + ledger.vanished_count + ledger.failed_count
-        then, settled_then, received_then = self._last
+        tried = settled - ledger.refused_count
+        then, tried_then, received_then = self._last
         if now > then:
-            self._message_speed.add(settled - settled_then, now - then)
+            self._message_speed.add(tried - tried_then, now - then)
             self._bytes_speed.add(received - received_then, now - then)
-            self._last = (now, settled, received)
+            self._last = (now, tried, received)
         rest = max(0, planned - ledger.skipped_count - settled)
         speed = self._message_speed.per_second
         return ProgressSnapshot(

@@ -174,7 +174,8 @@ class Dispatch:
 
     def message_failed(self) -> None:
         """A message has failed: too many of them end the run."""
-        if self._max_failures is not None and self._ledger.failed_count > self._max_failures:
+        tried_in_vain = self._ledger.failed_count - self._ledger.refused_count
+        if self._max_failures is not None and tried_in_vain > self._max_failures:
             self.has_given_up = True
             self.stop()
 

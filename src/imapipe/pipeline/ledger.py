@@ -7,8 +7,8 @@ Invariants:
 
 - A UID gets one outcome: who enters a failure of what may be done already asks `outcome_of` first.
 - `settled()` of a subscriber with `every=n` is called with at most `n` UIDs outstanding.
-- What a run gave up without a try (`give_up`) has failed in the report of that run. Subscribers do not hear of it:
-  for a later run such a message is as it was before.
+- What was not tried, because the run gave it up (`give_up`) or a layer did not want it (`refuse`), has failed in the
+  report of that run. Subscribers do not hear of it: for a later run such a message is as it was before.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class Ledger:
         vanished: UIDs that were gone.
         failed: All UIDs that failed.
         failures: Details of the first 10,000 of them.
+        refused_count: How many of them a layer refused.
         uncommitted: UIDs that a sink has written and not made safe yet: no outcome, and not to be asked for again.
         skipped: UIDs that an earlier run did.
     """
@@ -47,6 +48,7 @@ class Ledger:
         "failed",
         "failed_count",
         "failures",
+        "refused_count",
         "skipped",
         "uncommitted",
         "vanished",
@@ -60,6 +62,7 @@ class Ledger:
         self.uncommitted = UidSet()
         self.failures: dict[int, Failure] = {}
         self.failed_count = 0
+        self.refused_count = 0
         self._recent: list[int] = []
         self._recent_failures: dict[int, Failure] = {}
         self._recent_vanished = UidSet()
@@ -136,10 +139,18 @@ class Ledger:
 
     def give_up(self, uids: UidSet, detail: str) -> None:
         """The messages were never tried, and this run will not try them."""
+        self._fail_untold(uids, NOT_TRIED, detail)
+
+    def refuse(self, uids: UidSet, reason: str, detail: str) -> None:
+        """A layer says that the messages are not to be tried."""
+        self.refused_count += len(uids)
+        self._fail_untold(uids, reason, detail)
+
+    def _fail_untold(self, uids: UidSet, reason: str, detail: str) -> None:
         self.failed |= uids
         self.failed_count += len(uids)
         for uid in islice(uids, MAX_FAILURE_DETAILS - len(self.failures)):
-            self.failures[uid] = Failure(uid, NOT_TRIED, detail)
+            self.failures[uid] = Failure(uid, reason, detail)
 
     def outcome_of(self, uids: UidSet) -> UidSet:
         """Those of `uids` that have an outcome in this run, or wait for the commit of a sink."""

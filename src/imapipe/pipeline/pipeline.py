@@ -62,7 +62,7 @@ class Pipeline(PipelineBuilder):
             concurrency: How many handlers work at a time.
             connections: How many connections to use at most; all of the pool unless said.
             on_error: "record" puts what a handler raises into the report; "raise" ends the run with it.
-            max_failures: Give up when more messages than this have failed; the rest fails as `not-tried`.
+            max_failures: Give up when more messages than this were tried and failed; the rest fails as `not-tried`.
             handler_retry: Call the handler again for messages that it failed with, and stand still while everything
                 fails: `imapipe.HandlerRetry(attempts=5, on=(OSError,))`. Without it a message has one try.
             commit_every_messages: With a sink: commit when so many messages are written; 500, unless the sink has

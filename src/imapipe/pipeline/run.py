@@ -188,6 +188,10 @@ class Run:
         """The first error that ended the run."""
         return self._dispatch.failure
 
+    def refuse(self, uids: UidSet, reason: str, detail: str) -> None:
+        """Take messages out of the plan that fail without a try."""
+        self.ledger.refuse(self.plan.skip(uids), reason, detail)
+
     def give_up(self, because: str) -> None:
         """Take no further batch; `because` is told of each message that was not tried."""
         self._dispatch.give_up(because)
@@ -336,7 +340,7 @@ class Run:
         try:
             for one in self._specification.middleware:
                 self.layers = (*self.layers, await one.start(self))
-                self.ledger.skip(self.plan.planned - self.plan.remaining)
+                self.ledger.skip(self.plan.planned - self.plan.remaining - self.ledger.failed)
             if consumer is not None:
                 await consumer.begin(self)
         except BaseException:
