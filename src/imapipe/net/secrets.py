@@ -8,7 +8,8 @@ in hexadecimal.
 Invariants:
 
 - What a status says to us (response codes that we read, and their numbers) stays, whatever the secret is.
-- A secret that is not in a text costs that text one search, and changes nothing in it.
+- A text is gone through once for each form of each secret, by the search of the C library, and what is found adds the
+  more: the time is linear in the text, whatever it is. Where no secret is in it, it is the same object afterwards.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from imapipe.wire.response.code import Code, parse_response_text
 HIDDEN: Final = b"(hidden)"
 
 # Tokens are new every hour; the last ones may still be echoed.
-_MAX_SECRETS: Final = 16
+_MAX_SECRETS: Final = 4
 # A shorter one may be a part of any word, so it is looked for as a whole word.
 _SHORT_BYTES: Final = 4
 # Fewer characters of base64 are in many a word.
@@ -37,7 +38,9 @@ _STATUS: Final = re.compile(
     rb"[\0 ]*(?:\* *|(?!(?:OK|NO|BAD|BYE|PREAUTH)[ \[])[^ ]++ +)?(?:(OK|NO|BAD|BYE|PREAUTH)(?: +|\Z|(?=\[))|(?=\[))",
     re.IGNORECASE,
 )
-_BASE64_RUN: Final = re.compile(rb"[A-Za-z0-9+/_=-]++")
+_BASE64: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/_=-"
+# To the left and right of a secret in base64 are letters that hold bits of it, and of what it was sent with.
+_BASE64_REACH: Final = 8192
 
 # Codes whose arguments we read, in an OK; and those with numbers that may stand in any status.
 _NUMBERED: Final = frozenset(("APPENDUID", "COPYUID", "INPROGRESS", "MESSAGELIMIT", "MODIFIED"))
@@ -60,8 +63,9 @@ class Secrets:
 
     def __init__(self) -> None:
         self._known: deque[tuple[str, tuple[bytes, ...]]] = deque(maxlen=_MAX_SECRETS)
-        self._plain: re.Pattern[bytes] | None = None
-        self._encoded: re.Pattern[bytes] | None = None
+        # In lower case: nobody's echo is trusted to keep that.
+        self._plain: frozenset[bytes] = frozenset()
+        self._encoded: frozenset[bytes] = frozenset()
 
     def __repr__(self) -> str:
         return f"<{len(self._known)} secrets>"
@@ -76,18 +80,42 @@ class Secrets:
         if not secret or (secret, sent) in self._known:
             return
         self._known.append((secret, sent))
-        plain = [form for known, _ in self._known for form in _forms(known)]
-        encoded = [core for known, _ in self._known for core in _base64_cores(known)]
-        encoded += [line.strip() for _, lines in self._known for line in lines]
-        # The longest first: one may be the beginning of another.
-        self._plain = _any_of(_bounded(form) for form in sorted(set(plain), key=len, reverse=True))
-        self._encoded = _any_of(re.escape(form) for form in sorted(set(encoded), key=len, reverse=True))
+        self._plain = frozenset(form.lower() for known, _ in self._known for form in _forms(known))
+        cores = [core for known, _ in self._known for core in _base64_cores(known)]
+        lines = [line.strip() for _, lines in self._known for line in lines]
+        self._encoded = frozenset(form.lower() for form in (*cores, *lines))
 
     def hide(self, text: bytes) -> bytes:
         """A text without the secrets."""
-        if self._encoded is not None and self._encoded.search(text):
-            text = _BASE64_RUN.sub(self._hide_run, text)
-        return text if self._plain is None else self._plain.sub(HIDDEN, text)
+        spans = sorted(self._spans(text))
+        if not spans:
+            return text
+        pieces: list[bytes] = []
+        position = 0
+        for start, end in spans:
+            if start >= position:
+                pieces += (text[position:start], HIDDEN)
+            position = max(position, end)
+        return b"".join((*pieces, text[position:]))
+
+    def _spans(self, text: bytes) -> Iterator[tuple[int, int]]:
+        """Where secrets stand in a text, in no order; they may overlap."""
+        lower = text.lower()
+        for form in self._plain:
+            for start in _found(form, lower):
+                end = start + len(form)
+                beside = (lower[max(0, start - 1) : start], lower[end : end + 1])
+                if len(form) >= _SHORT_BYTES or not any(map(bytes.isalnum, beside)):
+                    yield start, end
+        for form in self._encoded:
+            past = 0
+            for start in _found(form, lower):
+                if start < past:
+                    continue
+                before = text[max(past, start - _BASE64_REACH) : start]
+                after = text[start : start + len(form) + _BASE64_REACH]
+                past = start + len(after) - len(after.lstrip(_BASE64))
+                yield start - len(before) + len(before.rstrip(_BASE64)), past
 
     def hide_in_status(self, text: bytes) -> bytes:
         """A line with a status, tagged or not, without the secrets, and with all that we read of it."""
@@ -120,14 +148,15 @@ class Secrets:
         return code.name in _NUMBERED and _NUMBERS.fullmatch(code.arguments) is not None
 
     def _are_in(self, text: bytes) -> bool:
-        return self._plain is not None and bool(
-            self._plain.search(text) or (self._encoded is not None and self._encoded.search(text))
-        )
+        return next(self._spans(text), None) is not None
 
-    def _hide_run(self, run: re.Match[bytes]) -> bytes:
-        """All of a text in base64 that holds a secret: its letters to the left and right hold bits of it too."""
-        assert self._encoded is not None
-        return HIDDEN if self._encoded.search(run[0]) else run[0]
+
+def _found(form: bytes, text: bytes) -> Iterator[int]:
+    """Where a form stands in a text, one behind the other."""
+    start = text.find(form)
+    while start >= 0:
+        yield start
+        start = text.find(form, start + len(form))
 
 
 def _forms(secret: str) -> Iterator[bytes]:
@@ -153,13 +182,3 @@ def _base64_cores(secret: str) -> Iterator[bytes]:
         if len(core) >= _MIN_BASE64:
             yield core
             yield core.replace(b"+", b"-").replace(b"/", b"_")
-
-
-def _bounded(form: bytes) -> bytes:
-    escaped = re.escape(form)
-    return escaped if len(form) >= _SHORT_BYTES else rb"(?<![A-Za-z0-9])" + escaped + rb"(?![A-Za-z0-9])"
-
-
-def _any_of(expressions: Iterator[bytes]) -> re.Pattern[bytes] | None:
-    joined = b"|".join(expressions)
-    return re.compile(joined, re.IGNORECASE) if joined else None
