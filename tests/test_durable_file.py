@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import threading
 from collections.abc import Iterator
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from imapipe.durable_file import save_file
+import imapipe
+from imapipe.durable_file import Partial, read_file, save_file
 
 
 def names(folder: Path) -> list[str]:
@@ -119,3 +121,76 @@ def test_what_cannot_be_written_leaves_what_was_there(
             save_file(str(path), [b"new"])
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == ["a"]
+
+
+# Where else a file is made, and why that is another matter.
+_OTHERS = {
+    "durable_file.py": "the one way",
+    "net/spool.py": "temporary files without a name",
+    "cli/execute.py": "the null device",
+    "cli/demo.py": "in a temporary folder of its own",
+    "cli/demo_job.py": "in the temporary folder of the demo",
+    "sinks/maildir.py": "an empty mark, and a probe of what names may be, gone at once",
+    "sinks/parquet.py": "written by pyarrow into what was opened for it",
+    "sinks/record.py": "made by save_file, appended to since",
+    "sinks/staged.py": "many files that appear, and are synced, together",
+}
+_MAKES = re.compile(
+    r"os\.(?:open|mkdir|makedirs|symlink|link)\(|\.(?:write_text|write_bytes|touch|mkdir|open)\(\s*(?:exist_ok|mode=|[\"'][wax])"
+    r"|\bopen\([^)]*,\s*[\"'][wax+]|\.touch\(|\.write_(?:text|bytes)\(|tempfile\.|shutil\."
+)
+
+
+def test_files_are_made_in_one_place() -> None:
+    """Whoever adds a second way finds this test, and the rules at the head of `durable_file`."""
+    source = Path(imapipe.__file__).parent
+    making = {
+        path.relative_to(source).as_posix()
+        for path in source.rglob("*.py")
+        if _MAKES.search(path.read_text(encoding="utf-8"))
+    }
+    assert making == set(_OTHERS)
+
+
+def test_a_file_is_never_open_for_others_while_it_is_written(tmp_path: Path) -> None:
+    modes: list[int] = []
+
+    def chunks() -> Iterator[bytes]:
+        (partial,) = tmp_path.iterdir()
+        modes.append(stat.S_IMODE(partial.stat().st_mode))
+        yield b"x"
+
+    before = os.umask(0)
+    try:
+        save_file(str(tmp_path / "a"), chunks(), mode=0o666)
+    finally:
+        os.umask(before)
+    assert modes == [0o600]
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o666
+
+
+def test_what_is_in_the_way_of_a_partial_file_is_not_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever guesses the name cannot make it another file's."""
+    monkeypatch.setattr(os, "urandom", bytes)
+    other = tmp_path / "other"
+    other.write_bytes(b"precious")
+    partial = Partial(str(tmp_path / "a"))
+    partial.discard()
+    Path(partial.path).symlink_to(other)
+    with pytest.raises(FileExistsError):
+        save_file(str(tmp_path / "a"), [b"x"])
+    assert other.read_bytes() == b"precious"
+    assert Path(partial.path).is_symlink()
+
+
+def test_only_files_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"x" * 100_000)
+    assert read_file(str(path)) == b"x" * 100_000
+    (tmp_path / "link").symlink_to(path)
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("link", "pipe", "missing", "."):
+        with pytest.raises(OSError, match=r"symbolic|no file|No such|directory"):
+            read_file(str(tmp_path / name))

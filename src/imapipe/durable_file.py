@@ -6,7 +6,8 @@ Invariants:
   owner only unless it is told otherwise. Under its own name there is the old content or the new one, never a part or a
   mixture, whenever it is interrupted; of several writers of one name each writes a whole file, and the last one stays.
 - When `save_file` returns, the new content survives a loss of power, unless it is told that the machine will not fail.
-- A link that somebody put in the place of a file is replaced, never followed; where a file is read it is an error.
+- A link that somebody put in the place of a file is replaced, never followed; where a file is read, or written in place
+  because it grows or is a database, it is an error.
 - Only functions of `os` touch a file here, so that tests can stop the world before and after each of them.
 """
 
@@ -152,6 +153,41 @@ def read_file(path: str) -> bytes:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise OSError(errno.EINVAL, "it is no file")
         return file.read()
+
+
+def open_in_place(path: str, flags: int = 0, *, only_ours: bool = True) -> int:
+    """Open a file that is read and written where it is, such as a database; it is made where there is none.
+
+    Args:
+        path: Where. A new file is for its owner only, also where somebody made the empty file beforehand.
+        flags: More flags for `os.open`.
+        only_ours: Refuse the file of another user, who could read what is put into it.
+
+    Returns:
+        Its descriptor.
+
+    Raises:
+        OSError: It cannot be opened, it is a link, a pipe or a device, or another user's.
+    """
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | flags | _NO_WAIT | PLAIN, PRIVATE)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise OSError(errno.ELOOP, "it is a link; name the file that it leads to", path) from error
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is no file", path)
+        if only_ours and not is_ours(status):
+            reason = "it belongs to another user, who could read what is put there; name another file"
+            raise OSError(errno.EPERM, reason, path)
+        if not status.st_size and hasattr(os, "fchmod"):
+            os.fchmod(fd, PRIVATE)
+    except BaseException:
+        close(fd)
+        raise
+    return fd
 
 
 def kept_mode(path: str) -> int:

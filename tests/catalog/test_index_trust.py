@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -192,3 +193,15 @@ def test_a_pipe_or_a_folder_is_no_index(tmp_path: Path) -> None:
         IndexFile(tmp_path / "pipe")
     with pytest.raises(MessageIndexError, match="Is a directory"):
         IndexFile(tmp_path / "folder")
+
+
+@pytest.mark.parametrize("beside", ["-wal", "-shm", "-journal"])
+def test_links_in_the_place_of_the_files_beside_it_are_not_followed(tmp_path: Path, beside: str) -> None:
+    """They are SQLite's own, made under names that everybody can tell beforehand."""
+    other = tmp_path / "other"
+    other.write_bytes(b"precious")
+    path = tmp_path / "mail.index"
+    Path(f"{path}{beside}").symlink_to(other)
+    with suppress(MessageIndexError), IndexFile(path) as file:
+        file.add(file.open_mailbox("ann@host:993", "INBOX", 7, Cursor()), [ROW])
+    assert other.read_bytes() == b"precious"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from imapipe.cli.errors import PHRASES, Status, explain
 from imapipe.testing import RefuseConnection, RefuseLogin, Reply
 
 if TYPE_CHECKING:
-    from tests.cli.conftest import Call, Certificate, Serve
+    from tests.cli.conftest import Call, Certificate, Serve, Start
 
 LIBRARY = [path for path in Path(imapipe.__file__).parent.rglob("*.py") if path.parent.name != "cli"]
 
@@ -115,6 +116,22 @@ def test_no_password_and_nobody_to_ask(call: Call) -> None:
     outcome = call("scan", "imaps://ann@nowhere.invalid", "INBOX", password=None)
     assert outcome.status == 2
     assert "no password: set IMAPIPE_PASSWORD, or name a file with --password-file" in outcome.sentence
+
+
+def test_a_password_in_the_environment_that_is_no_text(process: Start) -> None:
+    """Bytes that are not UTF-8 become surrogates there; the traceback of --debug quotes no error with the password."""
+    environment = {**os.environb, b"IMAPIPE_PASSWORD": b"hunter2\xff"}
+    one = process(
+        "scan",
+        "imaps://ann@nowhere.invalid",
+        "INBOX",
+        "--debug",
+        env=environment,  # type: ignore[arg-type]  # bytes do
+    )
+    _, err = one.communicate(timeout=30)
+    assert one.returncode == 2
+    assert "the password holds what is no text" in err
+    assert "hunter2" not in err
 
 
 @pytest.mark.parametrize("content", [b"", b"\nsecret", b"\xff\n"])

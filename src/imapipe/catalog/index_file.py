@@ -15,11 +15,9 @@ Invariants:
 
 from __future__ import annotations
 
-import errno
 import functools
 import os
 import sqlite3
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +26,7 @@ from typing import Final, NamedTuple, Self
 from imapipe.catalog.index_entry import COLUMNS, IndexEntry, Row, check_mailbox, to_entry, to_words
 from imapipe.catalog.index_query import IndexQuery
 from imapipe.catalog.index_schema import distrust, flaw, is_empty, make_tables
-from imapipe.durable_file import PRIVATE, is_ours
+from imapipe.durable_file import open_in_place
 from imapipe.errors import MessageIndexError
 from imapipe.models.batch import NO_UIDS
 from imapipe.models.cursor import Cursor
@@ -36,8 +34,6 @@ from imapipe.wire.uid_set import UidSet
 
 _BUSY_SECONDS: Final = 30.0
 _ANALYSED_ROWS: Final = 1_000
-_NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0)
-_NO_WAIT: Final = getattr(os, "O_NONBLOCK", 0)
 
 _ADD_MESSAGE: Final = f"INSERT INTO messages (id, mailbox, {COLUMNS}) VALUES ({', '.join('?' * 12)})"
 _ADD_WORDS: Final = "INSERT INTO words (rowid, subject, sender) VALUES (?, ?, ?)"
@@ -86,7 +82,8 @@ class IndexFile:
         if must_exist and not path.is_file():
             raise MessageIndexError("there is no such file; make one with MessageIndex.update", path=str(path))
         with self._explained():
-            self._claim(must_exist=must_exist)
+            # Subjects and senders are nobody else's business, whoever made the file beforehand.
+            os.close(open_in_place(os.fspath(path), only_ours=not must_exist))
             self._database = sqlite3.connect(
                 path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=32
             )
@@ -219,27 +216,6 @@ class IndexFile:
             return [row[3] for row in self._database.execute(f"EXPLAIN QUERY PLAN {sql}", parameters)]
 
     # -- the file --------------------------------------------------------------------------------
-
-    def _claim(self, *, must_exist: bool) -> None:
-        """Make the file where there is none, and see to it that it is one for our eyes only."""
-        try:
-            # Without waiting for whoever writes to a pipe.
-            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | _NO_LINK | _NO_WAIT, PRIVATE)
-        except OSError as error:
-            if error.errno != errno.ELOOP:
-                raise
-            raise self._refusal("it is a link; name the file that it leads to") from error
-        try:
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
-                raise self._refusal("it is no file")
-            if not (must_exist or is_ours(status)):
-                raise self._refusal("it belongs to another user, who could read what is put there; name another file")
-            if not status.st_size and hasattr(os, "fchmod"):
-                # Subjects and senders are nobody else's business, whoever made the file beforehand.
-                os.fchmod(fd, PRIVATE)
-        finally:
-            os.close(fd)
 
     def _prepare(self) -> None:
         database = self._database

@@ -14,7 +14,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from imapipe.durable_file import PLAIN, PRIVATE, sync_folder, write_all
+from imapipe.durable_file import open_in_place, sync_folder, write_all
 from imapipe.errors import SinkError
 from imapipe.sinks.place import Place
 from imapipe.sinks.record import Record
@@ -73,8 +73,7 @@ class Appended:
             raise SinkError(reason, path=str(self._path))
         self._lock = lock
         self._record = record = Record(self._path, self._kind, durable=self._durable)
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | PLAIN
-        self._fd = os.open(self._path, flags, PRIVATE)
+        self._fd = open_in_place(os.fspath(self._path), os.O_APPEND)
         size = os.fstat(self._fd).st_size
         if size < record.length:
             reason = (

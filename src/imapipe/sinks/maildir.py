@@ -20,6 +20,7 @@ from collections.abc import Collection
 from itertools import chain
 from typing import Final, Literal
 
+from imapipe.durable_file import PLAIN, PRIVATE
 from imapipe.errors import SinkError
 from imapipe.middleware.base import Run
 from imapipe.models.message import Message
@@ -76,7 +77,7 @@ class Maildir(FileSink):
         for name in ("", "tmp", "new", "cur"):
             make_folder(self.path / name, durable=self._durable)
         if self._layout == "maildir++" and self.path.name.startswith("."):
-            (self.path / "maildirfolder").touch()
+            os.close(os.open(self.path / "maildirfolder", os.O_WRONLY | os.O_CREAT | PLAIN, PRIVATE))
         lock = RunLock(os.fspath(self.path / ".imapipe.lock"))
         if not lock.acquire():
             reason = "another run of imapipe writes to it; wait for that, or choose another folder"
@@ -129,7 +130,7 @@ class Maildir(FileSink):
         """What stands before the flags: a colon, or what the file system takes in its place."""
         probe = self.path / "tmp" / f".{os.urandom(8).hex()}.imapipe-part:2,S"
         try:
-            os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | PLAIN, PRIVATE))
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES, errno.EPERM):
                 raise

@@ -119,7 +119,10 @@ class Parquet(FileSink):
 
         if self._writer is None:
             remove(os.fspath(self._partial))
-            self._writer = pq.ParquetWriter(os.fspath(self._partial), self._schema, compression=self._compression)
+            # Opened by us: nobody else may read it while it is written, and no link is followed.
+            fd = os.open(self._partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | PLAIN, PRIVATE)
+            self._file = os.fdopen(fd, "wb")
+            self._writer = pq.ParquetWriter(self._file, self._schema, compression=self._compression)
         columns = [pa.array([row.get(field.name) for row in self._rows], field.type) for field in self._schema]
         self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema))
         self._rows.clear()
@@ -134,15 +137,11 @@ class Parquet(FileSink):
         new = UidSet.from_numbers(self._uids)
         self._writer.add_key_value_metadata({_KEY: orjson.dumps([*self._place, new.text()])})
         writer, self._writer = self._writer, None
-        writer.close()
-        fd = os.open(self._partial, os.O_RDWR | PLAIN)
-        try:
-            if hasattr(os, "fchmod"):
-                os.fchmod(fd, PRIVATE)
+        with self._file as file:
+            writer.close()
+            file.flush()
             if self._durable:
-                os.fsync(fd)
-        finally:
-            os.close(fd)
+                os.fsync(file.fileno())
         self._number += 1
         path = self.path / f"{self._tag}-{self._place.uidvalidity}-{self._number:06}.parquet"
         self._partial.replace(path)
@@ -159,7 +158,8 @@ class Parquet(FileSink):
         lock, self._lock = self._lock, None
         try:
             if writer is not None:
-                writer.close()
+                with self._file:
+                    writer.close()
                 remove(os.fspath(self._partial))
         finally:
             if lock is not None:

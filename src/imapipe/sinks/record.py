@@ -24,7 +24,7 @@ from typing import Final
 
 import orjson
 
-from imapipe.durable_file import PLAIN, read_file, save_file, write_all
+from imapipe.durable_file import PLAIN, read_file, remove_leftovers, save_file, write_all
 from imapipe.errors import SinkError
 from imapipe.sinks.place import Place
 from imapipe.wire.uid_set import UidSet
@@ -61,6 +61,7 @@ class Record:
         self.is_closed = False
         head = {"version": _VERSION, "kind": self._kind}
         lines = (_line(head), _line({"length": length, "written": self._written()}))
+        remove_leftovers(os.fspath(self._path))
         save_file(os.fspath(self._path), lines, durable=self._durable)
         self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | PLAIN)
 
