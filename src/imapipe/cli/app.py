@@ -13,12 +13,22 @@ import imapipe
 from imapipe.cli.demo import DemoOptions, demo
 from imapipe.cli.errors import Status
 from imapipe.cli.execute import execute, forget_stdout
+from imapipe.cli.export import ExportOptions, export
 from imapipe.cli.find import FindOptions, find
 from imapipe.cli.folders import folders
+from imapipe.cli.grouped import grouped
 from imapipe.cli.index import IndexOptions, index
-from imapipe.cli.options import AccountOptions, Compress
+from imapipe.cli.options import (
+    JOB,
+    LIMITS,
+    AccountOptions,
+    CheckpointOptions,
+    LimitOptions,
+    OutputOptions,
+    Quiet,
+)
 from imapipe.cli.output import write_note, write_result
-from imapipe.cli.scan import OnMismatch, OnUidvalidity, ScanOptions, scan
+from imapipe.cli.scan import ScanOptions, scan
 
 app = typer.Typer(
     name="imapipe",
@@ -29,67 +39,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-_ACCOUNT = "Account and connection"
-_JOB = "What to do"
-_LIMITS = "Limits and failures"
-_OUTPUT = "Output"
-
-Url = Annotated[
-    str, typer.Argument(metavar="URL", help="imaps://user@host[:993] for TLS, imap://user@host[:143] for STARTTLS.")
-]
-PasswordFile = Annotated[
-    Path | None,
-    typer.Option(
-        help="A file with the password in its first line; else IMAPIPE_PASSWORD, else a prompt.",
-        rich_help_panel=_ACCOUNT,
-    ),
-]
-TokenFile = Annotated[
-    Path | None,
-    typer.Option(help="A file with an OAuth 2 access token, read again at every connect.", rich_help_panel=_ACCOUNT),
-]
-Starttls = Annotated[
-    bool | None,
-    typer.Option(
-        "--starttls/--no-starttls",
-        help="Demand STARTTLS, or do without; used where it is offered unless said.",
-        rich_help_panel=_ACCOUNT,
-    ),
-]
-AllowPlaintext = Annotated[
-    bool, typer.Option("--allow-plaintext", help="Send the password without encryption.", rich_help_panel=_ACCOUNT)
-]
-CaFile = Annotated[
-    Path | None,
-    typer.Option(help="Trust the certificates in this PEM file, and no others.", rich_help_panel=_ACCOUNT),
-]
-Compression = Annotated[
-    Compress,
-    typer.Option(
-        "--compress", help="COMPRESS=DEFLATE; auto: only where it makes things faster.", rich_help_panel=_ACCOUNT
-    ),
-]
-Timeout = Annotated[
-    float,
-    typer.Option(
-        min=0.1, metavar="SECONDS", help="For connecting, and for a server that is silent.", rich_help_panel=_ACCOUNT
-    ),
-]
-Outage = Annotated[
-    float,
-    typer.Option(
-        min=0.0,
-        metavar="SECONDS",
-        help="How long to wait for a server that does not work, at the beginning and later on.",
-        rich_help_panel=_LIMITS,
-    ),
-]
-Json = Annotated[
-    bool, typer.Option("--json", help="Write one JSON document to standard output.", rich_help_panel=_OUTPUT)
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.", rich_help_panel=_OUTPUT)]
-Debug = Annotated[bool, typer.Option("--debug", help="Show where an error comes from.", rich_help_panel=_OUTPUT)]
 
 
 def _show_version(asked: bool) -> None:
@@ -108,17 +57,19 @@ def _imapipe(
 
 
 @app.command("scan")
+@grouped
 def _scan(
-    url: Url,
+    account: AccountOptions,
     mailbox: Annotated[
         str, typer.Argument(metavar="MAILBOX", help="Its name, such as INBOX; `imapipe folders` lists them.")
     ],
+    kept: CheckpointOptions,
+    limits: LimitOptions,
+    output: OutputOptions,
     search: Annotated[
         str,
         typer.Option(
-            metavar="KEYS",
-            help="Which messages, such as 'SINCE 2024-01-01 UNSEEN' or 'FROM ann'.",
-            rich_help_panel=_JOB,
+            metavar="KEYS", help="Which messages, such as 'SINCE 2024-01-01 UNSEEN' or 'FROM ann'.", rich_help_panel=JOB
         ),
     ] = "ALL",
     fetch: Annotated[
@@ -127,78 +78,19 @@ def _scan(
             metavar="WHAT",
             help="uid, flags, size, envelope, structure, headers, full …; may be given several times.",
             show_default="envelope",
-            rich_help_panel=_JOB,
+            rich_help_panel=JOB,
         ),
     ] = None,
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Keep what is done in this file; the same command goes on there.", rich_help_panel=_JOB
-        ),
-    ] = None,
-    name: Annotated[
-        str,
-        typer.Option(
-            help="Name the job in its checkpoint: it is then the same whatever is searched.", rich_help_panel=_JOB
-        ),
-    ] = "",
-    limit: Annotated[int | None, typer.Option(min=0, help="At most so many messages.", rich_help_panel=_JOB)] = None,
+    limit: Annotated[int | None, typer.Option(min=0, help="At most so many messages.", rich_help_panel=JOB)] = None,
     newest_first: Annotated[
-        bool, typer.Option("--newest-first", help="Highest UIDs first.", rich_help_panel=_JOB)
+        bool, typer.Option("--newest-first", help="Highest UIDs first.", rich_help_panel=JOB)
     ] = False,
-    connections: Annotated[
-        int,
-        typer.Option(min=1, max=100, help="Connections at a time; providers allow 10 to 20.", rich_help_panel=_LIMITS),
-    ] = 4,
     concurrency: Annotated[
-        int, typer.Option(min=1, max=10_000, help="Messages in hand at a time.", rich_help_panel=_LIMITS)
+        int, typer.Option(min=1, max=10_000, help="Messages in hand at a time.", rich_help_panel=LIMITS)
     ] = 8,
-    rate: Annotated[
-        float | None,
-        typer.Option(min=0.001, metavar="NUMBER", help="At most so many messages a second.", rich_help_panel=_LIMITS),
-    ] = None,
-    bytes_rate: Annotated[
-        str | None,
-        typer.Option(metavar="SIZE", help="At most so many bytes a second, such as 5M.", rich_help_panel=_LIMITS),
-    ] = None,
-    retries: Annotated[
-        int,
-        typer.Option(min=0, max=100, help="Tries after the first one that brought nothing.", rich_help_panel=_LIMITS),
-    ] = 4,
-    outage: Outage = 0.0,
-    on_uidvalidity: Annotated[
-        OnUidvalidity,
-        typer.Option(help="Where the mailbox was renumbered: stop, or begin anew.", rich_help_panel=_LIMITS),
-    ] = OnUidvalidity.stop,
-    on_mismatch: Annotated[
-        OnMismatch,
-        typer.Option(
-            help="With the checkpoint of another search: stop, or accept what is done.", rich_help_panel=_LIMITS
-        ),
-    ] = OnMismatch.stop,
-    password_file: PasswordFile = None,
-    token_file: TokenFile = None,
-    starttls: Starttls = None,
-    allow_plaintext: AllowPlaintext = False,
-    ca_file: CaFile = None,
-    compress: Compression = Compress.auto,
-    timeout: Timeout = 30.0,
-    json: Json = False,
     quiet: Quiet = False,
-    debug: Debug = False,
 ) -> int:
     """Fetch what a search finds, and report. Messages are not marked as read."""
-    account = AccountOptions(
-        url=url,
-        connections=connections,
-        password_file=password_file,
-        token_file=token_file,
-        starttls=starttls,
-        allow_plaintext=allow_plaintext,
-        ca_file=ca_file,
-        compress=compress,
-        timeout_seconds=timeout,
-    )
     options = ScanOptions(
         mailbox=mailbox,
         search=search,
@@ -206,106 +98,129 @@ def _scan(
         concurrency=concurrency,
         limit=limit,
         newest_first=newest_first,
-        checkpoint=checkpoint,
-        name=name,
-        on_uidvalidity=on_uidvalidity,
-        on_mismatch=on_mismatch,
-        retries=retries,
-        outage_seconds=outage,
-        rate=rate,
-        bytes_rate=bytes_rate,
-        quiet=quiet,
-        json=json,
     )
-    saved = f"; what is done is in {checkpoint}, and the same command goes on there" if checkpoint else ""
-    return execute(scan(account, options), debug=debug, mailbox=mailbox, interrupted=f"interrupted{saved}")
+    work = scan(account, options, kept, limits, quiet=quiet, json=output.json)
+    return execute(work, debug=output.debug, mailbox=mailbox, interrupted=kept.interrupted)
+
+
+@app.command("export")
+@grouped
+def _export(
+    account: AccountOptions,
+    to: Annotated[
+        list[str],
+        typer.Option(
+            metavar="KIND:PATH",
+            help="maildir:DIR, mbox:FILE, eml:DIR, jsonl:FILE, parquet:DIR; may be given several times.",
+            rich_help_panel=JOB,
+        ),
+    ],
+    kept: CheckpointOptions,
+    limits: LimitOptions,
+    output: OutputOptions,
+    mailboxes: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="MAILBOX",
+            help="Names, patterns such as 'Lists/*', special uses such as '\\Sent'; all of them unless given.",
+        ),
+    ] = None,
+    attachments: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write attachments there too, each content once.", rich_help_panel=JOB),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Leave out; may be given several times.", rich_help_panel=JOB),
+    ] = None,
+    subscribed: Annotated[
+        bool, typer.Option("--subscribed", help="Only mailboxes that are subscribed.", rich_help_panel=JOB)
+    ] = False,
+    search: Annotated[
+        str, typer.Option(metavar="KEYS", help="Which messages, such as 'SINCE 30d'.", rich_help_panel=JOB)
+    ] = "ALL",
+    fetch: Annotated[
+        str,
+        typer.Option(
+            metavar="WHAT",
+            help="For jsonl and parquet alone also envelope, structure, text.",
+            rich_help_panel=JOB,
+        ),
+    ] = "full",
+    no_sync: Annotated[
+        bool,
+        typer.Option("--no-sync", help="Do not wait for the disk: not safe in a power cut.", rich_help_panel=JOB),
+    ] = False,
+    quiet: Quiet = False,
+) -> int:
+    """Write the mail of an account, or of some mailboxes, to files. With --checkpoint, only what is new."""
+    options = ExportOptions(
+        mailboxes=mailboxes or (),
+        to=to,
+        attachments=attachments,
+        exclude=exclude or (),
+        subscribed=subscribed,
+        search=search,
+        fetch=fetch,
+        durable=not no_sync,
+    )
+    work = export(account, options, kept, limits, quiet=quiet, json=output.json)
+    return execute(work, debug=output.debug, interrupted=kept.interrupted)
 
 
 @app.command("index")
+@grouped
 def _index(
-    url: Url,
+    account: AccountOptions,
     mailbox: Annotated[str, typer.Argument(metavar="MAILBOX", help="Its name, such as INBOX.")],
-    to: Annotated[
-        Path, typer.Option(metavar="FILE", help="The index; made where there is none.", rich_help_panel=_JOB)
-    ],
+    to: Annotated[Path, typer.Option(metavar="FILE", help="The index; made where there is none.", rich_help_panel=JOB)],
+    limits: LimitOptions,
+    output: OutputOptions,
     search: Annotated[
-        str, typer.Option(metavar="KEYS", help="Which messages, such as 'SINCE 30d'.", rich_help_panel=_JOB)
+        str, typer.Option(metavar="KEYS", help="Which messages, such as 'SINCE 30d'.", rich_help_panel=JOB)
     ] = "ALL",
-    connections: Annotated[
-        int, typer.Option(min=1, max=100, help="Connections at a time.", rich_help_panel=_LIMITS)
-    ] = 1,
-    rate: Annotated[
-        float | None,
-        typer.Option(min=0.001, metavar="NUMBER", help="At most so many messages a second.", rich_help_panel=_LIMITS),
-    ] = None,
-    retries: Annotated[
-        int,
-        typer.Option(min=0, max=100, help="Tries after the first one that brought nothing.", rich_help_panel=_LIMITS),
-    ] = 4,
-    outage: Outage = 0.0,
-    password_file: PasswordFile = None,
-    token_file: TokenFile = None,
-    starttls: Starttls = None,
-    allow_plaintext: AllowPlaintext = False,
-    ca_file: CaFile = None,
-    compress: Compression = Compress.auto,
-    timeout: Timeout = 30.0,
-    json: Json = False,
     quiet: Quiet = False,
-    debug: Debug = False,
 ) -> int:
     """Bring a local index up to date with a mailbox; only what is new is fetched."""
-    account = AccountOptions(
-        url=url,
-        connections=connections,
-        password_file=password_file,
-        token_file=token_file,
-        starttls=starttls,
-        allow_plaintext=allow_plaintext,
-        ca_file=ca_file,
-        compress=compress,
-        timeout_seconds=timeout,
-    )
-    options = IndexOptions(
-        mailbox=mailbox, to=to, search=search, retries=retries, outage_seconds=outage, rate=rate, quiet=quiet, json=json
-    )
+    options = IndexOptions(mailbox=mailbox, to=to, search=search)
     interrupted = f"interrupted; what was added is in {to}, and the same command goes on there"
-    return execute(index(account, options), debug=debug, mailbox=mailbox, interrupted=interrupted)
+    work = index(account, options, limits, quiet=quiet, json=output.json)
+    return execute(work, debug=output.debug, mailbox=mailbox, interrupted=interrupted)
 
 
 @app.command("find")
+@grouped
 def _find(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="An index that `imapipe index` made.")],
+    output: OutputOptions,
     sender: Annotated[
         str | None,
-        typer.Option(metavar="WHO", help="A whole address, or words of a name or address.", rich_help_panel=_JOB),
+        typer.Option(metavar="WHO", help="A whole address, or words of a name or address.", rich_help_panel=JOB),
     ] = None,
     subject: Annotated[
         str | None,
-        typer.Option(metavar="WORDS", help="Words of the subject; inv* stands for its like.", rich_help_panel=_JOB),
+        typer.Option(metavar="WORDS", help="Words of the subject; inv* stands for its like.", rich_help_panel=JOB),
     ] = None,
     since: Annotated[
-        str | None, typer.Option(metavar="DATE", help="On that day or later: 2024-01-31, or 30d.", rich_help_panel=_JOB)
+        str | None, typer.Option(metavar="DATE", help="On that day or later: 2024-01-31, or 30d.", rich_help_panel=JOB)
     ] = None,
     before: Annotated[
-        str | None, typer.Option(metavar="DATE", help="Before that day: 2024-01-31, or 30d.", rich_help_panel=_JOB)
+        str | None, typer.Option(metavar="DATE", help="Before that day: 2024-01-31, or 30d.", rich_help_panel=JOB)
     ] = None,
     size_class: Annotated[
         imapipe.SizeClass | None,
-        typer.Option(help="Below 1 KiB, 10 KiB, 100 KiB, 1 MiB, or above.", rich_help_panel=_JOB),
+        typer.Option(help="Below 1 KiB, 10 KiB, 100 KiB, 1 MiB, or above.", rich_help_panel=JOB),
     ] = None,
     text: Annotated[
-        str | None, typer.Option(metavar="WORDS", help="Words of sender or subject.", rich_help_panel=_JOB)
+        str | None, typer.Option(metavar="WORDS", help="Words of sender or subject.", rich_help_panel=JOB)
     ] = None,
     mailbox: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only in this mailbox.", rich_help_panel=_JOB)
+        str | None, typer.Option(metavar="NAME", help="Only in this mailbox.", rich_help_panel=JOB)
     ] = None,
     account: Annotated[
-        str | None, typer.Option(metavar="USER@HOST:PORT", help="Only of this account.", rich_help_panel=_JOB)
+        str | None, typer.Option(metavar="USER@HOST:PORT", help="Only of this account.", rich_help_panel=JOB)
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.", rich_help_panel=_JOB)] = 50,
-    json: Json = False,
-    debug: Debug = False,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.", rich_help_panel=JOB)] = 50,
 ) -> int:
     """Find messages in a local index, newest first. No server is needed."""
     options = FindOptions(
@@ -319,50 +234,35 @@ def _find(
         mailbox=mailbox,
         account=account,
         limit=limit,
-        json=json,
+        json=output.json,
     )
-    return execute(find(options), debug=debug)
+    return execute(find(options), debug=output.debug)
 
 
 @app.command("folders")
+@grouped
 def _folders(
-    url: Url,
+    account: AccountOptions,
+    output: OutputOptions,
     pattern: Annotated[
-        str, typer.Option(help="Which ones; * stands for anything, % for anything on one level.", rich_help_panel=_JOB)
+        str, typer.Option(help="Which ones; * stands for anything, % for anything on one level.", rich_help_panel=JOB)
     ] = "*",
-    password_file: PasswordFile = None,
-    token_file: TokenFile = None,
-    starttls: Starttls = None,
-    allow_plaintext: AllowPlaintext = False,
-    ca_file: CaFile = None,
-    timeout: Timeout = 30.0,
-    json: Json = False,
-    debug: Debug = False,
 ) -> int:
     """List the mailboxes of an account, with their counts."""
-    account = AccountOptions(
-        url=url,
-        password_file=password_file,
-        token_file=token_file,
-        starttls=starttls,
-        allow_plaintext=allow_plaintext,
-        ca_file=ca_file,
-        timeout_seconds=timeout,
-    )
-    return execute(folders(account, pattern, json=json), debug=debug)
+    return execute(folders(account, pattern, json=output.json), debug=output.debug)
 
 
 @app.command("demo")
+@grouped
 def _demo(
+    output: OutputOptions,
     messages: Annotated[int, typer.Option(min=1000, max=100_000, help="How many messages the mailbox holds.")] = 5000,
     rate: Annotated[
         float, typer.Option(min=0, help="Messages a second, so that there is something to watch; 0: no limit.")
     ] = 1000.0,
-    json: Json = False,
-    debug: Debug = False,
 ) -> int:
     """Kill a job in the middle, resume it, and prove that nothing was lost. Needs no mail account."""
-    return execute(demo(DemoOptions(messages=messages, rate=rate, json=json)), debug=debug)
+    return execute(demo(DemoOptions(messages=messages, rate=rate, json=output.json)), debug=output.debug)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -61,6 +61,7 @@ _ADVICE: Final[tuple[tuple[type[Exception], str], ...]] = (
     (imapipe.PoolTimeout, "try again, or use fewer --connections"),
     (imapipe.ConnectionLost, "try again"),
     (imapipe.ProtocolError, "please report it, with the name of the server"),
+    (imapipe.SinkError, "what was written before is safe, and the same command goes on there"),
     (imapipe.SpoolError, "make room, or set TMPDIR to a folder that has some"),
 )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import imapipe
 from imapipe import search as q
 from imapipe.cli.errors import Mistake, Status
-from imapipe.cli.options import AccountOptions
+from imapipe.cli.options import AccountOptions, LimitOptions
 from imapipe.cli.output import write_json, write_note, write_result
 from imapipe.cli.progress import choose_display
 
@@ -20,23 +20,11 @@ class IndexOptions:
     mailbox: str
     to: Path
     search: str = "ALL"
-    retries: int = 4
-    outage_seconds: float = 0.0
-    rate: float | None = None
-    quiet: bool = False
-    json: bool = False
-
-    def layers(self) -> list[imapipe.Middleware]:
-        """The middleware that was asked for, outermost first."""
-        layers: list[imapipe.Middleware] = []
-        if self.retries:
-            layers.append(imapipe.Retry(attempts=self.retries + 1, outage_seconds=self.outage_seconds))
-        if self.rate is not None:
-            layers.append(imapipe.RateLimit(messages_per_second=self.rate))
-        return layers
 
 
-async def index(account: AccountOptions, options: IndexOptions) -> Status:
+async def index(
+    account: AccountOptions, options: IndexOptions, limits: LimitOptions, *, quiet: bool, json: bool
+) -> Status:
     """Update the index and say what was done.
 
     Raises:
@@ -46,21 +34,21 @@ async def index(account: AccountOptions, options: IndexOptions) -> Status:
     """
     try:
         criteria = q.parse(options.search)
-        layers = options.layers()
-        pool = account.open_pool()
+        layers = limits.layers()
+        pool = account.open_pool(limits.connections)
         mailbox = pool.mailbox(options.mailbox)
     except ValueError as error:
         raise Mistake(str(error)) from error
-    display = choose_display(options.mailbox, quiet=options.quiet)
+    display = choose_display(options.mailbox, quiet=quiet)
     async with imapipe.MessageIndex(options.to) as local, pool:
         with display:
             report = await local.update(
                 mailbox,
                 search=criteria,
                 use=(imapipe.Progress(display.show), *layers),
-                connections=account.connections,
+                connections=limits.connections,
             )
-    if options.json:
+    if json:
         write_json(report.to_json())
     else:
         write_result(report.table())

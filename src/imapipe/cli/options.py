@@ -1,4 +1,6 @@
-"""What the commands have in common: the account, its secret, and how to reach it.
+"""What the commands have in common, each option declared once: the account, its secret, limits, checkpoint, output.
+
+A class of options is a parameter of a command; `cli.grouped` makes options of its fields.
 
 Invariants:
 
@@ -17,11 +19,18 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
+
+import typer
 
 import imapipe
 from imapipe.cli.errors import Mistake
 from imapipe.cli.terminal import printable
+
+ACCOUNT: Final = "Account and connection"
+JOB: Final = "What to do"
+LIMITS: Final = "Limits and failures"
+OUTPUT: Final = "Output"
 
 PASSWORD_VARIABLE: Final = "IMAPIPE_PASSWORD"
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kMG]?)B?", re.IGNORECASE)
@@ -38,20 +47,53 @@ class Compress(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountOptions:
-    """How to reach an account; the options of the same names say more."""
+    """How to reach an account."""
 
-    url: str
-    connections: int = 1
-    password_file: Path | None = None
-    token_file: Path | None = None
-    starttls: bool | None = None
-    allow_plaintext: bool = False
-    ca_file: Path | None = None
-    compress: Compress = Compress.auto
-    timeout_seconds: float = 30.0
+    url: Annotated[
+        str, typer.Argument(metavar="URL", help="imaps://user@host[:993] for TLS, imap://user@host[:143] for STARTTLS.")
+    ]
+    password_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file with the password in its first line; else IMAPIPE_PASSWORD, else a prompt.",
+            rich_help_panel=ACCOUNT,
+        ),
+    ] = None
+    token_file: Annotated[
+        Path | None,
+        typer.Option(help="A file with an OAuth 2 access token, read again at every connect.", rich_help_panel=ACCOUNT),
+    ] = None
+    starttls: Annotated[
+        bool | None,
+        typer.Option(
+            "--starttls/--no-starttls",
+            help="Demand STARTTLS, or do without; used where it is offered unless said.",
+            rich_help_panel=ACCOUNT,
+        ),
+    ] = None
+    allow_plaintext: Annotated[
+        bool, typer.Option("--allow-plaintext", help="Send the password without encryption.", rich_help_panel=ACCOUNT)
+    ] = False
+    ca_file: Annotated[
+        Path | None,
+        typer.Option(help="Trust the certificates in this PEM file, and no others.", rich_help_panel=ACCOUNT),
+    ] = None
+    compress: Annotated[
+        Compress,
+        typer.Option(help="COMPRESS=DEFLATE; auto: only where it makes things faster.", rich_help_panel=ACCOUNT),
+    ] = Compress.auto
+    timeout: Annotated[
+        float,
+        typer.Option(
+            min=0.1, metavar="SECONDS", help="For connecting, and for a server that is silent.", rich_help_panel=ACCOUNT
+        ),
+    ] = 30.0
 
-    def open_pool(self) -> imapipe.Pool:
+    def open_pool(self, connections: int = 1) -> imapipe.Pool:
         """Make the pool; asks for the password where a person can answer. Nothing is sent.
+
+        Args:
+            connections: How many it may have.
 
         Raises:
             Mistake: An option that cannot work.
@@ -62,14 +104,15 @@ class AccountOptions:
             if self.password_file is not None:
                 raise Mistake("--token-file and --password-file exclude each other: name one of them")
             read_secret(self.token_file, "--token-file")
-            return self._make(context, token=_token_reader(self.token_file))
+            return self._make(context, connections, token=_token_reader(self.token_file))
         # Tried without the password first: nobody shall type one for a URL that cannot work.
-        account = self._make(context, password="").account
-        return self._make(context, password=self._password(account))
+        account = self._make(context, connections, password="").account
+        return self._make(context, connections, password=self._password(account))
 
     def _make(
         self,
         context: ssl.SSLContext | None,
+        connections: int,
         *,
         password: str | None = None,
         token: Callable[[], Awaitable[str]] | None = None,
@@ -79,14 +122,14 @@ class AccountOptions:
                 self.url,
                 password=password,
                 token=token,
-                max_size=self.connections,
+                max_size=connections,
                 ssl_context=context,
                 starttls=self.starttls,
                 allow_plaintext=self.allow_plaintext,
                 compress="auto" if self.compress is Compress.auto else self.compress is Compress.on,
-                connect_timeout_seconds=self.timeout_seconds,
-                command_timeout_seconds=self.timeout_seconds,
-                stall_timeout_seconds=self.timeout_seconds,
+                connect_timeout_seconds=self.timeout,
+                command_timeout_seconds=self.timeout,
+                stall_timeout_seconds=self.timeout,
             )
         except ValueError as error:
             raise Mistake(str(error)) from error
@@ -116,6 +159,133 @@ class AccountOptions:
             raise Mistake(f"--ca-file {self.ca_file}: it holds no certificate in PEM form") from error
         except OSError as error:
             raise Mistake(f"--ca-file {self.ca_file}: {error.strerror or error}") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitOptions:
+    """How fast, and how patient."""
+
+    connections: Annotated[
+        int,
+        typer.Option(min=1, max=100, help="Connections at a time; providers allow 10 or more.", rich_help_panel=LIMITS),
+    ] = 4
+    rate: Annotated[
+        float | None,
+        typer.Option(min=0.001, metavar="NUMBER", help="At most so many messages a second.", rich_help_panel=LIMITS),
+    ] = None
+    bytes_rate: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="At most so many bytes a second, such as 5M.", rich_help_panel=LIMITS),
+    ] = None
+    daily_bytes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Wait when so many bytes came within 24 hours, such as 2G; known to later runs with --checkpoint.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = None
+    retries: Annotated[
+        int,
+        typer.Option(min=0, max=100, help="Tries after one that brought nothing.", rich_help_panel=LIMITS),
+    ] = 4
+    outage: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            metavar="SECONDS",
+            help="How long to wait for a server that does not work, at the beginning and later on.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = 0.0
+
+    def layers(self) -> list[imapipe.Middleware]:
+        """The middleware that was asked for, outermost first.
+
+        Raises:
+            Mistake: A number of bytes that is none.
+        """
+        layers: list[imapipe.Middleware] = []
+        if self.retries:
+            layers.append(imapipe.Retry(attempts=self.retries + 1, outage_seconds=self.outage))
+        bytes_rate = parse_size(self.bytes_rate, "--bytes-rate") if self.bytes_rate is not None else None
+        if self.rate is not None or bytes_rate is not None:
+            layers.append(imapipe.RateLimit(messages_per_second=self.rate, bytes_per_second=bytes_rate))
+        if self.daily_bytes is not None:
+            layers.append(imapipe.ByteBudget(int(parse_size(self.daily_bytes, "--daily-bytes"))))
+        return layers
+
+
+class OnUidvalidity(StrEnum):
+    """What to do where UIDVALIDITY is not that of the checkpoint."""
+
+    stop = "raise"
+    restart = "restart"
+
+
+class OnMismatch(StrEnum):
+    """What to do with the checkpoint of another search or fetch."""
+
+    stop = "raise"
+    accept = "accept"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointOptions:
+    """Where it is kept what is done."""
+
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Keep what is done in this file; the same command goes on there.", rich_help_panel=JOB
+        ),
+    ] = None
+    name: Annotated[
+        str,
+        typer.Option(help="Name the job in its checkpoint: the same whatever is searched.", rich_help_panel=JOB),
+    ] = ""
+    on_uidvalidity: Annotated[
+        OnUidvalidity,
+        typer.Option(help="Where the mailbox was renumbered: stop, or begin anew.", rich_help_panel=LIMITS),
+    ] = OnUidvalidity.stop
+    on_mismatch: Annotated[
+        OnMismatch,
+        typer.Option(help="With the checkpoint of another search: stop, or accept it.", rich_help_panel=LIMITS),
+    ] = OnMismatch.stop
+
+    def layers(self) -> list[imapipe.Middleware]:
+        """The checkpoint that was asked for, if one was."""
+        if self.checkpoint is None:
+            return []
+        return [
+            imapipe.Checkpoint(
+                self.checkpoint,
+                name=self.name,
+                on_uidvalidity="restart" if self.on_uidvalidity is OnUidvalidity.restart else "raise",
+                on_mismatch="accept" if self.on_mismatch is OnMismatch.accept else "raise",
+            )
+        ]
+
+    @property
+    def interrupted(self) -> str:
+        """What to say when the command is stopped."""
+        kept = f"; what is done is in {self.checkpoint}, and the same command goes on there" if self.checkpoint else ""
+        return f"interrupted{kept}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputOptions:
+    """What is told, and how."""
+
+    json: Annotated[
+        bool, typer.Option("--json", help="Write one JSON document to standard output.", rich_help_panel=OUTPUT)
+    ] = False
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.", rich_help_panel=OUTPUT)] = (
+        False
+    )
+
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.", rich_help_panel=OUTPUT)]
 
 
 def read_secret(path: Path, option: str) -> str:

@@ -4,33 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
-from pathlib import Path
 from typing import Final
 
 import imapipe
 from imapipe import search as q
 from imapipe.cli.errors import Mistake, Status
-from imapipe.cli.options import AccountOptions, parse_size
+from imapipe.cli.options import AccountOptions, CheckpointOptions, LimitOptions
 from imapipe.cli.output import write_json, write_note, write_result
 from imapipe.cli.progress import choose_display
 
 # What is parsed on first access only is read, so that a scan finds what a server got wrong.
 _PARSED: Final = ("envelope", "structure")
-
-
-class OnUidvalidity(StrEnum):
-    """What to do where UIDVALIDITY is not that of the checkpoint."""
-
-    stop = "raise"
-    restart = "restart"
-
-
-class OnMismatch(StrEnum):
-    """What to do with the checkpoint of another search or fetch."""
-
-    stop = "raise"
-    accept = "accept"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,43 +27,22 @@ class ScanOptions:
     concurrency: int = 8
     limit: int | None = None
     newest_first: bool = False
-    checkpoint: Path | None = None
-    name: str = ""
-    on_uidvalidity: OnUidvalidity = OnUidvalidity.stop
-    on_mismatch: OnMismatch = OnMismatch.stop
-    retries: int = 4
-    outage_seconds: float = 0.0
-    rate: float | None = None
-    bytes_rate: str | None = None
-    quiet: bool = False
-    json: bool = False
 
     @property
     def presets(self) -> list[str]:
         """The names given with `--fetch`, also where several stand in one."""
         return [name.strip() for names in self.fetch for name in names.split(",") if name.strip()]
 
-    def layers(self) -> list[imapipe.Middleware]:
-        """The middleware that was asked for, outermost first."""
-        layers: list[imapipe.Middleware] = []
-        if self.checkpoint is not None:
-            layers.append(
-                imapipe.Checkpoint(
-                    self.checkpoint,
-                    name=self.name,
-                    on_uidvalidity="restart" if self.on_uidvalidity is OnUidvalidity.restart else "raise",
-                    on_mismatch="accept" if self.on_mismatch is OnMismatch.accept else "raise",
-                )
-            )
-        if self.retries:
-            layers.append(imapipe.Retry(attempts=self.retries + 1, outage_seconds=self.outage_seconds))
-        bytes_rate = parse_size(self.bytes_rate, "--bytes-rate") if self.bytes_rate is not None else None
-        if self.rate is not None or bytes_rate is not None:
-            layers.append(imapipe.RateLimit(messages_per_second=self.rate, bytes_per_second=bytes_rate))
-        return layers
 
-
-async def scan(account: AccountOptions, options: ScanOptions) -> Status:
+async def scan(
+    account: AccountOptions,
+    options: ScanOptions,
+    kept: CheckpointOptions,
+    limits: LimitOptions,
+    *,
+    quiet: bool,
+    json: bool,
+) -> Status:
     """Run the scan and write its report.
 
     Raises:
@@ -89,12 +52,12 @@ async def scan(account: AccountOptions, options: ScanOptions) -> Status:
     try:
         criteria = q.parse(options.search)
         fetch = imapipe.Fetch(*options.presets)
-        layers = options.layers()
-        pool = account.open_pool()
+        layers = [*kept.layers(), *limits.layers()]
+        pool = account.open_pool(limits.connections)
         mailbox = pool.mailbox(options.mailbox)
     except ValueError as error:
         raise Mistake(str(error)) from error
-    display = choose_display(options.mailbox, quiet=options.quiet)
+    display = choose_display(options.mailbox, quiet=quiet)
     pipeline = mailbox.search(criteria).fetch(fetch).use(imapipe.Progress(display.show), *layers)
     if options.limit is not None:
         pipeline = pipeline.limit(options.limit)
@@ -109,13 +72,13 @@ async def scan(account: AccountOptions, options: ScanOptions) -> Status:
     async with pool:
         with display:
             report = await pipeline.run(read, concurrency=options.concurrency)
-    if options.json:
+    if json:
         write_json(report.to_json())
     else:
         write_result(report.table())
     if report.complete:
         return Status.COMPLETE
-    write_note(shortfall(report, resumable=options.checkpoint is not None))
+    write_note(shortfall(report, resumable=kept.checkpoint is not None))
     return Status.PARTIAL
 
 

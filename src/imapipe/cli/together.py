@@ -1,0 +1,50 @@
+"""The progress of several runs as that of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+import imapipe
+
+
+class Together:
+    """Adds up the snapshots of all mailboxes of an account, each of which names its own.
+
+    Args:
+        show: Is called with the sum whenever one of them is told.
+    """
+
+    def __init__(self, show: Callable[[imapipe.ProgressSnapshot], None]) -> None:
+        self._show = show
+        self._latest: dict[str, imapipe.ProgressSnapshot] = {}
+
+    def show(self, snapshot: imapipe.ProgressSnapshot) -> None:
+        """Take one run's snapshot."""
+        self._latest[snapshot.mailbox] = snapshot
+        running = [each for each in self._latest.values() if not each.final]
+        every = self._latest.values()
+        speed = _sum(each.messages_per_second for each in running)
+        left = sum(each.planned - each.settled for each in running)
+        together = replace(
+            snapshot,
+            planned=sum(each.planned for each in every),
+            done=sum(each.done for each in every),
+            skipped=sum(each.skipped for each in every),
+            vanished=sum(each.vanished for each in every),
+            failed=sum(each.failed for each in every),
+            bytes_received=sum(each.bytes_received for each in every),
+            elapsed_seconds=max(each.elapsed_seconds for each in every),
+            messages_per_second=speed,
+            bytes_per_second=_sum(each.bytes_per_second for each in running),
+            eta_seconds=left / speed if speed else None,
+            connections=sum(each.connections for each in running),
+            waits=sum(each.waits for each in every),
+            # Another mailbox may begin; whoever shows it knows when all is over.
+            final=False,
+        )
+        self._show(together)
+
+
+def _sum(values: Iterable[float]) -> float:
+    return float(sum(values))

@@ -1,0 +1,120 @@
+"""`imapipe export` writes mail to files, and only what is new when it is run again."""
+
+from __future__ import annotations
+
+import json
+import mailbox
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import imapipe
+from imapipe.cli.together import Together
+from imapipe.testing import Mailbox, Reply, make_messages
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Call, Serve
+
+
+def _account(serve: Serve) -> str:
+    return serve({"INBOX": 12, "Lists/python": 7, "Trash": Mailbox(make_messages(3), special_use="\\Trash")}).url
+
+
+def test_a_whole_account_into_a_maildir_and_again(serve: Serve, call: Call, tmp_path: Path) -> None:
+    url = _account(serve)
+    command = ("export", url, "--to", f"maildir:{tmp_path / 'mail'}", "--checkpoint", tmp_path / "state", "--json")
+    outcome = call(*command, "--exclude", "\\Trash", "--exclude", "Spam")
+    assert outcome.status == 0
+    assert (outcome.document["done"], outcome.document["complete"]) == (19, True)
+    read = mailbox.Maildir(tmp_path / "mail", create=False)
+    assert (len(read), len(read.get_folder("Lists.python"))) == (12, 7)
+    again = call(*command)
+    assert sorted(again.document["unchanged"]) == ["INBOX", "Lists/python"]
+    assert again.document["done"] == 3
+
+
+@pytest.mark.parametrize(("kind", "name"), [("mbox", "all.mbox"), ("eml", "eml"), ("jsonl", "all.jsonl")])
+def test_one_mailbox_goes_straight_to_the_place(serve: Serve, call: Call, tmp_path: Path, kind: str, name: str) -> None:
+    outcome = call("export", _account(serve), "Lists/python", "--to", f"{kind}:{tmp_path / name}", "--json")
+    assert outcome.status == 0
+    assert outcome.document["mailbox"] == "Lists/python"
+    place = tmp_path / name
+    count = {
+        "mbox": lambda: place.read_bytes().count(b"\nFrom ") + 1,
+        "eml": lambda: len(list(place.glob("*.eml"))),
+        "jsonl": lambda: len(place.read_bytes().splitlines()),
+    }[kind]()
+    assert count == 7
+
+
+def test_several_places_at_once_with_attachments(serve: Serve, call: Call, tmp_path: Path) -> None:
+    places = ["--to", f"jsonl:{tmp_path / 'a.jsonl'}", "--to", f"eml:{tmp_path / 'eml'}"]
+    outcome = call("export", _account(serve), "INBOX", "L*", *places, "--attachments", tmp_path / "files", "--no-sync")
+    assert outcome.status == 0
+    assert outcome.out.splitlines()[-1].startswith("2 mailboxes, 0 unchanged")
+    rows = [json.loads(line) for line in (tmp_path / "a.jsonl").read_bytes().splitlines()]
+    assert {row["mailbox"] for row in rows} == {"INBOX", "Lists/python"}
+    assert len(rows) == 19
+    assert (tmp_path / "files/attachments.jsonl").exists()
+    assert (tmp_path / "eml/Lists/python").is_dir()
+
+
+def test_a_search_and_less_than_everything(serve: Serve, call: Call, tmp_path: Path) -> None:
+    arguments = ["--to", f"jsonl:{tmp_path / 'a.jsonl'}", "--fetch", "envelope", "--search", "UID 1:4"]
+    assert call("export", _account(serve), "INBOX", *arguments).status == 0
+    rows = [json.loads(line) for line in (tmp_path / "a.jsonl").read_bytes().splitlines()]
+    assert len(rows) == 4
+    assert "text" not in rows[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--to", "zip:x"), "--to zip:x: use one of maildir:PATH, mbox:PATH, eml:PATH, jsonl:PATH, parquet:PATH"),
+        (("--to", "maildir:"), "--to maildir:: use one of"),
+        (("--to", "maildir:{}/m", "--fetch", "envelope"), "Maildir writes whole messages"),
+        (("--to", "jsonl:{}/x", "--search", "NONSENSE"), "NONSENSE"),
+        (("--to", "jsonl:{}/x", "--daily-bytes", "lots"), "--daily-bytes lots: use a number of bytes"),
+    ],
+)
+def test_what_cannot_work_is_one_sentence(
+    serve: Serve, call: Call, tmp_path: Path, arguments: tuple[str, ...], says: str
+) -> None:
+    outcome = call("export", _account(serve), "INBOX", *(word.format(tmp_path) for word in arguments))
+    assert outcome.status == 2
+    assert says in outcome.sentence
+
+
+def test_a_place_that_cannot_be_written_is_one_sentence(serve: Serve, call: Call, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    outcome = call("export", _account(serve), "INBOX", "--to", f"maildir:{tmp_path / 'file'}")
+    assert outcome.status == 1
+    assert str(tmp_path / "file") in outcome.sentence
+
+
+def test_one_mailbox_that_fails_makes_it_partial(serve: Serve, call: Call, tmp_path: Path) -> None:
+    broken = Reply("NO", "it is broken", command="EXAMINE", when=lambda record: "Lists" in record.arguments)
+    server = serve({"INBOX": 5, "Lists": 5}, faults=[broken])
+    outcome = call("export", server.url, "--to", f"eml:{tmp_path}", "--retries", 0, "--json")
+    assert outcome.status == 3
+    assert outcome.document["done"] == 5
+    assert "it is broken" in outcome.document["errors"]["Lists"]["text"]
+    assert outcome.sentence == "1 mailbox could not be read; the same command tries again"
+
+
+def test_the_progress_of_several_is_that_of_one() -> None:
+    shown: list[imapipe.ProgressSnapshot] = []
+    together = Together(shown.append)
+
+    def tell(mailbox: str, done: int, *, final: bool = False) -> None:
+        together.show(
+            imapipe.ProgressSnapshot(10, done, 0, 0, 0, 100, 1.0, 5.0, 50.0, 1.0, 1, 1, 0, final, "a", mailbox)
+        )
+
+    tell("one", 4)
+    tell("two", 2)
+    assert (shown[-1].planned, shown[-1].done, shown[-1].connections, shown[-1].eta_seconds) == (20, 6, 2, 1.4)
+    tell("one", 10, final=True)
+    assert (shown[-1].done, shown[-1].connections, shown[-1].messages_per_second) == (12, 1, 5.0)
+    assert not shown[-1].final
