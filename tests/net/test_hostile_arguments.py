@@ -117,6 +117,7 @@ WITHOUT = {
         "namespace",
         "noop",
         "offers",
+        "hold",
         "release",
     ),
     *("require", "tidy", "try_optional", "unselect"),

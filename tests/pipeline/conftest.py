@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import gc
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 
+import pytest
 import pytest_asyncio
-from tests.pipeline.world import OpenWorld, World
+from tests.pipeline.world import OpenWorld, Watched, World
 
 import imapipe
+from imapipe.net import dataplane, spool
+from imapipe.net.arrivals import Arrivals
+from imapipe.net.holdings import Holdings
+from imapipe.net.secrets import Secrets
 from imapipe.testing import Server
 
 
@@ -43,3 +49,25 @@ async def open_world() -> AsyncIterator[OpenWorld]:
                     break
                 await asyncio.sleep(0.001)
             assert world.server.counters.open_connections == 0
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
+    """Keeps every temporary file alive, and the cyclic collector still: nothing is closed by going away."""
+    watch = Watched()
+
+    class WatchedArrivals(Arrivals):
+        def __init__(self, holdings: Holdings, max_partial_bytes: int, secrets: Secrets) -> None:
+            super().__init__(holdings, max_partial_bytes, secrets)
+            watch.arrivals.append(self)
+
+    class WatchedStore(spool._Store):
+        def __init__(self, size: int, folder: str | None) -> None:
+            super().__init__(size, folder)
+            watch.stores.append(self)
+
+    monkeypatch.setattr(dataplane, "Arrivals", WatchedArrivals)
+    monkeypatch.setattr(spool, "_Store", WatchedStore)
+    gc.disable()
+    yield watch
+    gc.enable()

@@ -3,60 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import pytest
-from tests.pipeline.world import OpenWorld, World
+from tests.pipeline.world import OpenWorld, Watched, World
 
 import imapipe
-from imapipe.net import dataplane, spool
-from imapipe.net.arrivals import Arrivals
-from imapipe.net.holdings import Holdings
-from imapipe.net.secrets import Secrets
 from imapipe.testing import SyntheticMailbox
 
 MESSAGES = 40
-
-
-class Watched:
-    """What a test can see of all connections and all temporary files."""
-
-    def __init__(self) -> None:
-        self.arrivals: list[Arrivals] = []
-        self.stores: list[spool._Store] = []
-
-    @property
-    def open_files(self) -> int:
-        return sum(not store._file.closed for store in self.stores)
-
-    @property
-    def held(self) -> list[tuple[int, int, int]]:
-        return [(a._holdings.held_bytes, a._holdings.spooled_bytes, a._partial_bytes) for a in self.arrivals]
-
-
-@pytest.fixture
-def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
-    """Keeps every temporary file alive, and the cyclic collector still: nothing is closed by going away."""
-    watch = Watched()
-
-    class WatchedArrivals(Arrivals):
-        def __init__(self, holdings: Holdings, max_partial_bytes: int, secrets: Secrets) -> None:
-            super().__init__(holdings, max_partial_bytes, secrets)
-            watch.arrivals.append(self)
-
-    class WatchedStore(spool._Store):
-        def __init__(self, size: int, folder: str | None) -> None:
-            super().__init__(size, folder)
-            watch.stores.append(self)
-
-    monkeypatch.setattr(dataplane, "Arrivals", WatchedArrivals)
-    monkeypatch.setattr(spool, "_Store", WatchedStore)
-    gc.disable()
-    yield watch
-    gc.enable()
 
 
 class Boom(Exception):

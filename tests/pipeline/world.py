@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 import imapipe
 from imapipe import search as q
 from imapipe.middleware.base import Layer, Run
+from imapipe.net import spool
+from imapipe.net.arrivals import Arrivals
 from imapipe.testing import Server
 
 
@@ -45,6 +47,22 @@ class World:
     def sizes(self) -> list[int]:
         """How many messages each UID FETCH asked for."""
         return [len(imapipe.UidSet.parse(text)) for text in self.asked]
+
+
+class Watched:
+    """What a test can see of all connections and all temporary files."""
+
+    def __init__(self) -> None:
+        self.arrivals: list[Arrivals] = []
+        self.stores: list[spool._Store] = []
+
+    @property
+    def open_files(self) -> int:
+        return sum(not store._file.closed for store in self.stores)
+
+    @property
+    def held(self) -> list[tuple[int, int, int]]:
+        return [(a._holdings.held_bytes, a._holdings.spooled_bytes, a._partial_bytes) for a in self.arrivals]
 
 
 OpenWorld = Callable[..., Awaitable[World]]

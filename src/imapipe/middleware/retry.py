@@ -3,7 +3,8 @@
 Invariants:
 
 - Only UIDs that are missing are asked for again; what was delivered has its outcome, whatever happened after.
-- A try that delivered something is progress and costs nothing. Only fruitless tries in a row are counted.
+- A try that delivered something, or brought a part of a message that the next one goes on behind, is progress and costs
+  nothing. Only fruitless tries in a row are counted.
 - A batch that stays fruitless is halved, and halved again, until single messages are left; one that fails alone is
   poisoned: it becomes `failed`, and the rest goes on. The pieces are a stack, there is no recursion.
 - An outage of the server makes no message poisoned. Nothing is halved where no connection could be made
@@ -125,7 +126,8 @@ class RetryLayer(Layer):
             except BatchInterrupted as interrupted:
                 error = interrupted.__cause__ or interrupted
                 # Bytes for other batches count too: the server that sends them is up.
-                is_heard = self._run.bytes_received > received or _is_answer(error)
+                kept = interrupted.result.kept_bytes
+                is_heard = self._run.bytes_received > received or kept > 0 or _is_answer(error)
                 self._was_served(interrupted.result)
                 trouble = Trouble(error, self._judge(error, is_heard=is_heard), is_heard)
                 if work.interrupted(interrupted.result, trouble):

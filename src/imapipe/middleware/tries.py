@@ -107,7 +107,8 @@ class Tries:
         verdict = trouble.verdict
         self.result = self.result.merge(result)
         missing = self._piece & self.result.missing
-        fruitless = len(missing) == len(self._piece) and not verdict.split_now
+        nothing_came = len(missing) == len(self._piece) and not result.kept_bytes
+        fruitless = nothing_came and not verdict.split_now
         tries = self._piece_tries + 1 if fruitless else 0
         silent = fruitless and not trouble.is_heard
         self._fruitless = self._fruitless + 1 if fruitless else 0

@@ -74,6 +74,7 @@ class BatchResult:
         elapsed_seconds: How long the server worked on it: from its command, or from the end of the answer before it on
             the same connection, to its tagged reply, without our own pauses.
         bytes_received: Bytes of the responses, after decompression.
+        kept_bytes: Bytes of missing messages that came and are kept: the next try asks for what is behind them.
         reply_seconds: How long the server took to begin an answer, at most; None where nothing was asked.
     """
 
@@ -84,6 +85,7 @@ class BatchResult:
     missing: UidSet = NO_UIDS
     elapsed_seconds: float = 0.0
     bytes_received: int = 0
+    kept_bytes: int = 0
     reply_seconds: float | None = None
 
     def merge(self, other: BatchResult) -> BatchResult:
@@ -103,6 +105,7 @@ class BatchResult:
             missing=(self.missing | other.missing) - settled,
             elapsed_seconds=self.elapsed_seconds + other.elapsed_seconds,
             bytes_received=self.bytes_received + other.bytes_received,
+            kept_bytes=self.kept_bytes + other.kept_bytes,
             reply_seconds=max((s for s in (self.reply_seconds, other.reply_seconds) if s is not None), default=None),
         )
 

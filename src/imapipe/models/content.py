@@ -8,7 +8,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 from imapipe.errors import NotFetched, ProtocolError
@@ -17,11 +17,14 @@ from imapipe.mime.part import Part, Raw, parse_parts
 from imapipe.mime.selection import HTML, PLAIN, text_parts
 from imapipe.mime.text import decode_text, join_texts, read_text
 from imapipe.models.attributes import Attributes
+from imapipe.models.fetched import FoundItem, MessageContext
 from imapipe.models.held import Mapped
+from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.response.body_structure import parse_body_structure
 from imapipe.wire.response.fetch import parse_body
 from imapipe.wire.response.invented import may_be_invented
 from imapipe.wire.response.literal import Literal, literal_bytes
+from imapipe.wire.response.token import ItemSpan
 
 
 class Content(Attributes):
@@ -96,6 +99,33 @@ class Content(Attributes):
         if whole.is_held:
             self.is_held = other.is_held = False
         return whole
+
+    def literal_of(self, name: str) -> Literal | None:
+        """The bytes of an item, wherever they are held; None where the server says that there are none.
+
+        Raises:
+            NotFetched: It did not come.
+            ProtocolError: It cannot be read.
+        """
+        self._locate()
+        return parse_body(*self._find(name, name))
+
+    def completed(self, fetch: Fetch, literals: Mapping[str, Literal], wire_size: int) -> Self:
+        """This answer as one to another FETCH, with bytes that came in others.
+
+        Args:
+            fetch: What had been asked for; what it did not ask for is left out.
+            literals: The bytes, by the names of its items.
+            wire_size: The bytes of all answers.
+        """
+        self._locate()
+        found = {name: item for name, item in self._found.items() if name in fetch.names}
+        for name, literal in literals.items():
+            marker = b"{%d}\r\n" % len(literal)
+            found[name] = FoundItem(marker, (literal,), ItemSpan(0, len(marker), 0))
+        held = {id(literal): literal for item in found.values() for literal in item.literals}
+        context = MessageContext(self._context.mailbox, self._context.uidvalidity, fetch, self._context.notes)
+        return type(self).from_items(context, self.uid, wire_size, found, tuple(held.values()))
 
     @property
     def text(self) -> str:

@@ -262,7 +262,9 @@ class Arrivals:
 
     def _complete(self, fetch: FetchCommand, uid: int, parts: Parts) -> None:
         """A message has all that will come of it: it is ready, unless the server has no body for it."""
-        self._forget(fetch, uid)
+        if fetch.parts.pop(uid, None) is not None:
+            self._partial_bytes -= parts.charge
+            self._partial_spooled -= parts.spooled
         self._open = None
         fetch.pending.discard(uid)
         for name in fetch.context.fetch.body_names:
@@ -366,6 +368,7 @@ class Arrivals:
         if parts is not None:
             self._partial_bytes -= parts.charge
             self._partial_spooled -= parts.spooled
+            parts.discard()
 
     def _malformed(self, text: bytes, error: ProtocolError, size: int, failure: Failure | None = None) -> bool:
         """An answer that cannot be read costs its message, where the UID can still be seen, and nothing else."""

@@ -16,6 +16,7 @@ from typing import Protocol, Self
 from imapipe.models.batch import Failure
 from imapipe.models.message import Message, MessageContext
 from imapipe.net.parts import Parts
+from imapipe.net.unfinished import Part, Unfinished
 from imapipe.net.upload import Upload
 from imapipe.wire.command.encoder import Piece, Request
 from imapipe.wire.response.literal import Literal
@@ -167,6 +168,10 @@ class FetchCommand(Command):
         ready: Messages complete and not handed over yet.
         malformed: UIDs whose answer could not be read.
         doubts: Whether what may have been invented is kept back.
+        keeps_cut: Whether what came of a message is of use when the connection dies in the middle of it. Set by whoever
+            sent it, and owns `unfinished` then.
+        goes_on: Where a literal of the answer goes, of which the beginning came over another connection. Set so too.
+        unfinished: What came of a message in the middle of which the connection died.
         doubtful: By UID, what may have been invented for a message that is gone: complete, and neither handed over
             nor counted as held.
         parts: By UID, the messages of which not all has come.
@@ -186,7 +191,9 @@ class FetchCommand(Command):
         "doubts",
         "finished_at",
         "first_byte_at",
+        "goes_on",
         "incomplete",
+        "keeps_cut",
         "malformed",
         "names",
         "needed",
@@ -198,6 +205,7 @@ class FetchCommand(Command):
         "ready",
         "shape",
         "uids",
+        "unfinished",
     )
 
     def __init__(
@@ -221,6 +229,9 @@ class FetchCommand(Command):
         self.ready: list[Message] = []
         self.parts: dict[int, Parts] = {}
         self.malformed: dict[int, Failure] = {}
+        self.keeps_cut = False
+        self.goes_on: Part | None = None
+        self.unfinished: Unfinished | None = None
         self.doubts = doubts
         self.doubtful: dict[int, Message] = {}
         self.incomplete: dict[str, int] = {}

@@ -120,6 +120,10 @@ class Conversation:
         """The same for temporary files."""
         return self.plane.holdings.max_spool_bytes
 
+    def hold(self, message: Message) -> None:
+        """A message that was put together of several answers is held from now on."""
+        self.plane.holdings.hold([message])
+
     def release(self, message: Message) -> None:
         """A delivered message is held no more; the second time it does nothing."""
         self.plane.release(message)

@@ -33,9 +33,9 @@ from imapipe.net.intake import Intake, cost_of
 from imapipe.net.options import PlaneOptions
 from imapipe.net.outbox import Outbox
 from imapipe.net.patience import Patience
+from imapipe.net.places import Places
 from imapipe.net.secrets import Secrets
 from imapipe.net.signals import as_error_of, code_words
-from imapipe.net.spool import SpoolFile
 from imapipe.runtime.defect import DEFECTS, tell_defect
 from imapipe.wire.response.framing import Frame, Framer
 from imapipe.wire.response.literal import Literal
@@ -72,10 +72,11 @@ class Dataplane(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self._owner = owner
         self._options = options
-        framer = Framer(options.limits, spool=self._open_spool, spool_above=options.spool_above)
-        self._intake = Intake(self._loop, framer, self._take, self.abort)
         self.holdings = Holdings(options.max_held_bytes, options.max_spool_bytes)
         self.arrivals = Arrivals(self.holdings, options.limits.response_bytes, self.secrets)
+        self._places = Places(self.arrivals, options)
+        framer = Framer(options.limits, place=self._places.open, spool_above=options.spool_above)
+        self._intake = Intake(self._loop, framer, self._take, self.abort)
         self._outbox = Outbox(self._starting, self._source_failed, self._wait_for_source)
         self._patience = Patience(
             self._loop, options, owner, self._intake, self._outbox, self.arrivals, self._timed_out
@@ -169,6 +170,8 @@ class Dataplane(asyncio.BufferedProtocol):
         self._watchdog.stop()
         if self.transport is not None:
             self.transport.abort()
+        if isinstance(error, ConnectionLost | CommandTimeout | ServerBye):
+            self._places.keep(self._intake.cut())
         self._intake.close()
         now, paused = self._loop.time(), self._watchdog.paused_seconds
         for command in self._outbox.drain():
@@ -337,10 +340,6 @@ class Dataplane(asyncio.BufferedProtocol):
             self._intake.wait_for_handshake()
         else:
             self._intake.deflate = self._outbox.deflate = Deflate()
-
-    def _open_spool(self, size: int) -> SpoolFile:
-        self.arrivals.spooling(size)
-        return SpoolFile(size, self._options.spool_dir)
 
     def _starting(self, command: Command) -> None:
         """A command is about to be written."""

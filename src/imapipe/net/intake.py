@@ -16,7 +16,7 @@ from typing import Final
 
 from imapipe.errors import ProtocolError
 from imapipe.net.compression import STEP_BYTES, Deflate
-from imapipe.wire.response.framing import Frame, Framer
+from imapipe.wire.response.framing import Cut, Frame, Framer
 
 TURN_RESPONSES: Final = 256
 """So many take some 5 ms; messages in the expected shape, of which a chunk of the socket is full, take a tenth each."""
@@ -140,6 +140,10 @@ class Intake:
     def rest(self) -> bytes:
         """Take out what was received behind the last response."""
         return self._framer.rest()
+
+    def cut(self) -> Cut | None:
+        """Take out what came of a response that will have no end, where that is worth keeping."""
+        return self._framer.cut()
 
     def close(self) -> None:
         """Nothing more will come."""

@@ -52,13 +52,18 @@ class Parts:
             size: Its bytes on the wire.
         """
         self.charge += size - spooled_bytes(all_literals) + _ITEM_BYTES * (len(found) + len(all_literals))
+        literals = _asked_for(text, all_literals, found.values())
+        _close([literal for literal, kept in zip(all_literals, literals, strict=True) if literal is not kept])
         if not found:
             return
-        literals = _asked_for(text, all_literals, found.values())
         self.items |= {name: FoundItem(text, literals, span) for name, span in found.items()}
         self.literals += literals
         self.size += size - sum(map(len, all_literals)) + sum(map(len, literals))
         self.spooled += spooled_bytes(literals)
+
+    def discard(self) -> None:
+        """No message will be made of it: its temporary files are closed."""
+        _close(self.literals)
 
     def may_be_invented(self) -> bool:
         """Whether the server may have made it up for a message that is gone; never one with a spooled body."""
@@ -66,6 +71,12 @@ class Parts:
             return False
         values = {name: item.text[item.span.start : item.span.end] for name, item in self.items.items()}
         return may_be_invented(values, self.literals, self.size)
+
+
+def _close(literals: Iterable[Literal]) -> None:
+    for literal in literals:
+        if not isinstance(literal, bytes | bytearray):
+            literal.close()
 
 
 def _asked_for(text: bytes, literals: tuple[Literal, ...], spans: Iterable[ItemSpan]) -> tuple[Literal, ...]:

@@ -160,7 +160,7 @@ class SpoolFile:
 
     def __init__(self, size: int, folder: str | None) -> None:
         try:
-            self._store: _Store | None = _Store(size, folder)
+            self._store = _Store(size, folder)
         except OSError as error:
             where = folder or tempfile.gettempdir()
             raise SpoolError(f"no temporary file for a large body in {where}: {error.strerror}") from error
@@ -171,7 +171,6 @@ class SpoolFile:
         Raises:
             SpoolError: The disk is full, or fails.
         """
-        assert self._store is not None
         try:
             while data:
                 data = data[self._store.write(data) :]
@@ -181,15 +180,19 @@ class SpoolFile:
                 "make room, or name another folder with spool_dir="
             ) from error
 
+    def read(self, count: int, position: int) -> bytes:
+        """Bytes that were written before. Raises SpoolError."""
+        try:
+            return self._store.read(count, position)
+        except SpoolError:
+            raise
+        except OSError as error:
+            raise SpoolError(f"the temporary file of a body could not be read: {error.strerror}") from error
+
     def finish(self) -> SpooledFile:
         """All bytes are there."""
-        assert self._store is not None
-        finished = SpooledFile(self._store)
-        self._store = None
-        return finished
+        return SpooledFile(self._store)
 
     def discard(self) -> None:
         """The rest will not come."""
-        if self._store is not None:
-            self._store.close()
-            self._store = None
+        self._store.close()

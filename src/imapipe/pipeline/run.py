@@ -36,6 +36,7 @@ from imapipe.pipeline.lane import Lane, LaneTask
 from imapipe.pipeline.ledger import Ledger
 from imapipe.pipeline.memory import done_all_runs_of, memory_of
 from imapipe.pipeline.operation.base import Workbench
+from imapipe.pipeline.operation.remainders import Remainders
 from imapipe.pipeline.outage import Outage, outage_seconds_of
 from imapipe.pipeline.plan import Plan, Tier
 from imapipe.pipeline.source.base import Found, Question
@@ -357,11 +358,12 @@ class Run:
         self.plan.know_sizes(await fetch_sizes(connection, self.plan.remaining))
 
     async def _work(self, connection: Connection) -> None:
+        remainders = Remainders()
         task = LaneTask(
             self._dispatch,
             self.access,
             self._specification.operation,
-            Workbench(self.ledger, self.inbox, self._books, self._today),
+            Workbench(self.ledger, self.inbox, self._books, remainders, self._today),
             self.layers,
             self.events,
             depth=self._specification.depth,
@@ -379,6 +381,7 @@ class Run:
         except BaseExceptionGroup as errors:
             error = first_cause(errors)
         finally:
+            remainders.close()
             first.give_back()  # It does so itself, unless it was cancelled before its first step.
         # The first cause counts, whatever fell over it; raised outside of the handling of the group it keeps its own.
         error = self.failure or error

@@ -3,7 +3,7 @@ from __future__ import annotations
 import io
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 import pytest
@@ -80,6 +80,18 @@ class MemorySpool:
         raise NotImplementedError
 
 
+def spooling(above: int, spools: list[MemorySpool]) -> Callable[[bytes, int], MemorySpool | None]:
+    """What opens the places of large literals, and keeps them."""
+
+    def place(_: bytes, size: int) -> MemorySpool | None:
+        if size <= above:
+            return None
+        spools.append(MemorySpool(size))
+        return spools[-1]
+
+    return place
+
+
 def record(frame: Frame) -> tuple[bytes, list[bytes]]:
     text, literals, _ = frame
     return text, [literal_bytes(literal) for literal in literals]
@@ -145,12 +157,7 @@ def test_chunkings_and_kinds_of_storage(data: st.DataObject) -> None:
     chunks = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
     above = data.draw(st.sampled_from([50, DIRECT_BYTES, 10**9]))
     spools: list[MemorySpool] = []
-
-    def spool(size: int) -> MemorySpool:
-        spools.append(MemorySpool(size))
-        return spools[-1]
-
-    framer = Framer(spool=spool, spool_above=above)
+    framer = Framer(place=spooling(above, spools), spool_above=above)
     assert frame_chunks(chunks, framer) == expected
     assert [each.size for each in spools] == [len(body) for body in bodies if len(body) > above]
     assert all(each.state == "finished" for each in spools)
@@ -271,19 +278,14 @@ def test_limits_on_lines_and_counts() -> None:
     with pytest.raises(ResponseTooLarge, match="a response is too large"):
         frame_chunks([b"* 1 FETCH ({30}\r\n" + b"x" * 30 + b"{30}\r\n"], Framer(limits))
     # Spooled literals are not in memory.
-    framer = Framer(limits, spool=MemorySpool, spool_above=20)
+    framer = Framer(limits, place=spooling(20, []), spool_above=20)
     stream = b"* 1 FETCH ({30}\r\n" + b"x" * 30 + b"{30}\r\n" + b"y" * 30 + b")\r\n"
     assert [len(literals) for _, literals in frame_chunks([stream], framer)] == [2]
 
 
 def test_close_frees_what_was_half_received() -> None:
     spools: list[MemorySpool] = []
-
-    def spool(size: int) -> MemorySpool:
-        spools.append(MemorySpool(size))
-        return spools[-1]
-
-    framer = Framer(spool=spool, spool_above=10)
+    framer = Framer(place=spooling(10, spools), spool_above=10)
     assert frame_chunks([b"* 1 FETCH (BODY[1] {20}\r\n" + b"x" * 20 + b" BODY[2] {20}\r\nabc"], framer) == []
     framer.close()
     assert [each.state for each in spools] == ["finished", "discarded"]

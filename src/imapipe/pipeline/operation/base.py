@@ -23,6 +23,7 @@ from imapipe.pipeline.books import Books
 from imapipe.pipeline.delivery.flight import Gathering
 from imapipe.pipeline.delivery.inbox import Inbox
 from imapipe.pipeline.ledger import Ledger
+from imapipe.pipeline.operation.remainders import Remainders
 
 Observe = Callable[[Connection, FetchCommand], float]
 """Called with each command that got its tagged reply; gives the seconds that the server worked on it."""
@@ -36,12 +37,14 @@ class Workbench:
         ledger: The outcomes so far.
         inbox: Where messages are handed over.
         books: What is counted.
+        remainders: What came of messages in the middle of which a connection died.
         today: The day on which relative dates of the search were resolved.
     """
 
     ledger: Ledger
     inbox: Inbox
     books: Books
+    remainders: Remainders
     today: date
 
 

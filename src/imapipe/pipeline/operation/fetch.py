@@ -19,22 +19,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from imapipe.errors import CommandTimeout, ConnectionLost, ImapipeError, ServerBye
+from imapipe.errors import CommandBad, CommandNo, CommandTimeout, ConnectionLost, ImapipeError, ServerBye
 from imapipe.models.batch import Batch, BatchResult, Failure
+from imapipe.models.message import Message
 from imapipe.net.command import NO_BODY, FetchCommand
 from imapipe.net.connection import Connection, Deliver
 from imapipe.net.signals import to_error
 from imapipe.pipeline.delivery.flight import Flight, Gathering
 from imapipe.pipeline.operation.base import Observe, Work, Workbench
+from imapipe.pipeline.operation.remainders import Remainder
 from imapipe.pipeline.source.find import still_there
 from imapipe.wire.command.encoder import uid_text_room
 from imapipe.wire.command.fetch import Fetch
+from imapipe.wire.response.note import Note, count_notes
 from imapipe.wire.response.response import Tagged
 from imapipe.wire.uid_set import UidSet
 
 # A server that hangs up after we stopped reading for so long may have lost its patience with us.
 OWN_DELAY_SECONDS = 10.0
 _NOTHING = UidSet()
+_DOES_NOT_FIT = Note("partial-fetch", "the rest of a message did not fit what had come: all of it was asked for")
 
 Refuse: TypeAlias = Callable[[Failure], None]
 
@@ -92,6 +96,7 @@ class Fetching:
         "_bytes",
         "_fetch",
         "_flight",
+        "_kept_bytes",
         "_max_uid_text_bytes",
         "_observe",
         "_reply_seconds",
@@ -112,6 +117,7 @@ class Fetching:
         self._seconds = 0.0
         self._reply_seconds: float | None = None
         self._bytes = 0
+        self._kept_bytes = 0
         self.was_our_doing = False
 
     @property
@@ -165,6 +171,7 @@ class Fetching:
             missing=missing,
             elapsed_seconds=self._seconds,
             bytes_received=self._bytes,
+            kept_bytes=self._kept_bytes,
             reply_seconds=self._reply_seconds,
         )
 
@@ -184,6 +191,9 @@ class Fetching:
             deliver: Who takes them.
             refuse: Who hears of those for which the server sends nothing usable.
         """
+        for remainder in self._bench.remainders.among(uids, fetch):
+            if await self._go_on(connection, remainder, deliver):
+                uids -= UidSet.from_numbers([remainder.uid])
         todo = [uids]
         while todo:
             uids = todo.pop()
@@ -192,19 +202,74 @@ class Fetching:
                 asked, rest = uids.take_within(len(uids), connection.learned.room(self._max_uid_text_bytes))
                 todo += (rest, await self._ask(connection, asked, fetch, deliver, refuse))
 
+    async def _go_on(self, connection: Connection, remainder: Remainder, deliver: Deliver) -> bool:
+        """Ask for the rest of a message of which something came; False where all of it is to be asked for."""
+        uid, before = remainder.uid, remainder.received
+        remainders, books = self._bench.remainders, self._bench.books
+        delivered = False
+
+        def join(answers: list[Message]) -> None:
+            nonlocal delivered
+            for answer in answers:
+                message = remainder.join(answer) if not delivered else None
+                connection.release(answer)
+                if message is None:
+                    answer.discard()
+                else:
+                    delivered = True
+                    remainders.joined(uid)
+                    connection.hold(message)
+                    deliver([message])
+
+        remainder.prepare()
+        one = UidSet.from_numbers([uid])
+        try:
+            await self._ask(connection, one, remainder.rest, join, _pass_over, remainder)
+        except (CommandNo, CommandBad):
+            # It may be the range that it cannot do.
+            pass
+        except (ConnectionLost, ServerBye, CommandTimeout):
+            if remainder.is_wrong:
+                remainders.wrong(uid)
+            else:
+                self._kept_bytes += remainder.received - before
+            raise
+        if delivered:
+            return True
+        if uid in self._bench.ledger.vanished:
+            remainders.drop(uid)
+            return True
+        remainders.wrong(uid)
+        count_notes(books.notes, [_DOES_NOT_FIT])
+        return False
+
     async def _ask(
-        self, connection: Connection, uids: UidSet, fetch: Fetch, deliver: Deliver, refuse: Refuse
+        self,
+        connection: Connection,
+        uids: UidSet,
+        fetch: Fetch,
+        deliver: Deliver,
+        refuse: Refuse,
+        remainder: Remainder | None = None,
     ) -> UidSet:
-        """Send one FETCH; gives the UIDs that are to be asked for again."""
+        """Send one FETCH, perhaps for the rest of a message; gives the UIDs that are to be asked for again."""
         books = self._bench.books
         command = connection.uid_fetch(uids, fetch, deliver, doubts=True, notes=books.notes)
+        command.keeps_cut = True
+        command.goes_on = remainder.part if remainder is not None else None
         books.fetching(command)
         try:
             tagged = await asyncio.shield(command.finished)
         except asyncio.CancelledError:
             connection.abort(ConnectionLost("a FETCH was cancelled"))
+            if command.unfinished is not None:
+                command.unfinished.discard()
             raise
         except (ConnectionLost, ServerBye, CommandTimeout) as error:
+            if remainder is not None:
+                remainder.extend(command.unfinished)
+            elif command.unfinished is not None:
+                self._kept_bytes += self._bench.remainders.keep(command.unfinished, fetch, connection)
             was_too_long = not command.first_byte_at and connection.learned.is_too_long(command.line_bytes, error)
             self.was_our_doing = was_too_long or command.paused_seconds >= OWN_DELAY_SECONDS
             raise
@@ -264,6 +329,10 @@ class Fetching:
         if gone:
             self._bench.ledger.vanish(gone)
         return there
+
+
+def _pass_over(_: Failure) -> None:
+    """A rest that cannot be had is no failure: its message is asked for as a whole."""
 
 
 def _says(tagged: Tagged, code: str) -> bool:

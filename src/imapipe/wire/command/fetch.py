@@ -3,7 +3,7 @@ r"""UID FETCH, and what it asks for (RFC 9051 §6.4.5): `Fetch`, an ordered set 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from imapipe.wire.command.encoder import Request, number, sequence_set
@@ -133,6 +133,31 @@ class Fetch:
     def has_body(self) -> bool:
         """Whether a part of the message itself is asked for, so that sizes matter."""
         return any(item.startswith(("BODY[", "BODY.", "BINARY")) for item in self.items)
+
+    def rest(self, name: str, received: int, count: int, *, without: Collection[str] = ()) -> tuple[Fetch, str]:
+        """What is still to be asked for of a message of which something has come, and its size to know it by.
+
+        Args:
+            name: The one of `names` of which only the beginning came, or "" where none is in the middle.
+            received: How many bytes of it came.
+            count: How many bytes are to be asked for behind these, at least one.
+            without: Those of `names` that came whole.
+
+        Returns:
+            It, and the name under which the rest of `name` comes back.
+        """
+        rest_name = ""
+        items = ["RFC822.SIZE"]
+        for item, came in zip(self.items, self.names, strict=True):
+            if came == name:
+                whole, _, partial = item.partition("<")
+                item = f"{whole}<{int(partial.partition('.')[0] or 0) + received}.{count}>"  # noqa: PLW2901
+                rest_name = _name(item)
+            if came not in without:
+                items.append(item)
+        rest = Fetch()
+        rest._set(items, mark_seen=self.mark_seen)
+        return rest, rest_name
 
     def command(self, *, with_uid: bool = True) -> bytes:
         """The parenthesised list of items as it is sent; `with_uid=False` for UIDONLY sessions (RFC 9586 §3)."""

@@ -14,7 +14,7 @@ Invariants:
   tail is moved only when the buffer is full and at least half of it is free, or the buffer doubles. A buffer that
   grew for one long line goes back to its size when that line is done.
 - A literal at least `DIRECT_BYTES` long gets a buffer of its own that the transport fills directly; above
-  `spool_above` it goes to what `spool` opens, piece by piece, and is never whole in memory.
+  `spool_above`, and where `place` knows better, it goes to what `place` opens, piece by piece.
 - Nothing larger than the limits is ever waited for: the error comes when the size is announced.
 - `frames()` may be left at any response; `rest()` then gives the bytes behind it untouched (STARTTLS, COMPRESS).
 - A status or continuation line ends where its line ends: `{12}` there is text, not a literal (resp-text).
@@ -27,10 +27,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from imapipe.errors import ResponseTooLarge
-from imapipe.wire.response.literal import Literal, SpooledLiteral
+from imapipe.wire.response.literal import Literal
 
 BUFFER_BYTES = 256 * 1024
 DIRECT_BYTES = 16 * 1024
@@ -70,11 +70,27 @@ class SpoolWriter(Protocol):
     def write(self, data: memoryview) -> None:
         """Append bytes; `data` is not valid after the call."""
 
-    def finish(self) -> SpooledLiteral:
+    def finish(self) -> Literal:
         """All bytes are there."""
 
     def discard(self) -> None:
         """The rest will not come: free what is held."""
+
+
+class Cut(NamedTuple):
+    """What came of a response that will have no end.
+
+    Attributes:
+        text: It up to the marker of a literal, with the marker.
+        literals: Its literals that came whole.
+        place: Where the literal of that marker was going to, None where it came whole.
+        missing: How many bytes of it did not come.
+    """
+
+    text: bytes
+    literals: tuple[Literal, ...]
+    place: bytearray | SpoolWriter | None
+    missing: int
 
 
 class Framer:
@@ -82,8 +98,9 @@ class Framer:
 
     Args:
         limits: Sizes above which `frames` raises `ResponseTooLarge`.
-        spool: Opens the place for a literal of the given size, or None to keep all in memory.
-        spool_above: Literals longer than this many bytes are spooled.
+        place: Opens the place for a literal, by the response up to its marker and its size, or gives None to keep it in
+            memory. Asked for each that is longer than `spool_above`, or not whole in the buffer when its turn comes.
+        spool_above: Literals longer than this many bytes are not to be kept in memory.
     """
 
     __slots__ = (
@@ -97,9 +114,9 @@ class Framer:
         "_literals",
         "_need",
         "_pieces",
+        "_place",
         "_scan",
         "_size",
-        "_spool",
         "_spool_above",
         "_spooled",
         "_start",
@@ -114,11 +131,11 @@ class Framer:
         self,
         limits: Limits | None = None,
         *,
-        spool: Callable[[int], SpoolWriter] | None = None,
+        place: Callable[[bytes, int], SpoolWriter | None] | None = None,
         spool_above: int = 1024 * 1024,
     ) -> None:
         self._limits = limits or Limits()
-        self._spool = spool
+        self._place = place
         self._spool_above = spool_above
         self._buffer = bytearray(BUFFER_BYTES)
         self._view = memoryview(self._buffer)
@@ -184,7 +201,7 @@ class Framer:
         """
         marker_at = _MARKER.match
         pieces, literals, limits = self._pieces, self._literals, self._limits
-        whole_literal = self._spool_above if self._spool is not None else limits.literal_bytes
+        whole_literal = self._spool_above if self._place is not None else limits.literal_bytes
         while True:
             if self._in_literal and not self._continue_literal():
                 return
@@ -241,6 +258,16 @@ class Framer:
         self._start = self._scan = self._end = 0
         return rest
 
+    def cut(self) -> Cut | None:
+        """Take out what came of a response that will have no end, if a large literal of it came, or a part of one."""
+        pieces, place = self._pieces, self._direct or self._writer
+        self._writer = None
+        if self._in_literal and place is None:
+            pieces = pieces[:-1]
+        if not pieces:
+            return None
+        return Cut(b"".join(pieces), tuple(self._literals), place, self._need if place is not None else 0)
+
     def close(self) -> None:
         """No more bytes will come: free what a half-received response holds."""
         if self._writer is not None:
@@ -281,12 +308,12 @@ class Framer:
             self._too_large("a literal", size, self._limits.literal_bytes)
         if len(self._literals) >= self._limits.literals:
             self._too_large("the number of literals in a response", len(self._literals) + 1, self._limits.literals)
-        spooled = self._spool is not None and size > self._spool_above
         if not self._pieces:
             self._spooled = 0
         self._pieces.append(line)
         self._size += len(line) + size
-        self._spooled += size if spooled else 0
+        self._writer = self._place(b"".join(self._pieces), size) if self._place is not None else None
+        self._spooled += size if self._writer is not None else 0
         in_memory = self._size - self._spooled
         if in_memory > self._limits.response_bytes:
             self._too_large("a response", in_memory, self._limits.response_bytes)
@@ -294,9 +321,7 @@ class Framer:
         self._need = size
         self._in_literal = True
         here = self._end - after
-        if spooled and self._spool is not None:
-            self._writer = self._spool(size)
-        elif size >= DIRECT_BYTES and here < size:
+        if self._writer is None and size >= DIRECT_BYTES and here < size:
             self._direct = bytearray(size)
             self._direct_view = memoryview(self._direct)
             self._direct_view[:here] = self._view[after : self._end]

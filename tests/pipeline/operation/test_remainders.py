@@ -1,0 +1,390 @@
+"""A body that was cut is gone on with, over any number of connections."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.pipeline.cutting_proxy import cutting_proxy
+from tests.pipeline.world import OpenWorld, Watched, World, check_sums
+
+import imapipe
+from dovecot_server import DovecotServer
+from imapipe import search as q
+from imapipe.testing import (
+    Act,
+    CutConnection,
+    NilBodies,
+    OmitItems,
+    Reply,
+    Server,
+    WrongPartial,
+    exponential_bytes,
+)
+from imapipe.testing.content import ParsedContent
+from imapipe.testing.mailbox import Mailbox
+from imapipe.testing.records import CommandRecord
+from imapipe.testing.stored import FIRST_DATE, StoredMessage
+
+
+async def no_wait(_: float) -> None:
+    await asyncio.sleep(0)
+
+
+PATIENT = imapipe.Retry(attempts=10, sleep=no_wait)
+
+
+def noise(size: int, seed: object = 0) -> bytes:
+    """Bytes of which no two parts are alike, without line ends of their own."""
+    return random.Random(str(seed)).randbytes(size).replace(b"\n", b"l").replace(b"\r", b"r").replace(b"\0", b"0")
+
+
+def body_of(size: int, seed: object = 0) -> bytes:
+    """A message of this size."""
+    return b"Subject: x\r\n\r\n" + noise(size - 14, seed)
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def is_partial(record: CommandRecord) -> bool:
+    """Whether a command asks for a range."""
+    return "]<" in record.arguments
+
+
+def partials(world: World) -> list[CommandRecord]:
+    """The commands that asked for a range."""
+    return [record for record in world.server.commands.named("UID FETCH") if is_partial(record)]
+
+
+async def fetch_all(job: imapipe.Pipeline) -> tuple[imapipe.RunReport, dict[int, bytes]]:
+    """Run a job and keep what each message holds."""
+    bodies: dict[int, bytes] = {}
+
+    async def handle(message: imapipe.Message) -> None:
+        assert message.uid not in bodies
+        with message.open() as file:
+            bodies[message.uid] = file.read()
+        message.discard()
+
+    report = await job.use(PATIENT).run(handle, connections=1)
+    check_sums(report)
+    return report, bodies
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("kind", ["close", "reset"])
+@pytest.mark.parametrize("spool_above", [1024, 100_000_000])
+async def test_a_large_body_comes_through_short_connections(
+    open_world: OpenWorld, watched: Watched, spool_above: int, kind: str
+) -> None:
+    body = body_of(2_000_000)
+    world = await open_world(
+        [body],
+        options={"spool_above": spool_above},
+        faults=[CutConnection(300_000, kind)],  # type: ignore[arg-type]
+    )
+    report, bodies = await fetch_all(world.job("full"))
+    assert (report.done, bodies) == (1, {1: body})
+    # No byte comes twice, but for those by which the rest is known.
+    assert world.server.counters.connections == 7
+    assert watched.open_files == 0
+    assert not any(any(held) for held in watched.held)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("fetch", "expected"),
+    [
+        (imapipe.Fetch("full", mark_seen=True), slice(None)),
+        (imapipe.Fetch(section=""), slice(None)),
+        (imapipe.Fetch(section="TEXT"), slice(14, None)),
+        (imapipe.Fetch("size", section="1"), slice(14, None)),
+        (imapipe.Fetch("flags", section="1", binary=True), slice(14, None)),
+        (imapipe.Fetch(section="", partial=(1000, 350_000)), slice(1000, 351_000)),
+        (imapipe.Fetch(section="TEXT", partial=(100_000, 900_000)), slice(100_014, None)),
+    ],
+)
+async def test_whatever_is_asked_for_is_gone_on_with(
+    open_world: OpenWorld, fetch: imapipe.Fetch, expected: slice
+) -> None:
+    body = body_of(400_000)
+    world = await open_world([body], extensions="everything", faults=[CutConnection(120_000)])
+    report, bodies = await fetch_all(world.job().fetch(fetch))
+    assert (report.done, bodies) == (1, {1: body[expected]})
+    assert partials(world)
+
+
+@pytest.mark.asyncio
+async def test_a_header_is_gone_on_with(open_world: OpenWorld) -> None:
+    header = b"Subject: x\r\n" + b"".join(b"X-%d: %d\r\n" % (n, n * n) for n in range(20_000)) + b"\r\n"
+    world = await open_world([header + b"text"], faults=[CutConnection(100_000)])
+    seen: list[bytes] = []
+
+    async def handle(message: imapipe.Message) -> None:
+        seen.append(message.headers.raw)
+        assert message.flags == frozenset()
+        assert message.size == len(header) + 4
+
+    await world.job("headers").use(PATIENT).run(handle)
+    assert seen == [header]
+    assert partials(world)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("spool_above", [1024, 100_000_000])
+async def test_the_sections_of_a_text_are_gone_on_with(
+    open_world: OpenWorld, watched: Watched, spool_above: int
+) -> None:
+    """Three sections in one answer: those that came whole are not asked for again, the cut one is gone on with."""
+    words = [" ".join(str(n * k) for n in range(20_000)) for k in (1, 2, 3)]
+    body = b"MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
+    for text in words:
+        body += b"--b\r\nContent-Type: text/plain\r\n\r\n" + text.encode() + b"\r\n"
+    body += b"--b\r\nContent-Type: application/pdf\r\n\r\n" + noise(500_000) + b"\r\n--b--\r\n"
+    world = await open_world([body], options={"spool_above": spool_above}, faults=[CutConnection(80_000)])
+    seen: list[str] = []
+
+    async def handle(message: imapipe.Message) -> None:
+        seen.append(message.text)
+        message.discard()
+
+    report = await world.job("text").use(PATIENT).run(handle)
+    assert (report.done, len(seen)) == (1, 1)
+    assert seen[0].split() == " ".join(words).split()
+    assert world.server.counters.connections == sum(map(len, words)) // 80_000 + 1
+    assert watched.open_files == 0
+    assert not any(any(held) for held in watched.held)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("order", ["asked", "uid_last", "shuffled"])
+async def test_whatever_the_order_of_items(open_world: OpenWorld, order: str) -> None:
+    """Where the UID comes last, it is known when only one message is waited for."""
+    body = body_of(400_000)
+    world = await open_world([body], fetch_order=order, faults=[CutConnection(100_000)])
+    report, bodies = await fetch_all(world.job("full").batch(1))
+    assert (report.done, bodies) == (1, {1: body})
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    sizes=st.lists(st.integers(15, 400_000), min_size=1, max_size=4),
+    cuts=st.lists(st.integers(5000, 450_000), min_size=1, max_size=8),
+    from_end=st.lists(st.integers(-3, 80), max_size=3),
+    spool_above=st.sampled_from([1024, 100_000, 100_000_000]),
+    batch=st.integers(1, 4),
+)
+def test_wherever_it_is_cut(
+    sizes: list[int], cuts: list[int], from_end: list[int], spool_above: int, batch: int
+) -> None:
+    """In the middle, behind the last byte of a body, before the end of its answer, in the part that is compared."""
+    bodies = {uid: body_of(size, uid) for uid, size in enumerate(sizes, 1)}
+    # 650 bytes or so are said before the first body.
+    left = [*cuts, *[max(5000, sizes[0] + 650 - near) for near in from_end]]
+
+    async def check() -> None:
+        async with Server([*bodies.values()]) as server:
+            server.faults.add(CutConnection(lambda: left.pop() if left else 10**9))
+            async with imapipe.create_pool(server.url, password=server.password, spool_above=spool_above) as pool:
+                job = pool.mailbox("INBOX").search(q.ALL).fetch("full").batch(batch)
+                report, seen = await fetch_all(job.use())
+                assert report.done == len(bodies)
+                assert seen == bodies
+
+    asyncio.run(check())
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("kind", ["shifted", "relabelled", "longer", "whole", "unlabelled"])
+@pytest.mark.parametrize("spool_above", [1024, 100_000_000])
+async def test_a_wrong_rest_is_noticed(open_world: OpenWorld, watched: Watched, kind: str, spool_above: int) -> None:
+    """`longer` is right where there is nothing behind the end."""
+    bodies = {uid: body_of(400_000, uid) for uid in range(1, 7)}
+    cuts = CutConnection(250_000, times=4)
+    world = await open_world(
+        [*bodies.values()],
+        options={"spool_above": spool_above},
+        faults=[cuts, WrongPartial(kind)],  # type: ignore[arg-type]
+    )
+    report, seen = await fetch_all(world.job("full"))
+    assert (report.done, seen) == (6, bodies)
+    notes = {note.kind: count for note, count in report.notes.items()}
+    assert notes.get("partial-fetch", 0) == (0 if kind == "longer" else 1)
+    assert watched.open_files == 0
+    assert not any(any(held) for held in watched.held)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("status", ["NO", "BAD"])
+async def test_a_server_that_refuses_ranges_is_asked_for_the_whole(open_world: OpenWorld, status: str) -> None:
+    body = body_of(400_000)
+    refusal = Reply(status, "no ranges here", command="UID FETCH", when=is_partial)  # type: ignore[arg-type]
+    world = await open_world([body], faults=[CutConnection(200_000, times=1), refusal])
+    report, bodies = await fetch_all(world.job("full"))
+    assert (report.done, bodies) == (1, {1: body})
+    assert len(partials(world)) == 1
+
+
+@pytest.mark.asyncio
+async def test_another_message_under_the_same_uid_is_not_joined(open_world: OpenWorld) -> None:
+    """Of the same size: what came is not the beginning of what is there now. Of another one: its size says so."""
+    old, new, longer = body_of(400_000), body_of(400_000, "new"), body_of(400_010)
+    for replacement in (new, longer):
+        world = await open_world([old], faults=[CutConnection(200_000, times=1)])
+        inbox = world.server.mailboxes["INBOX"]
+
+        def replace(_: CommandRecord, inbox: Mailbox = inbox, replacement: bytes = replacement) -> None:
+            inbox._messages[1] = StoredMessage(1, ParsedContent(replacement), internal_date=FIRST_DATE)
+
+        world.server.faults.add(Act(replace, command="EXAMINE", nth=2))
+        report, bodies = await fetch_all(world.job("full"))
+        assert (report.done, bodies) == (1, {1: replacement})
+
+
+@pytest.mark.asyncio
+async def test_last_words_in_the_middle_of_a_body_are_no_part_of_it(open_world: OpenWorld) -> None:
+    """Servers and proxies that say BYE without regard to where they are."""
+    bodies = [body_of(600_000, uid) for uid in range(2)]
+    world = await open_world(bodies)
+    left = [10**9, 200_000, 250_000]
+    async with (
+        cutting_proxy(world.server.port, left.pop, b"\r\n* BYE Server shutting down\r\n") as port,
+        imapipe.create_pool(f"imap://ann@127.0.0.1:{port}", password=world.server.password) as pool,
+    ):
+        report, seen = await fetch_all(pool.mailbox("INBOX").search(q.ALL).fetch("full"))
+    assert (report.done, [*seen.values()]) == (2, bodies)
+
+
+@pytest.mark.asyncio
+async def test_what_vanishes_before_its_rest_has_vanished(open_world: OpenWorld, watched: Watched) -> None:
+    world = await open_world(
+        [body_of(400_000)] * 2, options={"spool_above": 1024}, faults=[CutConnection(200_000, times=1)]
+    )
+    inbox = world.server.mailboxes["INBOX"]
+    world.server.faults.add(Act(lambda _: inbox.expunge([1]), command="EXAMINE", nth=2))
+    report, bodies = await fetch_all(world.job("full"))
+    assert (report.done, report.vanished, [*bodies]) == (1, 1, [2])
+    assert watched.open_files == 0
+
+
+@pytest.mark.asyncio
+async def test_a_server_without_sizes(open_world: OpenWorld) -> None:
+    """What it does not tell is not compared; the bytes are."""
+    body = body_of(400_000)
+    world = await open_world([body], faults=[CutConnection(100_000), OmitItems({"RFC822.SIZE"})])
+    report, bodies = await fetch_all(world.job("full"))
+    assert (report.done, bodies) == (1, {1: body})
+    assert len(partials(world)) >= 3
+
+
+@pytest.mark.asyncio
+async def test_nil_for_a_rest_is_no_failure(open_world: OpenWorld) -> None:
+    body = body_of(400_000)
+    nil = NilBodies({1}, when=is_partial)
+    world = await open_world([body], faults=[CutConnection(200_000, times=1), nil])
+    report, bodies = await fetch_all(world.job("full"))
+    assert (report.done, bodies) == (1, {1: body})
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("after", [1, 2])
+async def test_a_run_that_is_cancelled_leaves_no_part(open_world: OpenWorld, watched: Watched, after: int) -> None:
+    """While it waits to go on, and in the middle of going on."""
+    world = await open_world([body_of(2_000_000)], options={"spool_above": 1024}, faults=[CutConnection(300_000)])
+    tries = 0
+    cancelled = asyncio.Event()
+
+    async def wait(_: float) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == after:
+            cancelled.set()
+            await asyncio.sleep(3600 if after == 1 else 0)
+
+    job = world.job("full").use(imapipe.Retry(sleep=wait))
+    task = asyncio.create_task(job.run(world.handle))
+    await cancelled.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert watched.stores
+    assert watched.open_files == 0
+    assert not any(any(held) for held in watched.held)
+
+
+@pytest.mark.asyncio
+async def test_without_retry_nothing_is_kept(open_world: OpenWorld, watched: Watched) -> None:
+    world = await open_world([body_of(400_000)], options={"spool_above": 1024}, faults=[CutConnection(200_000)])
+    report = await world.job("full").run(world.handle)
+    assert report.failed == 1
+    assert watched.open_files == 0
+
+
+async def through_a_bad_line(job: imapipe.Pipeline, bodies: Sequence[bytes], connections: int) -> None:
+    """All of them come, each once, and right."""
+    sums: dict[int, str] = {}
+
+    async def handle(message: imapipe.Message) -> None:
+        assert message.uid not in sums
+        with message.open() as file:
+            sums[message.uid] = digest(file.read())
+
+    report = await job.use(imapipe.Retry(attempts=5, sleep=no_wait)).run(handle, connections=connections)
+    check_sums(report)
+    assert (report.done, report.failed) == (len(bodies), 0)
+    assert [sums[uid] for uid in range(1, len(bodies) + 1)] == [digest(body) for body in bodies]
+
+
+def mixed(count: int, seed: int) -> list[bytes]:
+    """Mostly small messages, some large, some larger than a connection of 300 kB mostly survives."""
+    dice = random.Random(seed)
+    return [
+        body_of(int(dice.choice([2e3, 5e3, 5e3, 2e4, 2e4, 6e4, 1e5, 4e5])), (seed, n)) for n in range(count - 2)
+    ] + [
+        body_of(1_500_000, seed),
+        body_of(900_000, (seed, "x")),
+    ]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_all_come_through_a_bad_line(open_world: OpenWorld, seed: int) -> None:
+    bodies = mixed(60, seed)
+    world = await open_world(bodies, faults=[CutConnection(exponential_bytes(300_000, seed))])
+    await through_a_bad_line(world.job("full"), bodies, connections=2)
+
+
+@pytest.mark.slow
+@pytest.mark.asyncio
+@pytest.mark.parametrize("seed", range(3))
+async def test_two_thousand_come_through_a_bad_line(open_world: OpenWorld, seed: int) -> None:
+    bodies = mixed(2000, seed)
+    world = await open_world(bodies, faults=[CutConnection(exponential_bytes(300_000, seed))])
+    await through_a_bad_line(world.job("full"), bodies, connections=4)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("spool_above", [1024, 100_000_000])
+async def test_dovecot_through_a_bad_line(dovecot: DovecotServer, spool_above: int) -> None:
+    user = dovecot.new_user()
+    bodies = [
+        b"Subject: %d\r\n\r\n" % number
+        + b"".join(b"%d %d\r\n" % (number, line) for line in range(60_000 if number == 3 else 3000))
+        for number in range(8)
+    ]
+    dovecot.fill(user, "INBOX", bodies)
+    choose = exponential_bytes(150_000)
+    async with (
+        cutting_proxy(dovecot.port, choose) as port,
+        imapipe.create_pool(
+            f"imap://{user}@127.0.0.1:{port}", password=dovecot.password, spool_above=spool_above
+        ) as pool,
+    ):
+        await through_a_bad_line(pool.mailbox("INBOX").search(q.ALL).fetch("full"), bodies, connections=2)
