@@ -7,11 +7,13 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from imapipe.account.group import MailboxGroup
 from imapipe.account.pipeline import Choice
 from imapipe.account.selection import check_words
+from imapipe.errors import ImapipeError
+from imapipe.models.argument import check_number
 from imapipe.models.mailbox import MailboxEntry, MailboxStatus
 from imapipe.models.message import Attachment, Message
 from imapipe.net.account import parse_url
@@ -24,6 +26,7 @@ from imapipe.net.pool.leased_connection import Lease
 from imapipe.net.pool.pool import ConnectionPool, PoolStats
 from imapipe.pipeline.delivery.stream import Runs
 from imapipe.pipeline.operation.download import download_section
+from imapipe.pipeline.outage import Outage
 from imapipe.pipeline.pipeline import Pipeline
 from imapipe.pipeline.source.search_store import SearchStore
 from imapipe.pipeline.specification import Specification
@@ -34,6 +37,8 @@ from imapipe.wire.response.note import Note
 from imapipe.wire.search_key import SearchKey
 
 ALL_STATUS_ITEMS = (*STATUS_ITEMS, "SIZE", "HIGHESTMODSEQ", "MAILBOXID")
+
+_Result = TypeVar("_Result")
 
 
 class Mailbox:
@@ -48,8 +53,11 @@ class Mailbox:
     def __repr__(self) -> str:
         return f"<Mailbox {self.name!r}>"
 
-    async def status(self) -> MailboxStatus:
+    async def status(self, *, outage_seconds: float = 0.0) -> MailboxStatus:
         """Counts, without opening it (STATUS).
+
+        Args:
+            outage_seconds: How long to wait for a server that does not work; `Pool.events` tells of each wait.
 
         Raises:
             CommandNo: There is no such mailbox.
@@ -61,7 +69,7 @@ class Mailbox:
                 await connection.unselect()
             return await connection.status(self.name, ALL_STATUS_ITEMS)
 
-        return await self._pool.connections.perform(ask)
+        return await _patiently(self._pool.connections, ask, outage_seconds)
 
     async def download(self, message: Message, attachment: Attachment) -> Attachment:
         """Bring an attachment of a message that was fetched without it, by `fetch("text")` or `fetch("structure")`.
@@ -194,15 +202,21 @@ class Pool:
         choice = Choice(check_words("each()", names) or ("*",), check_words("exclude=", exclude), subscribed, all_mail)
         return MailboxGroup(self.connections, self.mailbox("INBOX").search(ALL), choice)
 
-    async def mailboxes(self, pattern: str = "*") -> list[MailboxEntry]:
+    async def mailboxes(self, pattern: str = "*", *, outage_seconds: float = 0.0) -> list[MailboxEntry]:
         """All mailboxes that match (LIST), with their counts (STATUS) in one round trip where the server can.
 
         A mailbox whose counts the server refuses to tell is listed without (`status` is None), and a line that cannot
         be read is left out; `notes` names both.
+
+        Args:
+            pattern: Names, with `*` for any characters, and `%` for those of one level.
+            outage_seconds: How long to wait for a server that does not work; `events` tells of each wait.
         """
-        return await self.connections.perform(
-            lambda connection: connection.list(pattern, status_items=ALL_STATUS_ITEMS)
-        )
+
+        async def ask(connection: Connection) -> list[MailboxEntry]:
+            return await connection.list(pattern, status_items=ALL_STATUS_ITEMS)
+
+        return await _patiently(self.connections, ask, outage_seconds)
 
     def adopt(self, client: IMAP4) -> Connection:
         """Take over a user's own live aioimaplib client.
@@ -229,8 +243,23 @@ class Pool:
 
     @property
     def events(self) -> EventBus:
-        """Throttles and refusals of the whole account."""
+        """Throttles, refusals and outages of the whole account."""
         return self.connections.events
+
+
+async def _patiently(
+    connections: ConnectionPool, work: Callable[[Connection], Awaitable[_Result]], outage_seconds: float
+) -> _Result:
+    check_number("outage_seconds", outage_seconds)
+    if outage_seconds < 0:
+        raise ValueError(f"outage_seconds must be 0 or more, not {outage_seconds}")
+    outage = Outage(outage_seconds, connections.events)
+    while True:
+        try:
+            return await connections.perform(work)
+        except ImapipeError as error:
+            if not await outage.outlast(error):
+                raise
 
 
 def _mailbox_name(function: str, name: str) -> str:

@@ -23,7 +23,7 @@ from imapipe.errors import (
     UidValidityChanged,
 )
 from imapipe.models.batch import Batch, BatchInterrupted, BatchResult
-from imapipe.net.transient import OUTAGE, PASSING, PERMANENT, Verdict, is_transient, reason
+from imapipe.net.transient import OUTAGE, PASSING, PERHAPS_POISONED, PERMANENT, Verdict, is_transient, reason
 from imapipe.wire.uid_set import UidSet
 
 FETCH = "UID FETCH"
@@ -111,8 +111,18 @@ def test_a_connection_lost_between_fetches_is_nobodys_fault() -> None:
 @pytest.mark.parametrize(
     ("error", "verdict"),
     [
-        # The server works: another session has the mailbox, or the answer was no IMAP.
-        (CommandNo("EXAMINE", "INUSE"), PASSING),
+        (CommandNo("EXAMINE", "INUSE", "Mailbox is locked"), OUTAGE),
+        (CommandNo("EXAMINE", "TEMPFAIL", "SELECT Temporary failure on server [CODE: WBL]"), OUTAGE),
+        (CommandNo("EXAMINE", "", "System Error (Failure)"), OUTAGE),
+        (CommandNo("UID SEARCH", "", "Internal error occurred. Refer to server log."), OUTAGE),
+        (AuthenticationFailed("LOGIN", "NO", "UNAVAILABLE", "Account is temporarily unavailable."), OUTAGE),
+        (AuthenticationFailed("LOGIN", "NO", "SERVERBUG", "LOGIN Server error - Please try again later"), OUTAGE),
+        (AuthenticationFailed("LOGIN", "NO", "", "System error"), OUTAGE),
+        (AuthenticationFailed("LOGIN", "NO", "", "Temporary authentication failure."), OUTAGE),
+        (AuthenticationFailed("LOGIN", "NO", "AUTHENTICATIONFAILED", "System error"), PERMANENT),
+        (AuthenticationFailed("LOGIN", "NO", "", "Invalid credentials, please try again"), PERMANENT),
+        (AuthenticationFailed("LOGIN", "NO", "", "Your account is temporarily locked"), PERMANENT),
+        # The server works: the answer was no IMAP.
         (CommandNo("EXAMINE", "CORRUPTION"), PASSING),
         (ProtocolError("a parenthesis is missing"), PASSING),
         # Half of it cannot be asked for.
@@ -134,6 +144,11 @@ def test_a_connection_lost_between_fetches_is_nobodys_fault() -> None:
 )
 def test_the_same_words_before_a_fetch(error: Exception, verdict: Verdict) -> None:
     assert is_transient(error, fetching=False) == verdict
+
+
+def test_words_that_mean_the_server_may_mean_one_message_in_a_fetch() -> None:
+    for error in (CommandNo(FETCH, "", "System Error (Failure)"), CommandNo(FETCH, "TEMPFAIL", "Temporary failure")):
+        assert is_transient(error) == PERHAPS_POISONED
 
 
 def test_bad_to_what_the_server_took_before_is_no_fault_of_grammar() -> None:

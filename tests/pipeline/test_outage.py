@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import itertools
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 
 import pytest
 from tests.middleware.fakes import run_in_fake_time
@@ -13,7 +16,7 @@ import imapipe
 from imapipe import search as q
 from imapipe.middleware.base import Layer, Run
 from imapipe.models.event import Event, ServerAwaited
-from imapipe.testing import Fault, RefuseConnection, RefuseLogin, Reply, Server, Stall
+from imapipe.testing import Bye, CutAfterBytes, Fault, RefuseConnection, RefuseLogin, Reply, Server, Stall
 
 
 class _Listening(Always):
@@ -58,6 +61,12 @@ AT_THE_START = {
     "LOGIN [UNAVAILABLE]": Reply("NO", "[UNAVAILABLE] try later", command="LOGIN", times=4),
     "too many connections": RefuseLogin(times=2),
     "EXAMINE [UNAVAILABLE]": Reply("NO", "[UNAVAILABLE] later", command="EXAMINE", times=4),
+    "EXAMINE [INUSE]": Reply("NO", "[INUSE] Mailbox is locked", command="EXAMINE", times=4),
+    "EXAMINE System Error": Reply("NO", "System Error (Failure)", command="EXAMINE", times=4),
+    "LOGIN System error": Reply("NO", "System error", command="LOGIN", times=4),
+    "connection reset in EXAMINE": CutAfterBytes(0, "reset", command="EXAMINE", times=4),
+    "connection reset in SEARCH": CutAfterBytes(0, "reset", command="UID SEARCH", times=4),
+    "BYE to EXAMINE": Bye("Temporary system error", command="EXAMINE", times=4),
     "EXAMINE [SERVERBUG]": Reply("NO", "[SERVERBUG] Internal error", command="EXAMINE", times=4),
     "not connected": Reply("BAD", "User is authenticated but not connected.", command="EXAMINE", times=4),
     "SEARCH [UNAVAILABLE]": Reply("NO", "[UNAVAILABLE] later", command="UID SEARCH", times=4),
@@ -142,3 +151,209 @@ def test_waits_are_told() -> None:
     assert "the server (ConnectionLost)" in {snapshot.waiting_for for snapshot in snapshots}
     assert not snapshots[-1].waiting_for
     assert waits[-1].lasted_seconds > waits[1].lasted_seconds
+
+
+# ---------------------------------------------------------------- in the middle of a run
+
+
+async def _close_the_port(server: Server, seconds: float) -> None:
+    await server.close_port()
+    await asyncio.sleep(seconds)
+    await server.open_port()
+
+
+async def _accept_and_close(server: Server, seconds: float) -> None:
+    """As a proxy does whose server is down."""
+    fault = RefuseConnection(kind="close")
+    server.faults.add(fault)
+    await asyncio.sleep(seconds)
+    server.faults.remove(fault)
+
+
+async def _go_dark(server: Server, seconds: float) -> None:
+    """Nothing comes any more, and nothing says so; connections that are made get no greeting."""
+    faults = [Stall(), Stall(command="GREETING")]
+    server.faults.add(*faults)
+    await asyncio.sleep(seconds)
+    for fault in faults:
+        server.faults.remove(fault)
+
+
+Outage = Callable[[Server, float], Awaitable[None]]
+
+
+def _run_into(
+    outage: Outage, seconds: float, *layers: imapipe.Middleware, dead: bool = True
+) -> tuple[imapipe.RunReport, float, Server]:
+    """A run of 200 messages on four connections, in the middle of which the server is down for a while."""
+
+    async def run() -> tuple[imapipe.RunReport, float, Server]:
+        loop = asyncio.get_running_loop()
+        server = Server(200, clock=loop.time)
+        outages: list[asyncio.Task[None]] = []
+
+        async def handle(message: imapipe.Message) -> None:
+            if not outages:
+                outages.append(asyncio.ensure_future(outage(server, seconds)))
+                await asyncio.sleep(0)
+                if dead:
+                    server.disconnect_all()
+
+        async with server, imapipe.create_pool(server.url, password=server.password, max_size=4) as pool:
+            began = loop.time()
+            job = pool.mailbox("INBOX").search(q.ALL).fetch("flags").batch(10).depth(1).use(*layers)
+            report = await job.run(handle, concurrency=1)
+            lasted = loop.time() - began
+            for task in outages:
+                task.cancel()
+            await asyncio.gather(*outages, return_exceptions=True)
+            return report, lasted, server
+
+    return run_in_fake_time(run())
+
+
+@pytest.mark.parametrize(("outage", "dead"), [(_close_the_port, True), (_accept_and_close, True), (_go_dark, False)])
+@pytest.mark.parametrize("seconds", [15, 200])
+def test_an_outage_in_the_middle_fails_nobody(outage: Outage, dead: bool, seconds: float) -> None:
+    """Measured before: 200 failed after 15 s of a refused port, and seven innocents behind a proxy."""
+    report, _, server = _run_into(outage, seconds, imapipe.Retry(), dead=dead)
+    check_sums(report)
+    assert (report.done, report.failed) == (200, 0)
+    # Nobody was suspected: no set is a part of another one that was not cut short.
+    sizes = {len(imapipe.UidSet.parse(record.message_set)) for record in server.commands.named("UID FETCH")}
+    assert sizes == {10}
+
+
+@pytest.mark.parametrize("dark", [True, False])
+def test_a_network_that_stays_dark_is_given_up_in_minutes(dark: bool) -> None:
+    """Measured before: not given up after 560 s at the default timeouts."""
+    report, seconds, _ = _run_into(_go_dark if dark else _close_the_port, 1e6, imapipe.Retry(), dead=not dark)
+    check_sums(report)
+    assert 0 < report.done < 200
+    assert {failure.reason for failure in report.failures.values()} <= {
+        "CommandTimeout",
+        "ConnectionFailed",
+        "PoolTimeout",
+        "not-tried",
+    }
+    # Whoever waited for a connection in vain says why there was none.
+    told = {failure.detail for failure in report.failures.values() if failure.reason != "not-tried"}
+    assert all("no connection to 127.0.0.1" in detail for detail in told)
+    # A minute until the silence is noticed, one for a connection before it counts as an outage, five of patience, and
+    # one for the last try.
+    assert 300 <= seconds <= 300 + 4 * 60
+
+
+def test_what_an_outage_failed_is_tried_again_whatever_was_chosen(tmp_path: Path) -> None:
+    def layers() -> tuple[imapipe.Middleware, ...]:
+        checkpoint = imapipe.Checkpoint(tmp_path / "state.json", retry_failed=False)
+        return checkpoint, imapipe.Retry(2, outage_seconds=10)
+
+    async def runs() -> list[imapipe.RunReport]:
+        loop = asyncio.get_running_loop()
+        reports: list[imapipe.RunReport] = []
+        async with (
+            Server(60, clock=loop.time) as server,
+            imapipe.create_pool(server.url, password=server.password, max_size=1) as pool,
+        ):
+            job = pool.mailbox("INBOX").search(q.ALL).fetch("flags").batch(10).depth(1)
+
+            async def handle(message: imapipe.Message) -> None:
+                if message.uid == 15:
+                    await server.close_port()
+                    server.disconnect_all()
+
+            reports.append(await job.use(*layers()).run(handle, concurrency=1))
+            await server.open_port()
+            reports.append(await job.use(*layers()).run(_ignore))
+        return reports
+
+    first, second = run_in_fake_time(runs())
+    assert first.failed > 0
+    check_sums(second)
+    assert (second.failed, second.done + second.skipped) == (0, 60)
+
+
+@pytest.mark.parametrize("raised", [LookupError("gone"), TimeoutError(), OSError(113, "No route to host")])
+@pytest.mark.parametrize("where", ["token", "open_socket"])
+def test_what_callbacks_raise_is_outlasted(where: str, raised: Exception) -> None:
+    tries = itertools.count(1)
+
+    async def run() -> imapipe.RunReport:
+        loop = asyncio.get_running_loop()
+        async with Server(20, token="good", clock=loop.time) as server:
+
+            async def token() -> str:
+                if where == "token" and next(tries) < 4:
+                    raise raised
+                return "good"
+
+            async def open_socket(host: str, port: int) -> socket.socket:
+                if where == "open_socket" and next(tries) < 4:
+                    raise raised
+                return socket.create_connection((host, port))
+
+            pool = imapipe.create_pool(server.url, token=token, open_socket=open_socket)
+            async with pool:
+                return await pool.mailbox("INBOX").search(q.ALL).fetch("flags").use(imapipe.Retry()).run(_ignore)
+
+    report = run_in_fake_time(run())
+    assert (report.done, report.complete) == (20, True)
+    assert next(tries) >= 5
+
+
+# ---------------------------------------------------------------- outside of a run
+
+ASKS: dict[str, Callable[[imapipe.Pool, float], Awaitable[object]]] = {
+    "LIST": lambda pool, seconds: pool.mailboxes(outage_seconds=seconds),
+    "STATUS": lambda pool, seconds: pool.mailbox("INBOX").status(outage_seconds=seconds),
+}
+
+
+def _ask(command: str, fault: Fault, outage_seconds: float) -> tuple[object, float, list[Event]]:
+    """What was answered or raised, how long it took, and what was told."""
+
+    async def ask() -> tuple[object, float, list[Event]]:
+        loop = asyncio.get_running_loop()
+        events: list[Event] = []
+        async with (
+            Server(3, faults=[fault], clock=loop.time, extensions="plain") as server,
+            imapipe.create_pool(server.url, password=server.password) as pool,
+        ):
+            pool.events.subscribe(events.append)
+            began = loop.time()
+            try:
+                return await ASKS[command](pool, outage_seconds), loop.time() - began, events
+            except imapipe.ImapipeError as error:
+                return error, loop.time() - began, events
+
+    return run_in_fake_time(ask())
+
+
+@pytest.mark.parametrize("command", ASKS)
+@pytest.mark.parametrize("name", ["reset", "greeting BYE", "greeting 421", "LOGIN [UNAVAILABLE]", "itself"])
+def test_lists_and_counts_wait_for_a_server_where_that_is_wanted(command: str, name: str) -> None:
+    fault = AT_THE_START.get(name) or Reply("NO", "[UNAVAILABLE] later", command=command)
+    fault.times, fault.fired = 4, 0
+    answer, _, events = _ask(command, fault, 600)
+    assert not isinstance(answer, Exception)
+    assert len([event for event in events if isinstance(event, ServerAwaited)]) >= 2
+    fault.times = None
+    error, seconds, events = _ask(command, fault, 60)
+    assert isinstance(error, imapipe.ImapipeError)
+    assert 59 <= seconds <= 62
+    assert "the server did not work for 60 s" in error.__notes__[0]
+    error, seconds, events = _ask(command, fault, 0)
+    assert isinstance(error, imapipe.ImapipeError)
+    assert seconds < 1
+    assert not [event for event in events if isinstance(event, ServerAwaited)]
+
+
+@pytest.mark.asyncio
+async def test_patience_is_a_time() -> None:
+    async with Server(3) as server, imapipe.create_pool(server.url, password=server.password) as pool:
+        with pytest.raises(ValueError, match="outage_seconds must be 0 or more"):
+            await pool.mailboxes(outage_seconds=-1)
+        with pytest.raises(TypeError, match="outage_seconds takes a number"):
+            await pool.mailbox("INBOX").status(outage_seconds="60")  # type: ignore[arg-type]
+    assert not server.counters.connections

@@ -75,6 +75,9 @@ _BEFORE_FETCH: Final[Mapping[str, Verdict]] = MappingProxyType(
     {
         "UNAVAILABLE": OUTAGE,
         "SERVERBUG": OUTAGE,
+        "TEMPFAIL": OUTAGE,
+        # Another session has the mailbox: how long for, nobody knows.
+        "INUSE": OUTAGE,
         "CORRUPTION": PASSING,
         "PARSE": PASSING,
         "UNKNOWN-CTE": PASSING,
@@ -87,6 +90,8 @@ _BY_CODE: Final[Mapping[str, Verdict]] = MappingProxyType(
         # One message that cannot be read is enough for Yahoo to say this of a whole FETCH.
         "UNAVAILABLE": PERHAPS_POISONED,
         "SERVERBUG": PERHAPS_POISONED,
+        # Yahoo, before it knew RFC 5530.
+        "TEMPFAIL": PERHAPS_POISONED,
         "CORRUPTION": PERHAPS_POISONED,
         "PARSE": PERHAPS_POISONED,
         "UNKNOWN-CTE": PERHAPS_POISONED,
@@ -128,6 +133,23 @@ _BY_WORDS: Final[tuple[tuple[str, Verdict], ...]] = (
     ("timeout", OUTAGE),
 )
 
+# Of a FETCH they may mean one message; of anything else they mean the server (Gmail: "System Error (Failure)").
+_SERVER_WORDS: Final = ("system error", "internal error", "internal server error", "server error")
+
+# Said of a login, they mean that the credentials were not even looked at. Not "try again": so say those who did look.
+_LOGIN_CODES: Final = frozenset(("UNAVAILABLE", "SERVERBUG", "TEMPFAIL", "INUSE"))
+_LOGIN_WORDS: Final = (
+    *_SERVER_WORDS,
+    "temporary failure",
+    "temporary authentication failure",
+    "temporarily unavailable",
+    "service unavailable",
+    "server unavailable",
+    "server busy",
+    "server is busy",
+    "timed out",
+)
+
 
 def is_transient(
     error: BaseException, *, fetching: bool = True, bytes_came: bool = True, taken_before: bool = False
@@ -154,12 +176,13 @@ def is_transient(
         case ConnectionFailed():
             return PERMANENT if error.is_permanent else OUTAGE
         case PoolTimeout():
-            return PASSING
+            # Those who hold the others may wait for the same server.
+            cause = error.__cause__
+            return OUTAGE if cause is not None and is_transient(cause, fetching=False).is_outage else PASSING
         case Throttled():
             return _throttled(error)
         case AuthenticationFailed():
-            # RFC 5530: the credentials were not even looked at.
-            return OUTAGE if error.code.upper() == "UNAVAILABLE" else PERMANENT
+            return OUTAGE if _was_not_looked_at(error) else PERMANENT
         case CommandError():
             verdict = _command(error, taken_before=taken_before)
             if isinstance(error, ServerBye) and verdict.transient and not (bytes_came and error.command in _FETCHES):
@@ -182,6 +205,13 @@ def _throttled(error: Throttled) -> Verdict:
     return Verdict(transient=True, wait_at_least=max(0.0, hint))
 
 
+def _was_not_looked_at(error: AuthenticationFailed) -> bool:
+    """Whether a login failed for reasons of the server (RFC 5530 §3: UNAVAILABLE), not for those of the credentials."""
+    if error.code:
+        return error.code.upper().partition(" ")[0] in _LOGIN_CODES
+    return any(words in error.text.lower() for words in _LOGIN_WORDS)
+
+
 def _command(error: CommandError, *, taken_before: bool) -> Verdict:
     is_fetch = error.command in _FETCHES
     # A code may have an argument: only its name counts.
@@ -197,6 +227,8 @@ def _command(error: CommandError, *, taken_before: bool) -> Verdict:
                 # A FETCH that is refused says something of its messages, and the server speaks.
                 return replace(verdict, is_outage=False)
             return PERMANENT if verdict.split_now else verdict
+    if not is_fetch and any(words in text for words in _SERVER_WORDS):
+        return OUTAGE
     match error:
         case ServerBye():
             # Sessions end for many reasons (age, idleness, maintenance), and some servers take leave at a bad message.

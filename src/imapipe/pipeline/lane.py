@@ -268,6 +268,8 @@ class Lane:
         self._stop_release_timer()
         if self._connection is not None and not self._connection.is_open:
             self._lose(self._connection)
+        if self._connection is None and self._access.outage.ended_by is not None:
+            raise self._access.outage.ended_by
         connection: Connection | None = None
         while connection is None:
             try:

@@ -7,6 +7,7 @@ Invariants:
 
 - While a run waits it says so, by an event and a warning in the log for each wait, and holds no lease.
 - The error that ends a run after an outage tells how long it waited and how often it tried.
+- Once it lasted too long, nobody tries again: each try may cost all the timeouts that there are.
 - Without middleware that grants time (`Retry`) there is none: the first error counts.
 """
 
@@ -50,9 +51,12 @@ class Outage:
     Args:
         seconds: How long it may last.
         events: Where every wait is told.
+
+    Attributes:
+        ended_by: The error with which it lasted too long, or None.
     """
 
-    __slots__ = ("_backoff", "_events", "_since", "_tries", "seconds")
+    __slots__ = ("_backoff", "_events", "_since", "_tries", "ended_by", "seconds")
 
     def __init__(self, seconds: float, events: EventBus) -> None:
         self.seconds = seconds
@@ -60,9 +64,11 @@ class Outage:
         self._since: float | None = None
         self._tries = 0
         self._backoff: Backoff | None = None
+        self.ended_by: ImapipeError | None = None
 
     def heard(self) -> None:
         """The server works."""
+        self.ended_by = None
         self._since = None
         self._tries = 0
 
@@ -82,6 +88,7 @@ class Outage:
         left = self.seconds - lasted
         if left <= 0:
             error.add_note(f"the server did not work for {lasted:.0f} s; it was tried {self._tries} times")
+            self.ended_by = error
             return False
         if self._backoff is None:
             self._backoff = Backoff(_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS)

@@ -29,6 +29,7 @@ from imapipe.net.connection import Connection
 from imapipe.net.dial import DialOptions, dial
 from imapipe.net.pool.connection_limit import REFUSED_PAUSE_SECONDS
 from imapipe.net.pool.pool import ConnectionPool, holder
+from imapipe.net.transient import is_transient
 from imapipe.testing import Bye, RefuseConnection, RefuseLogin, Reply, Server, Stall
 
 pytestmark = pytest.mark.asyncio
@@ -367,6 +368,16 @@ async def test_one_attempt_that_fails_harms_nobody_while_others_work() -> None:
 
         await asyncio.gather(*(use() for _ in range(4)))
         assert server.counters.refused_connections == 1
+
+
+async def test_who_waits_in_vain_hears_why_no_connection_could_be_made() -> None:
+    """Whoever holds the others may wait for the same server, so that this is its outage, and no lack of connections."""
+    fault = RefuseConnection(kind="close", nth=2, times=99)
+    async with Server(3, faults=[fault]) as server, pool_on(server, 4, wait=0.05) as pool, leased(pool):
+        with pytest.raises(PoolTimeout, match=r"in 0\.05 seconds, and none could be made: ") as caught:
+            await pool.take()
+        assert str(caught.value.__cause__) in str(caught.value)
+        assert is_transient(caught.value).is_outage
 
 
 async def test_what_else_the_dialer_raises_comes_out_as_it_is() -> None:

@@ -31,12 +31,14 @@ class Waiter:
         write: Whether that should be open for writing.
         future: The connection, once it is his.
         holder: The run whose handler he is, or None.
+        refusal: Why the last connection could not be made while he waited, or None.
     """
 
     mailbox: str | None
     write: bool
     future: asyncio.Future[Connection]
     holder: Holder | None = None
+    refusal: Exception | None = None
 
     @property
     def is_over(self) -> bool:

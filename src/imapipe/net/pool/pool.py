@@ -310,7 +310,11 @@ class ConnectionPool:
             is_ours = isinstance(error, TimeoutError) and not waiter.was_told(error)
             self._forget(waiter)
             if is_ours:
-                raise PoolTimeout(timeout_seconds=limit_seconds or 0.0, max_size=self.max_size) from None
+                seconds, why = limit_seconds or 0.0, waiter.refusal
+                reason = (
+                    f"no connection became free in {seconds:g} seconds, and none could be made: {why}" if why else ""
+                )
+                raise PoolTimeout(timeout_seconds=seconds, max_size=self.max_size, reason=reason) from why
             raise
 
     def _forget(self, waiter: Waiter) -> None:
@@ -365,6 +369,8 @@ class ConnectionPool:
         # The same answer awaits everybody, and asking again and again locks accounts.
         if not is_transient(error, fetching=False).transient or not self._decisions.has_company:
             self._fail_waiting(error)
+        for waiter in self._decisions.waiting:
+            waiter.refusal = error
 
     def _fail_waiting(self, error: Exception) -> None:
         waiting = self._decisions.waiting
