@@ -62,6 +62,9 @@ def test_an_unknown_mailbox(serve: Serve, call: Call) -> None:
         ("imaps://ann@", "names no host"),
         ("imaps://imap.example.org", "name the user: in the URL (imaps://ann@imap.example.org)"),
         ("imaps://ann:hunter2@imap.example.org", "holds a password"),
+        ("imaps://ann:hunter2", "behind the ':' of the host is not a port"),
+        ("imaps://ann:20011990", "behind the ':' of the host is not a port"),
+        ("imaps://ann@host:hunter2", "behind the ':' of the host is not a port"),
     ],
 )
 def test_an_invalid_url(call: Call, url: str, words: str) -> None:

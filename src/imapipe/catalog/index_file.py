@@ -18,6 +18,7 @@ from __future__ import annotations
 import functools
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,8 @@ from imapipe.wire.uid_set import UidSet
 
 _BUSY_SECONDS: Final = 30.0
 _ANALYSED_ROWS: Final = 1_000
+_JOURNAL_LOOKS: Final = 20
+_JOURNAL_SECONDS: Final = 0.05
 
 _ADD_MESSAGE: Final = f"INSERT INTO messages (id, mailbox, {COLUMNS}) VALUES ({', '.join('?' * 12)})"
 _ADD_WORDS: Final = "INSERT INTO words (rowid, subject, sender) VALUES (?, ?, ?)"
@@ -84,6 +87,7 @@ class IndexFile:
         with self._explained():
             # Subjects and senders are nobody else's business, whoever made the file beforehand.
             os.close(open_in_place(os.fspath(path), only_ours=not must_exist))
+            self._refuse_journal()
             self._database = sqlite3.connect(
                 path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=32
             )
@@ -216,6 +220,18 @@ class IndexFile:
             return [row[3] for row in self._database.execute(f"EXPLAIN QUERY PLAN {sql}", parameters)]
 
     # -- the file --------------------------------------------------------------------------------
+
+    def _refuse_journal(self) -> None:
+        """Refuse a rollback journal beside the file: SQLite would do what it says, even remove other files.
+
+        Indexes have a log (WAL) and none of these, but for a moment when one is made.
+        """
+        journal = f"{self.path}-journal"
+        for _ in range(_JOURNAL_LOOKS):
+            if not os.path.lexists(journal) or not self.path.stat().st_size:
+                return
+            time.sleep(_JOURNAL_SECONDS)
+        raise self._refusal("a journal lies beside it that imapipe does not leave; remove both and index again")
 
     def _prepare(self) -> None:
         database = self._database

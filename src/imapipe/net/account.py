@@ -104,5 +104,11 @@ def _split_port(hostport: str, default: int) -> tuple[str, int]:
     if not digits:
         return host, default
     if not digits.isascii() or not digits.isdigit() or not 0 < int(digits) < 65536:
-        raise InvalidURL(f"{digits!r} is not a port: use a number from 1 to 65535")
+        # Where the host was forgotten, this is the password.
+        shown = (
+            repr(digits)
+            if digits.isascii() and digits.isdigit() and len(digits) < 6
+            else "what stands behind the ':' of the host"
+        )
+        raise InvalidURL(f"{shown} is not a port: use a number from 1 to 65535")
     return host, int(digits)
