@@ -30,7 +30,18 @@ from imapipe.net.authentication import Credentials
 from imapipe.net.connection import Connection
 from imapipe.net.dial import DialOptions, dial
 from imapipe.net.transient import Verdict, is_transient
-from imapipe.testing import Delay, Inject, RefuseConnection, RefuseLogin, Reply, Rewrite, Server
+from imapipe.testing import (
+    Bye,
+    CutAfterBytes,
+    Delay,
+    Fault,
+    Inject,
+    RefuseConnection,
+    RefuseLogin,
+    Reply,
+    Rewrite,
+    Server,
+)
 from scripted_server import ScriptedServer
 from scripted_server.script import Line, Script
 
@@ -407,19 +418,31 @@ async def test_an_initial_response_that_is_not_understood_is_sent_when_it_is_ask
         assert [(record.outcome, record.continuations) for record in attempts] == [("BAD", 0), ("OK", 1)]
 
 
-@pytest.mark.parametrize("end", [["X:"], ["S: * BYE go away", "X:"]])
+@pytest.mark.parametrize("fault", [CutAfterBytes(0, command="AUTHENTICATE"), Bye("go away", command="AUTHENTICATE")])
 @pytest.mark.asyncio
-async def test_a_refusal_counts_more_than_the_end_of_the_connection_behind_it(end: list[str]) -> None:
-    lines = (
-        "S: * OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] hi",
-        "C: <a> LOGIN …",
-        "S: <a> BAD not with me",
-        "C: <b> AUTHENTICATE …",
-        *end,
-    )
-    async with ScriptedServer(script(*lines)) as server:
+async def test_a_refusal_counts_more_than_the_end_of_the_connection_behind_it(fault: Fault) -> None:
+    bad = Reply("BAD", "not with me", command="LOGIN")
+    async with Server(3, faults=[bad, fault]) as server:
         with pytest.raises(AuthenticationFailed, match="not with me"):
-            await dial(options_for(f"imap://ann@127.0.0.1:{server.port}"))
+            await dial(options_for(server.url))
+        # On the second connection what was refused is not sent again.
+        assert server.commands.names.count("LOGIN") == 1
+        assert server.commands.names.count("AUTHENTICATE") == 2
+
+
+@pytest.mark.asyncio
+async def test_a_server_that_hangs_up_behind_a_mechanism_gets_the_next_one_on_a_new_connection() -> None:
+    """Migadu's proxy (himalaya 625)."""
+    bad = Reply("BAD", "not with me", command="LOGIN")
+    hangs_up = CutAfterBytes(0, command="AUTHENTICATE", nth=1)
+    async with Server(3, faults=[bad, hangs_up]) as server:
+        async with dialled(options_for(server.url)) as connection:
+            assert await works(connection)
+        assert [name for name in server.commands.names if name in ("LOGIN", "AUTHENTICATE")] == [
+            "LOGIN",
+            "AUTHENTICATE",
+            "AUTHENTICATE",
+        ]
 
 
 @pytest.mark.parametrize("status", ["NO", "BAD"])

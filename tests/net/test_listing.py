@@ -250,7 +250,7 @@ async def test_names_that_others_could_not_read() -> None:
         "S: <a> OK done",
     ) as connection:
         entries = await connection.list()
-        assert connection.learned.notes == {}
+        assert connection.ways.learned.notes == {}
     assert [(entry.name, entry.delimiter, entry.status and entry.status.messages) for entry in entries] == [
         ("INBOX", None, None),
         ("200", "/", 2),
@@ -299,7 +299,7 @@ async def test_a_refused_status_concerns_its_mailbox_only(status: str, extension
         assert [entry.name for entry in entries if entry.status is None] == ["folder 007"]
         assert len(entries) == 201
         assert connection.ways.refused == set()
-        assert [(note.kind, count) for note, count in connection.learned.notes.items()] == [("status", 1)]
+        assert [(note.kind, count) for note, count in connection.ways.learned.notes.items()] == [("status", 1)]
 
 
 @pytest.mark.asyncio
@@ -398,7 +398,7 @@ async def test_odd_lines_that_are_no_answer_end_no_command() -> None:
     async with Server(3, faults=[odd]) as server, connected(server) as connection:
         assert (await connection.status("INBOX")).messages == 3
         assert await connection.namespace() is not None
-        assert {note.kind for note in connection.learned.notes} == {"id", "list"}
+        assert {note.kind for note in connection.ways.learned.notes} == {"id", "list"}
 
 
 @pytest.mark.asyncio
@@ -409,7 +409,7 @@ async def test_an_answer_that_cannot_be_read_is_no_answer() -> None:
     async with Server(3, faults=[odd]) as server, connected(server) as connection:
         with pytest.raises(ProtocolError, match="without a STATUS response"):
             await connection.status("INBOX")
-        assert [note.kind for note in connection.learned.notes] == ["status"]
+        assert [note.kind for note in connection.ways.learned.notes] == ["status"]
 
 
 # -- names that are spelled otherwise ----------------------------------------------------------------------------------

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 from tests.net.test_connection import connected, dialogue, program
 
+import imapipe
 from imapipe import search as q
-from imapipe.errors import CommandBad, CommandNo, ProtocolError
+from imapipe.errors import CommandBad, CommandNo, ConnectionLost, ProtocolError
+from imapipe.net.account import Account, parse_url
+from imapipe.net.authentication import Credentials
+from imapipe.net.dial import DialOptions, dial
+from imapipe.net.learned import Learned
 from imapipe.pipeline.source import find as find_module
 from imapipe.pipeline.source.find import find_uids
-from imapipe.testing import CommandRecord, Inject, Reply, Rewrite, Server
+from imapipe.testing import Bye, CommandRecord, CutAfterBytes, Fault, Inject, Reply, Rewrite, Server, Stall
 from imapipe.wire.uid_set import UidSet
 
 pytestmark = pytest.mark.asyncio
@@ -210,7 +216,7 @@ async def test_a_line_that_cannot_be_read_and_is_no_answer_ends_no_search() -> N
     async with Server(3, extensions="plain", faults=[odd]) as server, connected(server) as connection:
         await connection.examine("INBOX")
         assert (await connection.uid_search(ALL)).uids == UidSet.parse("1:3")
-        assert [note.kind for note in connection.learned.notes] == ["list"]
+        assert [note.kind for note in connection.ways.learned.notes] == ["list"]
 
 
 async def test_a_server_that_answers_by_search_what_was_asked_by_esearch_is_believed() -> None:
@@ -229,3 +235,65 @@ async def test_a_server_that_is_in_trouble_is_not_asked_in_other_words(code: str
         with pytest.raises((CommandNo, CommandBad)):
             await connection.uid_search(ALL)
         assert (len(server.commands.named("UID SEARCH")), connection.ways.refused) == (1, set())
+
+
+# -- ways in which connections end -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        CutAfterBytes(0, command="LIST", when=with_word("RETURN")),
+        Bye("not like that", command="LIST", when=with_word("RETURN")),
+        Stall(command="LIST", when=with_word("RETURN")),
+    ],
+)
+async def test_a_way_in_which_connections_end_is_not_taken_a_third_time(fault: Fault) -> None:
+    """Defect: each new connection asked in the same way, and ended in it."""
+    async with Server(3, faults=[fault]) as server:
+        pool = imapipe.create_pool(server.url, password="secret", command_timeout_seconds=0.1)
+        async with pool:
+            # Twice with STATUS, twice without; a call tries two connections where they end and are not just silent.
+            for _ in range(4):
+                with suppress(imapipe.ImapipeError):
+                    assert len(await pool.mailboxes()) == 1
+            assert [entry.name for entry in await pool.mailboxes()] == ["INBOX"]
+        asked = [record.arguments for record in server.commands.named("LIST")]
+        assert sum("RETURN (SUBSCRIBED CHILDREN SPECIAL-USE STATUS" in text for text in asked) == 2
+
+
+async def test_a_connection_that_ends_in_a_way_that_was_answered_closes_nothing() -> None:
+    fault = CutAfterBytes(0, command="LIST", nth=2, times=3)
+    async with Server(3, faults=[fault]) as server, imapipe.create_pool(server.url, password="secret") as pool:
+        await pool.mailboxes()
+        for _ in range(2):
+            with suppress(imapipe.ImapipeError):
+                await pool.mailboxes()
+        await pool.mailboxes()
+        assert all("STATUS" in record.arguments for record in server.commands.named("LIST"))
+
+
+async def test_a_server_that_hangs_up_at_compress_is_not_asked_for_it_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Account, "is_loopback", False)
+    learned = Learned()
+    async with Server(3, faults=[CutAfterBytes(0, command="COMPRESS")]) as server:
+        account = parse_url(server.url)
+        options = DialOptions(account=account, credentials=Credentials("ann", "secret", None), allow_plaintext=True)
+        for _ in range(2):
+            with pytest.raises(ConnectionLost):
+                await dial(options, slow_link=True, learned=learned)
+        connection = await dial(options, slow_link=True, learned=learned)
+        await connection.logout()
+        assert server.commands.names.count("COMPRESS") == 2
+
+
+async def test_a_server_that_asks_for_less_closes_no_way() -> None:
+    fault = Bye("Too many requests", command="UID SEARCH", times=3)
+    async with Server(3, faults=[fault]) as server, imapipe.create_pool(server.url, password="secret") as pool:
+        for _ in range(3):
+            async with pool.acquire("INBOX") as connection:
+                with pytest.raises(imapipe.ImapipeError):
+                    await connection.uid_search(ALL)
+        async with pool.acquire("INBOX") as connection:
+            await connection.uid_search(ALL)
+        assert all("RETURN" in record.arguments for record in server.commands.named("UID SEARCH"))

@@ -95,7 +95,7 @@ class Credentials:
 
 
 class Login:
-    """One login, on one connection or, where a token was refused, on two.
+    """One login, on one connection or, where a token was refused or the server hung up behind a refusal, on two.
 
     Args:
         user: The user name.
@@ -108,6 +108,7 @@ class Login:
 
     __slots__ = (
         "_host",
+        "_not_understood",
         "_password",
         "_port",
         "_refusal",
@@ -129,10 +130,11 @@ class Login:
         self._port = port
         self._refused_token = ""
         self._refusal: AuthenticationFailed | None = None
+        self._not_understood: dict[str, AuthenticationFailed] = {}
         self.may_begin_again = False
 
     async def run(self, run: Runner, capabilities: frozenset[str]) -> None:
-        """Log in on a fresh connection. After a token was refused `may_begin_again` is True, once.
+        """Log in on a fresh connection. Where another one may do better, `may_begin_again` is True afterwards.
 
         Raises:
             AuthenticationFailed: The server refused the credentials, or no token could be had.
@@ -166,22 +168,32 @@ class Login:
         left = deque(ways)
         while left:
             command = left.popleft()
-            try:
-                tagged = await run(command)
-            except (ConnectionLost, ServerBye):
-                if refusal is None:
-                    raise
-                # It hung up behind a refusal, which says more.
-                break
-            if tagged.status == "OK":
-                return None
-            error = to_error(command.name, tagged)
-            if is_refusal(error):
-                raise error
-            refusal = AuthenticationFailed(command.name, tagged.status, error.code, error.text)
-            if tagged.status == "NO" and not _UNKNOWN_MECHANISM.search(tagged.text):
-                break
-            if tagged.status == "BAD" and isinstance(command, _Sasl) and command.initial:
+            label = (
+                f"{command.name} {command.mechanism.name} {command.initial}" if isinstance(command, _Sasl) else "LOGIN"
+            )
+            if label in self._not_understood:
+                refusal = self._not_understood[label]
+            else:
+                try:
+                    tagged = await run(command)
+                except (ConnectionLost, ServerBye):
+                    if refusal is None:
+                        raise
+                    # It hung up behind a refusal, which says more; what is left may be tried on a new connection.
+                    self.may_begin_again = True
+                    break
+                if tagged.status == "OK":
+                    return None
+                error = to_error(command.name, tagged)
+                if is_refusal(error):
+                    raise error
+                refusal = AuthenticationFailed(command.name, tagged.status, error.code, error.text)
+                if tagged.status == "NO":
+                    if _UNKNOWN_MECHANISM.search(tagged.text):
+                        continue
+                    break
+                self._not_understood[label] = refusal
+            if isinstance(command, _Sasl) and command.initial:
                 left.append(_Sasl(command.mechanism, initial=False))
         return refusal
 

@@ -188,5 +188,5 @@ class Connection(Searching):
         """A FETCH has its reply: keep what it taught about the server."""
         self._shapes[command.context.fetch] = command.shape
         if command.finished.result().status == "OK":
-            self.learned.taken(command.line_bytes)
+            self.ways.learned.taken(command.line_bytes)
         self.used_at = command.finished_at

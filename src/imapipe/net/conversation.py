@@ -22,7 +22,6 @@ from imapipe.net.bridge import IMAP4, tidy_client
 from imapipe.net.command import Command, Company
 from imapipe.net.dataplane import Dataplane
 from imapipe.net.intake import TURN_RESPONSES, cost_of
-from imapipe.net.learned import Learned
 from imapipe.net.session import SelectedMailbox, Session
 from imapipe.net.signals import to_error
 from imapipe.net.ways import Ways
@@ -46,7 +45,6 @@ class Conversation:
         plane: The data plane.
         session: The state as the server tells it.
         ways: Which ways of asking are open.
-        learned: What is known of the server by experience; the connections of a pool share it.
         imap: The same connection as an `aioimaplib.IMAP4`.
         opened_at: Loop time of the connect.
         used_at: Loop time of the last reply.
@@ -56,7 +54,6 @@ class Conversation:
     __slots__ = (
         "_identified",
         "imap",
-        "learned",
         "opened_at",
         "plane",
         "round_trip_seconds",
@@ -70,7 +67,6 @@ class Conversation:
         self.plane = plane
         self.session = session
         self.ways = Ways(session)
-        self.learned = Learned()
         self.opened_at = self.used_at = asyncio.get_running_loop().time()
         self.round_trip_seconds = float("inf")
         self._identified = False
@@ -156,14 +152,14 @@ class Conversation:
             tagged = await self.plane.run(command)
         except (ConnectionLost, ServerBye, CommandTimeout) as error:
             if not command.untagged:
-                self.learned.is_too_long(command.line_bytes, error)
+                self.ways.learned.is_too_long(command.line_bytes, error)
             raise
         self._measure(command)
         if tagged.status != "OK":
             refusal = to_error(command.name, tagged)
-            self.learned.is_too_long(command.line_bytes, refusal)
+            self.ways.learned.is_too_long(command.line_bytes, refusal)
             raise refusal
-        self.learned.taken(command.line_bytes)
+        self.ways.learned.taken(command.line_bytes)
         return tagged
 
     async def try_optional(self, capability: str, ask: Callable[[], Awaitable[object]]) -> bool:
@@ -179,7 +175,7 @@ class Conversation:
         if not self.offers(capability):
             return False
         try:
-            await ask()
+            await self.ways.ask(capability, ask)
         except (CommandNo, CommandBad, ProtocolError):
             if not self.is_open:
                 raise
@@ -273,7 +269,9 @@ class Conversation:
                 # Of mailboxes the others are still good; of a SEARCH messages would be missing.
                 if kind not in ("LIST", "STATUS") and command.name.endswith(kind.removeprefix("E")):
                     raise
-                self.learned.passed_over(kind.lower() or "response", f"a line in the answer to {command.name}: {error}")
+                self.ways.learned.passed_over(
+                    kind.lower() or "response", f"a line in the answer to {command.name}: {error}"
+                )
         return responses
 
 

@@ -139,7 +139,7 @@ async def dial(options: DialOptions, *, slow_link: bool = False, learned: Learne
     except AuthenticationFailed:
         if not login.may_begin_again:
             raise
-    # Some servers hang up behind a refusal: a new token needs a new connection.
+    # Some servers hang up behind a refusal: a new token, or another mechanism, needs a new connection.
     return await _dial_once(options, login, learned, slow_link=slow_link)
 
 
@@ -164,7 +164,7 @@ async def _dial_once(options: DialOptions, login: Login, learned: Learned | None
         async with asyncio.timeout(options.connect_timeout_seconds):
             await imap.opened()
             connection = Connection(imap, plane, session)
-            connection.learned = learned or connection.learned
+            connection.ways.learned = learned or connection.ways.learned
             await _secure(connection, options)
             await _log_in(connection, options, login)
             await _compress(connection, options, slow_link=slow_link)
@@ -309,7 +309,8 @@ async def _compress(connection: Connection, options: DialOptions, *, slow_link: 
         connection.require(["COMPRESS=DEFLATE"])
     worth_it = slow_link and not _is_here(connection, options.account) and connection.offers("COMPRESS=DEFLATE")
     if demanded or (options.compress == "auto" and worth_it):
-        tagged = await connection.plane.compress(Command.of(compress()))
+        command = Command.of(compress())
+        tagged = await connection.ways.ask("COMPRESS=DEFLATE", lambda: connection.plane.compress(command))
         if tagged.status == "OK":
             return
         if demanded:

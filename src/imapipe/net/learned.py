@@ -12,7 +12,17 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from imapipe.errors import CommandBad, CommandError, ImapipeError, ProtocolError, ServerBye
+from imapipe.errors import (
+    CommandBad,
+    CommandError,
+    CommandTimeout,
+    ConnectionLost,
+    ImapipeError,
+    ProtocolError,
+    ServerBye,
+    Throttled,
+)
+from imapipe.net.signals import refusal_in
 from imapipe.net.transient import is_transient
 from imapipe.wire.command.encoder import MAX_COMMAND_BYTES
 from imapipe.wire.response.note import Note, count_notes
@@ -22,20 +32,33 @@ _log = logging.getLogger(__name__)
 # RFC 2683 §3.2.1.5 asks clients to stay near 1,000 bytes; there are servers with a buffer of 512.
 _LENGTHS: Final = (990, 490)
 _LEAST_SET_BYTES: Final = 100
+# One may have been dead before it was asked.
+_DEADLY_ENDINGS: Final = 2
 
 
 class Learned:
     """What is known of a server by experience.
 
     Attributes:
+        harmless_ways: The ways (`net.ways`) that were answered, with whatever.
         max_command_bytes: How long a line of a command may be.
         spellings: By the name that was asked for, the one under which the server has that mailbox, or None.
         notes: What of answers outside of runs was passed over, and how often; at most as many as `count_notes` keeps.
     """
 
-    __slots__ = ("_is_proven", "_longest_taken", "max_command_bytes", "notes", "spellings")
+    __slots__ = (
+        "_endings",
+        "_is_proven",
+        "_longest_taken",
+        "harmless_ways",
+        "max_command_bytes",
+        "notes",
+        "spellings",
+    )
 
     def __init__(self) -> None:
+        self._endings: dict[str, int] = {}
+        self.harmless_ways: set[str] = set()
         self.notes: dict[Note, int] = {}
         self.spellings: dict[str, str | None] = {}
         self.max_command_bytes = MAX_COMMAND_BYTES
@@ -48,6 +71,16 @@ class Learned:
         if note not in self.notes:
             _log.warning("passed over: %s", note.detail)
         count_notes(self.notes, [note])
+
+    def ended_in(self, way: str, error: ConnectionLost | CommandTimeout | ServerBye) -> None:
+        """A connection ended while it was asked in this way."""
+        asks_for_less = isinstance(error, ServerBye) and isinstance(refusal_in(error), Throttled)
+        if way not in self.harmless_ways and not asks_for_less:
+            self._endings[way] = self._endings.get(way, 0) + 1
+
+    def is_deadly(self, way: str) -> bool:
+        """Whether connections end when they are asked in this way."""
+        return way not in self.harmless_ways and self._endings.get(way, 0) >= _DEADLY_ENDINGS
 
     def room(self, max_text_bytes: int) -> int:
         """How long a set of UIDs may be, where `wire.command.encoder.uid_text_room` has found room for so much."""

@@ -78,7 +78,7 @@ class Listing(Conversation):
             more = await self._count(unknown, items)
             counts |= more.found
             for error in more.refused.values():
-                self.learned.passed_over("status", f"a mailbox is listed without counts: {error}")
+                self.ways.learned.passed_over("status", f"a mailbox is listed without counts: {error}")
         return [entry.with_status(counts[entry.name]) if entry.name in counts else entry for entry in entries.values()]
 
     async def status(self, mailbox: str, items: Sequence[str] = STATUS_ITEMS) -> MailboxStatus:
@@ -106,9 +106,9 @@ class Listing(Conversation):
         A name that comes with its spelling is remembered: what is told of mailboxes and messages is the text alone.
         """
         if isinstance(mailbox, MailboxName):
-            self.learned.spellings[str(mailbox)] = mailbox
+            self.ways.learned.spellings[str(mailbox)] = mailbox
             return mailbox
-        return self.learned.spellings.get(mailbox) or mailbox
+        return self.ways.learned.spellings.get(mailbox) or mailbox
 
     async def _spelling_of(self, mailbox: str) -> str | None:
         """The name under which the server has a mailbox that it does not find, or None; it is listed for that once.
@@ -116,7 +116,7 @@ class Listing(Conversation):
         Names of more than ASCII can be written in several ways, and servers tell mailboxes apart by spelling: modified
         UTF-7 of another kind than the standard's, or characters that are composed in another way.
         """
-        spellings = self.learned.spellings
+        spellings = self.ways.learned.spellings
         if mailbox in spellings or isinstance(mailbox, MailboxName) or (mailbox.isascii() and "&" not in mailbox):
             return None
         spellings[mailbox] = None
@@ -137,15 +137,15 @@ class Listing(Conversation):
                 raise ProtocolError("an extended LIST of all mailboxes was answered without INBOX")
             return answers
 
-        takes_status = self.ways.may("LIST-STATUS")
-        takes_returns = takes_status or self.ways.may("LIST-EXTENDED")
-        returns = [name for name, needed in _LIST_RETURNS.items() if takes_returns and self.ways.may(needed)]
+        extended = ("LIST-STATUS", "LIST-EXTENDED")
+        is_extended = any(map(self.ways.may, extended))
+        returns = [name for name, needed in _LIST_RETURNS.items() if is_extended and self.ways.may(needed)]
         ways: dict[str, Callable[[], Awaitable[Iterable[Response]]]] = {}
-        if items and takes_status:
+        if items and self.ways.may("LIST-STATUS", "LIST RETURN (STATUS)"):
             ways["LIST RETURN (STATUS)"] = partial(ask, returns, items)
-        if returns:
+        if returns and any(self.ways.may(name, "LIST RETURN") for name in extended):
             ways["LIST RETURN"] = partial(ask, returns)
-        return await self.ways.first({way: how for way, how in ways.items() if way not in self.ways.refused}, ask)
+        return await self.ways.first(ways, ask)
 
     def _read_list(self, responses: Iterable[Response]) -> tuple[dict[str, MailboxEntry], dict[str, MailboxStatus]]:
         found = [r for r in responses if isinstance(r, ListItem | StatusResponse)]

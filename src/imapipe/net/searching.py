@@ -83,7 +83,7 @@ class Searching(Changing):
         if within is None:
             return await self._search_well(program, None, save=save)
         full = room_within(program)
-        room = self.learned.room(full)
+        room = self.ways.learned.room(full)
         pieces = pack(within, room)
         found, notes = UidSet(), tuple[Note, ...]()
         modseq: int | None = None
@@ -93,9 +93,9 @@ class Searching(Changing):
             try:
                 answer = await self._search_well(program, pieces[0], save=save and is_whole)
             except (CommandBad, CommandNo):
-                if self.learned.room(full) == room:
+                if self.ways.learned.room(full) == room:
                     raise
-                room, is_whole = self.learned.room(full), False
+                room, is_whole = self.ways.learned.room(full), False
                 pieces = pack(_union(pieces), room)
                 continue
             pieces.pop(0)

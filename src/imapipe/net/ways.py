@@ -9,6 +9,8 @@ Invariants:
 - A way is closed for good when the server refused it and took the plain one: where it refuses both, the way was not
   the reason, and its refusal of the plain one is raised.
 - What asks for time or for less (`net.transient`), or speaks of the mailbox, closes no way.
+- A way in which two connections of a pool ended, and that the server never answered, is closed for all of them: else
+  none would ever come through. One that was answered once is not suspected any more.
 """
 
 from __future__ import annotations
@@ -16,7 +18,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from imapipe.errors import CommandBad, CommandError, CommandNo, ProtocolError
+from imapipe.errors import (
+    CommandBad,
+    CommandError,
+    CommandNo,
+    CommandTimeout,
+    ConnectionLost,
+    ProtocolError,
+    ServerBye,
+)
+from imapipe.net.learned import Learned
 from imapipe.net.session import Session
 from imapipe.net.transient import is_transient
 
@@ -43,13 +54,15 @@ class Ways:
         session: What its server offers.
 
     Attributes:
+        learned: What is known of the server by experience; the connections of a pool share it.
         refused: What was refused: capabilities, and forms of commands.
     """
 
-    __slots__ = ("_session", "refused")
+    __slots__ = ("_session", "learned", "refused")
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self.learned = Learned()
         self.refused: set[str] = set()
 
     def may(self, capability: str, form: str = "") -> bool:
@@ -59,12 +72,31 @@ class Ways:
             capability: Its name.
             form: The command that would use it, where that may be refused by itself.
         """
+        for way in (capability, form):
+            if way in self.refused or self.learned.is_deadly(way):
+                return False
         offered = self._session.capabilities
-        return not self.refused & {capability, form} and (
+        return (
             capability in offered
             or _IMPLIED_BY.get(capability) in offered
             or (capability in _IN_REV2 and "IMAP4REV2" in offered)
         )
+
+    async def ask(self, way: str, ask: Callable[[], Awaitable[_Answer]]) -> _Answer:
+        """Ask in one way, and raise what that raises; where the connection ends meanwhile, that is remembered."""
+        room = self.learned.max_command_bytes
+        try:
+            answer = await ask()
+        except (ConnectionLost, CommandTimeout, ServerBye) as error:
+            if self.learned.max_command_bytes == room:
+                # Else it may have been the length.
+                self.learned.ended_in(way, error)
+            raise
+        except (CommandError, ProtocolError):
+            self.learned.harmless_ways.add(way)
+            raise
+        self.learned.harmless_ways.add(way)
+        return answer
 
     async def first(
         self, ways: dict[str, Callable[[], Awaitable[_Answer]]], plain: Callable[[], Awaitable[_Answer]]
@@ -81,7 +113,7 @@ class Ways:
         refused: list[str] = []
         for way, ask in ways.items():
             try:
-                answer = await ask()
+                answer = await self.ask(way, ask)
             except (CommandNo, CommandBad, ProtocolError) as error:
                 if self._session.error is not None or not may_be_the_way(error):
                     raise

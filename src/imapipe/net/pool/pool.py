@@ -225,7 +225,7 @@ class ConnectionPool:
         """Add a connection that somebody else made to the idle ones."""
         if self._closed:
             raise PoolClosed
-        connection.learned = self.learned
+        connection.ways.learned = self.learned
         self._watch(connection)
         self._idle.append(connection)
         self._assign()

@@ -199,7 +199,7 @@ class Fetching:
             uids = todo.pop()
             if uids:
                 # Nearly always the whole: only a set full of holes is too long for one command.
-                asked, rest = uids.take_within(len(uids), connection.learned.room(self._max_uid_text_bytes))
+                asked, rest = uids.take_within(len(uids), connection.ways.learned.room(self._max_uid_text_bytes))
                 todo += (rest, await self._ask(connection, asked, fetch, deliver, refuse))
 
     async def _go_on(self, connection: Connection, remainder: Remainder, deliver: Deliver) -> bool:
@@ -270,7 +270,7 @@ class Fetching:
                 remainder.extend(command.unfinished)
             elif command.unfinished is not None:
                 self._kept_bytes += self._bench.remainders.keep(command.unfinished, fetch, connection)
-            was_too_long = not command.first_byte_at and connection.learned.is_too_long(command.line_bytes, error)
+            was_too_long = not command.first_byte_at and connection.ways.learned.is_too_long(command.line_bytes, error)
             self.was_our_doing = was_too_long or command.paused_seconds >= OWN_DELAY_SECONDS
             raise
         finally:
@@ -292,7 +292,7 @@ class Fetching:
             return _NOTHING
         if tagged.status != "OK" and not _says(tagged, "EXPUNGEISSUED"):
             refusal = to_error(command.name, tagged)
-            if connection.learned.is_too_long(command.line_bytes, refusal):
+            if connection.ways.learned.is_too_long(command.line_bytes, refusal):
                 return missing
             raise refusal
         if not _says(tagged, "MESSAGELIMIT"):

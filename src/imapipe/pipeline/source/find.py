@@ -167,7 +167,7 @@ async def still_there(connection: Connection, uids: UidSet, today: date) -> UidS
     full = room_within(program)
     begin = 0
     while begin < len(uids):
-        end = uids.fit(begin, len(uids), connection.learned.room(full))
+        end = uids.fit(begin, len(uids), connection.ways.learned.room(full))
         asked: UidSet | None = uids[begin:end]
         while asked:
             answer = await connection.uid_search(program, within=asked)

@@ -83,7 +83,7 @@ async def _fetch_some(connection: Connection, uids: UidSet) -> dict[int, int]:
                 found[message.uid] = message.size
 
     while uids:
-        part, rest = uids.take_within(len(uids), connection.learned.room(_UID_TEXT_BYTES))
+        part, rest = uids.take_within(len(uids), connection.ways.learned.room(_UID_TEXT_BYTES))
         command = connection.uid_fetch(part, _SIZE, keep)
         try:
             tagged = await asyncio.shield(command.finished)
@@ -92,13 +92,13 @@ async def _fetch_some(connection: Connection, uids: UidSet) -> dict[int, int]:
             raise
         except (ConnectionLost, ServerBye, CommandTimeout) as error:
             if not command.first_byte_at:
-                connection.learned.is_too_long(command.line_bytes, error)
+                connection.ways.learned.is_too_long(command.line_bytes, error)
             raise
         connection.fetched(command)
         missing = command.missing
         if tagged.status != "OK":
             refusal = to_error(command.name, tagged)
-            if not connection.learned.is_too_long(command.line_bytes, refusal):
+            if not connection.ways.learned.is_too_long(command.line_bytes, refusal):
                 raise refusal
             uids = rest | missing
             continue
