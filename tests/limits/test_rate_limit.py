@@ -135,6 +135,7 @@ def test_ten_a_second_lets_no_more_than_ten_through_in_the_first_second() -> Non
         assert sum(1 for time, _ in passed if time < 1.0 - 1e-6) == 10
 
 
+@pytest.mark.no_cover
 @settings(max_examples=60, deadline=None)
 @given(
     rate=st.floats(1, 500),
@@ -159,6 +160,7 @@ def test_never_more_than_the_burst_in_any_window(
         assert most_in_any_window(passed, 1.0) <= burst
 
 
+@pytest.mark.no_cover
 @settings(max_examples=25, deadline=None)
 @given(
     rate=st.floats(1, 1_000),
@@ -249,6 +251,7 @@ def test_a_cancelled_waiter_gives_nothing_away_and_holds_nobody_up() -> None:
     assert passed[-1][0] <= 2.55 + 0.5 + 1e-3
 
 
+@pytest.mark.no_cover
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**16), rate=st.floats(2, 200), callers=st.integers(2, 20))
 def test_cancelling_at_random_never_lets_more_through(seed: int, rate: float, callers: int) -> None:
@@ -329,6 +332,7 @@ async def fetch_all(
     return server.received
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("callers", [1, 8])
 @pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize("spread", [0.0, 0.9])
@@ -476,6 +480,7 @@ def test_the_first_batch_of_unknown_size_goes_alone_even_if_it_is_cancelled_or_e
 # ---------------------------------------------------------------- the rest
 
 
+@pytest.mark.no_cover
 def test_several_limits_at_once_keep_the_strictest() -> None:
     for messages, bytes_ in ((100, 1_000_000), (1_000, 50_000), (50, 50_000)):
         limit = RateLimit(commands_per_second=5, messages_per_second=messages, bytes_per_second=bytes_)

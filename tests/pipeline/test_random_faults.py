@@ -227,6 +227,7 @@ def _open_files() -> int:
     return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0  # noqa: PTH208, PTH112
 
 
+@pytest.mark.no_cover
 @settings(max_examples=70, suppress_health_check=[HealthCheck.too_slow])
 @given(given=st.lists(faults, max_size=4), use=uses)
 def test_the_sums_are_right_and_nothing_is_left(given: list[Fault], use: Use) -> None:
@@ -236,6 +237,7 @@ def test_the_sums_are_right_and_nothing_is_left(given: list[Fault], use: Use) ->
     assert _open_files() <= files
 
 
+@pytest.mark.no_cover
 @settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(given=st.lists(faults, max_size=2), use=uses, cancel_after=st.integers(0, 400))
 def test_cancelled_at_any_moment(given: list[Fault], use: Use, cancel_after: int) -> None:

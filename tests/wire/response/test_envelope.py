@@ -334,6 +334,7 @@ def test_a_bare_line_feed_in_an_address(name: bytes) -> None:
     assert parse(with_from(b"((" + name + b' NIL "a" "b.c")({1}\r\n NIL "d" "e.f"))'), (b"x",)).from_[-1].name == "x"
 
 
+@pytest.mark.no_cover
 def test_very_many_addresses() -> None:
     count = 30_000
     envelope = parse(with_from(b"(" + b'("N" NIL "a" "example.org")' * count + b")"))

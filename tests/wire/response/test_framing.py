@@ -163,6 +163,7 @@ def test_chunkings_and_kinds_of_storage(data: st.DataObject) -> None:
     assert all(each.state == "finished" for each in spools)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("chunk", [1, 7, 1000, BUFFER_BYTES, 10**9])
 def test_a_long_line_costs_linear_time(chunk: int) -> None:
     """Counted in bytes moved, whatever the chunks: never more than a few times the line."""

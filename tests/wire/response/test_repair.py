@@ -58,6 +58,7 @@ def test_what_is_escaped_stays_as_it_is(values: list[str]) -> None:
         assert requote(text, 0) == text == requote(text, 1)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     "unit", [b'"', b'\\"', b'"(', b'("', b'") ', b'" (', b'" "', b'"a"b', b"(NIL ", b"{", b"\r", b")"]
 )

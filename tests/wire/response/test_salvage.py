@@ -73,6 +73,7 @@ def test_what_does_not_go_on_with_an_answer(text: bytes) -> None:
     assert salvage_rest(text, ()) is None
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     "unit",
     [
