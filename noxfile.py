@@ -273,3 +273,13 @@ def bench(session: nox.Session) -> None:
     make_environment(session, "bench", "bench", Path(sys.executable))
     environment = {"PYTHONPATH": "tools"}
     session.run(str(python_of("bench")), "-m", "benchmarks", *session.posargs, external=True, env=environment)
+
+
+@nox.session(venv_backend="none")
+def fuzz(session: nox.Session) -> None:
+    """Give hostile input to everything that reads: `nox -s fuzz -- --minutes 10`; atheris helps where it is."""
+    make_environment(session, "fuzz", "tests", Path(sys.executable))
+    python = str(python_of("fuzz"))
+    atheris = ("-m", "pip", "install", "--quiet", "--only-binary", ":all:", "atheris")
+    session.run(python, *atheris, external=True, success_codes=[0, 1])
+    session.run(python, "-m", "fuzz", *session.posargs, external=True, env={"PYTHONPATH": "tools"})
