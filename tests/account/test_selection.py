@@ -2,9 +2,14 @@ r"""Which mailboxes are meant by names, patterns and special uses."""
 
 from __future__ import annotations
 
-import pytest
+import re
 
-from imapipe.account.selection import check_words, choose, choose_all_mail
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fuzz.growth import superlinear
+from imapipe.account.selection import check_words, choose, choose_all_mail, fits
 from imapipe.models.mailbox import MailboxEntry
 
 
@@ -56,6 +61,24 @@ def test_a_name_is_no_regular_expression() -> None:
     assert _names(("a+b",)) == ["a+b"]
     assert _names(("a.b",)) == []
     assert _names(("a" + "*" * 300 + "b",)) == ["a+b"]
+
+
+@given(st.text("ab/*%", max_size=8), st.text("ab/%", max_size=10), st.sampled_from(["/", None]))
+def test_patterns_are_those_of_list(word: str, name: str, delimiter: str | None) -> None:
+    parts = {"*": ".*", "%": "[^/]*" if delimiter else ".*"}
+    oracle = re.compile("".join(parts.get(character, re.escape(character)) for character in word), re.DOTALL)
+    assert fits(_entry(name, delimiter=delimiter), word) is (oracle.fullmatch(name) is not None)
+
+
+@pytest.mark.no_cover
+@pytest.mark.parametrize("word", ["*a*a*a*b", "%a%a%a%b", "*%*%x", "a*"])
+def test_the_time_for_a_long_name_is_linear(word: str) -> None:
+    """The name is the server's."""
+
+    def entry(size: int) -> MailboxEntry:
+        return _entry("a" * size)
+
+    assert superlinear(lambda made: fits(made, word), entry, (4, 32, 256, 2048)) is None
 
 
 def test_flat_names_have_no_levels() -> None:

@@ -11,9 +11,7 @@ Invariants:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 
 from imapipe.models.mailbox import MailboxEntry
 
@@ -48,17 +46,32 @@ def fits(entry: MailboxEntry, word: str) -> bool:
     """Whether a word speaks of a mailbox."""
     if word.startswith("\\"):
         return word.lower() in {attribute.lower() for attribute in entry.attributes}
-    return _pattern(word, entry.delimiter).fullmatch(entry.name) is not None
+    return _matches(word, entry.name, entry.delimiter)
 
 
-@lru_cache(maxsize=1024)
-def _pattern(word: str, delimiter: str | None) -> re.Pattern[str]:
-    if word.upper() == "INBOX":
-        return re.compile("INBOX")
-    within = f"[^{re.escape(delimiter)}]*" if delimiter else ".*"
-    parts = (".*" if part == "*" else within if part == "%" else re.escape(part) for part in re.split(r"([*%])", word))
-    # Several stars in a row mean what one does, and would be tried in every combination.
-    return re.compile(re.sub(r"(?:\.\*){2,}", ".*", "".join(parts)), re.DOTALL)
+def _matches(pattern: str, name: str, delimiter: str | None) -> bool:
+    """Whether a pattern of LIST matches a name (RFC 9051 §6.3.9).
+
+    All ways of reading the pattern are followed at once, so that the time is in proportion to the name, which a server
+    may make as long as it likes: an expression with several stars would try them in every combination.
+    """
+    if pattern.upper() == "INBOX":
+        return name == "INBOX"
+    reached = _with_wildcards(pattern, {0})
+    for character in name:
+        spanning = "*" if character == delimiter else "*%"
+        stays = {at for at in reached if at < len(pattern) and pattern[at] in spanning}
+        goes_on = {at + 1 for at in reached if pattern[at : at + 1] == character}
+        reached = _with_wildcards(pattern, stays | goes_on)
+    return len(pattern) in reached
+
+
+def _with_wildcards(pattern: str, reached: set[int]) -> set[int]:
+    """The places in a pattern that are reached when a wildcard stands for nothing."""
+    found = set(reached)
+    for at in reached:
+        found.update(range(at + 1, len(pattern) - len(pattern[at:].lstrip("*%")) + 1))
+    return found
 
 
 def check_words(name: str, words: Iterable[str]) -> tuple[str, ...]:
