@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from tests.pipeline.world import OpenWorld, World, check_sums
 
@@ -9,7 +11,8 @@ import imapipe
 from dovecot_server import DovecotServer
 from imapipe import search as q
 from imapipe.pipeline.delivery.handlers import Handler
-from imapipe.testing import Act, NilBodies, ReplaceResponses
+from imapipe.testing import Act, NilBodies, ReplaceResponses, Reply
+from imapipe.testing.records import CommandRecord
 
 COURIER = (
     b"From: System Administrator <root@localhost>\r\nSubject: message unavailable\r\n\r\n"
@@ -221,3 +224,97 @@ async def test_dovecot(dovecot: DovecotServer, preset: tuple[str | imapipe.Fetch
     check_sums(report)
     assert (report.planned, report.done, report.vanished, report.failed) == (40, 36, 4, 0)
     assert sorted(handled) == sorted({*range(1, 41)} - {12, 25, 26, 39})
+
+
+def asks_for(*uids: int) -> Callable[[CommandRecord], bool]:
+    """Whether a command asks for one of these."""
+    wanted = imapipe.UidSet.from_numbers(uids)
+    return lambda record: bool(imapipe.UidSet.parse(record.message_set) & wanted)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("code", ["", "NONEXISTENT"])
+@pytest.mark.parametrize("uses", [(), (imapipe.Retry(),)])
+async def test_a_refusal_because_of_what_is_gone_fails_nothing(
+    open_world: OpenWorld, code: str, uses: tuple[imapipe.Middleware, ...]
+) -> None:
+    """Davmail 60, hMailServer 458, emailjs-imap-client 60: NO, as RFC 2180 §4.1.2 has it, without anything."""
+    refusal = Reply("NO", "Some of the messages no longer exist", code, command="UID FETCH", when=asks_for(12, 25))
+    world = await open_world(40)
+
+    async def handle(message: imapipe.Message) -> None:
+        world.handled.append(message.uid)
+        if message.uid == 1:
+            world.server.mailboxes["INBOX"].expunge([12, 25])
+            world.server.faults.add(refusal)
+
+    report = await world.job("full").batch(10).depth(1).use(*uses).run(handle, connections=1)
+    check_sums(report)
+    assert (report.done, report.vanished, report.failed) == (38, 2, 0)
+    assert refusal.fired == 2
+
+
+@pytest.mark.asyncio
+async def test_a_refusal_without_anything_gone_is_a_failure(open_world: OpenWorld) -> None:
+    world = await open_world(20, faults=[Reply("NO", "no", command="UID FETCH", when=asks_for(12))])
+    report = await world.job("full").batch(10).depth(1).run(world.handle, connections=1)
+    check_sums(report)
+    assert (report.done, report.vanished, report.failed) == (10, 0, 10)
+
+
+@pytest.mark.asyncio
+async def test_where_a_second_look_is_refused_the_first_refusal_counts(open_world: OpenWorld) -> None:
+    refusals = [
+        Reply("NO", "first", command="UID FETCH", when=asks_for(12)),
+        Reply("NO", "second", command="UID SEARCH", nth=2),
+    ]
+    world = await open_world(20, faults=refusals)
+    report = await world.job("full").batch(10).depth(1).run(world.handle, connections=1)
+    assert (report.done, report.failed) == (10, 10)
+    assert "first" in report.failures[12].detail
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("is_there", [False, True])
+@pytest.mark.parametrize(
+    ("fetch", "answer"),
+    [
+        (imapipe.Fetch("full"), b'FLAGS () INTERNALDATE "01-Jan-2024 00:00:00 +0000" RFC822.SIZE 700 BODY[] {0}\r\n'),
+        (imapipe.Fetch("full"), b'FLAGS () INTERNALDATE "01-Jan-2024 00:00:00 +0000" RFC822.SIZE 700 BODY[] ""'),
+        (imapipe.Fetch(section=""), b"BODY[] {0}\r\n"),
+        (imapipe.Fetch(section="HEADER"), b"BODY[HEADER] {0}\r\n"),
+    ],
+)
+async def test_no_message_is_without_a_byte(
+    open_world: OpenWorld, fetch: imapipe.Fetch, answer: bytes, is_there: bool
+) -> None:
+    """The in-memory server of go-imap (msgvault 712), Exchange: the UID, and a body of nothing, for what is gone."""
+    world = await open_world(20)
+    world.server.faults.add(ReplaceResponses({7: b"* 7 FETCH (UID 7 " + answer + b")\r\n"}))
+    if not is_there:
+        inbox = world.server.mailboxes["INBOX"]
+        world.server.faults.add(Act(lambda _: inbox.expunge([7]), command="NOOP"))
+    report = await world.job().fetch(fetch).run(world.handle, connections=1)
+    check_sums(report)
+    assert (report.done, report.vanished) == ((20, 0) if is_there else (19, 1))
+
+
+@pytest.mark.asyncio
+async def test_a_part_without_a_byte_is_no_ghost(open_world: OpenWorld) -> None:
+    world = await open_world([b"Subject: x\r\n\r\n"] * 10)
+    report = await world.job().fetch(imapipe.Fetch(section="1")).run(world.handle)
+    assert report.done == 10
+    assert "NOOP" not in world.server.commands.names
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("items", [b"", b" FLAGS ()", b" FLAGS () RFC822.SIZE 700"])
+async def test_an_answer_without_its_body_is_no_answer(open_world: OpenWorld, items: bytes) -> None:
+    """Pymap 152: of what is gone it tells everything but the body."""
+    world = await open_world(20)
+    world.server.faults.add(ReplaceResponses({7: b"* 7 FETCH (UID 7" + items + b")\r\n"}, nth=1))
+    inbox = world.server.mailboxes["INBOX"]
+    world.server.faults.add(Act(lambda _: inbox.expunge([7]), command="UID SEARCH", nth=2))
+    report = await world.job("full").run(world.handle, connections=1)
+    check_sums(report)
+    assert (report.done, report.vanished) == (19, 1)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -22,6 +23,7 @@ from imapipe.testing import (
     NilBodies,
     OmitItems,
     Reply,
+    Rewrite,
     Server,
     WrongPartial,
     exponential_bytes,
@@ -219,6 +221,103 @@ async def test_a_wrong_rest_is_noticed(open_world: OpenWorld, watched: Watched, 
     assert notes.get("partial-fetch", 0) == (0 if kind == "longer" else 1)
     assert watched.open_files == 0
     assert not any(any(held) for held in watched.held)
+
+
+def relabelled(response: bytes) -> bytes:
+    """With the length of the range in its label."""
+    return re.sub(rb"<(\d+)> \{(\d+)\}", rb"<\1.\2> {\2}", response, count=1)
+
+
+def without_origin(response: bytes) -> bytes:
+    """With the range not in its label."""
+    return re.sub(rb"(\])<\d+>( \{)", rb"\1\2", response, count=1)
+
+
+def of_another_size(response: bytes) -> bytes:
+    """With a size that is 29 bytes too small."""
+    return re.sub(rb"RFC822.SIZE (\d+)", lambda size: b"RFC822.SIZE %d" % (int(size[1]) - 29), response, count=1)
+
+
+def none_to_spare(response: bytes) -> bytes:
+    """With an empty string for a range."""
+    return re.sub(rb"(\]<\d+>) \{\d+\}\r\n.*\)\r\n\Z", rb'\1 "")\r\n', response, count=1, flags=re.DOTALL)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("change", "fetch", "fits"),
+    [
+        # Twisted 5613.
+        (relabelled, imapipe.Fetch("full"), True),
+        # go-imap 663, RFC 3516 before its erratum 8217.
+        (without_origin, imapipe.Fetch("size", section="1", binary=True), False),
+        (without_origin, imapipe.Fetch("full"), False),
+        # hMailServer 476, GreenMail 967: always wrong, and always the same.
+        (of_another_size, imapipe.Fetch("full"), True),
+        # What is behind the end by the count of the server (hMailServer 334).
+        (none_to_spare, imapipe.Fetch("full"), False),
+    ],
+)
+async def test_ranges_as_servers_tell_them(
+    open_world: OpenWorld, change: Callable[[bytes], bytes], fetch: imapipe.Fetch, fits: bool
+) -> None:
+    body = body_of(400_000)
+    rewrite = Rewrite(change, command="UID FETCH", when=is_partial if change is none_to_spare else None)
+    world = await open_world([body], extensions="everything", faults=[CutConnection(200_000, times=1), rewrite])
+    report, bodies = await fetch_all(world.job().fetch(fetch))
+    assert report.done == 1
+    assert bodies[1] in (body, body[14:])
+    assert bool(report.notes) is not fits
+
+
+@pytest.mark.asyncio
+async def test_a_size_that_changes_from_one_answer_to_the_next(open_world: OpenWorld) -> None:
+    """WildDuck 536: what it counts once and what it counts later differ by some bytes. The whole is asked for then."""
+    body = body_of(400_000)
+    rewrite = Rewrite(of_another_size, command="UID FETCH", nth=1)
+    world = await open_world([body], faults=[CutConnection(200_000, times=1), rewrite])
+    report, bodies = await fetch_all(world.job("full"))
+    assert (report.done, bodies) == (1, {1: body})
+    assert len(partials(world)) == 1
+
+
+@pytest.mark.asyncio
+async def test_ranges_that_end_early_are_noticed(open_world: OpenWorld) -> None:
+    """A server that gives no more than so much of a range (hMailServer 334, 459)."""
+    body = body_of(400_000)
+    world = await open_world([body], faults=[CutConnection(200_000, times=1), WrongPartial("longer", by=-50_000)])
+    report, bodies = await fetch_all(world.job("full"))
+    assert (report.done, bodies) == (1, {1: body})
+
+
+@pytest.mark.asyncio
+async def test_a_server_that_always_gets_ranges_wrong_is_not_asked_for_ever(open_world: OpenWorld) -> None:
+    """Three times is enough: then nothing is kept any more, and the run ends, whatever of it has come."""
+    bodies = [body_of(400_000, uid) for uid in range(12)]
+    world = await open_world(bodies, faults=[CutConnection(exponential_bytes(600_000)), WrongPartial("shifted")])
+    report, _ = await fetch_all(world.job("full"))
+    assert len({record.message_set for record in partials(world)}) == 3
+    assert report.done + report.failed == 12
+
+
+@pytest.mark.asyncio
+async def test_a_silent_server_is_gone_on_with_too(open_world: OpenWorld) -> None:
+    """It stops in the middle of a body, and keeps the connection."""
+    body = body_of(1_000_000)
+    options = {"stall_timeout_seconds": 0.05}
+    world = await open_world([body], options=options, faults=[CutConnection(400_000, "stall")])
+    report, bodies = await fetch_all(world.job("full"))
+    assert (report.done, bodies) == (1, {1: body})
+    assert world.server.counters.connections == 3
+
+
+@pytest.mark.asyncio
+async def test_through_compression(open_world: OpenWorld) -> None:
+    body = body_of(1_000_000)
+    world = await open_world([body], options={"compress": True}, faults=[CutConnection(400_000)])
+    report, bodies = await fetch_all(world.job("full"))
+    assert (report.done, bodies) == (1, {1: body})
+    assert world.server.counters.connections == 3
 
 
 @pytest.mark.asyncio

@@ -294,7 +294,10 @@ class Fetching:
             refusal = to_error(command.name, tagged)
             if connection.ways.learned.is_too_long(command.line_bytes, refusal):
                 return missing
-            raise refusal
+            there = await self._despite(refusal, connection, missing)
+            if there == missing:
+                raise refusal
+            return there
         if not _says(tagged, "MESSAGELIMIT"):
             missing = await self._look_again(connection, missing)
         if len(missing) < len(uids):
@@ -302,6 +305,19 @@ class Fetching:
         for uid in missing:
             refuse(Failure(uid, "no-data", "the server lists the message and sends no data for it"))
         return _NOTHING
+
+    async def _despite(self, refusal: ImapipeError, connection: Connection, missing: UidSet) -> UidSet:
+        """Which messages of a FETCH that was refused exist: it may have been refused because some do not.
+
+        That is a way of telling (RFC 2180 §4.1.2); Davmail and hMailServer know no other.
+        """
+        if not isinstance(refusal, CommandNo) or refusal.code not in ("", "NONEXISTENT"):
+            return missing
+        try:
+            await connection.noop()
+            return await self._look_again(connection, missing)
+        except (CommandNo, CommandBad):
+            return missing
 
     async def _judge(self, connection: Connection, command: FetchCommand, refuse: Refuse) -> None:
         """Tell messages that are gone, for which a server answers NIL or makes something up, from those that are there.

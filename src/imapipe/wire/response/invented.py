@@ -4,9 +4,10 @@ r"""What servers answer in the place of a message that somebody else has expunge
   in the end `OK [EXPUNGEISSUED]`. What it has in its index it tells truly (flags, a size that was asked for alone).
 - Courier: the text of a message of 129 bytes, with everything that follows from it (imap/fetch.c). It lists the message
   as before until it is asked with NOOP.
+- go-imap's server in memory: a body without a byte.
 
-Both may be a message that is there, so this only says that one is to be looked for. It is known by its size, that of
-its parts, and its envelope: the shape of an answer (`wire.response.shape`) leaves these out, so that no other answer
+All of it may be a message that is there, so this only says that one is to be looked for. It is known by its size, that
+of its parts, and its envelope: the shape of an answer (`wire.response.shape`) leaves these out, so that no other answer
 costs anything.
 """
 
@@ -21,8 +22,10 @@ from imapipe.wire.response.literal import Literal
 UNAVAILABLE_BYTES: Final = 129
 # Any size but 0 and 129, as an expression; written so that a usual one costs what any number does.
 COMMON_SIZE: Final = r"\d{4,18}|[2-9]\d\d|1(?:[013-9]\d|2[0-8])|[1-9]\d?"
+# No message, and no header of one, is empty; any other literal, as an expression.
+NON_EMPTY_LITERAL: Final = r"~?\{[1-9]\d*\+?\}\r\n"
 # Courier's message, its header and its text have these many bytes; any other literal, as an expression.
-COMMON_LITERAL: Final = r"~?\{(?!(?:129|77|52)\+?\})\d+\+?\}\r\n"
+COMMON_LITERAL: Final = r"~?\{(?!(?:129|77|52|0)\+?\})\d+\+?\}\r\n"
 # The beginning of an ENVELOPE with a date or a subject, as an expression.
 COMMON_ENVELOPE: Final = r'\((?!(?:NIL|"") (?:NIL|"") )'
 # What is invented is small; more than this is a message, whatever its size is said to be.
@@ -31,6 +34,8 @@ _UNAVAILABLE_SUBJECT: Final = b"message unavailable"
 _UNAVAILABLE_TEXT: Final = b"This message is no longer available on the server."
 _EMPTY_ENVELOPE: Final = re.compile(rb'\((?:NIL|"")(?: (?:NIL|"")){9} ?\)', re.IGNORECASE)
 _EMPTY_STRUCTURE: Final = re.compile(rb'\("text" "plain" (?:NIL|\(\)) NIL NIL "7bit" 0 0(?: NIL)*\)', re.IGNORECASE)
+_NEVER_EMPTY: Final = ("BODY[]", "BODY[HEADER]")
+_NO_BYTES: Final = (b"{0}\r\n", b"{0+}\r\n", b'""')
 # What is told of a message that is gone like of any other.
 _TOLD_OF_GHOSTS: Final = frozenset(("UID", "FLAGS", "MODSEQ", "INTERNALDATE", "RFC822.SIZE"))
 
@@ -46,7 +51,7 @@ def may_be_invented(items: Mapping[str, bytes], literals: Sequence[Literal], siz
     if size > _MOST_BYTES:
         return False
     said = items.get("RFC822.SIZE")
-    if said == b"0" or _is_empty(items):
+    if said == b"0" or _is_empty(items) or any(items.get(name) in _NO_BYTES for name in _NEVER_EMPTY):
         return True
     if said != b"%d" % UNAVAILABLE_BYTES:
         return said is None and any(_is_unavailable(literal) for literal in literals)

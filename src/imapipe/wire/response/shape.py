@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from imapipe.wire.response.invented import COMMON_ENVELOPE, COMMON_LITERAL, COMMON_SIZE
+from imapipe.wire.response.invented import COMMON_ENVELOPE, COMMON_LITERAL, COMMON_SIZE, NON_EMPTY_LITERAL
 
 _SIMPLE = {
     "UID": r"(\d{1,10})",
@@ -80,7 +80,7 @@ def compile_shape(order: tuple[str, ...], *, uidfetch: bool = False) -> Shape | 
             value = _OPEN[name]
             groups[name] = len(groups) + 1
         elif name.startswith(("BODY[", "BINARY[")):
-            value = COMMON_LITERAL if "RFC822.SIZE" not in order else r"~?\{\d+\+?\}\r\n"
+            value = NON_EMPTY_LITERAL if "RFC822.SIZE" in order else COMMON_LITERAL
             literal_items.append(name)
         else:
             return None
