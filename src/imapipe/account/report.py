@@ -8,7 +8,7 @@ from datetime import datetime
 
 import orjson
 
-from imapipe.models.report import RunReport
+from imapipe.models.report import RunReport, shown
 
 _SUMS = ("planned", "done", "skipped", "vanished", "failed", "unaccounted", "bytes_received")
 
@@ -95,7 +95,7 @@ class AccountReport:
         rows = list(self._rows())
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         lines = [_line(row, widths) for row in rows]
-        lines += [f"{_printable(name)}: {_printable(str(error))}" for name, error in self.errors.items()]
+        lines += [f"{shown(name)}: {shown(str(error))}" for name, error in self.errors.items()]
         count = len(self.reports) + len(self.unchanged) + len(self.errors)
         end = "complete" if self.complete else "not complete"
         lines.append(f"{count:,} mailboxes, {len(self.unchanged):,} unchanged, {self.elapsed_seconds:,.1f} s, {end}")
@@ -106,7 +106,7 @@ class AccountReport:
         yield "mailbox", *names
         for name, report in self.reports.items():
             if report.planned or not report.complete:
-                yield _printable(name), *(f"{getattr(report, column):,}" for column in names)
+                yield shown(name), *(f"{getattr(report, column):,}" for column in names)
         yield "sum", *(f"{self._sum(column):,}" for column in names)
 
     def _sum(self, name: str) -> int:
