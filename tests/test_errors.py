@@ -6,6 +6,7 @@ import copy
 import importlib
 import pickle
 import pkgutil
+import traceback
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -93,3 +94,25 @@ def test_it_survives_whole(kind: type[BaseException]) -> None:
         if isinstance(error, OSError):
             assert isinstance(again, OSError)
             assert (again.errno, again.strerror, again.filename) == (error.errno, error.strerror, error.filename)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.CommandNo("NOOP", "X\x1b[2J", "\x9b31m\x07\u202e\ud800\r\nend"),
+        errors.Throttled("NOOP", "BYE", "LIMIT", "\x1b[2J\x9b31m\x07\u202e\ud800\r\nend"),
+        errors.ServerBye("NOOP", "", "\x1b[2J\x9b31m\x07\u202e\ud800\r\nend"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_a_server_says_does_nothing_to_the_terminal_of_a_traceback(error: errors.CommandError) -> None:
+    told = "".join(traceback.format_exception_only(error)).rstrip("\n")
+    assert told.isprintable()
+    assert told.endswith("\\r\\nend")
+    # Whoever decides by the words has them as they came.
+    assert error.text.endswith("\r\nend")
+
+
+def test_other_spaces_and_scripts_stay_in_the_text_of_an_error() -> None:
+    text = "Mot de passe incorrect\u00a0: réessayez 日本語"
+    assert str(errors.CommandNo("LOGIN", "", text)) == f"LOGIN: NO {text}"

@@ -44,6 +44,16 @@ credential or the content of a mail: excerpts of what a server sent are redacted
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
+# Control characters, and those that turn the direction of text.
+_ACTING: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def _escaped(character: re.Match[str]) -> str:
+    return character[0].encode("unicode_escape").decode()
+
 
 class ImapipeError(Exception):
     """The root of everything imapipe raises on purpose. Every one can be pickled, with its attributes."""
@@ -186,7 +196,8 @@ class CommandError(ImapipeError):
         command: The name of the command, such as `UID FETCH`; never its arguments.
         status: `NO`, `BAD` or `BYE`.
         code: The response code without brackets, such as `UNAVAILABLE`, or "" when there is none.
-        text: The human-readable text of the server.
+        text: The human-readable text of the server, as it came; the text of the exception has control characters
+            written out.
     """
 
     def __init__(self, command: str, status: str, code: str = "", text: str = "") -> None:
@@ -195,7 +206,8 @@ class CommandError(ImapipeError):
         self.code = code
         self.text = text
         bracketed = f" [{code}]" if code else ""
-        super().__init__(f"{command}: {status}{bracketed} {text}".rstrip())
+        # A traceback goes to a terminal, where what a server says must only be shown.
+        super().__init__(_ACTING.sub(_escaped, f"{command}: {status}{bracketed} {text}".rstrip()))
 
 
 class CommandNo(CommandError):
