@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from tests.pipeline.test_reissued_uids import told
 
 import imapipe
 from imapipe import search as q
@@ -143,6 +144,37 @@ async def test_uids_that_mean_other_messages_are_not_taken_for_known(
     account.server.mailboxes.add("Lists", Mailbox(make_messages(4, seed=99), uidvalidity=uidvalidity))
     report = await job.run(account.handle)
     assert (list(report.reports), report.done) == (["Lists"], 4)
+
+
+@pytest.mark.asyncio
+async def test_they_are_not_taken_for_known_where_the_server_tells_no_uidnext_but_by_status(
+    account: Account, tmp_path: Path
+) -> None:
+    """A checkpoint that begins anew must not believe that what was not searched is done."""
+    account.server.faults.add(told(None, "LIST", "EXAMINE"))
+    checkpoint = imapipe.Checkpoint(tmp_path / "state.json", on_uidvalidity="restart")
+    job = account.pool.each("Lists").search(q.ALL).fetch("full").use(checkpoint)
+    await job.run(account.handle)
+    assert len(account.handled) == 14
+    # What was told is remembered by the UIDs that were handled, and by STATUS when it is compared.
+    for done, planned in ((0, 14), (0, 0)):
+        report = await job.run(account.handle)
+        assert (report.done, report.planned) == (done, planned)
+    box = account.server.mailboxes["Lists"]
+    box.rewind_uidnext(3)
+    box.append(b"Subject: new\r\n\r\nnew\r\n")
+    report = await job.run(account.handle)
+    assert (report.planned, report.done, report.complete) == (3, 3, True)
+
+
+@pytest.mark.asyncio
+async def test_another_mailbox_of_the_same_numbers_is_searched_whole(account: Account, tmp_path: Path) -> None:
+    checkpoint = imapipe.Checkpoint(tmp_path / "state.json", on_uidvalidity="restart")
+    job = account.pool.each("Lists").search(q.ALL).fetch("full").use(checkpoint)
+    await job.run(account.handle)
+    account.server.mailboxes["Lists"].mailbox_id = "F-another"
+    report = await job.run(account.handle)
+    assert (report.planned, report.done) == (14, 14)
 
 
 @pytest.mark.asyncio

@@ -41,7 +41,8 @@ def news_in(status: MailboxStatus | None, remembered: Remembered | None, search:
         return News.ALL
     if status is None or status.uidvalidity is None or status.uidnext is None:
         return News.NEWER
-    if status.uidvalidity != remembered.uidvalidity or status.uidnext < finished.uidnext:
+    now = Cursor(status.uidnext, mailboxid=status.mailbox_id)
+    if status.uidvalidity != remembered.uidvalidity or now.is_behind(finished):
         return News.ALL
     return News.NOTHING if _is_as_it_was(status, finished) else News.NEWER
 
