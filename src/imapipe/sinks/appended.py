@@ -16,6 +16,7 @@ from typing import Final
 
 from imapipe.durable_file import open_in_place, sync_folder, write_all
 from imapipe.errors import SinkError
+from imapipe.models.batch import NO_UIDS
 from imapipe.sinks.place import Place
 from imapipe.sinks.record import Record
 from imapipe.sinks.staged import make_folder
@@ -95,6 +96,11 @@ class Appended:
         """Whether a message is in the file already."""
         assert self._record is not None
         return self._record.has(place, uid)
+
+    def known(self, place: Place) -> UidSet:
+        """The messages that are in the file already."""
+        assert self._record is not None
+        return self._record.written.get(place, NO_UIDS)
 
     def put(self, data: bytes | bytearray | memoryview) -> None:
         """Append bytes of the group. Raises OSError."""

@@ -24,6 +24,7 @@ from imapipe.sinks.appended import Appended
 from imapipe.sinks.base import FileSink
 from imapipe.sinks.place import Place
 from imapipe.sinks.staged import Staged, make_folder, names_in, remove_leftovers
+from imapipe.wire.uid_set import UidSet
 
 LIST: Final = "attachments.jsonl"
 _MAX_NAME_BYTES: Final = 200
@@ -55,6 +56,9 @@ class Attachments(FileSink):
         self._list.open()
         if self._list.is_alone:
             remove_leftovers(self.path)
+
+    def _known(self) -> UidSet:
+        return self._list.known(self._place)
 
     def _write_one(self, message: Message) -> None:
         if self._list.has(self._place, message.uid):

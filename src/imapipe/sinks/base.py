@@ -4,6 +4,8 @@ Invariants:
 
 - All work on files is done in a worker thread, one call at a time; the event loop never waits for the disk.
 - A call that is cancelled is finished in its thread before the next one begins, `close` among them.
+- Messages that are there by their UID are believed to be these only while UIDNEXT is above them: else the run ends,
+  since what is new would not be written.
 - `OSError` of the files becomes `SinkError`, which ends the run; what a single message lacks costs that message.
 """
 
@@ -20,7 +22,10 @@ import anyio.to_thread
 
 from imapipe.errors import NotFetched, ProtocolError, SinkError
 from imapipe.middleware.base import Run
+from imapipe.models.batch import NO_UIDS
+from imapipe.models.cursor import Cursor, reissued
 from imapipe.models.message import Message
+from imapipe.wire.uid_set import UidSet
 
 _Arguments = TypeVarTuple("_Arguments")
 _Result = TypeVar("_Result")
@@ -48,10 +53,24 @@ class FileSink(ABC):
         return f"<{type(self).__name__} {str(self.path)!r}>"
 
     async def open(self, run: Run) -> None:
-        """See `Sink`. Raises SinkError, and ValueError where the job does not fetch what is to be written."""
+        """See `Sink`.
+
+        Raises:
+            SinkError: The files cannot be used.
+            ValueError: The job does not fetch what is to be written.
+            UidValidityChanged: What was written before has UIDs that mean other messages now.
+        """
         if self.needs_body and "BODY[]" not in run.items:
             raise ValueError(f'{type(self).__name__} writes whole messages: put .fetch("full") into the job')
         await self._in_thread(self._open, run)
+        there = self._known()
+        if there:
+            met = Cursor(highest_uid=there.max)
+            now = run.uidvalidity, await run.believable_cursor(met)
+            advice = f"move away what was written to {os.fspath(self.path)!r}, or write to another place"
+            changed = reissued(run.mailbox, (run.uidvalidity, met), now, advice)
+            if changed is not None:
+                raise changed
 
     async def write(self, messages: Sequence[Message]) -> Mapping[int, Exception]:
         """See `Sink`. Raises SinkError."""
@@ -68,6 +87,10 @@ class FileSink(ABC):
     @abstractmethod
     def _open(self, run: Run) -> None:
         """A run begins."""
+
+    def _known(self) -> UidSet:
+        """Messages of the run's mailbox that are taken for written by their UID alone."""
+        return NO_UIDS
 
     def _write(self, messages: Sequence[Message]) -> Mapping[int, Exception]:
         failed: dict[int, Exception] = {}

@@ -16,6 +16,7 @@ from imapipe.sinks.appended import Appended
 from imapipe.sinks.base import FileSink
 from imapipe.sinks.place import Place
 from imapipe.sinks.rows import Rows, check_columns
+from imapipe.wire.uid_set import UidSet
 
 
 class JsonLines(FileSink):
@@ -51,6 +52,9 @@ class JsonLines(FileSink):
         self._place = Place.of(run)
         self._rows = Rows(run, self._columns)
         self._file.open()
+
+    def _known(self) -> UidSet:
+        return self._file.known(self._place)
 
     def _write_one(self, message: Message) -> None:
         if self._file.has(self._place, message.uid):

@@ -89,6 +89,9 @@ class Maildir(FileSink):
         self._separator = self._find_separator()
         self._there = self._find_uids()
 
+    def _known(self) -> UidSet:
+        return self._there
+
     def _write_one(self, message: Message) -> None:
         if message.uid in self._there:
             # Of an earlier run that was cut off: its name may not be safe yet.

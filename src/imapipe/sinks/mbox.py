@@ -25,6 +25,7 @@ from imapipe.sinks.appended import Appended
 from imapipe.sinks.base import FileSink
 from imapipe.sinks.content import chunks_of_body
 from imapipe.sinks.place import Place, folder_names
+from imapipe.wire.uid_set import UidSet
 
 try:
     import fcntl
@@ -64,6 +65,9 @@ class Mbox(FileSink):
         if size:
             tail = os.pread(self._file.fd, 2, max(0, size - 2)) if hasattr(os, "pread") else b"\n\n"
             self._needs_line_end = tail != b"\n\n"
+
+    def _known(self) -> UidSet:
+        return self._file.known(self._place)
 
     def _write_one(self, message: Message) -> None:
         if self._file.has(self._place, message.uid):

@@ -101,6 +101,9 @@ class Parquet(FileSink):
         remove(os.fspath(self._partial))
         self._there, self._number = self._find_parts()
 
+    def _known(self) -> UidSet:
+        return self._there
+
     def _write_one(self, message: Message) -> None:
         if message.uid in self._there:
             return
