@@ -57,6 +57,7 @@ MADE: dict[type[BaseException], Callable[[], BaseException]] = {
     errors.InvalidURL: lambda: errors.InvalidURL("text"),
     errors.InvalidSearch: lambda: errors.InvalidSearch("text"),
     errors.MessageIndexError: lambda: errors.MessageIndexError("reason", path="p"),
+    errors.AccountsError: lambda: errors.AccountsError("reason", path="p", account="a"),
     errors.SinkError: lambda: errors.SinkError("reason", path="p"),
     errors.CheckpointError: lambda: errors.CheckpointError("reason", path="p"),
     errors.CheckpointCorrupt: lambda: errors.CheckpointCorrupt("reason", path="p"),

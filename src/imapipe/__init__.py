@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from imapipe.account.group import MailboxGroup
     from imapipe.account.pipeline import AccountPipeline
     from imapipe.account.report import AccountReport
+    from imapipe.accounts import AccountSettings, load_accounts
     from imapipe.catalog.index import IndexEntry, MessageIndex, Searchable, SizeClass
     from imapipe.catalog.index_report import IndexReport
     from imapipe.catalog.search_cache import SearchCache, SearchCacheStats
     from imapipe.client import Mailbox, Pool, create_pool
     from imapipe.errors import (
+        AccountsError,
         AuthenticationFailed,
         CapabilityMissing,
         CheckpointCorrupt,
@@ -86,6 +88,7 @@ if TYPE_CHECKING:
     from imapipe.pipeline.pipeline import Pipeline, SearchResult
     from imapipe.pipeline.priority import PriorityBatch, PriorityClass
     from imapipe.pipeline.source.search_store import MailboxState, SearchQuestion, SearchStore
+    from imapipe.providers import Provider
     from imapipe.store import (
         BlockingCheckpointHolding,
         BlockingCheckpointStore,
@@ -111,6 +114,8 @@ __version__ = "0.1.0"
 __all__ = [
     "AccountPipeline",
     "AccountReport",
+    "AccountSettings",
+    "AccountsError",
     "AdaptiveBatch",
     "AdaptiveRateLimit",
     "Address",
@@ -193,6 +198,7 @@ __all__ = [
     "Progress",
     "ProgressSnapshot",
     "ProtocolError",
+    "Provider",
     "RateLimit",
     "Reduction",
     "ResponseTooLarge",
@@ -220,6 +226,7 @@ __all__ = [
     "create_pool",
     "in_processes",
     "in_threads",
+    "load_accounts",
     "search",
     "sinks",
 ]
@@ -229,6 +236,7 @@ _HOMES = {
     "imapipe.account.group": ("MailboxGroup",),
     "imapipe.account.pipeline": ("AccountPipeline",),
     "imapipe.account.report": ("AccountReport",),
+    "imapipe.accounts": ("AccountSettings", "load_accounts"),
     "imapipe.catalog.index": ("IndexEntry", "MessageIndex", "Searchable", "SizeClass"),
     "imapipe.catalog.index_report": ("IndexReport",),
     "imapipe.catalog.search_cache": (
@@ -241,6 +249,7 @@ _HOMES = {
         "create_pool",
     ),
     "imapipe.errors": (
+        "AccountsError",
         "AuthenticationFailed",
         "CapabilityMissing",
         "CheckpointCorrupt",
@@ -344,6 +353,7 @@ _HOMES = {
         "Address",
         "Envelope",
     ),
+    "imapipe.providers": ("Provider",),
     "imapipe.wire.command.fetch": ("Fetch",),
     "imapipe.wire.response.note": ("Note",),
     "imapipe.wire.response.framing": ("Limits",),

@@ -24,6 +24,7 @@ from imapipe.net.dial import Compress, DialOptions, OpenSocket, dial
 from imapipe.net.options import MAX_HELD_BYTES, MAX_SPOOL_BYTES, MINIMUM_BYTES_PER_SECOND
 from imapipe.net.pool.leased_connection import Lease
 from imapipe.net.pool.pool import ConnectionPool, PoolStats
+from imapipe.net.proxy import through_proxy
 from imapipe.pipeline.delivery.stream import Runs
 from imapipe.pipeline.operation.download import download_section
 from imapipe.pipeline.outage import Outage
@@ -298,6 +299,7 @@ def create_pool(
     search_cache: SearchStore | None = None,
     uidonly: bool | None = None,
     open_socket: OpenSocket | None = None,
+    proxy: str | None = None,
 ) -> Pool:
     """Make the pool of an account; nothing is sent before the first use.
 
@@ -336,11 +338,17 @@ def create_pool(
             messages of a mailbox without it.
         open_socket: `async (host, port) -> socket`, non-blocking and connected: the way through a proxy. TLS is put on
             top of it.
+        proxy: The URL of a proxy instead, such as `socks5://127.0.0.1:1080` or `http://user:password@host:3128`; needs
+            `pip install 'imapipe[proxy]'`. The proxy looks up the name of the server.
 
     Raises:
         InvalidURL, ValueError, TypeError: What is wrong, in one sentence.
     """
     account = parse_url(url, user=user, host=host)
+    if proxy is not None:
+        if open_socket is not None:
+            raise ValueError("proxy= and open_socket= exclude each other: give one of them")
+        open_socket = through_proxy(proxy)
     options = DialOptions(
         account=account,
         credentials=Credentials(account.user, password, token),

@@ -27,6 +27,7 @@
     ├ SpoolError (OSError)                   the temporary file of a large body failed
     ├ SinkError (OSError)                    what a sink writes to cannot be written
     ├ InvalidURL (ValueError)
+    ├ AccountsError (ValueError)             a file of accounts cannot be used
     ├ InvalidSearch (ValueError)
     ├ MessageIndexError                      the file of a local index cannot be used
     └ CheckpointError
@@ -358,6 +359,23 @@ class SinkError(ImapipeError, OSError):
 
 class InvalidURL(ImapipeError, ValueError):
     """The URL of an account cannot be used as it is."""
+
+
+class AccountsError(ImapipeError, ValueError):
+    """A file of accounts, or an account in it, cannot be used.
+
+    Attributes:
+        reason: What is wrong.
+        path: The file, or "".
+        account: The account in it, or "".
+    """
+
+    def __init__(self, reason: str, *, path: str = "", account: str = "") -> None:
+        self.reason = reason
+        self.path = path
+        self.account = account
+        where = " ".join(part for part in (path, f"[{account}]" if account else "") if part)
+        super().__init__(f"{where}: {reason}" if where else reason)
 
 
 class InvalidSearch(ImapipeError, ValueError):

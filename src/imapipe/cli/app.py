@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 import imapipe
+from imapipe.cli.backup import BackupOptions, backup
 from imapipe.cli.demo import DemoOptions, demo
 from imapipe.cli.errors import Status
 from imapipe.cli.execute import execute, forget_stdout
@@ -166,6 +167,54 @@ def _export(
     )
     work = export(account, options, kept, limits, quiet=quiet, json=output.json)
     return execute(work, debug=output.debug, interrupted=kept.interrupted)
+
+
+@app.command("backup")
+@grouped
+def _backup(
+    accounts: Annotated[
+        Path, typer.Option(metavar="FILE", help="The accounts, in TOML; see the documentation.", rich_help_panel=JOB)
+    ],
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="KIND:PATH",
+            help="maildir:DIR, mbox:DIR, eml:DIR, jsonl:DIR, parquet:DIR; each account below it.",
+            rich_help_panel=JOB,
+        ),
+    ],
+    output: OutputOptions,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="ACCOUNT", help="Only these accounts of the file.")
+    ] = None,
+    search: Annotated[
+        str, typer.Option(metavar="KEYS", help="Which messages, such as 'SINCE 30d'.", rich_help_panel=JOB)
+    ] = "ALL",
+    at_once: Annotated[int, typer.Option(min=1, max=100, help="Accounts at a time.", rich_help_panel=LIMITS)] = 4,
+    outage: Annotated[
+        float,
+        typer.Option(
+            min=0.0, metavar="SECONDS", help="How long to wait for a server that does not work.", rich_help_panel=LIMITS
+        ),
+    ] = 300.0,
+    no_sync: Annotated[
+        bool,
+        typer.Option("--no-sync", help="Do not wait for the disk: not safe in a power cut.", rich_help_panel=JOB),
+    ] = False,
+    quiet: Quiet = False,
+) -> int:
+    """Write all mailboxes of several accounts to files; run again, only what is new."""
+    options = BackupOptions(
+        accounts=accounts,
+        names=names or (),
+        to=to,
+        search=search,
+        at_once=at_once,
+        outage_seconds=outage,
+        durable=not no_sync,
+    )
+    interrupted = "interrupted; what is done is safe, and the same command goes on there"
+    return execute(backup(options, quiet=quiet, json=output.json), debug=output.debug, interrupted=interrupted)
 
 
 @app.command("index")

@@ -41,6 +41,7 @@ PHRASES: Final = (
     ('name="…"', "--name"),
     ('on_mismatch="accept"', "--on-mismatch accept"),
     ("make one with MessageIndex.update", "make one with `imapipe index`"),
+    ("proxy= takes", "--proxy takes"),
     (" or as user=", ""),
     (", or Fetch(...)", ""),
 )
@@ -77,7 +78,7 @@ def explain(error: BaseException, *, mailbox: str = "") -> tuple[str, Status]:
         One sentence, without a line end, and the exit status.
     """
     match error:
-        case Mistake() | imapipe.InvalidURL() | imapipe.InvalidSearch():
+        case Mistake() | imapipe.InvalidURL() | imapipe.InvalidSearch() | imapipe.AccountsError():
             return printable(_as_options(str(error))), Status.USAGE
         case imapipe.AuthenticationFailed():
             return _advised(error, f"the server refused the login: {error.text}"), Status.AUTHENTICATION

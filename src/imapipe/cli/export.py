@@ -46,19 +46,26 @@ class ExportOptions:
         Raises:
             Mistake: A place that is none.
         """
-        made = [self._sink(each) for each in self.to]
+        made = [make_sink(*split_place(each), durable=self.durable) for each in self.to]
         if self.attachments is not None:
             made.append(sinks.Attachments(self.attachments, durable=self.durable))
         return made[0] if len(made) == 1 else sinks.Tee(*made)
 
-    def _sink(self, place: str) -> imapipe.Sink:
-        kind, _, path = place.partition(":")
-        if kind not in _KINDS or not path:
-            raise Mistake(f"--to {place}: use one of {', '.join(f'{kind}:PATH' for kind in _KINDS)}")
-        try:
-            return _KINDS[kind](path, durable=self.durable)
-        except ModuleNotFoundError as error:
-            raise Mistake(str(error)) from error
+
+def split_place(place: str) -> tuple[str, Path]:
+    """The kind and the path of `KIND:PATH`. Raises Mistake."""
+    kind, _, path = place.partition(":")
+    if kind not in _KINDS or not path:
+        raise Mistake(f"--to {place}: use one of {', '.join(f'{kind}:PATH' for kind in _KINDS)}")
+    return kind, Path(path)
+
+
+def make_sink(kind: str, path: Path, *, durable: bool) -> imapipe.Sink:
+    """A sink of a kind. Raises Mistake where it needs what is not installed."""
+    try:
+        return _KINDS[kind](path, durable=durable)
+    except ModuleNotFoundError as error:
+        raise Mistake(str(error)) from error
 
 
 _KINDS: Final[Mapping[str, Callable[..., imapipe.Sink]]] = {
@@ -121,11 +128,11 @@ async def export(
     if isinstance(report, imapipe.RunReport):
         write_note(shortfall(report, resumable=resumable))
     else:
-        write_note(_shortfall(report))
+        write_note(shortfall_of(report))
     return Status.PARTIAL
 
 
-def _shortfall(report: imapipe.AccountReport) -> str:
+def shortfall_of(report: imapipe.AccountReport) -> str:
     """One sentence on what a partial export lacks."""
     parts = []
     if report.failed:

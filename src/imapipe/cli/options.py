@@ -78,6 +78,14 @@ class AccountOptions:
         Path | None,
         typer.Option(help="Trust the certificates in this PEM file, and no others.", rich_help_panel=ACCOUNT),
     ] = None
+    proxy: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Go through a proxy: socks5://127.0.0.1:1080, http://user:password@host:3128.",
+            rich_help_panel=ACCOUNT,
+        ),
+    ] = None
     compress: Annotated[
         Compress,
         typer.Option(help="COMPRESS=DEFLATE; auto: only where it makes things faster.", rich_help_panel=ACCOUNT),
@@ -126,12 +134,13 @@ class AccountOptions:
                 ssl_context=context,
                 starttls=self.starttls,
                 allow_plaintext=self.allow_plaintext,
+                proxy=self.proxy,
                 compress="auto" if self.compress is Compress.auto else self.compress is Compress.on,
                 connect_timeout_seconds=self.timeout,
                 command_timeout_seconds=self.timeout,
                 stall_timeout_seconds=self.timeout,
             )
-        except ValueError as error:
+        except (ModuleNotFoundError, ValueError) as error:
             raise Mistake(str(error)) from error
 
     def _password(self, account: str) -> str:

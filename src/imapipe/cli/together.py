@@ -9,7 +9,7 @@ import imapipe
 
 
 class Together:
-    """Adds up the snapshots of all mailboxes of an account, each of which names its own.
+    """Adds up the snapshots of many mailboxes, each of which names its account and its own name.
 
     Args:
         show: Is called with the sum whenever one of them is told.
@@ -17,11 +17,11 @@ class Together:
 
     def __init__(self, show: Callable[[imapipe.ProgressSnapshot], None]) -> None:
         self._show = show
-        self._latest: dict[str, imapipe.ProgressSnapshot] = {}
+        self._latest: dict[tuple[str, str], imapipe.ProgressSnapshot] = {}
 
     def show(self, snapshot: imapipe.ProgressSnapshot) -> None:
         """Take one run's snapshot."""
-        self._latest[snapshot.mailbox] = snapshot
+        self._latest[snapshot.account, snapshot.mailbox] = snapshot
         running = [each for each in self._latest.values() if not each.final]
         every = self._latest.values()
         speed = _sum(each.messages_per_second for each in running)

@@ -1,0 +1,58 @@
+"""The way through a proxy: SOCKS or HTTP CONNECT, by python-socks.
+
+Invariants:
+
+- The name of the server goes to the proxy as it is; nothing is looked up here.
+- No password of a proxy stands in an exception.
+"""
+
+from __future__ import annotations
+
+import socket
+from importlib.util import find_spec
+from urllib.parse import urlsplit
+
+from imapipe.net.dial import OpenSocket
+
+_SCHEMES = ("socks5", "socks4", "http")
+_ADVICE = "use socks5://[user:password@]host:port, socks4://host:port or http://[user:password@]host:port"
+
+
+def through_proxy(url: str) -> OpenSocket:
+    """What opens sockets through a proxy.
+
+    Args:
+        url: Such as `socks5://127.0.0.1:1080` or `http://user:password@proxy.example.org:3128`.
+
+    Raises:
+        ValueError: Not the URL of a proxy.
+        ModuleNotFoundError: python-socks is not installed.
+    """
+    named = _without_secret(url)
+    if find_spec("python_socks") is None:
+        raise ModuleNotFoundError("a proxy needs python-socks: pip install 'imapipe[proxy]'", name="python_socks")
+
+    async def open_socket(host: str, port: int) -> socket.socket:
+        from python_socks import ProxyError  # noqa: PLC0415  # only who has a proxy needs it
+        from python_socks.async_.asyncio import Proxy  # noqa: PLC0415
+
+        # The proxy looks the name up: whoever uses one may not be able to, or not want to be seen doing it.
+        proxy = Proxy.from_url(url) if named.startswith("http") else Proxy.from_url(url, rdns=True)
+        try:
+            return await proxy.connect(dest_host=host, dest_port=port)
+        except (OSError, ProxyError) as error:
+            raise ConnectionError(f"the proxy {named} could not connect: {error}") from None
+
+    return open_socket
+
+
+def _without_secret(url: str) -> str:
+    """The scheme, host and port of a proxy. Raises ValueError: without the URL, for there may be a password in it."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError(f"proxy= takes the URL of a proxy: {_ADVICE}") from None
+    if not host or not port or parts.scheme not in _SCHEMES or parts.path.strip("/") or parts.query or parts.fragment:
+        raise ValueError(f"proxy= takes the URL of a proxy: {_ADVICE}")
+    return f"{parts.scheme}://{host}:{port}"

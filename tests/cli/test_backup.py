@@ -1,0 +1,79 @@
+"""`imapipe backup`: several accounts, what is new of them, and one that fails alone."""
+
+from __future__ import annotations
+
+import mailbox
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from imapipe.testing import RefuseCredentials
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Call, Serve
+
+
+def _accounts(folder: Path, **urls: str) -> Path:
+    file = folder / "accounts.toml"
+    tables = (f'[{name}]\nurl = "{url}"\npassword_env = "IMAPIPE_PASSWORD"\n' for name, url in urls.items())
+    file.write_text("\n".join(tables))
+    return file
+
+
+@pytest.mark.parametrize("kind", ["maildir", "mbox", "eml", "jsonl"])
+def test_two_accounts_and_then_only_what_is_new(serve: Serve, call: Call, tmp_path: Path, kind: str) -> None:
+    ann, bob = serve({"INBOX": 5, "Archive/2024": 4}), serve(3)
+    file = _accounts(tmp_path, ann=ann.url, bob=bob.url)
+    command = ("backup", "--accounts", file, "--to", f"{kind}:{tmp_path / 'backup'}", "--json")
+    outcome = call(*command)
+    assert outcome.status == 0
+    assert {name: each["done"] for name, each in outcome.document["accounts"].items()} == {"ann": 9, "bob": 3}
+    again = call(*command)
+    assert {name: each["done"] for name, each in again.document["accounts"].items()} == {"ann": 0, "bob": 0}
+    assert sorted(again.document["accounts"]["ann"]["unchanged"]) == ["Archive/2024", "INBOX"]
+    assert len(call(*command, "bob").document["accounts"]) == 1
+    if kind == "maildir":
+        assert len(mailbox.Maildir(tmp_path / "backup/ann", create=False)) == 5
+    if kind == "jsonl":
+        assert len((tmp_path / "backup/ann.jsonl").read_bytes().splitlines()) == 9
+
+
+def test_one_account_that_fails_does_not_stop_the_others(serve: Serve, call: Call, tmp_path: Path) -> None:
+    bad, good = serve(5, faults=[RefuseCredentials()]), serve(3)
+    file = _accounts(tmp_path, bad=bad.url, good=good.url)
+    outcome = call("backup", "--accounts", file, "--to", f"eml:{tmp_path / 'out'}", "--json")
+    assert outcome.status == 4
+    assert outcome.document["complete"] is False
+    assert outcome.document["accounts"]["good"]["done"] == 3
+    assert outcome.sentence.startswith("bad: ")
+    assert len(list((tmp_path / "out/good").rglob("*.eml"))) == 3
+
+
+def test_people_get_a_table_for_each_account(serve: Serve, call: Call, tmp_path: Path) -> None:
+    file = _accounts(tmp_path, ann=serve(5).url)
+    outcome = call("backup", "--accounts", file, "--to", f"eml:{tmp_path / 'out'}")
+    assert outcome.status == 0
+    assert outcome.out.splitlines()[0] == "ann"
+    assert "1 mailboxes, 0 unchanged" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("nobody",), "has no account nobody; it has ann"),
+        (("--search", "NONSENSE"), "NONSENSE"),
+        (("--to", "zip:x"), "--to zip:x: use one of maildir:PATH"),
+    ],
+)
+def test_mistakes_are_one_sentence(call: Call, tmp_path: Path, words: tuple[str, ...], says: str) -> None:
+    file = _accounts(tmp_path, ann="imaps://ann@127.0.0.1:1")
+    outcome = call("backup", "--accounts", file, "--to", f"eml:{tmp_path}", *words)
+    assert outcome.status == 2
+    assert says in outcome.sentence
+
+
+def test_a_file_of_accounts_that_is_none(call: Call, tmp_path: Path) -> None:
+    outcome = call("backup", "--accounts", tmp_path / "none.toml", "--to", "eml:x")
+    assert outcome.status == 2
+    assert "No such file" in outcome.sentence
