@@ -117,6 +117,50 @@ def test_what_keeps_no_rules_is_read_as_far_as_it_goes(raw: bytes, expected: lis
     assert leaves(raw) == expected
 
 
+@pytest.mark.parametrize(
+    ("parameters", "name"),
+    [
+        # mail-mime-parser 80, chatmail 2079, MSGReader 326, MimeKit 239, mailparser 170, and their like.
+        (
+            b'filename*0="=?UTF-8?Q?*_=F0=9F=98=81=F0?=\r\n =?UTF-8?Q?=9F=98=8"; filename*1="1.docx?="',
+            "* \U0001f601\U0001f601.docx",
+        ),
+        (b"filename*0*=UTF-8''%61%CC%88%6F%CC;\r\n filename*1*=%88%2E%70%64%66", "a\u0308o\u0308.pdf"),
+        (b"filename*1*=BBB_2021.pdf;\r\n filename*0*=\"utf-8''AAA\"", "AAABBB_2021.pdf"),
+        (b"size=1; filename*=\"utf-8''%C5%A0kod%2Ejpg\"", "Škod.jpg"),
+        (b"filename*=''abc.txt", "abc.txt"),
+        (b"filename*=gb2312''%CE%C4.pdf", "文.pdf"),
+        (b"filename*=UTF-8''%C3%A9.txt; filename=\"fallback.txt\"", "é.txt"),
+        (b"filename*=utf-8''bad%ZZ.pdf", "bad%ZZ.pdf"),
+        (b"filename=a%20b.pdf", "a%20b.pdf"),
+    ],
+)
+def test_names_of_files(parameters: bytes, name: str) -> None:
+    raw = b"Content-Type: application/pdf\r\nContent-Disposition: attachment; " + parameters + b"\r\n\r\n"
+    assert parse_parts(raw)[0].filename == name
+
+
+@pytest.mark.parametrize(
+    ("named", "used"),
+    [
+        # php-imap 544, Haraka 1874, Caliopen 1247, and their like.
+        (b'"-"', b"-"),
+        (b'"nqp=nb64=()I9WT8XjoN"', b"nqp=nb64=()I9WT8XjoN"),
+        (b"nqp=nb64=()I9WT8XjoN", b"nqp=nb64=()I9WT8XjoN"),
+        (b'"wM+G\r\n =Y1"', b"wM+G=Y1"),
+        (b"foo (comment)", b"foo"),
+        (b"foo; boundary=bar", b"foo"),
+        (b"'foo'", b"'foo'"),
+        (b'"foo;bar" ', b"foo;bar"),
+        (b"foo,bar", b"foo,bar"),
+        (b"a/b:c?d", b"a/b:c?d"),
+    ],
+)
+def test_boundaries(named: bytes, used: bytes) -> None:
+    raw = b"Content-Type: multipart/mixed; boundary=%b\r\n\r\n--%b\r\nContent-Type: text/html\r\n\r\none\r\n--%b--\r\n"
+    assert leaves(raw % (named, used, used)) == [("1", "text/html", b"one")]
+
+
 def deep(count: int, text: bytes = b"hello") -> bytes:
     opened = b"".join(
         b"--b%d\r\nContent-Type: multipart/mixed; boundary=b%d\r\n\r\n" % (n, n + 1) for n in range(count)

@@ -120,3 +120,33 @@ def test_any_name_and_any_bytes_give_text(data: bytes) -> None:
 def test_every_byte_is_a_character_of_windows_1252() -> None:
     text = decode_plain(bytes(range(256)))
     assert (len(text), text[0x80], text[0x81]) == (256, "€", "\x81")
+
+
+@pytest.mark.parametrize(
+    ("charset", "data", "text"),
+    [
+        (b"iso-2022-jp", b"a\x1b$B%9-!-@%H\x1b(Bz", "aス①㍉トz"),
+        (b"euc-jp", b"a\xa4\xa2\xad\xa1\xad\xc0z", "aあ①㍉z"),
+        (b"euc-jp", b"\xf9\xd4 \xfc\xfa", "﨎 ⅹ"),
+        (b"iso-2022-jp-3", b"\x1b$By!\x1b(B", "纊"),
+        # A hole in the row, another row, half a character.
+        (b"iso-2022-jp", b"\x1b$B-?\x1b(B", "\ufffd"),
+        (b"euc-jp", b"\xad\xff\xa4\xa2", "\ufffd\ufffdあ"),
+        (b"euc-jp", b"\xfe\xfe", "\ufffd\ufffd"),
+        (b"euc-jp", b"\xa4\xa2\xad", "あ\ufffd"),
+    ],
+)
+def test_characters_of_japanese_vendors(charset: bytes, data: bytes, text: str) -> None:
+    codec = find_codec(charset)
+    assert decode_charset(data, codec) == text
+    assert decode_strictly(data, codec) == (None if "\ufffd" in text else text)
+
+
+def test_more_vendor_characters_than_a_mail_has_cost_no_call_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = "あ".encode("euc_jp") + b"\xad\xa1a" * 100
+    assert (decode_strictly(data, "euc_jp"), decode_charset(data, "euc_jp")) == ("あ" + "①a" * 100,) * 2
+    for name, value in (("_MAX_VENDOR_CHARACTERS", 99), ("_MAX_VENDOR_BYTES", len(data) - 1)):
+        with monkeypatch.context() as patch:
+            patch.setattr(charset, name, value)
+            assert decode_strictly(data, "euc_jp") is None
+            assert decode_charset(data, "euc_jp") == data.decode("euc_jp", "replace")

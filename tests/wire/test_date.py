@@ -108,6 +108,20 @@ def test_what_is_no_internal_date_is_none(value: bytes) -> None:
         (b"mer., 17 juil. 1996 02:44:25 +0200", datetime(1996, 7, 17, 0, 44, 25, tzinfo=UTC)),
         ("mar., 16 déc. 2003 02:44:25 +0000".encode(), datetime(2003, 12, 16, 2, 44, 25, tzinfo=UTC)),
         (b"Mi, 17 Dez 2003 02:44:25 MEZ", datetime(2003, 12, 17, 1, 44, 25, tzinfo=UTC)),
+        # Three letters in the usual layout: Spanish, German; Russian.
+        (b"Sat, 17 Ago 1996 02:44:25 +0200", datetime(1996, 8, 17, 0, 44, 25, tzinfo=UTC)),
+        (b"Mit, 17 Okt 1996 02:44:25 GMT", datetime(1996, 10, 17, 2, 44, 25, tzinfo=UTC)),
+        ("ср, 17 июл 1996 02:44:25 +0300".encode(), datetime(1996, 7, 16, 23, 44, 25, tzinfo=UTC)),
+        # Entourage, Aqua Mail, IncrediMail, an old BBS, K-9 5285, libetpan 6.
+        (b"jue ago 30 13:55:12 2007", datetime(2007, 8, 30, 13, 55, 12, tzinfo=UTC)),
+        (b"Mi., 23 Apr. 2025 09:48:37 +0200 (MESZ)", datetime(2025, 4, 23, 7, 48, 37, tzinfo=UTC)),
+        (b"Thu, 1 Oct 2015 14:40:57 +0200 (Mitteleurop\xe4ische Zeit)", datetime(2015, 10, 1, 12, 40, 57, tzinfo=UTC)),
+        (b"Fri, 28 Feb 92 11:07:59 MEZ", datetime(1992, 2, 28, 10, 7, 59, tzinfo=UTC)),
+        (b"26 APR 21 21:17:10 +0000", datetime(2021, 4, 26, 21, 17, 10, tzinfo=UTC)),
+        (b"Sat, Apr 09 2005 06:39:52 -0700", datetime(2005, 4, 9, 13, 39, 52, tzinfo=UTC)),
+        # Numbers of one digit; the year first.
+        (b"Wed, 17 Jul 1996 2:4:5 +0000", datetime(1996, 7, 17, 2, 4, 5, tzinfo=UTC)),
+        (b"1996/07/17 02:44:25", datetime(1996, 7, 17, 2, 44, 25, tzinfo=UTC)),
         (b"17 Jul 1996 2:44:25 PM +0000", datetime(1996, 7, 17, 14, 44, 25, tzinfo=UTC)),
         (b"Wed, 17 Jul 1996 02.44.25 +0200", datetime(1996, 7, 17, 0, 44, 25, tzinfo=UTC)),
         (b"(a (b) c) 17 (d) Jul 1996 02:44:60 +0000", datetime(1996, 7, 17, 2, 44, 59, tzinfo=UTC)),

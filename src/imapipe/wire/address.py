@@ -44,6 +44,7 @@ _EASY: Final = re.compile(
     rb"[ \t\r\n]*+(?:([A-Za-z0-9][A-Za-z0-9 '_-]*+)?<([A-Za-z0-9._+=/-]++)@([A-Za-z0-9.-]++)>"
     rb"|([A-Za-z0-9._+=/-]++)@([A-Za-z0-9.-]++))[ \t\r\n]*+(?:,|\Z)"
 )
+_SPEC: Final = re.compile(rb"[^\s@()<>]++@[^\s@()<>]++")
 # How many commas a name without quotes may hold: `Smith, John, Jr. <john@example.org>`.
 _MAX_COMMAS: Final = 3
 
@@ -246,6 +247,9 @@ class _Entry:
                     return
             # The last word with an `@`: `Ann Smith ann@example.org`.
             at = next((index for index in range(len(runs) - 1, -1, -1) if b"@" in runs[index]), -1)
+            if at < 0 and comments and runs and _SPEC.fullmatch(comments[-1]) is not None:
+                # The comment is the address, not the name: `Ann Smith (ann@example.org)`.
+                runs, comments, at = [*runs, bytearray(comments[-1])], comments[:-1], len(runs)
             if at < 0:
                 if len(runs) == 1 and b"=?" not in text:
                     at = 0

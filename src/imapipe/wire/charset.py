@@ -14,7 +14,7 @@ Invariants:
 from __future__ import annotations
 
 import re
-from codecs import charmap_decode
+from codecs import charmap_decode, register_error
 from encodings.aliases import aliases
 from typing import Final
 
@@ -131,6 +131,17 @@ _ISO: Final = re.compile(r"(?:iso)?8859(?:part)?0*(\d{1,2})(?:19\d\d)?[ie]?")
 _AROUND: Final = re.compile(r"(?:charset|3d|cs|x)+(?=[a-z])")
 _NOT_NAME: Final = re.compile(r"[^a-z0-9]+")
 
+_JAPANESE: Final = frozenset(
+    {"euc_jp", "iso2022_jp_1", "iso2022_jp_2", "iso2022_jp_2004", "iso2022_jp_3", "iso2022_jp_ext"}
+)
+# NEC's special characters, and IBM's as NEC placed them.
+_VENDOR_ROWS: Final = frozenset({0x2D, 0x79, 0x7A, 0x7B, 0x7C})
+_MAX_VENDOR_BYTES: Final = 128 * 1024
+_MAX_VENDOR_CHARACTERS: Final = 5000
+# The names of our error handlers.
+_VENDOR: Final = "imapipe.vendor"
+_VENDOR_REPLACE: Final = "imapipe.vendor-replace"
+
 KNOWN: Final[dict[bytes, str]] = {}
 """The spellings seen so far. Mail brings a handful; the bounds are for mail that tries to fill the memory."""
 
@@ -195,6 +206,8 @@ def decode_charset(data: bytes, codec: str) -> str:
     if codec == WINDOWS_1252:
         return charmap_decode(data, "strict", _WINDOWS_1252)[0]
     text = data.decode(codec, "replace")
+    if codec in _JAPANESE and "\ufffd" in text and _may_have_vendor_characters(data, text):
+        text = data.decode(codec, _VENDOR_REPLACE)
     return _without_surrogates(text) if codec == "utf_7" else text
 
 
@@ -205,8 +218,54 @@ def decode_strictly(data: bytes, codec: str) -> str | None:
     try:
         text = data.decode(codec)
     except UnicodeError:
-        return None
+        return _decode_with_vendor_characters(data, codec)
     return _without_surrogates(text) if codec == "utf_7" else text
+
+
+def _decode_with_vendor_characters(data: bytes, codec: str) -> str | None:
+    """Decode what may be Japanese with characters that Python's codecs lack; None where it is something else."""
+    if codec not in _JAPANESE or not _may_have_vendor_characters(data, data.decode(codec, "replace")):
+        return None
+    try:
+        return data.decode(codec, _VENDOR)
+    except UnicodeDecodeError:
+        return None
+
+
+def _may_have_vendor_characters(data: bytes, text: str) -> bool:
+    """Whether to look for them, at the cost of a call for each: in text as large as mail, where they are few."""
+    return len(data) <= _MAX_VENDOR_BYTES and text.count("\ufffd") <= _MAX_VENDOR_CHARACTERS
+
+
+def _vendor_character(error: UnicodeError) -> tuple[str, int]:
+    """A character of NEC's and IBM's rows of JIS X 0208, which Python's codecs do not have and all mailers do.
+
+    Circled and Roman digits, units, and names with rare kanji are there. An error handler of `codecs`.
+    """
+    if isinstance(error, UnicodeDecodeError):
+        row, cell = (byte & 0x7F for byte in error.object[error.start : error.start + 2].ljust(2))
+        if row in _VENDOR_ROWS and 0x21 <= cell <= 0x7E:
+            # The same place in Shift JIS.
+            lead = (row - 0x21) // 2 + 0x81
+            trail = cell + (0x1F + (cell >= 0x60) if row % 2 else 0x7E)
+            pair = bytes((lead + 0x40 if lead > 0x9F else lead, trail))
+            text = pair.decode("cp932", "replace")
+            # The rows have holes.
+            if len(text) == 1 and text != "\ufffd":
+                return text, error.start + 2
+    raise error
+
+
+def _vendor_character_or_mark(error: UnicodeError) -> tuple[str, int]:
+    """The same, and U+FFFD for what is none."""
+    try:
+        return _vendor_character(error)
+    except UnicodeDecodeError as other:
+        return "\ufffd", other.end
+
+
+register_error(_VENDOR, _vendor_character)
+register_error(_VENDOR_REPLACE, _vendor_character_or_mark)
 
 
 def _without_surrogates(text: str) -> str:

@@ -70,20 +70,22 @@ _NAMED_ZONES: Final = {
     }.items()
     for name in names.split()
 }
-# The first three letters of a month where they differ from the English ones: German, French, Spanish, Italian, Dutch.
+# The first three letters of a month where they differ from the English ones: German, French, Spanish, Italian, Dutch,
+# Portuguese, Swedish, Danish, Russian.
 _OTHER_MONTHS: Final = {
     "mai": 5, "mei": 5, "okt": 10, "dez": 12, "mrz": 3, "mär": 3, "maa": 3, "ene": 1, "abr": 4, "ago": 8, "dic": 12,
     "gen": 1, "mag": 5, "giu": 6, "lug": 7, "set": 9, "ott": 10, "fév": 2, "avr": 4, "aoû": 8, "déc": 12, "out": 10,
-    "fev": 2, "juin": 6, "juil": 7,
+    "fev": 2, "juin": 6, "juil": 7, "mrt": 3, "maj": 5, "янв": 1, "фев": 2, "мар": 3, "апр": 4, "мая": 5, "май": 5,
+    "июн": 6, "июл": 7, "авг": 8, "сен": 9, "окт": 10, "ноя": 11, "дек": 12,
 }  # fmt: skip
 _MONTH_NAMES: Final = {name.decode(): number for name, number in _MONTHS.items()} | _OTHER_MONTHS
 
 _TIME: Final = re.compile(
-    r"(?<![\d:])(\d{1,2})([:.])(\d\d)(?:\2(\d\d)(?:[.,]\d{1,9})?)?(?![\d:])\s*([ap]\.?m\b)?", re.IGNORECASE
+    r"(?<![\d:])(\d{1,2})([:.])(\d{1,2})(?:\2(\d{1,2})(?:[.,]\d{1,9})?)?(?![\d:])\s*([ap]\.?m\b)?", re.IGNORECASE
 )
 _OFFSET: Final = re.compile(r"([+-])(\d{1,2}):?(\d\d)?(?!\d)")
 _WORD: Final = re.compile(r"[^\W\d_]+|\d+")
-_ISO_DAY: Final = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:T|\s|$)", re.IGNORECASE)
+_ISO_DAY: Final = re.compile(r"(\d{4})([-/.])(\d\d)\2(\d\d)(?:T|\s|$)", re.IGNORECASE)
 _COMMENT: Final = re.compile(r"\([^()]*\)?")
 
 
@@ -132,7 +134,8 @@ def parse_message_date(value: bytes) -> datetime | None:
         second = _CLOCK[second_text] if second_text else 0
         return datetime(year, month, day, _CLOCK[hour_text], _CLOCK[minute_text], second, 0, _ZONES[zone])
     except (KeyError, ValueError):
-        return _moment(day_text, hour_text, minute_text, second_text, zone)
+        # A month in another language has three letters too.
+        return _moment(day_text, hour_text, minute_text, second_text, zone) or _message_date_slowly(value)
 
 
 def _moment(
@@ -237,7 +240,7 @@ def _day_of(before: str, behind: str) -> tuple[int, int, int] | None:
     """Year, month and day, all before the time or (as in `Wed Jul 17 02:44:25 1996`) the year behind it."""
     iso = _ISO_DAY.search(before)
     if iso is not None:
-        day = int(iso[1]), int(iso[2]), int(iso[3])
+        day = int(iso[1]), int(iso[3]), int(iso[4])
         return day if _is_day(*day) else None
     month = 0
     numbers: list[str] = []
