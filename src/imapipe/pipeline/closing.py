@@ -1,12 +1,45 @@
-"""The report of a run, made of values: its plan, its ledger, its books."""
+"""The end of a run: its layers are stopped, and its report is made of values: its plan, its ledger, its books.
+
+Invariants:
+
+- Every layer is stopped, innermost first; one that fails does not keep the others from saving.
+"""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
+
+from imapipe.middleware.base import Layer
 from imapipe.models.cursor import Cursor
 from imapipe.models.report import RunReport
 from imapipe.pipeline.books import Books
 from imapipe.pipeline.ledger import Ledger
 from imapipe.runtime.resources import ResourceUsage
+
+_log = logging.getLogger(__name__)
+
+
+async def stop_layers(layers: Sequence[Layer], because: BaseException | None = None) -> None:
+    """Stop what was started.
+
+    Args:
+        layers: The layers, outermost first.
+        because: What ended the run and is to be raised; errors of layers are logged beside it. Without it, the first
+            of them is raised.
+    """
+    first: BaseException | None = None
+    for layer in reversed(layers):
+        try:
+            await layer.stop()
+        except BaseException as error:  # noqa: BLE001 - raised, or logged where another one is raised already
+            if because is None and first is None:
+                first = error
+                continue
+            # What ended the run is raised; this must not be lost all the same.
+            _log.exception("%s could not be stopped", type(layer).__name__)
+    if first is not None:
+        raise first
 
 
 def make_report(

@@ -27,7 +27,7 @@ from imapipe.net.connection import Connection
 from imapipe.net.pool.pool import ConnectionPool
 from imapipe.pipeline.access import MailboxAccess
 from imapipe.pipeline.books import Books
-from imapipe.pipeline.closing import make_report
+from imapipe.pipeline.closing import make_report, stop_layers
 from imapipe.pipeline.delivery.driven import Consumer
 from imapipe.pipeline.delivery.inbox import Inbox
 from imapipe.pipeline.delivery.tasks import first_cause
@@ -246,9 +246,11 @@ class Run:
                 except Exception:  # noqa: BLE001 - what ended the run is raised
                     _log.exception("what was written last could not be made safe")
                 finally:
-                    await self._stop_layers(error)
+                    self.ledger.flush()
+                    await stop_layers(self.layers, error)
                 raise
-            await self._stop_layers(None)
+            self.ledger.flush()
+            await stop_layers(self.layers)
         finally:
             for stop in stop_listening:
                 stop()
@@ -391,19 +393,3 @@ class Run:
     def _useful_lanes(self) -> int:
         batch = max(1, self._dispatch.new_sizer().size)
         return max(1, min(self._lane_count, -(-self.plan.remaining_count // batch)))
-
-    async def _stop_layers(self, because: BaseException | None) -> None:
-        """Stop what was started, innermost first; one that fails does not keep the others from saving."""
-        self.ledger.flush()
-        first: BaseException | None = None
-        for layer in reversed(self.layers):
-            try:
-                await layer.stop()
-            except BaseException as error:  # noqa: BLE001 - raised, or logged where another one is raised already
-                if because is None and first is None:
-                    first = error
-                    continue
-                # What ended the run is raised; this must not be lost all the same.
-                _log.exception("%s could not be stopped", type(layer).__name__)
-        if first is not None:
-            raise first
