@@ -176,6 +176,30 @@ async def test_roles_of_mailboxes() -> None:
             assert {name for name, entry in plain.items() if entry.status} >= {"INBOX", "Sent", "Plain/Below"}
 
 
+async def test_a_dovecot_that_takes_short_commands_only() -> None:
+    """It answers BAD to a line that is too long, or hangs up in the middle of it."""
+    with DovecotServer(extra="protocol imap {\n  imap_max_line_length = 1024\n}\n") as server:
+        user = server.new_user()
+        server.fill(user, "INBOX", [b"Subject: %d\r\n\r\nx\r\n" % number for number in range(1200)])
+        odd = UidSet.from_numbers(range(1, 1200, 2))
+        async with imapipe.create_pool(server.url(user), password=server.password) as pool:
+            everything = await pool.mailbox("INBOX").search().uids()
+            job = everything.pipeline(odd).batch(imapipe.FixedBatch(600)).fetch("flags")
+            seen: list[int] = []
+
+            async def handle(message: imapipe.Message) -> None:
+                seen.append(message.uid)
+
+            report = await job.run(handle)
+            assert (report.complete, report.done) == (True, 600)
+            assert sorted(seen) == list(odd)
+            async with pool.acquire("INBOX") as connection:
+                answer = await connection.uid_search(program(q.ALL), within=odd)
+                assert answer.uids == odd
+                assert connection.offers("ESEARCH")
+                assert connection.ways.learned.max_command_bytes == 990
+
+
 @pytest.mark.parametrize("extended", [True, False])
 async def test_searches(dovecot: DovecotServer, extended: bool) -> None:
     user = dovecot.new_user()

@@ -431,6 +431,18 @@ async def test_a_refusal_counts_more_than_the_end_of_the_connection_behind_it(fa
 
 
 @pytest.mark.asyncio
+async def test_where_nothing_is_understood_each_way_is_tried_once() -> None:
+    bad = Reply("BAD", "not with me", command=("LOGIN", "AUTHENTICATE"))
+    async with Server(3, faults=[bad]) as server:
+        with pytest.raises(AuthenticationFailed, match="not with me"):
+            await dial(options_for(server.url))
+        asked = [name for name in server.commands.names if name in ("LOGIN", "AUTHENTICATE")]
+        # The mechanism with its response at once, and without.
+        assert asked == ["LOGIN", "AUTHENTICATE", "AUTHENTICATE"]
+        assert server.counters.connections == 1
+
+
+@pytest.mark.asyncio
 async def test_a_server_that_hangs_up_behind_a_mechanism_gets_the_next_one_on_a_new_connection() -> None:
     """Migadu's proxy (himalaya 625)."""
     bad = Reply("BAD", "not with me", command="LOGIN")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import date
 
 import pytest
@@ -76,6 +77,26 @@ async def test_a_search_within_a_long_set_goes_in_short_commands(open_world: Ope
         assert await connection.uid_search(program, within=ODD) == answer
     refused = [record for record in world.server.commands if record.outcome == "BAD"]
     assert len(refused) == 1
+
+
+@pytest.mark.parametrize("fault", [CutAfterBytes(0, when=is_long), Reply("NO", "Command line too long", when=is_long)])
+async def test_the_length_is_no_reason_to_search_in_a_plainer_way(open_world: OpenWorld, fault: Fault) -> None:
+    world = await open_world({"INBOX": SyntheticMailbox(MESSAGES)}, faults=[fault])
+    program = q.ALL.program(today=date(2026, 1, 1))
+    for _ in range(3):
+        async with world.pool.acquire("INBOX") as connection:
+            with suppress(imapipe.ConnectionLost):
+                assert (await connection.uid_search(program, within=ODD)).uids == ODD
+    async with world.pool.acquire("INBOX") as connection:
+        assert (await connection.uid_search(program, within=ODD)).uids == ODD
+        assert connection.offers("ESEARCH")
+
+
+async def test_a_search_within_a_set_that_is_refused_for_another_reason(open_world: OpenWorld) -> None:
+    world = await open_world(20, faults=[Reply("NO", "cannot", code="CANNOT", command="UID SEARCH")])
+    async with world.pool.acquire("INBOX") as connection:
+        with pytest.raises(imapipe.CommandNo):
+            await connection.uid_search(q.ALL.program(today=date(2026, 1, 1)), within=UidSet.parse("1:9"))
 
 
 async def test_sizes_are_asked_for_in_short_commands(open_world: OpenWorld) -> None:

@@ -18,12 +18,11 @@ from imapipe.errors import (
     CommandTimeout,
     ConnectionLost,
     ImapipeError,
-    ProtocolError,
     ServerBye,
     Throttled,
 )
 from imapipe.net.signals import refusal_in
-from imapipe.net.transient import is_transient
+from imapipe.net.transient import is_about_length
 from imapipe.wire.command.encoder import MAX_COMMAND_BYTES
 from imapipe.wire.response.note import Note, count_notes
 
@@ -99,8 +98,8 @@ class Learned:
             line_bytes: The length of its line.
             error: What it was refused with, or what ended the connection before anything of its answer came.
         """
-        if isinstance(error, CommandError | ProtocolError) and not isinstance(error, CommandBad | ServerBye):
-            if not is_transient(error).split_now:
+        if isinstance(error, CommandError) and not isinstance(error, CommandBad | ServerBye):
+            if not is_about_length(error):
                 return False
         if line_bytes <= self._longest_taken:
             return False

@@ -193,6 +193,13 @@ def is_transient(
             return PERMANENT
 
 
+def is_about_length(error: CommandError) -> bool:
+    """Whether a refusal says that the command was too long, or asked for too much."""
+    text = error.text.lower()
+    has_words = any(words in text for words, verdict in _BY_WORDS if verdict is TOO_MUCH)
+    return has_words or error.code.upper().partition(" ")[0] == "TOOBIG"
+
+
 def reason(error: BaseException) -> str:
     """The short stable word under which an error is counted: its response code, or the name of its class."""
     return (error.code if isinstance(error, CommandError) else "") or type(error).__name__

@@ -8,7 +8,7 @@ Invariants:
 
 - A way is closed for good when the server refused it and took the plain one: where it refuses both, the way was not
   the reason, and its refusal of the plain one is raised.
-- What asks for time or for less (`net.transient`), or speaks of the mailbox, closes no way.
+- What asks for time or for less (`net.transient`), or speaks of the mailbox or of length, closes no way.
 - A way in which two connections of a pool ended, and that the server never answered, is closed for all of them: else
   none would ever come through. One that was answered once is not suspected any more.
 """
@@ -29,7 +29,7 @@ from imapipe.errors import (
 )
 from imapipe.net.learned import Learned
 from imapipe.net.session import Session
-from imapipe.net.transient import is_transient
+from imapipe.net.transient import is_about_length, is_transient
 
 # What IMAP4rev2 holds without saying so (RFC 9051 appendix E).
 _IN_REV2: Final = frozenset(
@@ -130,5 +130,6 @@ def may_be_the_way(error: CommandError | ProtocolError) -> bool:
     """Whether a command may have been refused for the way in which it asked; an answer nobody can read is the same."""
     if isinstance(error, ProtocolError):
         return True
-    code = error.code.upper().partition(" ")[0]
-    return code not in _NOT_THE_WAY and not is_transient(error, fetching=False).transient
+    if is_about_length(error) or is_transient(error, fetching=False).transient:
+        return False
+    return error.code.upper().partition(" ")[0] not in _NOT_THE_WAY
