@@ -83,7 +83,7 @@ class Credentials:
         self._token = token
         self.secrets = Secrets()
         if password is not None:
-            check_credential(password, "the password")
+            # PLAIN looks at it, whichever mechanism will be used.
             self.secrets.add(password, plain(user, password).response)
 
     def __repr__(self) -> str:
