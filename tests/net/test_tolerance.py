@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import pytest
 
@@ -317,6 +318,52 @@ async def test_two_uids_in_an_answer_are_none() -> None:
     found = await play(b"* 1 FETCH (UID 2 X a (b) c (FLAGS ()) BODY[] {3}\r\nabc UID 3)\r\n", "whole")
     assert (found.messages, found.missing) == ({}, "1,3")
     assert found.failures == {2: "malformed"}
+
+
+SPAM = b"X-Spam-Flag: NO\r\nP1 OK done\r\n* BYE\r\n* 1 FETCH (UID 3 FLAGS ())\r\n)\r\n"
+PARTS = Fetch(section="1.1") | Fetch(section="1.2")
+MOMENT = datetime(2026, 2, 9, 10, tzinfo=UTC)
+
+
+@every_way
+@pytest.mark.parametrize(
+    ("items", "fetch", "values"),
+    [
+        # asimap 429: INTERNALDATE as headers have dates.
+        (b'INTERNALDATE "Mon, 09 Feb 2026 10:00:00 +0000"', Fetch("envelope"), {"internal_date": MOMENT}),
+        # Domino (MailKit 1236).
+        (
+            b'INTERNALDATE "00-Jan-0000 00:00:00 +0000" RFC822.SIZE 3',
+            Fetch("envelope"),
+            {"internal_date": None, "size": 3},
+        ),
+        # emailjs-imap-handler 20: sections without a byte, in another order.
+        (b"BODY[1.2] {0}\r\n BODY[1.1] {0}\r\n", PARTS, {}),
+        # curl 20320: the beginning of a literal in a quoted string.
+        (b'BODY[HEADER] "Subject: {50} Test"', Fetch("headers"), {"subject": "{50} Test"}),
+        # omamail 74: a header that looks like a reply, at GMX; here with everything else that a body may hold.
+        (b"BODY[] {%d}\r\n%b" % (len(SPAM), SPAM), FULL, {"body": SPAM}),
+        # Literals as clients write them, with zeros before them, and those of BINARY.
+        (b"RFC822.SIZE 3 BODY[] {3+}\r\nabc", FULL, {"body": b"abc", "size": 3}),
+        (b"RFC822.SIZE 3 BODY[] {03}\r\nabc", FULL, {"body": b"abc", "size": 3}),
+        (b"RFC822.SIZE 3 BODY[] ~{3}\r\nabc", FULL, {"body": b"abc", "size": 3}),
+        # No spaces between items.
+        (b"FLAGS ()" + DATE + b"RFC822.SIZE 3 BODY[]{3}\r\nabc", FULL, {"body": b"abc", "size": 3}),
+        # MODSEQ without its parentheses; a size with a fraction.
+        (b"FLAGS () MODSEQ 7", Fetch("flags", "modseq"), {"modseq": 7}),
+        (b"FLAGS () RFC822.SIZE 3.0", Fetch("flags", "size"), {"size": 3}),
+    ],
+)
+async def test_what_other_clients_could_not_read(
+    way: str, items: bytes, fetch: Fetch, values: dict[str, object]
+) -> None:
+    found = await play(b"* 1 FETCH (UID 2 " + items + b")\r\n", way, fetch)
+    assert (list(found.messages), found.failures, found.missing) == ([2], {}, "1,3")
+    message = found.messages[2]
+    if fetch is PARTS:
+        assert (message.section("1.1"), message.section("1.2")) == (b"", b"")
+    else:
+        assert {name: getattr(message, name) for name in values} == values
 
 
 @every_way

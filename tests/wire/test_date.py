@@ -46,6 +46,13 @@ def test_internal_date_as_servers_vary_it(value: bytes, expected: datetime) -> N
         assert parse_internal_date(value) == expected
 
 
+def test_an_internal_date_as_headers_have_dates() -> None:
+    """asimap 429 wrote it."""
+    expected = datetime(2026, 2, 9, 10, tzinfo=UTC)
+    assert parse_internal_date(b'"Mon, 09 Feb 2026 10:00:00 +0000"') == expected
+    assert parse_internal_date(b'"Mon, what is that"') is None
+
+
 @pytest.mark.parametrize(
     "value",
     [

@@ -92,7 +92,7 @@ _COMMENT: Final = re.compile(r"\([^()]*\)?")
 def parse_internal_date(value: bytes) -> datetime | None:
     """Parse an INTERNALDATE such as `17-Jul-1996 02:44:25 -0700`, with or without its quotes.
 
-    RFC 9051 §9, production `date-time`. None when it is no date.
+    RFC 9051 §9, production `date-time`; some servers (asimap) write a date as headers have it. None when it is no date.
     """
     if value[:1] == b'"':
         value = value[1:-1]
@@ -106,7 +106,9 @@ def parse_internal_date(value: bytes) -> datetime | None:
             # A day or a zone seen for the first time, or no date at all.
             pass
     match = _INTERNAL.fullmatch(value)
-    return _moment(*match.groups()) if match is not None else None
+    if match is not None:
+        return _moment(*match.groups())
+    return parse_message_date(value) if value[3:5] == b", " else None
 
 
 def parse_message_date(value: bytes) -> datetime | None:
