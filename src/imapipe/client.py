@@ -12,7 +12,6 @@ from typing import Self, TypeVar
 from imapipe.account.group import MailboxGroup
 from imapipe.account.pipeline import Choice
 from imapipe.account.selection import check_words
-from imapipe.errors import ImapipeError
 from imapipe.models.argument import check_number
 from imapipe.models.mailbox import MailboxEntry, MailboxStatus
 from imapipe.models.message import Attachment, Message
@@ -254,13 +253,7 @@ async def _patiently(
     check_number("outage_seconds", outage_seconds)
     if outage_seconds < 0:
         raise ValueError(f"outage_seconds must be 0 or more, not {outage_seconds}")
-    outage = Outage(outage_seconds, connections.events)
-    while True:
-        try:
-            return await connections.perform(work)
-        except ImapipeError as error:
-            if not await outage.outlast(error):
-                raise
+    return await Outage(outage_seconds, connections.events).around(lambda: connections.perform(work))
 
 
 def _mailbox_name(function: str, name: str) -> str:

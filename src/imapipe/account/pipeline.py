@@ -8,6 +8,7 @@ Invariants:
 
 - A run that ends with an error leaves the other mailboxes alone, unless the error is about the account or the file of
   the checkpoints: then it is raised, after the others were cancelled and have saved.
+- A server that cannot be reached is waited for by those who run, and then by no other mailbox.
 - `concurrency` is that of the job, not of each mailbox.
 - A sink that cannot be divided among mailboxes serves one after the other.
 """
@@ -30,8 +31,11 @@ from imapipe.errors import (
     CheckpointCorrupt,
     CheckpointLocked,
     CheckpointVersion,
+    ConnectionFailed,
+    ConnectionLost,
     ImapipeError,
     PoolClosed,
+    PoolTimeout,
 )
 from imapipe.middleware.base import Middleware
 from imapipe.models.mailbox import MailboxEntry
@@ -47,6 +51,7 @@ from imapipe.pipeline.delivery.sink import Sink, is_sink, sink_for
 from imapipe.pipeline.delivery.stream import OnError
 from imapipe.pipeline.delivery.tasks import first_cause
 from imapipe.pipeline.memory import Remembered, memory_of
+from imapipe.pipeline.outage import Outage, outage_seconds_of
 from imapipe.pipeline.pipeline import DEFAULT_CONCURRENCY, Pipeline
 from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.search_key import SearchKey
@@ -180,6 +185,7 @@ class AccountPipeline:
         todo, unchanged = await self._look_for_news(job, chosen.entries)
         errors: dict[str, Exception] = {}
         reports: dict[str, RunReport] = {}
+        out_of_reach: list[ImapipeError] = []
         limited = _limited(handler, concurrency)
 
         async def run_one(task: _Task) -> None:
@@ -199,6 +205,9 @@ class AccountPipeline:
                 raise
             except ImapipeError as error:
                 errors[name] = error
+                if _is_out_of_reach(error):
+                    # It was waited for as long as was wanted: no other mailbox waits as long again.
+                    out_of_reach.append(error)
                 if on_mailbox is not None:
                     on_mailbox(name, error)
             else:
@@ -209,7 +218,7 @@ class AccountPipeline:
         waiting = deque(todo)
 
         async def work() -> None:
-            while waiting:
+            while waiting and not out_of_reach:
                 await run_one(waiting.popleft())
 
         side_by_side = self._side_by_side(handler, connections)
@@ -219,6 +228,10 @@ class AccountPipeline:
                     group.create_task(work(), name="imapipe account")
         except BaseExceptionGroup as group_of_errors:
             raise first_cause(group_of_errors) from None
+        for task in waiting:
+            errors[task.entry.name] = out_of_reach[0]
+            if on_mailbox is not None:
+                on_mailbox(task.entry.name, out_of_reach[0])
         return AccountReport(
             account=self._job.account,
             reports=reports,
@@ -239,7 +252,8 @@ class AccountPipeline:
         async def ask(connection: Connection) -> tuple[list[MailboxEntry], bool]:
             return await connection.list("*", status_items=STATUS_ITEMS), connection.offers("X-GM-EXT-1")
 
-        entries, is_gmail = await self._pool.perform(ask)
+        outage = Outage(outage_seconds_of(self._job.middleware), self._pool.events)
+        entries, is_gmail = await outage.around(lambda: self._pool.perform(ask))
         if choice.subscribed:
             entries = [entry for entry in entries if entry.is_subscribed or entry.name == "INBOX"]
         if is_gmail and choice.all_mail and choice.wanted == ("*",):
@@ -277,6 +291,13 @@ class _Task:
 
     entry: MailboxEntry
     job: Pipeline
+
+
+def _is_out_of_reach(error: ImapipeError) -> bool:
+    """Whether no connection could be made; one that ended may have ended at its mailbox."""
+    if isinstance(error, PoolTimeout):
+        return error.__cause__ is not None
+    return isinstance(error, ConnectionFailed) and (not isinstance(error, ConnectionLost) or bool(error.host))
 
 
 def _limited(handler: Handler | Sink, concurrency: int) -> Handler:

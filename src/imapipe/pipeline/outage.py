@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from typing import Final, Protocol, runtime_checkable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Protocol, TypeVar, runtime_checkable
 
 from imapipe.errors import ImapipeError
 from imapipe.middleware.base import Middleware
@@ -29,6 +29,8 @@ _log = logging.getLogger(__name__)
 
 _FIRST_WAIT_SECONDS: Final = 0.5
 _LONGEST_WAIT_SECONDS: Final = 30.0
+
+_Result = TypeVar("_Result")
 
 
 @runtime_checkable
@@ -97,3 +99,15 @@ class Outage:
         _log.warning("waiting for the server (%s), %.0f s of %.0f s so far", reason(error), lasted, self.seconds)
         await asyncio.sleep(pause)
         return True
+
+    async def around(self, work: Callable[[], Awaitable[_Result]]) -> _Result:
+        """Do something that may be done again, as often as there is time for it."""
+        while True:
+            try:
+                result = await work()
+            except ImapipeError as error:
+                if not await self.outlast(error):
+                    raise
+            else:
+                self.heard()
+                return result
