@@ -15,7 +15,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, TypeVar
 
 from imapipe.errors import (
@@ -99,7 +99,7 @@ class Ways:
         return answer
 
     async def first(
-        self, ways: dict[str, Callable[[], Awaitable[_Answer]]], plain: Callable[[], Awaitable[_Answer]]
+        self, ways: Mapping[str, Callable[[], Awaitable[_Answer]]], plain: Callable[[], Awaitable[_Answer]]
     ) -> _Answer:
         """Ask in the first way that is taken.
 

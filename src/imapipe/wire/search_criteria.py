@@ -114,7 +114,8 @@ def older_than(*, days: int | None = None, seconds: int | None = None) -> Search
 
     Args:
         days: Whole days, by the calendar of the server: the same as `before(days=…)`. Every server knows it.
-        seconds: To the second: `OLDER` (RFC 5032), for which the server must offer WITHIN.
+        seconds: To the second: `OLDER` (RFC 5032). Where the server does not offer WITHIN, the days around that moment
+            are fetched (INTERNALDATE) and compared with our clock; a `Connection` that is leased does not do that.
 
     Raises:
         InvalidSearch: Not exactly one of both, or one out of range.

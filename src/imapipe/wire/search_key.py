@@ -8,7 +8,7 @@ no operand of AND is an AND, none of OR an OR, and none of NOT a NOT.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date
 from typing import Final, NoReturn
 
@@ -97,6 +97,18 @@ class SearchKey:
     def terms(self) -> tuple[Term, ...]:
         """The single keys in it, in order, without how they are combined."""
         return tuple(token for token in self._tokens if isinstance(token, Term))
+
+    def replaced(self, keys: Mapping[Term, SearchKey]) -> SearchKey:
+        """The same with other keys in the place of some of its single ones."""
+        operands: list[SearchKey] = []
+        # What stands behind an operator is complete when it is reached from behind.
+        for token in reversed(self._tokens):
+            if isinstance(token, Term):
+                operands.append(keys[token] if token in keys else SearchKey(token))
+                continue
+            mine = [operands.pop() for _ in range(token.arity)]
+            operands.append(~mine[0] if token.operation is Operation.NOT else combine(token.operation, mine))
+        return operands.pop()
 
     @property
     def uses_flags(self) -> bool:

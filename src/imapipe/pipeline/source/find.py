@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from datetime import date
+from datetime import UTC, date, datetime
 from functools import partial
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from imapipe.errors import ProtocolError
 from imapipe.net.connection import Connection, SearchAnswer
+from imapipe.pipeline.source.ages import without_within
 from imapipe.search import ALL
 from imapipe.wire.command.search import room_within
 from imapipe.wire.response.note import Note, count_notes
@@ -32,6 +33,7 @@ MAX_CUTS = 100
 """Into so many searches, and one, all UIDs are cut at most, whatever ranges a server tells: each costs a task."""
 
 _Found: TypeAlias = tuple[UidSet, tuple[Note, ...]]
+_Answer = TypeVar("_Answer")
 
 
 async def find(
@@ -44,7 +46,11 @@ async def find(
     save: bool = False,
 ) -> UidSet:
     """The UIDs in the open mailbox of `exists` messages that match; raises and adds to `notes` as `find_uids` does."""
-    return await find_uids(connection, _program(connection, key, today), exists, notes, save=save)
+
+    async def ask(key: SearchKey) -> UidSet:
+        return await find_uids(connection, _program(connection, key, today), exists, notes, save=save)
+
+    return await _ask_by_age(connection, key, ask)
 
 
 async def narrow(
@@ -54,9 +60,27 @@ async def narrow(
 
     Raises and adds to `notes` as `find_uids` does.
     """
-    found, passed_over = await _at_once(connection, _program(connection, key, today), uids, save=True)
+
+    async def ask(key: SearchKey) -> _Found:
+        return await _at_once(connection, _program(connection, key, today), uids, save=True)
+
+    found, passed_over = await _ask_by_age(connection, key, ask)
     count_notes(notes, passed_over)
     return found
+
+
+async def _ask_by_age(
+    connection: Connection, key: SearchKey, ask: Callable[[SearchKey], Awaitable[_Answer]]
+) -> _Answer:
+    """Ask for a key; where ages in seconds are in it and the server does not know them, in terms of dates."""
+    if "WITHIN" not in key.needs:
+        return await ask(key)
+
+    async def by_dates() -> _Answer:
+        return await ask(await without_within(connection, key, datetime.now(UTC)))
+
+    ways = {"WITHIN": partial(ask, key)} if connection.ways.may("WITHIN") else {}
+    return await connection.ways.first(ways, by_dates)
 
 
 def _program(connection: Connection, key: SearchKey, today: date) -> SearchProgram:

@@ -13,6 +13,7 @@ _PRESETS: dict[str, tuple[str, ...]] = {
     "uid": (),
     "flags": ("FLAGS",),
     "size": ("RFC822.SIZE",),
+    "internal_date": ("INTERNALDATE",),
     "envelope": ("FLAGS", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE"),
     "structure": ("FLAGS", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE", "BODYSTRUCTURE"),
     "headers": ("FLAGS", "INTERNALDATE", "RFC822.SIZE", "BODY.PEEK[HEADER]"),
@@ -47,7 +48,7 @@ class Fetch:
     """The items that a job wants of each message.
 
     Args:
-        presets: Names: `uid flags size envelope structure headers full modseq gmail email_id thread_id
+        presets: Names: `uid flags size internal_date envelope structure headers full modseq gmail email_id thread_id
             saved_date preview`.
         header_fields: Names of header fields, fetched alone instead of the whole header.
         section: A section of the body (RFC 9051 §6.4.5.1), such as "TEXT", "1.2", "1.MIME"; "" is the whole message.
