@@ -119,9 +119,10 @@ class AccountPipeline:
         """See `Pipeline.batch`."""
         return self._with(self._job.batch(policy))
 
-    def fetch(self, *what: str | Fetch, max_text_bytes: int | None = None) -> Self:
+    def fetch(self, *what: str | Fetch, max_text_bytes: int | None = None, window_bytes: int | None = None) -> Self:
         """See `Pipeline.fetch`."""
-        return type(self)(self._pool, self._job.fetch(*what, max_text_bytes=max_text_bytes), self._choice, what)
+        job = self._job.fetch(*what, max_text_bytes=max_text_bytes, window_bytes=window_bytes)
+        return type(self)(self._pool, job, self._choice, what)
 
     def use(self, *middleware: Middleware) -> Self:
         """See `Pipeline.use`. A Checkpoint keeps one state for each mailbox in its one file, and knows what is new."""

@@ -63,6 +63,7 @@ class Dataplane(asyncio.BufferedProtocol):
         error: Why the connection ended, or None while it lives.
         greeting: The first response.
         arrivals: What came for the FETCHes in flight.
+        places: Where literals go.
         holdings: What was handed over and not released.
     """
 
@@ -74,8 +75,8 @@ class Dataplane(asyncio.BufferedProtocol):
         self._options = options
         self.holdings = Holdings(options.max_held_bytes, options.max_spool_bytes)
         self.arrivals = Arrivals(self.holdings, options.limits.response_bytes, self.secrets)
-        self._places = Places(self.arrivals, options)
-        framer = Framer(options.limits, place=self._places.open, spool_above=options.spool_above)
+        self.places = Places(self.arrivals, options)
+        framer = Framer(options.limits, place=self.places.open, spool_above=options.spool_above)
         self._intake = Intake(self._loop, framer, self._take, self.abort)
         self._outbox = Outbox(self._starting, self._source_failed, self._wait_for_source)
         self._patience = Patience(
@@ -171,7 +172,7 @@ class Dataplane(asyncio.BufferedProtocol):
         if self.transport is not None:
             self.transport.abort()
         if isinstance(error, ConnectionLost | CommandTimeout | ServerBye):
-            self._places.keep(self._intake.cut())
+            self.places.keep(self._intake.cut())
         self._intake.close()
         now, paused = self._loop.time(), self._watchdog.paused_seconds
         for command in self._outbox.drain():

@@ -51,12 +51,16 @@ class Places:
         part = self._part_for(text, size)
         if part is not None:
             if part.is_spooled:
-                self._arrivals.spooling(part.size)
+                self._arrivals.spooling(part.literal_size)
             return part
         if size <= self._options.spool_above:
             return None
         self._arrivals.spooling(size)
         return SpoolFile(size, self._options.spool_dir)
+
+    def room_for(self, size: int) -> bytearray | SpoolFile:
+        """The place of a literal that comes in windows. Raises SpoolError."""
+        return bytearray(size) if size <= self._options.spool_above else SpoolFile(size, self._options.spool_dir)
 
     def _part_for(self, text: bytes, size: int) -> Part | None:
         """The literal that goes on in this one, of which the beginning came over another connection."""

@@ -50,6 +50,14 @@ class _Store:
     def write(self, data: memoryview) -> int:
         return self._file.write(data)
 
+    def write_at(self, data: memoryview, position: int) -> int:
+        with self._lock:
+            descriptor = self._descriptor()
+            if hasattr(os, "pwrite"):
+                return os.pwrite(descriptor, data, position)
+            self._file.seek(position)
+            return self._file.write(data)
+
     def read(self, count: int, position: int) -> bytes:
         with self._lock:
             descriptor = self._descriptor()
@@ -165,6 +173,9 @@ class SpoolFile:
             where = folder or tempfile.gettempdir()
             raise SpoolError(f"no temporary file for a large body in {where}: {error.strerror}") from error
 
+    def __len__(self) -> int:
+        return self._store.size
+
     def write(self, data: memoryview) -> None:
         """Append bytes.
 
@@ -175,10 +186,19 @@ class SpoolFile:
             while data:
                 data = data[self._store.write(data) :]
         except OSError as error:
-            raise SpoolError(
-                f"a large body could not be written to a temporary file: {error.strerror}; "
-                "make room, or name another folder with spool_dir="
-            ) from error
+            raise _no_room(error) from error
+
+    def write_at(self, data: memoryview, position: int) -> None:
+        """Write bytes that belong there, whatever was written before. Raises SpoolError."""
+        try:
+            while data:
+                count = self._store.write_at(data, position)
+                data = data[count:]
+                position += count
+        except SpoolError:
+            raise
+        except OSError as error:
+            raise _no_room(error) from error
 
     def read(self, count: int, position: int) -> bytes:
         """Bytes that were written before. Raises SpoolError."""
@@ -196,3 +216,10 @@ class SpoolFile:
     def discard(self) -> None:
         """The rest will not come."""
         self._store.close()
+
+
+def _no_room(error: OSError) -> SpoolError:
+    return SpoolError(
+        f"a large body could not be written to a temporary file: {error.strerror}; "
+        "make room, or name another folder with spool_dir="
+    )

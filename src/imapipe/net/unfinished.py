@@ -20,12 +20,13 @@ OVERLAP_BYTES: Final = 64
 
 
 class Part:
-    """A literal of which the beginning came, and the place for its rest (a `wire.response.framing.SpoolWriter`).
+    """A literal of which the beginning came, or a window of one, and the place for it (a `framing.SpoolWriter`).
 
     Args:
-        place: Where it is: memory for all of it, or a file.
-        received: How many bytes of it came.
+        place: Where the literal is: memory for all of it, or a file.
+        received: How many bytes of the part came.
         size: How many it has.
+        start: Where in the literal it begins.
 
     Attributes:
         rest_name: Under which name its rest was asked for, "" where it was not.
@@ -33,11 +34,14 @@ class Part:
         is_wrong: The server sent something else where it had been, or the place is gone: nothing of it is of use.
     """
 
-    __slots__ = ("_expected", "_place", "is_placed", "is_wrong", "received", "rest_name", "size")
+    __slots__ = ("_expected", "_lead", "_place", "is_placed", "is_wrong", "received", "rest_name", "size", "start")
 
-    def __init__(self, place: bytearray | SpoolFile, received: int, size: int) -> None:
+    def __init__(self, place: bytearray | SpoolFile, received: int, size: int, start: int = 0) -> None:
         self._place = place
         self._expected = b""
+        # Of a window: what came of the bytes before it, which are those of another one.
+        self._lead = b""
+        self.start = start
         self.received = received
         self.size = size
         self.rest_name = ""
@@ -50,14 +54,35 @@ class Part:
         return isinstance(self._place, SpoolFile)
 
     @property
+    def literal_size(self) -> int:
+        """How many bytes the whole literal has."""
+        return len(self._place)
+
+    @property
     def offset(self) -> int:
-        """From which byte on it is to be asked for."""
-        return max(0, self.received - OVERLAP_BYTES)
+        """From which byte of the literal on it is to be asked for."""
+        received = self.received if self._is_comparable else 0
+        return max(0, self.start + received - OVERLAP_BYTES)
 
     @property
     def wanted(self) -> int:
         """How many bytes are to be asked for."""
-        return self.size - self.offset
+        return self.start + self.size - self.offset
+
+    @property
+    def _is_comparable(self) -> bool:
+        """Whether enough of it came to be known again; of the literal itself anything is enough."""
+        return self.received >= OVERLAP_BYTES or not self.start
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it is there."""
+        return self.received == self.size
+
+    @property
+    def follows(self) -> bool:
+        """Whether a window is the continuation of what is before it, when that is there. Raises SpoolError."""
+        return self._read(self.start - len(self._lead), self.start) == self._lead
 
     def go_on(self, rest_name: str) -> None:
         """Its rest is being asked for, under this name; what comes first is compared with what is there.
@@ -65,25 +90,32 @@ class Part:
         Raises:
             SpoolError: What is there cannot be read.
         """
-        place, start, end = self._place, self.offset, self.received
-        self._expected = place.read(end - start, start) if isinstance(place, SpoolFile) else bytes(place[start:end])
+        if self._is_comparable:
+            self._expected = self._read(self.offset, self.start + self.received)
+        else:
+            self._expected, self._lead, self.received = b"", b"", 0
         self.rest_name = rest_name
         self.is_placed = False
 
     def write(self, data: memoryview) -> None:
         """Take the next bytes of the rest. Raises SpoolError."""
         expected = self._expected
-        if expected:
+        missing_lead = min(OVERLAP_BYTES, self.start) - len(self._lead)
+        if missing_lead:
+            self._lead += bytes(data[:missing_lead])
+            data = data[missing_lead:]
+        elif expected:
             compared = min(len(expected), len(data))
             self.is_wrong = self.is_wrong or data[:compared] != expected[:compared]
             self._expected = expected[compared:]
             data = data[compared:]
         if self.is_wrong:
             return
+        position = self.start + self.received
         if isinstance(self._place, SpoolFile):
-            self._place.write(data)
+            self._place.write_at(data, position)
         else:
-            self._place[self.received : self.received + len(data)] = data
+            self._place[position : position + len(data)] = data
         self.received += len(data)
 
     def finish(self) -> Literal:
@@ -91,8 +123,12 @@ class Part:
         self.is_placed = True
         return self._place.finish() if isinstance(self._place, SpoolFile) else self._place
 
+    def _read(self, start: int, end: int) -> bytes:
+        place = self._place
+        return place.read(end - start, start) if isinstance(place, SpoolFile) else bytes(place[start:end])
+
     def discard(self) -> None:
-        """It will not be gone on with."""
+        """It will not be gone on with, nor will other windows of the same literal."""
         self.is_wrong = True
         if isinstance(self._place, SpoolFile):
             self._place.discard()

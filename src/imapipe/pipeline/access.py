@@ -105,6 +105,11 @@ class MailboxAccess:
         """How many connections it has."""
         return len(self._leases)
 
+    @property
+    def leases_wanted(self) -> int:
+        """How many it has or waits for."""
+        return len(self._leases) + self._waiting
+
     async def take(self, *, patient: bool = False) -> Connection:
         """Lease a connection; raises as `ConnectionPool.take` does.
 

@@ -15,6 +15,7 @@ from imapipe.pipeline.batching import BatchPolicy, FixedBatch
 from imapipe.pipeline.delivery.stream import Runs
 from imapipe.pipeline.operation.fetch import FetchMessages
 from imapipe.pipeline.operation.text import OUTLINE, FetchText
+from imapipe.pipeline.operation.windows import LEAST_WINDOW_BYTES, FetchWindows
 from imapipe.pipeline.source.failed import Failed
 from imapipe.pipeline.source.given import Given
 from imapipe.pipeline.source.newer import Newer
@@ -74,7 +75,13 @@ class PipelineBuilder:
             raise TypeError(f"batch() takes a number or a policy such as imapipe.AdaptiveBatch(), not {policy!r}")
         return self._with(policy=policy)
 
-    def fetch(self, *what: str | Fetch, max_text_bytes: int | None = None, prefer_plain: bool = False) -> Self:
+    def fetch(
+        self,
+        *what: str | Fetch,
+        max_text_bytes: int | None = None,
+        prefer_plain: bool = False,
+        window_bytes: int | None = None,
+    ) -> Self:
         """Say what is wanted of each message, instead of what was said before: presets, `Fetch` values, or both.
 
         `"text"` is the envelope, the structure, and then only the parts that are text: `message.text` and `.html` are
@@ -85,10 +92,12 @@ class PipelineBuilder:
             max_text_bytes: With "text": at most so many bytes of each part, as it is encoded in the message.
             prefer_plain: With "text": no HTML of messages that have plain text, which is what an index needs, and
                 often a third of the bytes. Their `html` raises NotFetched.
+            window_bytes: With the whole message ("full"): a message that is larger is asked for in windows of so many
+                bytes, which all connections of the run fetch at the same time. Outcomes and bounds are those of others.
 
         Raises:
             ValueError: An unknown preset; `max_text_bytes` or `prefer_plain` without "text", or with the whole
-                message; `max_text_bytes` below 1.
+                message; `max_text_bytes` below 1; `window_bytes` without the whole message, or below 65,536.
             TypeError: Neither the name of a preset nor a `Fetch`.
         """
         text = "text" in what
@@ -103,6 +112,11 @@ class PipelineBuilder:
             check_whole("max_text_bytes", max_text_bytes)
             if max_text_bytes < 1:
                 raise ValueError(f"max_text_bytes= takes 1 or more, not {max_text_bytes}")
+        if window_bytes is not None:
+            check_whole("window_bytes", window_bytes)
+            if window_bytes < LEAST_WINDOW_BYTES or "BODY[]" not in wanted.names:
+                raise ValueError(f'window_bytes= takes {LEAST_WINDOW_BYTES} or more, and goes with fetch("full")')
+            return self._with(operation=FetchWindows(wanted, window_bytes))
         if text and "BODY[]" not in wanted.names:
             return self._with(operation=FetchText(wanted, max_text_bytes, prefer_plain))
         if max_text_bytes is not None or prefer_plain:

@@ -372,6 +372,9 @@ class Lane:
         While the answers before it came, the command only waited: that is our depth, and no slowness of the server.
         """
         connection.fetched(command)
+        if connection is not self._connection:
+            # One that only helps out tells nothing of this lane.
+            return 0.0
         before, self._last_finished = self._last_finished, command.finished_at
         begun = max(before, command.started_at)
         seconds = max(0.0, command.finished_at - begun - command.paused_seconds)

@@ -365,7 +365,7 @@ class Run:
             self._dispatch,
             self.access,
             self._specification.operation,
-            Workbench(self.ledger, self.inbox, self._books, remainders, self._today),
+            Workbench(self.access, self._lane_count, self.ledger, self.inbox, self._books, remainders, self._today),
             self.layers,
             self.events,
             depth=self._specification.depth,

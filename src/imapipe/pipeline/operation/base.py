@@ -19,6 +19,7 @@ from typing import Protocol
 from imapipe.models.batch import Batch, BatchResult
 from imapipe.net.command import FetchCommand
 from imapipe.net.connection import Connection
+from imapipe.pipeline.access import MailboxAccess
 from imapipe.pipeline.books import Books
 from imapipe.pipeline.delivery.flight import Gathering
 from imapipe.pipeline.delivery.inbox import Inbox
@@ -34,6 +35,8 @@ class Workbench:
     """What the works of a run share.
 
     Attributes:
+        access: The way to further connections with the mailbox open.
+        connections: How many the run may have.
         ledger: The outcomes so far.
         inbox: Where messages are handed over.
         books: What is counted.
@@ -41,6 +44,8 @@ class Workbench:
         today: The day on which relative dates of the search were resolved.
     """
 
+    access: MailboxAccess
+    connections: int
     ledger: Ledger
     inbox: Inbox
     books: Books

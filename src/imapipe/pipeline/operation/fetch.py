@@ -38,7 +38,7 @@ from imapipe.wire.uid_set import UidSet
 # A server that hangs up after we stopped reading for so long may have lost its patience with us.
 OWN_DELAY_SECONDS = 10.0
 _NOTHING = UidSet()
-_DOES_NOT_FIT = Note("partial-fetch", "the rest of a message did not fit what had come: all of it was asked for")
+DOES_NOT_FIT = Note("partial-fetch", "the rest of a message did not fit what had come: all of it was asked for")
 
 Refuse: TypeAlias = Callable[[Failure], None]
 
@@ -119,6 +119,11 @@ class Fetching:
         self._bytes = 0
         self._kept_bytes = 0
         self.was_our_doing = False
+
+    @property
+    def bench(self) -> Workbench:
+        """What the works of the run share."""
+        return self._bench
 
     @property
     def is_unfinished(self) -> bool:
@@ -224,7 +229,7 @@ class Fetching:
         remainder.prepare()
         one = UidSet.from_numbers([uid])
         try:
-            await self._ask(connection, one, remainder.rest, join, _pass_over, remainder)
+            await self._ask(connection, one, remainder.rest, join, pass_over, remainder)
         except (CommandNo, CommandBad):
             # It may be the range that it cannot do.
             pass
@@ -240,7 +245,7 @@ class Fetching:
             remainders.drop(uid)
             return True
         remainders.wrong(uid)
-        count_notes(books.notes, [_DOES_NOT_FIT])
+        count_notes(books.notes, [DOES_NOT_FIT])
         return False
 
     async def _ask(
@@ -347,7 +352,7 @@ class Fetching:
         return there
 
 
-def _pass_over(_: Failure) -> None:
+def pass_over(_: Failure) -> None:
     """A rest that cannot be had is no failure: its message is asked for as a whole."""
 
 

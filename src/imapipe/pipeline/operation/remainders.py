@@ -14,12 +14,16 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 from imapipe.errors import NotFetched, ProtocolError
 from imapipe.models.message import Message
 from imapipe.net.connection import Connection
+from imapipe.net.spool import SpoolFile
 from imapipe.net.unfinished import Part, Unfinished
 from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.response.literal import Literal
@@ -27,6 +31,10 @@ from imapipe.wire.uid_set import UidSet
 
 # So many messages that could not be put together are the server's way, and no accident.
 _MOST_WRONG: Final = 3
+_BODY: Final = "BODY[]"
+_ONLY_BODY: Final = Fetch(section="")
+# Asked for behind the end: nothing may come, or the size was wrong.
+_SLACK_BYTES: Final = 1024
 
 
 class Remainder:
@@ -35,6 +43,7 @@ class Remainder:
     Args:
         unfinished: What came.
         fetch: What had been asked for.
+        slack: How many bytes more than are wanted to ask for: none are there, if the size is right.
 
     Attributes:
         fetch: The same.
@@ -42,10 +51,11 @@ class Remainder:
         is_wrong: It cannot be gone on with.
     """
 
-    __slots__ = ("_asked_bytes", "_unfinished", "fetch", "is_wrong", "rest")
+    __slots__ = ("_asked_bytes", "_slack", "_unfinished", "fetch", "is_wrong", "rest")
 
-    def __init__(self, unfinished: Unfinished, fetch: Fetch) -> None:
+    def __init__(self, unfinished: Unfinished, fetch: Fetch, *, slack: int = 0) -> None:
         self._unfinished = unfinished
+        self._slack = slack
         self.fetch = self.rest = fetch
         self._asked_bytes = 0
         self.is_wrong = False
@@ -82,7 +92,8 @@ class Remainder:
             self.rest, _ = self.fetch.rest("", 0, 0, without=unfinished.whole)
             return
         self._asked_bytes = part.wanted
-        self.rest, name = self.fetch.rest(unfinished.name, part.offset, part.wanted, without=unfinished.whole)
+        count = part.wanted + self._slack
+        self.rest, name = self.fetch.rest(unfinished.name, part.offset, count, without=unfinished.whole)
         part.go_on(name)
 
     def extend(self, more: Unfinished | None) -> None:
@@ -108,6 +119,14 @@ class Remainder:
 
     def join(self, answer: Message) -> Message | None:
         """The whole message, of which this is the rest; None where it does not fit. Raises SpoolError."""
+        literals = self.literals(answer)
+        if literals is None:
+            return None
+        came_before = sum(map(len, literals.values())) - self._asked_bytes
+        return answer.completed(self.fetch, literals, answer.wire_size + came_before)
+
+    def literals(self, answer: Message) -> dict[str, Literal] | None:
+        """The literals of the message, of which this is the rest; None where it does not fit. Raises SpoolError."""
         mine, part = self._unfinished, self.part
         try:
             if mine.said_size is not None and mine.said_size != answer.size:
@@ -120,8 +139,7 @@ class Remainder:
                 literals[mine.name] = whole
         except (NotFetched, ProtocolError):
             return None
-        came_before = sum(map(len, literals.values())) - self._asked_bytes
-        return answer.completed(self.fetch, literals, answer.wire_size + came_before)
+        return literals
 
     def _whole(self, part: Part, came: Literal | None) -> Literal | None:
         """The literal that went on with what came; None where that does not fit."""
@@ -142,14 +160,101 @@ class Remainder:
         self._unfinished.discard()
 
 
-class Remainders:
-    """The remainders of a run."""
+class Windowed:
+    """A message that is asked for in windows: its place, and the windows as remainders of it.
 
-    __slots__ = ("_kept", "_wrong")
+    Args:
+        uid: Its UID.
+        size: Its RFC822.SIZE.
+        place: Where it goes.
+        fetch: What is asked for; the first window is asked for together with all that is no body.
+        window_bytes: How large a window is.
+
+    Attributes:
+        windows: All windows, in order.
+        left: Those that are to be asked for.
+        answer: The answer to the first one.
+        size: The RFC822.SIZE.
+    """
+
+    __slots__ = ("answer", "left", "size", "windows")
+
+    def __init__(self, uid: int, size: int, place: bytearray | SpoolFile, fetch: Fetch, window_bytes: int) -> None:
+        self.size = size
+        self.windows: list[Remainder] = []
+        for start in range(0, size, window_bytes):
+            part = Part(place, 0, min(window_bytes, size - start), start)
+            self.windows.append(
+                Remainder(
+                    Unfinished(uid, size, {}, _BODY, part),
+                    _ONLY_BODY if start else fetch,
+                    slack=_SLACK_BYTES if start + window_bytes >= size else 0,
+                )
+            )
+        self.left = deque(self.windows)
+        self.answer: Message | None = None
+
+    @property
+    def received(self) -> int:
+        """How many bytes of it there are."""
+        return sum([window.received for window in self.windows])
+
+    def accept(self, window: Remainder, answer: Message) -> bool:
+        """Take the answer to a window; False where it does not fit. Raises SpoolError."""
+        if window.literals(answer) is None:
+            return False
+        if window is self.windows[0]:
+            self.answer = answer
+        return True
+
+    def join(self) -> Message | None:
+        """The whole message, once all windows are there; None where they do not fit together. Raises SpoolError."""
+        first, answer = self.windows[0].part, self.answer
+        if first is None or answer is None:
+            return None
+        if not all(window.part is not None and window.part.follows for window in self.windows):
+            return None
+        literal = first.finish()
+        wire_size = answer.wire_size + len(literal) - first.size
+        return answer.completed(self.windows[0].fetch, {_BODY: literal}, wire_size)
+
+    def discard(self) -> None:
+        """It will not be put together."""
+        for window in self.windows:
+            window.discard()
+
+
+class Remainders:
+    """The remainders of a run.
+
+    Attributes:
+        windowed: By UID, the messages that come in windows.
+    """
+
+    __slots__ = ("_active_bytes", "_kept", "_less_active", "_wrong", "windowed")
 
     def __init__(self) -> None:
         self._kept: dict[int, Remainder] = {}
         self._wrong: set[int] = set()
+        self.windowed: dict[int, Windowed] = {}
+        self._active_bytes = 0
+        self._less_active = asyncio.Event()
+
+    @asynccontextmanager
+    async def room_for(self, size: int, max_bytes: int) -> AsyncIterator[None]:
+        """Wait until a message that comes in windows takes no more room, with others that come, than may be held.
+
+        As everywhere, one message may be larger than the bound.
+        """
+        while self._active_bytes and self._active_bytes + size > max_bytes:
+            self._less_active.clear()
+            await self._less_active.wait()
+        self._active_bytes += size
+        try:
+            yield
+        finally:
+            self._active_bytes -= size
+            self._less_active.set()
 
     def among(self, uids: UidSet, fetch: Fetch) -> Iterator[Remainder]:
         """Those of some messages, for somebody who asks for this."""
@@ -165,13 +270,14 @@ class Remainders:
         """
         self.drop(unfinished.uid)
         remainder = Remainder(unfinished, fetch)
-        if not self._may_keep(unfinished.uid) or not self._has_room(remainder, connection):
+        if not self.may_keep(unfinished.uid) or not self._has_room(remainder, connection):
             remainder.discard()
             return 0
         self._kept[unfinished.uid] = remainder
         return remainder.received
 
-    def _may_keep(self, uid: int) -> bool:
+    def may_keep(self, uid: int) -> bool:
+        """Whether a message can be put together, as far as is known."""
         return uid not in self._wrong and len(self._wrong) < _MOST_WRONG
 
     def _has_room(self, other: Remainder, connection: Connection) -> bool:
@@ -183,7 +289,8 @@ class Remainders:
 
     def joined(self, uid: int) -> None:
         """A message was put together, and has its bytes."""
-        del self._kept[uid]
+        self._kept.pop(uid, None)
+        self.windowed.pop(uid, None)
 
     def wrong(self, uid: int) -> None:
         """A message cannot be put together: it is asked for as a whole from now on."""
@@ -192,11 +299,11 @@ class Remainders:
 
     def drop(self, uid: int) -> None:
         """What came of a message is of no use any more."""
-        remainder = self._kept.pop(uid, None)
-        if remainder is not None:
-            remainder.discard()
+        for kept in (self._kept.pop(uid, None), self.windowed.pop(uid, None)):
+            if kept is not None:
+                kept.discard()
 
     def close(self) -> None:
         """The run is over."""
-        for uid in tuple(self._kept):
+        for uid in (*self._kept, *self.windowed):
             self.drop(uid)
