@@ -19,6 +19,8 @@ from imapipe.net.account import Account, parse_url
         ("imap://ann@[::1]:1143", Account(False, "ann", "::1", 1143)),
         ("imap://ann@[::1]", Account(False, "ann", "::1", 143)),
         ("imaps://imap.example.org", Account(True, "", "imap.example.org", 993)),
+        ("imaps://ann@bücher.example.", Account(True, "ann", "bücher.example.", 993)),
+        ("imaps://ann@" + "x" * 63, Account(True, "ann", "x" * 63, 993)),
     ],
 )
 def test_urls(url: str, expected: Account) -> None:
@@ -45,6 +47,14 @@ def test_what_is_given_apart_wins_as_it_is() -> None:
         ("imaps://ann@h:0", "is not a port"),
         ("imaps://ann@h:65536", "is not a port"),
         ("imaps://ann@h:９９", "is not a port"),
+        ("imaps://ann@h:" + "9" * 5000, "is not a port"),
+        ("imaps://ann@mail..example.org", "no name on the net"),
+        ("imaps://ann@.example.org", "no name on the net"),
+        ("imaps://ann@" + "x" * 64 + ".org", "no name on the net"),
+        ("imaps://ann@" + "abc." * 64, "no name on the net"),
+        ("imaps://ann@" + "ü" * 60 + ".org", "no name on the net"),
+        ("imaps://ann@h\udcff", "half a surrogate pair"),
+        ("imaps://\udcff@h", "half a surrogate pair"),
         ("imaps://ann@[::1", "no closing bracket"),
         ("imaps://ann@[::1]x", "only :port may follow"),
         ("imaps://ann@a%20b", "holds a space"),

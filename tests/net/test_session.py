@@ -155,3 +155,20 @@ async def test_listeners_hear_of_the_end() -> None:
     session.lost(error)
     assert heard == [error, error]
     assert session.error is error
+
+
+@pytest.mark.parametrize("vanished", [b"* VANISHED 1:4294967295", b"* VANISHED 1000:1009"])
+async def test_no_more_vanishes_than_was_there(vanished: bytes) -> None:
+    session = Session()
+    say(session, "EXAMINE", b"* 3 EXISTS", b"A1 OK done", mailbox="INBOX")
+    session.heard(vanished, ())
+    assert session.selected is not None
+    assert (session.selected.exists, session.selected.expunged) == (0, 3)
+
+
+async def test_a_uidnext_of_nothing_is_none() -> None:
+    session = Session()
+    say(session, "EXAMINE", b"* OK [UIDNEXT 0] ok", b"* OK [UIDVALIDITY 99999999999999999999] ok", b"A1 OK done")
+    assert session.selected is not None
+    assert session.selected.uidnext is None
+    assert session.selected.uidvalidity == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 import imapipe
 from imapipe import search as q
 from imapipe.pipeline.source import find
-from imapipe.testing import Server, SyntheticMailbox
+from imapipe.testing import Rewrite, Server, SyntheticMailbox
 from imapipe.wire.uid_set import MAX_UID, UidSet
 
 
@@ -127,3 +128,24 @@ async def test_a_million_messages_are_planned_without_an_object_for_each() -> No
     ):
         found = await pool.mailbox("INBOX").search(q.ALL).uids()
     assert len(found) == 1_000_000
+
+
+@pytest.mark.parametrize("size", [1, 500])
+@pytest.mark.asyncio
+async def test_more_messages_than_there_can_be_are_not_believed(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """The plan of four thousand million messages was made, and begun; of a page as well."""
+    monkeypatch.setattr(find, "PAGE_MESSAGES", size)
+
+    def lie(line: bytes) -> bytes:
+        return re.sub(rb"ALL \S+ COUNT \d+|PARTIAL \(1:\d+ \S+\)", b"ALL 1:4294967295", line)
+
+    async with (
+        Server(
+            {"INBOX": SyntheticMailbox(10)},
+            add_extensions=["PARTIAL"],
+            faults=[Rewrite(lie, command="UID SEARCH")],
+        ) as server,
+        imapipe.create_pool(server.url, password="secret") as pool,
+    ):
+        with pytest.raises(imapipe.ProtocolError, match="4,294,967,295 messages in a mailbox of 10"):
+            await pool.mailbox("INBOX").search(q.ALL).uids()

@@ -37,7 +37,7 @@ CAPABILITIES: Final = (
 PRESETS: Final = ("flags", "size", "envelope", "structure", "headers", "full", "text")
 # Longer than any answer takes, and short enough that a dialog in which nothing more comes is over soon.
 SILENCE_SECONDS: Final = 0.15
-LONGEST_SECONDS: Final = 20.0
+LONGEST_SECONDS: Final = 120.0
 TODAY: Final = date(2024, 6, 1)
 
 _MAIL: Final = (

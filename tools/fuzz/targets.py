@@ -10,7 +10,7 @@ from fuzz.parsers import Parser, check, literals_of, look_at
 from imapipe.errors import ProtocolError, ResponseTooLarge
 from imapipe.models.message import FoundItem, Message, MessageContext
 from imapipe.wire.command.fetch import Fetch
-from imapipe.wire.response.fetch import scan_fetch
+from imapipe.wire.response.fetch import is_readable, scan_fetch
 from imapipe.wire.response.framing import Frame, Framer, Limits
 from imapipe.wire.response.salvage import salvage_fetch
 
@@ -56,8 +56,10 @@ def check_message(data: bytes, answer: bytes) -> None:
             if salvage is None:
                 continue
             scan = salvage.scan
-        items = {name: FoundItem(text, found, span) for name, span in scan.items.items()}
-        # Without its body none is delivered.
+        # What cannot be read is no item of a message, and without its body none is delivered (`net.arrivals`).
+        items = {
+            name: FoundItem(text, found, span) for name, span in scan.items.items() if is_readable(name, text, span)
+        }
         items.setdefault("BODY[]", FoundItem(whole, body, scan_fetch(whole, body).items["BODY[]"]))
         look_at(Message.from_items(context, scan.uid or 1, len(text), items, found))
 

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from typing import Final
 from urllib.parse import unquote
 
 from imapipe.errors import InvalidURL
 
 _PORTS = {"imaps": 993, "imap": 143}
+# With the dot at the end, which may be there.
+_MAX_HOST: Final = 254
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +89,29 @@ def parse_url(url: str, *, user: str | None = None, host: str | None = None) -> 
     for what, value in (("user name", named_user), ("host", named_host)):
         if any(character in value for character in "\r\n\0"):
             raise InvalidURL(f"the {what} holds a line end or NUL")
+        if not _is_text(value):
+            raise InvalidURL(f"the {what} holds half a surrogate pair")
     if " " in named_host:
         raise InvalidURL("the host holds a space")
+    if not _is_host(named_host):
+        raise InvalidURL("the host is no name on the net: its parts, between dots, have 1 to 63 characters, 253 in all")
     return Account(tls=scheme == "imaps", user=named_user, host=named_host, port=port)
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_host(name: str) -> bool:
+    """Whether a name can be looked up; for others the resolver raises UnicodeError (RFC 1035 §2.3.4)."""
+    try:
+        return len(name) <= _MAX_HOST and len(name.encode("idna")) <= _MAX_HOST
+    except UnicodeError:
+        return False
 
 
 def _split_port(hostport: str, default: int) -> tuple[str, int]:
@@ -103,12 +126,10 @@ def _split_port(hostport: str, default: int) -> tuple[str, int]:
         host, _, digits = hostport.partition(":")
     if not digits:
         return host, default
-    if not digits.isascii() or not digits.isdigit() or not 0 < int(digits) < 65536:
+    # More digits than these may be more than int() takes.
+    is_short_number = digits.isascii() and digits.isdigit() and len(digits) < 6
+    if not is_short_number or not 0 < int(digits) < 65536:
         # Where the host was forgotten, this is the password.
-        shown = (
-            repr(digits)
-            if digits.isascii() and digits.isdigit() and len(digits) < 6
-            else "what stands behind the ':' of the host"
-        )
+        shown = repr(digits) if is_short_number else "what stands behind the ':' of the host"
         raise InvalidURL(f"{shown} is not a port: use a number from 1 to 65535")
     return host, int(digits)

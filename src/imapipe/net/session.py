@@ -161,8 +161,10 @@ class Session:
                 mailbox.expunged += 1
             case Vanished() if mailbox is not None:
                 if not response.earlier:
-                    mailbox.exists = max(0, mailbox.exists - len(response.uids))
-                    mailbox.expunged += len(response.uids)
+                    # The set may name UIDs that nobody ever had.
+                    gone = min(len(response.uids), mailbox.exists)
+                    mailbox.exists -= gone
+                    mailbox.expunged += gone
             case Flags() if mailbox is not None:
                 mailbox.flags = frozenset(response.flags)
             case _:

@@ -197,6 +197,8 @@ def test_bare_disposition() -> None:
         (b"9.3736e+06", b"12", (9_373_600, 12)),
         (b"NIL", b"NIL", (0, None)),
         (b"4294967296", b"0", (4_294_967_296, 0)),
+        # No table of a sink or an index could keep more.
+        (b"18446744073709551615", b"99999999999999999999", (2**63 - 1, 2**63 - 1)),
     ],
 )
 def test_odd_numbers(size: bytes, lines: bytes, expected: tuple[int, int | None]) -> None:

@@ -328,6 +328,8 @@ def test_numbers_are_never_larger_than_the_grammar_allows() -> None:
         b"x", {"UIDVALIDITY": 1666390893380}
     )
     assert found == MailboxStatus(b"x", {"MESSAGES": 5, "HIGHESTMODSEQ": 2**63 - 1})
+    zeros = parse_response(b"* STATUS x (MESSAGES 0 UIDNEXT 0 UIDVALIDITY 0)")
+    assert zeros == MailboxStatus(b"x", {"MESSAGES": 0})
     assert parse_response(b"* SEARCH 5 (MODSEQ %b)" % huge) == Search(UidSet.from_numbers([5]), 2**63 - 1)
     assert parse_response(b"* ESEARCH UID MODSEQ %b" % huge) == Esearch(None, True, modseq=2**63 - 1)
 

@@ -29,6 +29,9 @@ from imapipe.wire.search_program import SearchProgram
 from imapipe.wire.uid_set import MAX_UID, UidSet
 
 PAGE_MESSAGES = 100_000
+# What may arrive, or be counted late, while a mailbox is searched.
+_MOST_TIMES = 2
+_MOST_MORE = 10_000
 MAX_CUTS = 100
 """Into so many searches, and one, all UIDs are cut at most, whatever ranges a server tells: each costs a task."""
 
@@ -113,17 +116,26 @@ async def find_uids(
         CapabilityMissing: The search needs what the server does not offer.
         CommandNo, CommandBad, Throttled: The server refused the search.
         ConnectionLost, CommandTimeout: The connection ended.
-        ProtocolError: It stops short and says so again and again without going on.
+        ProtocolError: It stops short and says so again and again without going on, or finds what cannot be there.
     """
     ways: dict[str, Callable[[], Awaitable[_Found]]] = {}
     if exists > PAGE_MESSAGES and connection.offers("PARTIAL"):
-        ways["PARTIAL"] = partial(_by_pages, connection, program)
+        ways["PARTIAL"] = partial(_by_pages, connection, program, exists)
     if exists > PAGE_MESSAGES and connection.offers("UIDBATCHES") and connection.offers("ESEARCH"):
         ways["UIDBATCHES"] = partial(_by_ranges, connection, program)
     found, passed_over = await connection.ways.first(ways, partial(_at_once, connection, program, save=save))
+    _believe(connection, found, exists)
     if notes is not None:
         count_notes(notes, passed_over)
     return found
+
+
+def _believe(connection: Connection, found: UidSet, exists: int) -> None:
+    """A search may find more than there were at its beginning, and not many times as many."""
+    selected = connection.selected
+    now = selected.exists if selected is not None else 0
+    if len(found) > _MOST_TIMES * max(exists, now) + _MOST_MORE:
+        raise ProtocolError(f"a search finds {len(found):,} messages in a mailbox of {max(exists, now):,}")
 
 
 async def _at_once(
@@ -144,12 +156,13 @@ async def _at_once(
     return found, notes
 
 
-async def _by_pages(connection: Connection, program: SearchProgram) -> _Found:
+async def _by_pages(connection: Connection, program: SearchProgram, exists: int) -> _Found:
     found, notes = UidSet(), tuple[Note, ...]()
     while True:
         answer = await connection.uid_search_page(program, PAGE_MESSAGES, above=found.max if found else 0)
         notes += answer.notes
         found |= answer.uids
+        _believe(connection, found, exists)
         if len(answer.uids) < PAGE_MESSAGES and answer.limited_below is None:
             return found, notes
         if not answer.uids:

@@ -15,6 +15,7 @@ from typing import Final, TypeAlias
 from imapipe.errors import NestedTooDeeply, ProtocolError
 from imapipe.wire.encoded_word import decode_header
 from imapipe.wire.parameter import decode_parameters
+from imapipe.wire.response.code import MAX_NUMBER64
 from imapipe.wire.response.envelope import Envelope, envelope_of_tree, loose_envelope
 from imapipe.wire.response.literal import Literal, literal_bytes
 from imapipe.wire.response.repair import READINGS, is_well_quoted, requote
@@ -306,7 +307,8 @@ def _word(value: Value) -> str:
 
 
 def _number(value: Value) -> int | None:
-    return loose_number(_bytes(value))
+    number = loose_number(_bytes(value))
+    return None if number is None else min(number, MAX_NUMBER64)
 
 
 def _language(value: Value) -> tuple[str, ...]:

@@ -115,12 +115,12 @@ class Code:
     @property
     def uidnext(self) -> int | None:
         """UIDNEXT: the UID that the next message will get at least."""
-        return self._number("UIDNEXT")
+        return self._number("UIDNEXT") or None
 
     @property
     def unseen(self) -> int | None:
         """UNSEEN: the sequence number of the first message not seen (RFC 3501)."""
-        return self._number("UNSEEN")
+        return self._number("UNSEEN") or None
 
     @property
     def highest_modseq(self) -> int | None:

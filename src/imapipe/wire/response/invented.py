@@ -23,7 +23,7 @@ UNAVAILABLE_BYTES: Final = 129
 # Any size but 0 and 129, as an expression; written so that a usual one costs what any number does.
 COMMON_SIZE: Final = r"\d{4,18}|[2-9]\d\d|1(?:[013-9]\d|2[0-8])|[1-9]\d?"
 # No message, and no header of one, is empty; any other literal, as an expression.
-NON_EMPTY_LITERAL: Final = r"~?\{[1-9]\d*\+?\}\r\n"
+NON_EMPTY_LITERAL: Final = r"~?\{0*+[1-9]\d*\+?\}\r\n"
 # Courier's message, its header and its text have these many bytes; any other literal, as an expression.
 COMMON_LITERAL: Final = r"~?\{(?!(?:129|77|52|0)\+?\})\d+\+?\}\r\n"
 # The beginning of an ENVELOPE with a date or a subject, as an expression.

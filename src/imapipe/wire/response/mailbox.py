@@ -22,6 +22,7 @@ _ATTRIBUTES: Final = {
 }
 
 
+_NOT_ZERO: Final = frozenset(("UIDNEXT", "UIDVALIDITY"))
 _SHORT_NUMBERS: Final = frozenset(("MESSAGES", "RECENT", "UIDNEXT", "UNSEEN", "DELETED"))
 # What separates names is no letter and no digit, and stands alone.
 _BARE_DELIMITER: Final = re.compile(rb"([^A-Za-z0-9 ()\"{\r\n\x80-\xff])(?= )")
@@ -131,7 +132,8 @@ def parse_status(cursor: Cursor) -> MailboxStatus:
         number = loose_number(raw)
         if number is not None:
             # A larger one is as if it had not been told: nothing behind here could keep it.
-            if number <= (MAX_NUMBER if key in _SHORT_NUMBERS else MAX_NUMBER64):
+            # So is a UIDNEXT or UIDVALIDITY of 0 (`nz-number`).
+            if (key in _NOT_ZERO) <= number <= (MAX_NUMBER if key in _SHORT_NUMBERS else MAX_NUMBER64):
                 values[key] = number
         elif raw.upper() != b"NIL":
             values[key] = raw.strip(b'()" ').decode("utf-8", "replace")

@@ -215,7 +215,11 @@ def _partial(cursor: Cursor) -> Partial:
     if bounds is None:
         raise cursor.error("a range was expected")
     empty = len(words) < 2 or words[1].upper() == b"NIL"
-    return Partial(int(bounds[1]), int(bounds[2]), UidSet() if empty else _uid_set(cursor, words[1]))
+    first, last = int(bounds[1]), int(bounds[2])
+    uids = UidSet() if empty else _uid_set(cursor, words[1])
+    if len(uids) > abs(last - first) + 1:
+        raise cursor.error("a window has more messages than ranks")
+    return Partial(first, last, uids)
 
 
 def _number(cursor: Cursor) -> int:
