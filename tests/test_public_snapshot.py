@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import imapipe
+
 MODULES = (
     "imapipe",
     "imapipe.connection",
@@ -43,3 +45,12 @@ def test_every_module_has_a_page_of_the_reference(module: str) -> None:
     page = "package" if module == "imapipe" else module.removeprefix("imapipe.")
     text = (Path(__file__).parents[1] / "docs" / "api" / f"{page}.md").read_text(encoding="utf-8")
     assert f"automodule:: {module}\n" in text
+
+
+def test_exceptions_have_their_one_place_in_the_reference() -> None:
+    """Where one is described on two pages, a reference to it is ambiguous, and the documentation does not build."""
+    text = (Path(__file__).parents[1] / "docs/api/package.md").read_text(encoding="utf-8")
+    left_out = text.partition(":exclude-members: ")[2].partition("\n")[0].split(", ")
+    public = {name: getattr(imapipe, name) for name in imapipe.__all__}
+    exceptions = [name for name, each in public.items() if inspect.isclass(each) and issubclass(each, BaseException)]
+    assert sorted(left_out) == sorted(exceptions)
