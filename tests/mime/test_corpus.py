@@ -40,7 +40,7 @@ def _folder() -> Path | None:
 
 
 _FOLDER = _folder()
-_MAILS = sorted(_FOLDER.glob("msg_*.txt")) if _FOLDER is not None else []
+MAILS = sorted(_FOLDER.glob("msg_*.txt")) if _FOLDER is not None else []
 
 
 def theirs(raw: bytes) -> tuple[str, str, list[tuple[str, int]]]:
@@ -146,7 +146,7 @@ DIFFERENT_IN_CORPORA: dict[str, tuple[str, str, list[tuple[str, int]]]] = {
 }
 
 
-def _mails_of(package: str) -> Iterator[tuple[str, bytes]]:
+def mails_of(package: str) -> Iterator[tuple[str, bytes]]:
     for archive in _ARCHIVES.glob(f"{package}_*.orig.tar.*"):
         with tarfile.open(archive) as opened:
             for member in opened:
@@ -158,7 +158,7 @@ def _mails_of(package: str) -> Iterator[tuple[str, bytes]]:
 @pytest.mark.parametrize("package", CORPORA)
 def test_our_values_are_the_standard_library_s_for_mails_of_other_packages(package: str) -> None:
     count, differing = 0, dict[str, tuple[str, str, list[tuple[str, int]]]]()
-    for name, raw in _mails_of(package):
+    for name, raw in mails_of(package):
         count += 1
         found = ours(raw)
         try:
@@ -178,8 +178,8 @@ def test_our_values_are_the_standard_library_s_for_mails_of_other_packages(packa
         assert attached == expected, name
 
 
-@pytest.mark.skipif(not _MAILS, reason="the standard library's own tests are not installed")
-@pytest.mark.parametrize("path", _MAILS, ids=lambda path: path.name)
+@pytest.mark.skipif(not MAILS, reason="the standard library's own tests are not installed")
+@pytest.mark.parametrize("path", MAILS, ids=lambda path: path.name)
 def test_our_values_are_the_standard_library_s(path: Path) -> None:
     raw = path.read_bytes()
     if path.name in DIFFERENT:

@@ -15,6 +15,9 @@ from hypothesis import strategies as st
 
 import imapipe
 from imapipe import search as q
+from imapipe.mime.part import parse_parts
+from imapipe.mime.selection import PLAIN
+from imapipe.mime.text import read_text
 from imapipe.net.pool import connection_limit
 from imapipe.pipeline import access, lane
 from imapipe.testing import (
@@ -113,13 +116,21 @@ uses = st.builds(
     concurrency=st.integers(1, 4),
     batch=st.integers(1, 15),
     depth=st.one_of(st.none(), st.integers(1, 6)),
-    fetch=st.sampled_from(["flags", "full"]),
+    fetch=st.sampled_from(["flags", "full", "text"]),
     retry=st.booleans(),
     bad=st.frozensets(uid, max_size=3),
     expunge=st.frozensets(uid, max_size=3),
     at=uid,
     profile=st.sampled_from(["modern", "plain", "everything"]),
 )
+
+
+def _texts(size: int | None) -> dict[int, str]:
+    raws = {message.uid: message.content.raw for message in SyntheticMailbox(MESSAGES, size=size)}
+    return {uid: read_text(raw, parse_parts(raw), PLAIN) for uid, raw in raws.items()}
+
+
+TEXTS = {size: _texts(size) for size in (None, 700)}
 
 
 async def _no_wait(_: float) -> None:
@@ -133,12 +144,14 @@ class _Job:
         self.faults = given
         self.use = use
         self.handled: list[int] = []
-        self.server = Server(
-            SyntheticMailbox(MESSAGES, size=None if use.at % 2 else 700), extensions=use.profile, faults=given
-        )
+        self.size = None if use.at % 2 else 700
+        self.server = Server(SyntheticMailbox(MESSAGES, size=self.size), extensions=use.profile, faults=given)
 
     async def handle(self, message: imapipe.Message) -> None:
         self.handled.append(message.uid)
+        if self.use.fetch == "text":
+            # However it came: whole, in sections, after a second look.
+            assert message.text == TEXTS[self.size][message.uid]
         if message.uid == self.use.at:
             self.server.mailboxes["INBOX"].expunge(self.use.expunge)
         if message.uid % 3 == 0:

@@ -5,6 +5,7 @@ So the same rules say which of them are text and which are attachments, before a
 
 from __future__ import annotations
 
+from imapipe.mime.selection import PLAIN
 from imapipe.wire.response.body_structure import BodyStructure
 
 
@@ -29,8 +30,11 @@ class StructurePart:
 
     @property
     def content_type(self) -> str:
-        """Such as `text/plain`."""
-        return self.structure.content_type
+        """Such as `text/plain`, which is also what a type is that the server cannot read (RFC 2045 §5.2)."""
+        structure = self.structure
+        if not structure.media_type and not structure.disposition and not structure.filename:
+            return PLAIN
+        return structure.content_type
 
     @property
     def is_multipart(self) -> bool:

@@ -42,9 +42,9 @@ class Content(Attributes):
         """
         self._locate()
         parts = parts_of(parse_body_structure(*self._find("BODYSTRUCTURE", "structure")))
-        only = parts[0].structure
-        if len(parts) == 1 and not only.media_type and not only.size:
-            raise ProtocolError("a BODYSTRUCTURE that says nothing")
+        if not any(part.structure.size for part in parts if not part.is_multipart):
+            # What Dovecot says of a multipart in which it finds no part, and of one without its boundary.
+            raise ProtocolError("a BODYSTRUCTURE that describes nothing")
         chosen = text_parts(parts, PLAIN)
         if not prefer_plain or not any(part.structure.size for part in chosen):
             chosen += text_parts(parts, HTML)
