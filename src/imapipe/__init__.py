@@ -104,7 +104,7 @@ if TYPE_CHECKING:
     from imapipe.wire.command.fetch import Fetch
     from imapipe.wire.response.body_structure import BodyStructure
     from imapipe.wire.response.envelope import Address, Envelope
-    from imapipe.wire.response.framing import Limits
+    from imapipe.wire.response.limits import Limits
     from imapipe.wire.response.note import Note
     from imapipe.wire.search_key import SearchKey
     from imapipe.wire.uid_set import UidSet
@@ -356,7 +356,7 @@ _HOMES = {
     "imapipe.providers": ("Provider",),
     "imapipe.wire.command.fetch": ("Fetch",),
     "imapipe.wire.response.note": ("Note",),
-    "imapipe.wire.response.framing": ("Limits",),
+    "imapipe.wire.response.limits": ("Limits",),
     "imapipe.wire.search_key": ("SearchKey",),
     "imapipe.wire.uid_set": ("UidSet",),
 }

@@ -32,7 +32,7 @@ from imapipe.pipeline.source.search_store import SearchStore
 from imapipe.pipeline.specification import Specification
 from imapipe.runtime.event_bus import EventBus
 from imapipe.search import ALL
-from imapipe.wire.response.framing import Limits
+from imapipe.wire.response.limits import Limits
 from imapipe.wire.response.note import Note
 from imapipe.wire.search_key import SearchKey
 

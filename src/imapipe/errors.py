@@ -190,6 +190,13 @@ class LeaseEnded(ImapipeError):
         super().__init__("this lease has ended: the connection went back to the pool; acquire() another one")
 
 
+MAX_TEXT = 1000
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
+
+
 class CommandError(ImapipeError):
     """The server answered a command with something other than OK (RFC 9051 §7.1).
 
@@ -198,10 +205,12 @@ class CommandError(ImapipeError):
         status: `NO`, `BAD` or `BYE`.
         code: The response code without brackets, such as `UNAVAILABLE`, or "" when there is none.
         text: The human-readable text of the server, as it came; the text of the exception has control characters
-            written out.
+            written out. Of it and of the code, no more than `MAX_TEXT` characters are kept: an error may be kept for
+            each of many messages.
     """
 
     def __init__(self, command: str, status: str, code: str = "", text: str = "") -> None:
+        code, text = _cut(code), _cut(text)
         self.command = command
         self.status = status
         self.code = code

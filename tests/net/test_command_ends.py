@@ -61,7 +61,7 @@ async def test_a_size_that_is_none_costs_one_message_its_place_in_a_batch(size: 
     async def handle(message: imapipe.Message) -> None:
         handled.append(message.uid)
 
-    async with AnsweringServer(answer) as server, imapipe.create_pool(server.url, password="x") as pool:
+    async with AnsweringServer(answer) as server, imapipe.create_pool(server.url, password="secret") as pool:
         job = pool.mailbox("INBOX").search(q.ALL).batch(imapipe.FixedBatch(10, max_bytes=1000)).fetch("flags")
         report = await job.run(handle)
         assert pool.stats.opened == 1
@@ -209,7 +209,7 @@ async def test_a_listener_to_events_that_raises_costs_nobody_anything() -> None:
         async def handle(message: imapipe.Message) -> None:
             pass
 
-        async with AnsweringServer(answer) as server, imapipe.create_pool(server.url, password="x") as pool:
+        async with AnsweringServer(answer) as server, imapipe.create_pool(server.url, password="secret") as pool:
 
             def fail(_: object) -> None:
                 raise ZeroDivisionError

@@ -21,7 +21,8 @@ from imapipe.net.options import PlaneOptions
 from imapipe.net.session import Session
 from imapipe.net.upgrade import start_tls
 from imapipe.wire.command.fetch import Fetch
-from imapipe.wire.response.framing import DIRECT_BYTES, Limits
+from imapipe.wire.response.framing import DIRECT_BYTES
+from imapipe.wire.response.limits import Limits
 from imapipe.wire.response.shape import compile_shape
 from imapipe.wire.uid_set import UidSet
 from scripted_server import FakeTransport

@@ -159,7 +159,7 @@ def test_after_every_run_nothing_is_held(fetch: tuple[str, ...], seed: int, monk
         async with (
             AnsweringServer(answer) as server,
             imapipe.create_pool(
-                server.url, password="x", spool_above=SPOOL_ABOVE, max_held_bytes=2048, max_spool_bytes=2 * LARGE
+                server.url, password="secret", spool_above=SPOOL_ABOVE, max_held_bytes=2048, max_spool_bytes=2 * LARGE
             ) as pool,
         ):
             batch = imapipe.FixedBatch(2, max_bytes=1000 if rng.random() < 0.5 else None)

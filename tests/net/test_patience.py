@@ -212,7 +212,7 @@ async def test_news_while_nothing_is_asked_is_no_flood() -> None:
 
 @pytest.mark.asyncio
 async def test_a_pool_gives_out_no_connection_that_was_flooded() -> None:
-    async with AnsweringServer(lambda _: None) as server, imapipe.create_pool(server.url, password="x") as pool:
+    async with AnsweringServer(lambda _: None) as server, imapipe.create_pool(server.url, password="secret") as pool:
         async with pool.acquire() as connection:
             await connection.noop()
         (idle,) = pool.connections._idle
@@ -233,7 +233,7 @@ async def test_a_pool_gives_out_no_connection_that_was_flooded() -> None:
 @pytest.mark.asyncio
 async def test_connecting_ends_in_its_time_whatever_is_said(greeting: bytes) -> None:
     async with AnsweringServer(lambda _: b"", greeting=greeting) as server:
-        pool = imapipe.create_pool(server.url, password="x", connect_timeout_seconds=0.15)
+        pool = imapipe.create_pool(server.url, password="secret", connect_timeout_seconds=0.15)
 
         async def drip() -> None:
             while True:

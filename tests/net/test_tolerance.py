@@ -16,7 +16,7 @@ from imapipe.net.dataplane import Dataplane
 from imapipe.net.options import PlaneOptions
 from imapipe.net.session import Session
 from imapipe.wire.command.fetch import Fetch
-from imapipe.wire.response.framing import Limits
+from imapipe.wire.response.limits import Limits
 from imapipe.wire.response.shape import compile_shape
 from imapipe.wire.uid_set import UidSet
 from scripted_server import FakeTransport

@@ -26,7 +26,7 @@ from fuzz.parsers import look_at
 from imapipe import search as q
 from imapipe.errors import ImapipeError
 from imapipe.net.dataplane import Dataplane
-from imapipe.wire.response.framing import Limits
+from imapipe.wire.response.limits import Limits
 from imapipe.wire.uid_set import UidSet
 
 CAPABILITIES: Final = (

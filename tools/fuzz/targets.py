@@ -11,7 +11,8 @@ from imapipe.errors import ProtocolError, ResponseTooLarge
 from imapipe.models.message import FoundItem, Message, MessageContext
 from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.response.fetch import is_readable, scan_fetch
-from imapipe.wire.response.framing import Frame, Framer, Limits
+from imapipe.wire.response.framing import Frame, Framer
+from imapipe.wire.response.limits import Limits
 from imapipe.wire.response.salvage import salvage_fetch
 
 LIMITS = Limits(line_bytes=2000, literal_bytes=2000, response_bytes=5000, literals=20)

@@ -16,7 +16,7 @@ from typing import NamedTuple, Self
 from imapipe.errors import NotFetched
 from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.response.fetch import parse_body, scan_fetch
-from imapipe.wire.response.literal import Literal, literal_bytes, spooled_bytes
+from imapipe.wire.response.literal import Literal, literal_bytes, spooled_bytes, spooled_count
 from imapipe.wire.response.note import Note
 from imapipe.wire.response.shape import Shape
 from imapipe.wire.response.token import ItemSpan
@@ -120,6 +120,11 @@ class Fetched:
     def spooled_size(self) -> int:
         """How many bytes of `wire_size` sit in temporary files instead of memory."""
         return spooled_bytes(self._literals) if self._literals else 0
+
+    @property
+    def spooled_files(self) -> int:
+        """In how many temporary files they sit."""
+        return spooled_count(self._literals)
 
     def discard(self) -> None:
         """Nobody will read it: what of it sits in temporary files goes now, whoever still refers to it."""

@@ -8,8 +8,7 @@ Invariants:
 - A message that lacks an item, but not its body, is handed over when the tagged OK came, or when what waits for the
   rest passes `max_held_bytes`; `FetchCommand.incomplete` counts what is missing. An answer without its end is only
   believed when the next line brings it.
-- What is handed over is held (`net.holdings`), and nothing else is: only what can be released may stop the reading, or
-  it would never go on.
+- What is handed over is held (`net.holdings`), and nothing else: only what can be released may stop the reading.
 """
 
 from __future__ import annotations
@@ -22,12 +21,11 @@ from imapipe.errors import ProtocolError, ResponseTooLarge
 from imapipe.models.batch import Failure
 from imapipe.models.message import Message
 from imapipe.net.command import NO_BODY, FetchCommand
-from imapipe.net.holdings import Holdings
+from imapipe.net.holdings import MAX_FILES, Holdings
 from imapipe.net.parts import Parts
 from imapipe.net.secrets import Secrets
 from imapipe.wire.response.fetch import is_readable, scan_fetch
 from imapipe.wire.response.framing import Frame
-from imapipe.wire.response.label import match_labels
 from imapipe.wire.response.literal import Literal
 from imapipe.wire.response.note import Note, count_notes
 from imapipe.wire.response.salvage import Salvage, salvage_fetch, salvage_rest
@@ -35,6 +33,9 @@ from imapipe.wire.response.shape import Shape, compile_shape
 from imapipe.wire.response.token import ItemSpan
 
 EXCERPT_BYTES = 1024
+
+# No mail server takes larger messages than this, but for a few; they need `max_spool_bytes` to be as large.
+ONE_BODY_BYTES = 64 * 1024 * 1024
 
 Route: TypeAlias = Callable[[bytes, tuple[Literal, ...], int], bool]
 """What to do with a response that has not the expected shape: text, literals, its bytes. False stops the taking."""
@@ -61,12 +62,14 @@ class Arrivals:
     """
 
     __slots__ = (
+        "_frame_files",
         "_frame_spooled",
         "_holdings",
         "_max_partial_bytes",
         "_open",
         "_open_mark",
         "_partial_bytes",
+        "_partial_files",
         "_partial_spooled",
         "_paused_at_start",
         "_secrets",
@@ -80,11 +83,11 @@ class Arrivals:
         self._max_partial_bytes = max_partial_bytes
         self._secrets = secrets
         self._partial_bytes = 0
-        self._partial_spooled = 0
+        self._partial_spooled = self._partial_files = 0
         # The message whose answer may go on in the next line, and how many bytes had come when it was opened.
         self._open: tuple[FetchCommand, int] | None = None
         self._open_mark = 0
-        self._frame_spooled = 0
+        self._frame_spooled = self._frame_files = 0
         self.commands: list[FetchCommand] = []
         self.busy_seconds = 0.0
         self.busy_since: float | None = None
@@ -100,8 +103,17 @@ class Arrivals:
         return self.busy_seconds + (now - self.busy_since if self.busy_since is not None else 0.0)
 
     def spooling(self, size: int) -> None:
-        """A literal of the response under way goes to a temporary file."""
-        self._frame_spooled += size
+        """A literal of the response under way goes to a temporary file. Raises ResponseTooLarge.
+
+        One body of a usual size is taken whatever `max_spool_bytes` says.
+        """
+        waiting, limit = self._frame_spooled + self._partial_spooled, self._holdings.max_spool_bytes
+        if size > max(limit, ONE_BODY_BYTES) or (waiting and waiting + size > limit):
+            raise ResponseTooLarge("temporary files for one message", size=waiting + size, limit=limit)
+        files = 1 + self._frame_files + self._partial_files
+        if files > MAX_FILES:
+            raise ResponseTooLarge("the number of large literals in one message", size=files, limit=MAX_FILES)
+        self._frame_spooled, self._frame_files = self._frame_spooled + size, self._frame_files + 1
 
     def begin(self, command: FetchCommand, paused_seconds: float) -> None:
         """A FETCH is about to be sent; for `paused_seconds` reading was paused so far."""
@@ -155,13 +167,14 @@ class Arrivals:
                             if literals and self._frame_spooled:
                                 held -= self._frame_spooled
                                 self._holdings.spooled_bytes += self._frame_spooled
-                                self._frame_spooled = 0
+                                self._holdings.spooled_files += self._frame_files
+                                self._frame_spooled = self._frame_files = 0
                             ready.append(Message(fetch.context, uid, size, match, shape, literals))
                             continue
                     fetch.bytes_received += received
                     received = 0
                 stale = True
-                self._frame_spooled = 0
+                self._frame_spooled = self._frame_files = 0
                 if not route(text, literals, size):
                     return
         finally:
@@ -178,7 +191,6 @@ class Arrivals:
         if not _FETCH.match(text):
             return self._go_on(text, literals, size)
         self._leave_open()
-        response = (text, literals, size)
         cut: Failure | None = None
         salvage: Salvage | None = None
         try:
@@ -193,14 +205,14 @@ class Arrivals:
         if fetch is None or scan.uid is None:
             return False
         parts = fetch.parts.get(scan.uid) or Parts()
-        labels = _labels(fetch, parts, scan.items)
+        labels = parts.labels(fetch.names, scan.items, fetch.notes)
         if salvage is not None:
             if salvage.finished and salvage.broken and not fetch.is_enough(parts.items.keys() | labels.keys()):
                 # Nothing that will come makes a message of it: the next look gets the same answer.
                 return self._malformed(text, ProtocolError("what can be read is no message"), size, cut)
             count_notes(fetch.notes, salvage.notes)
             parts.cut, parts.closed = (None if salvage.finished else cut), False
-        self._add(fetch, scan.uid, parts, {n: scan.items[label] for n, label in labels.items()}, response)
+        self._add(fetch, scan.uid, parts, {n: scan.items[label] for n, label in labels.items()}, (text, literals, size))
         if salvage is None and fetch.names <= scan.items.keys():
             # The server's own order of the items: what follows is recognised at once.
             fetch.shape = compile_shape(tuple(scan.items), uidfetch="UID" not in scan.items) or fetch.shape
@@ -224,7 +236,9 @@ class Arrivals:
             self._leave_open()
             return True
         count_notes(fetch.notes, (Note("fetch-line", "an answer that goes on in the next line"),))
-        found = {n: rest.scan.items[label] for n, label in _labels(fetch, parts, rest.scan.items).items()}
+        found = {
+            n: rest.scan.items[label] for n, label in parts.labels(fetch.names, rest.scan.items, fetch.notes).items()
+        }
         self._add(fetch, uid, parts, found, (text, literals, size))
         return True
 
@@ -241,12 +255,11 @@ class Arrivals:
         found = {name: span for name, span in items.items() if is_readable(name, text, span)}
         for name in items.keys() - found.keys():
             count_notes(fetch.notes, [Note("fetch-item", f"{name} cannot be read")])
-        before, spooled = parts.charge, parts.spooled
+        before, spooled, files = parts.charge, parts.spooled, parts.files
         parts.add(found, text, literals, size)
         fetch.bytes_received += size
         fetch.parts[uid] = parts
-        self._partial_bytes += parts.charge - before
-        self._partial_spooled += parts.spooled - spooled
+        self._waits(parts.charge - before, parts.spooled - spooled, parts.files - files)
         if parts.cut is None and fetch.names <= parts.items.keys():
             self._complete(fetch, uid, parts)
             return
@@ -255,16 +268,13 @@ class Arrivals:
         if self._partial_bytes > self._holdings.max_held_bytes and parts.cut is None and fetch.is_enough(parts.items):
             # What waits for the rest takes memory that nobody can release: so much of it is not waited for.
             self._complete(fetch, uid, parts)
-        elif self._partial_bytes > self._max_partial_bytes:
-            raise ResponseTooLarge(
-                "messages that are not whole", size=self._partial_bytes, limit=self._max_partial_bytes
-            )
+        elif (size := self._partial_bytes) > (limit := self._max_partial_bytes):
+            raise ResponseTooLarge("messages that are not whole", size=size, limit=limit)
 
     def _complete(self, fetch: FetchCommand, uid: int, parts: Parts) -> None:
         """A message has all that will come of it: it is ready, unless the server has no body for it."""
         if fetch.parts.pop(uid, None) is not None:
-            self._partial_bytes -= parts.charge
-            self._partial_spooled -= parts.spooled
+            self._waits(-parts.charge, -parts.spooled, -parts.files)
         self._open = None
         fetch.pending.discard(uid)
         for name in fetch.context.fetch.body_names:
@@ -312,8 +322,7 @@ class Arrivals:
     def hand_over(self, now: float) -> None:
         """Give the messages that are whole to those who asked for them."""
         holdings = self._holdings
-        if holdings.held_bytes > holdings.max_held_seen:
-            holdings.max_held_seen = holdings.held_bytes
+        holdings.max_held_seen = max(holdings.max_held_seen, holdings.held_bytes)
         for command in self.commands:
             if command.ready:
                 self._deliver(command, now)
@@ -366,9 +375,14 @@ class Arrivals:
     def _forget(self, command: FetchCommand, uid: int) -> None:
         parts = command.parts.pop(uid, None)
         if parts is not None:
-            self._partial_bytes -= parts.charge
-            self._partial_spooled -= parts.spooled
+            self._waits(-parts.charge, -parts.spooled, -parts.files)
             parts.discard()
+
+    def _waits(self, charge: int, spooled: int, files: int) -> None:
+        """So much more waits for the rest of its message."""
+        self._partial_bytes += charge
+        self._partial_spooled += spooled
+        self._partial_files += files
 
     def _malformed(self, text: bytes, error: ProtocolError, size: int, failure: Failure | None = None) -> bool:
         """An answer that cannot be read costs its message, where the UID can still be seen, and nothing else."""
@@ -384,16 +398,3 @@ class Arrivals:
             uid, "malformed", str(error), self._secrets.excerpt(text, EXCERPT_BYTES)
         )
         return True
-
-
-def _labels(fetch: FetchCommand, parts: Parts, items: Mapping[str, ItemSpan]) -> dict[str, str]:
-    """Which of the items that came are asked for, and under what label each came.
-
-    What nobody asked for is left out, or a server could fill the memory with ever new names.
-    """
-    labels = {name: name for name in fetch.names if name in items}
-    missing = fetch.names - labels.keys()
-    if missing and (others := match_labels(missing - parts.items.keys(), items.keys() - labels.keys())):
-        labels |= others
-        count_notes(fetch.notes, [Note("label", f"{name} came under another name") for name in others])
-    return labels

@@ -86,6 +86,8 @@ class Bridged(Command):
         keeps_asking: The server may ask for more after the last piece.
     """
 
+    is_collected = True
+
     __slots__ = ("_takes_all", "theirs")
 
     def __init__(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Container, Sequence
 from enum import Enum
 from typing import Protocol, Self
 
+from imapipe.errors import ResponseTooLarge
 from imapipe.models.batch import Failure
 from imapipe.models.message import Message, MessageContext
 from imapipe.net.parts import Parts
@@ -26,6 +27,10 @@ from imapipe.wire.uid_set import UidSet
 
 # What servers send of a message whenever it changes (RFC 9051 §7.5.2, RFC 7162 §3.2).
 _TOLD_UNASKED = frozenset(("FLAGS", "MODSEQ"))
+
+# What the objects for an untagged response, and for each literal in it, take beside their bytes.
+_RESPONSE_BYTES = 120
+_LITERAL_BYTES = 60
 
 # The reason of a failure: the server sent NIL for what every message has.
 NO_BODY = "no-body"
@@ -60,6 +65,10 @@ class Owner(Protocol):
         """The connection has ended; called once."""
 
     @property
+    def logged_in(self) -> bool:
+        """Whether the login is over."""
+
+    @property
     def messages(self) -> int:
         """How many messages the selected mailbox holds; 0 where none is."""
 
@@ -84,14 +93,20 @@ class Command:
         line_bytes: The length of its first line without the tag; 0 where a body is in its first piece.
         uploads: The bodies of it whose turn came.
         is_endless: It lasts for as long as its owner likes (IDLE).
+        is_collected: Its owner wants all that comes, as it came (aioimaplib's own commands).
+        kept_bytes: What is kept of its untagged responses, with the objects for it.
+        asked: How often the server asked for more than there is.
     """
 
     is_endless = False
+    is_collected = False
 
     __slots__ = (
+        "asked",
         "company",
         "finished",
         "keeps_asking",
+        "kept_bytes",
         "line_bytes",
         "mailbox",
         "name",
@@ -119,6 +134,8 @@ class Command:
         self.company = company
         self.tag = b""
         self.untagged: list[Untagged] = []
+        self.kept_bytes = 0
+        self.asked = 0
         self.finished: asyncio.Future[Tagged] = asyncio.get_running_loop().create_future()
         self.reply = b""
         self.started_at = 0.0
@@ -135,6 +152,18 @@ class Command:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} {self.tag.decode('ascii', 'replace')}>"
+
+    def keep(self, text: bytes, literals: tuple[Literal, ...], most_bytes: int) -> None:
+        """Receive an untagged response, where there is room for it.
+
+        Raises:
+            ResponseTooLarge: There is none: with this one, more than `most_bytes` would be kept.
+        """
+        objects = _RESPONSE_BYTES + _LITERAL_BYTES * len(literals)
+        self.kept_bytes += len(text) + sum(map(len, literals)) + objects
+        if self.kept_bytes > most_bytes:
+            raise ResponseTooLarge(f"the answer to {self.name}", size=self.kept_bytes, limit=most_bytes)
+        self.receive(text, literals)
 
     def receive(self, text: bytes, literals: tuple[Literal, ...]) -> None:
         """An untagged response that belongs to this command."""

@@ -26,6 +26,7 @@ from typing import cast
 from imapipe.errors import CommandTimeout, ConnectionLost, ProtocolError, ServerBye, SpoolError
 from imapipe.models.message import Message
 from imapipe.net.arrivals import Arrivals
+from imapipe.net.bounds import bounds_now
 from imapipe.net.command import Command, FetchCommand, Owner
 from imapipe.net.compression import Deflate
 from imapipe.net.holdings import Holdings
@@ -84,7 +85,8 @@ class Dataplane(asyncio.BufferedProtocol):
         )
         self._watchdog = self._patience.watchdog
         # Up to how many bytes may come while nothing is asked.
-        self._unasked_until = UNASKED_BYTES
+        self._unasked_until = 0
+        self._bound()
         self.transport: asyncio.Transport | None = None
         self._switch: Command | None = None
         self.error: BaseException | None = None
@@ -272,7 +274,7 @@ class Dataplane(asyncio.BufferedProtocol):
         if self.holdings.is_full and not self.is_reading_paused:
             self._pause()
         if self._intake.bytes_received > self._unasked_until and not self._outbox.flight:
-            self.abort(ProtocolError(f"the server sent more than {UNASKED_BYTES} bytes that nobody had asked for"))
+            self.abort(ProtocolError("the server sends on and on, and nobody has asked for anything"))
 
     def _route(self, text: bytes, literals: tuple[Literal, ...], size: int) -> bool:
         """Everything that is not an answer in the expected shape; whether to go on in this turn."""
@@ -300,7 +302,7 @@ class Dataplane(asyncio.BufferedProtocol):
             self._patience.idle_bytes += size
         self._owner.heard(text, literals)
         if listener is not None:
-            listener.receive(text, literals)
+            listener.keep(text, literals, self._intake.limits.answer_bytes)
         if self._bye is None and _BYE.match(text) and isinstance(status := parse_response(text), Status):
             self._bye = status
             self._outbox.hold()
@@ -314,7 +316,6 @@ class Dataplane(asyncio.BufferedProtocol):
             raise ProtocolError("a tagged reply was expected")
         self._outbox.finish(command)
         self._patience.begin()
-        self._unasked_until = self._intake.bytes_received + UNASKED_BYTES
         ok = tagged.status == "OK"
         switched = ok and command is self._switch
         try:
@@ -330,6 +331,7 @@ class Dataplane(asyncio.BufferedProtocol):
         except BaseException as error:  # It is in flight no more, so nobody else would tell it.
             command.fail(as_error_of(command.name, error))
             raise
+        self._bound()
         self._outbox.proceed()
         if self._bye is not None and not self._outbox.flight and command.name != "LOGOUT":
             self.abort(self._farewell("connection"))
@@ -354,6 +356,13 @@ class Dataplane(asyncio.BufferedProtocol):
         if command.quiet_seconds is not None:
             self._watchdog.rush()
         self._owner.sending(command)
+        self._bound()
+
+    def _bound(self) -> None:
+        """What may come now depends on what is in flight, and on whether the login is over."""
+        limits = bounds_now(self._options.limits, self._owner, self._outbox.flight.values())
+        self._intake.limits = limits
+        self._unasked_until = self._intake.bytes_received + min(UNASKED_BYTES, limits.answer_bytes)
 
     def _source_failed(self, error: Exception) -> None:
         """The bytes that were announced cannot be sent: whoever sends them hears why."""

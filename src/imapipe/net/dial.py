@@ -50,7 +50,7 @@ from imapipe.net.session import Session
 from imapipe.net.signals import is_refusal, refusal_in, status_error, to_error
 from imapipe.net.upgrade import start_tls
 from imapipe.wire.command.compress import compress
-from imapipe.wire.response.framing import Limits
+from imapipe.wire.response.limits import Limits
 from imapipe.wire.response.response import parse_greeting
 
 # How much of what a server says where no IMAP was spoken is told.

@@ -17,6 +17,7 @@ from typing import Final
 from imapipe.errors import ProtocolError
 from imapipe.net.compression import STEP_BYTES, Deflate
 from imapipe.wire.response.framing import Cut, Frame, Framer
+from imapipe.wire.response.limits import Limits
 
 TURN_RESPONSES: Final = 256
 """So many take some 5 ms; messages in the expected shape, of which a chunk of the socket is full, take a tenth each."""
@@ -84,6 +85,15 @@ class Intake:
         self.bytes_received = 0
         self.wire_bytes = 0
         self.is_held_back = False
+
+    @property
+    def limits(self) -> Limits:
+        """The largest that is taken."""
+        return self._framer.limits
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        self._framer.limits = limits
 
     @property
     def blank_bytes(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from imapipe.wire.response.framing import Limits
+from imapipe.wire.response.limits import Limits
 
 MAX_HELD_BYTES = 8 * 1024 * 1024
 MAX_SPOOL_BYTES = 1024 * 1024 * 1024

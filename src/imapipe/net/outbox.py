@@ -17,6 +17,7 @@ import re
 from collections import deque
 from collections.abc import Callable
 
+from imapipe.errors import ProtocolError
 from imapipe.net.command import Command, Company
 from imapipe.net.compression import Deflate
 from imapipe.net.upload import Upload, Wait
@@ -24,6 +25,9 @@ from imapipe.wire.command.encoder import Piece
 from imapipe.wire.response.response import Continuation, parse_response
 
 WRITE_BYTES = 64 * 1024
+
+# SASL mechanisms have one step or two, and a refusal that is asked about; nobody needs more.
+_MOST_ASKED = 8
 
 # Which companies a command may join.
 _TOGETHER = {
@@ -117,10 +121,18 @@ class Outbox:
             self._send(self._waiting.popleft())
 
     def ask(self, text: bytes) -> None:
-        """The server asks for more (production `continue-req`)."""
+        """The server asks for more (production `continue-req`).
+
+        Raises:
+            ProtocolError: It does so without an end; each time is answered, and the answers would pile up.
+        """
         command = self._asks
         if command is None:
             return
+        if not command.pieces and not command.is_endless:
+            command.asked += 1
+            if command.asked > _MOST_ASKED:
+                raise ProtocolError(f"the server asks for more of {command.name} again and again")
         response = parse_response(text)
         asked = response.text if isinstance(response, Continuation) else ""
         piece = command.next_piece(asked.encode("utf-8", "surrogateescape"))

@@ -6,12 +6,14 @@ one message, and nobody would hear of it before the message is whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 
 from imapipe.models.batch import Failure
 from imapipe.models.message import FoundItem
 from imapipe.wire.response.invented import may_be_invented
-from imapipe.wire.response.literal import Literal, spooled_bytes
+from imapipe.wire.response.label import match_labels
+from imapipe.wire.response.literal import Literal, spooled_bytes, spooled_count
+from imapipe.wire.response.note import Note, count_notes
 from imapipe.wire.response.token import ItemSpan
 
 # What the objects for one item take, whatever stands in it.
@@ -26,18 +28,20 @@ class Parts:
         literals: The literals of all answers; those that nobody asked for are empty.
         size: The bytes of all answers that are kept, in memory and in temporary files.
         spooled: How many of them are in temporary files.
+        files: How many files these are.
         charge: The bytes of all answers, kept or not, without what went to temporary files, with the objects for them.
         cut: What it is when the end of the last answer does not come on a line of its own; None where it has one.
         closed: That line came, and no other one may follow: else it was part of a body that was counted short.
     """
 
-    __slots__ = ("charge", "closed", "cut", "items", "literals", "size", "spooled")
+    __slots__ = ("charge", "closed", "cut", "files", "items", "literals", "size", "spooled")
 
     def __init__(self) -> None:
         self.items: dict[str, FoundItem] = {}
         self.literals: list[Literal] = []
         self.size = 0
         self.spooled = 0
+        self.files = 0
         self.charge = 0
         self.cut: Failure | None = None
         self.closed = False
@@ -60,10 +64,25 @@ class Parts:
         self.literals += literals
         self.size += size - sum(map(len, all_literals)) + sum(map(len, literals))
         self.spooled += spooled_bytes(literals)
+        self.files += spooled_count(literals)
 
     def discard(self) -> None:
         """No message will be made of it: its temporary files are closed."""
         _close(self.literals)
+
+    def labels(
+        self, asked: frozenset[str], items: Mapping[str, ItemSpan], notes: MutableMapping[Note, int]
+    ) -> dict[str, str]:
+        """Which of the items that came are asked for, and under what label each came; what it was called is noted.
+
+        What nobody asked for is left out, or a server could fill the memory with ever new names.
+        """
+        labels = {name: name for name in asked if name in items}
+        missing = asked - labels.keys()
+        if missing and (others := match_labels(missing - self.items.keys(), items.keys() - labels.keys())):
+            labels |= others
+            count_notes(notes, [Note("label", f"{name} came under another name") for name in others])
+        return labels
 
     def may_be_invented(self) -> bool:
         """Whether the server may have made it up for a message that is gone; never one with a spooled body."""

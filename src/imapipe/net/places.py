@@ -15,7 +15,7 @@ from imapipe.net.options import PlaneOptions
 from imapipe.net.spool import SpoolFile
 from imapipe.net.unfinished import Part, Unfinished
 from imapipe.wire.response.fetch import FetchScan, scan_fetch
-from imapipe.wire.response.framing import Cut
+from imapipe.wire.response.framing import MUCH_BYTES, SMALL_BYTES, Cut
 from imapipe.wire.response.label import match_labels
 from imapipe.wire.response.literal import Literal
 from imapipe.wire.response.token import loose_number
@@ -38,22 +38,25 @@ class Places:
         self._arrivals = arrivals
         self._options = options
 
-    def open(self, text: bytes, size: int) -> SpoolFile | Part | None:
+    def open(self, pieces: Sequence[bytes], size: int, kept: int) -> SpoolFile | Part | None:
         """The place of a literal, None for memory.
 
         Args:
-            text: The answer up to its marker.
+            pieces: The answer up to its marker.
             size: How many bytes were announced.
+            kept: How many bytes of the answer are in memory.
 
         Raises:
             SpoolError: There is no room for a file.
+            ResponseTooLarge: It is more than may go to files.
         """
-        part = self._part_for(text, size)
+        part = self._part_for(pieces, size)
         if part is not None:
             if part.is_spooled:
                 self._arrivals.spooling(part.literal_size)
             return part
-        if size <= self._options.spool_above:
+        spool_above = self._options.spool_above
+        if size <= (spool_above if kept + size <= MUCH_BYTES else min(spool_above, SMALL_BYTES)):
             return None
         self._arrivals.spooling(size)
         return SpoolFile(size, self._options.spool_dir)
@@ -62,11 +65,12 @@ class Places:
         """The place of a literal that comes in windows. Raises SpoolError."""
         return bytearray(size) if size <= self._options.spool_above else SpoolFile(size, self._options.spool_dir)
 
-    def _part_for(self, text: bytes, size: int) -> Part | None:
+    def _part_for(self, pieces: Sequence[bytes], size: int) -> Part | None:
         """The literal that goes on in this one, of which the beginning came over another connection."""
         for command in self._arrivals.commands:
             part = command.goes_on
             if part is not None and size == part.wanted and not (part.is_wrong or part.is_placed):
+                text = b"".join(pieces)
                 scan = _scan(text, text.count(b"}\r\n"))
                 if scan is not None and _uid_of(scan, self._arrivals.commands) in command.pending:
                     label = max(scan.items, key=lambda name: scan.items[name].start)

@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from imapipe.errors import ProtocolError
+from imapipe.errors import MAX_TEXT, ProtocolError
 from imapipe.net.command import Command
 from imapipe.runtime.defect import DEFECTS, tell_defect
 from imapipe.wire.command.encoder import Piece
@@ -49,6 +49,12 @@ _ABOUT_STATE = re.compile(
     rb"[\0 ]*(?:\* *)?(?:OK|NO|BAD|BYE|PREAUTH|\[|CAPABILITY|ENABLED|FLAGS|VANISHED|\d+ +(?:EXISTS|EXPUNGE))",
     re.IGNORECASE,
 )
+
+# No state needs more words than this, but for a list of messages.
+_STATE_BYTES = 64 * 1024
+_LIST = re.compile(rb"[\0 ]*(?:\* *)?VANISHED", re.IGNORECASE)
+# What is enabled adds up, and there are not so many extensions.
+_MAX_ENABLED = 1000
 
 # Commands that take RETURN (SAVE).
 _SAVERS = frozenset(("SEARCH", "SORT", "THREAD"))
@@ -138,7 +144,7 @@ class Session:
 
     def heard(self, text: bytes, literals: tuple[Literal, ...]) -> None:
         """An untagged response; those that say nothing of the state are not even parsed."""
-        if not _ABOUT_STATE.match(text):
+        if not _ABOUT_STATE.match(text) or (len(text) > _STATE_BYTES and not _LIST.match(text)):
             return
         try:
             response = parse_response(text, literals)
@@ -153,7 +159,8 @@ class Session:
                 self.capabilities = response.names
                 self._capabilities_told = True
             case Enabled():
-                self.enabled |= response.names
+                if len(self.enabled) < _MAX_ENABLED:
+                    self.enabled |= response.names
             case Exists() if mailbox is not None:
                 mailbox.exists = response.count
             case Expunge() if mailbox is not None:
@@ -219,7 +226,7 @@ class Session:
             self.capabilities = code.capabilities or frozenset()
             self._capabilities_told = True
         elif code.name == "ALERT":
-            self.alerts.append(text)
+            self.alerts.append(text[:MAX_TEXT])
             del self.alerts[:-20]
         elif mailbox is None:
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from imapipe.errors import MAX_TEXT
 from imapipe.models.event import Throttle
 from imapipe.net.dataplane import Dataplane
 from imapipe.net.signals import backoff_seconds, is_throttle_text
@@ -57,7 +58,7 @@ def throttle_listener(events: EventBus) -> Callable[[str, Code | None, str], Non
         if is_throttle_text(text) or (code is not None and code.is_throttled):
             # Yahoo says BYE first and then NO to the command.
             if not said_goodbye:
-                events.emit(Throttle(kind, text, backoff_seconds(text)))
+                events.emit(Throttle(kind, text[:MAX_TEXT], backoff_seconds(text)))
             said_goodbye = said_goodbye or kind == "BYE"
 
     return listen

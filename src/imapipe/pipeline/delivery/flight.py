@@ -20,6 +20,7 @@ from collections.abc import Iterable
 from imapipe.models.batch import Failure
 from imapipe.models.message import Message
 from imapipe.net.connection import Connection
+from imapipe.net.holdings import MAX_FILES
 from imapipe.pipeline.delivery.inbox import Inbox
 from imapipe.pipeline.ledger import Ledger
 
@@ -31,7 +32,14 @@ class Gathering:
     held is ever gathered: then reading goes on once the consumer has done with the rest.
     """
 
-    __slots__ = ("_connection", "_max_held_bytes", "_max_spooled_bytes", "held_bytes", "spooled_bytes")
+    __slots__ = (
+        "_connection",
+        "_max_held_bytes",
+        "_max_spooled_bytes",
+        "held_bytes",
+        "spooled_bytes",
+        "spooled_files",
+    )
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -39,18 +47,24 @@ class Gathering:
         self._max_spooled_bytes = connection.max_spool_bytes // 2
         self.held_bytes = 0
         self.spooled_bytes = 0
+        self.spooled_files = 0
 
     def add(self, messages: Iterable[Message], sign: int = 1) -> None:
         """Count messages in, or out with -1."""
         for message in messages:
             self.held_bytes += sign * (message.wire_size - message.spooled_size)
             self.spooled_bytes += sign * message.spooled_size
+            self.spooled_files += sign * message.spooled_files
 
     @property
     def is_full(self) -> bool:
         """Whether something must be given out."""
         held = self.held_bytes + self._connection.parked_bytes
-        return held > self._max_held_bytes or self.spooled_bytes > self._max_spooled_bytes
+        return (
+            held > self._max_held_bytes
+            or self.spooled_bytes > self._max_spooled_bytes
+            or self.spooled_files > MAX_FILES // 2
+        )
 
 
 class Flight:

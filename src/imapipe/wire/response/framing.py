@@ -14,7 +14,8 @@ Invariants:
   tail is moved only when the buffer is full and at least half of it is free, or the buffer doubles. A buffer that
   grew for one long line goes back to its size when that line is done.
 - A literal at least `DIRECT_BYTES` long gets a buffer of its own that the transport fills directly; above
-  `spool_above`, and where `place` knows better, it goes to what `place` opens, piece by piece.
+  `spool_above`, and where `place` knows better, it goes to what `place` opens, piece by piece. Where a response
+  has much in memory, all but its small literals are to go there.
 - Nothing larger than the limits is ever waited for: the error comes when the size is announced.
 - `frames()` may be left at any response; `rest()` then gives the bytes behind it untouched (STARTTLS, COMPRESS).
 - A status or continuation line ends where its line ends: `{12}` there is text, not a literal (resp-text).
@@ -25,15 +26,19 @@ The framer does no I/O; whoever owns it writes into `buffer()` and says how much
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from imapipe.errors import ResponseTooLarge
+from imapipe.wire.response.limits import Limits
 from imapipe.wire.response.literal import Literal
 
 BUFFER_BYTES = 256 * 1024
 DIRECT_BYTES = 16 * 1024
+
+# Where a response has so much in memory, its literals are spooled all the same, but for small ones.
+MUCH_BYTES = 8 * 1024 * 1024
+SMALL_BYTES = 64 * 1024
 
 Frame = tuple[bytes, tuple[Literal, ...], int]
 """Text, literals, and the bytes the response took on the wire."""
@@ -45,23 +50,6 @@ _TEXT_LINE = re.compile(
     rb"[\0 ]*(?:\* *)?(?:OK|NO|BAD|BYE|PREAUTH)[ \r\[]|[\0 ]*\+|[^*+ \r\n]+ +(?:OK|NO|BAD)[ \r\[]", re.IGNORECASE
 )
 _NO_LITERALS: tuple[Literal, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How large a response may be, in bytes.
-
-    Attributes:
-        line_bytes: One line; a SEARCH answer of ten million UIDs takes about 80 MB.
-        literal_bytes: One literal.
-        response_bytes: All lines and literals of one response that are kept in memory.
-        literals: The number of literals in one response.
-    """
-
-    line_bytes: int = 128 * 1024 * 1024
-    literal_bytes: int = 2 * 1024 * 1024 * 1024
-    response_bytes: int = 256 * 1024 * 1024
-    literals: int = 10_000
 
 
 class SpoolWriter(Protocol):
@@ -98,8 +86,9 @@ class Framer:
 
     Args:
         limits: Sizes above which `frames` raises `ResponseTooLarge`.
-        place: Opens the place for a literal, by the response up to its marker and its size, or gives None to keep it in
-            memory. Asked for each that is longer than `spool_above`, or not whole in the buffer when its turn comes.
+        place: Opens the place for a literal, or gives None to keep it in memory: by the pieces of the response up to
+            its marker, its size, and how much of the response is in memory. Asked for each that is longer than
+            `spool_above`, or not whole in the buffer when its turn comes.
         spool_above: Literals longer than this many bytes are not to be kept in memory.
     """
 
@@ -131,7 +120,7 @@ class Framer:
         self,
         limits: Limits | None = None,
         *,
-        place: Callable[[bytes, int], SpoolWriter | None] | None = None,
+        place: Callable[[Sequence[bytes], int, int], SpoolWriter | None] | None = None,
         spool_above: int = 1024 * 1024,
     ) -> None:
         self._limits = limits or Limits()
@@ -155,6 +144,15 @@ class Framer:
         self.total_bytes = 0
         self.copied_bytes = 0
         self.blank_bytes = 0
+
+    @property
+    def limits(self) -> Limits:
+        """The sizes above which it raises; they may change between two chunks."""
+        return self._limits
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        self._limits = limits
 
     @property
     def partial(self) -> bool:
@@ -209,6 +207,12 @@ class Framer:
             if self._buffer.find(b"\r\n", self._scan, end) < 0:
                 self._await_line_end(base)
                 return
+            if pieces:
+                in_memory = self._size - self._spooled + end - base
+                if in_memory > limits.response_bytes:
+                    self._too_large("a response", in_memory, limits.response_bytes)
+                if in_memory > MUCH_BYTES:
+                    whole_literal = min(whole_literal, SMALL_BYTES)
             # Slices of bytes cost half of what those of a view of the buffer do, and there are several a response.
             chunk = bytes(self._view[base:end])
             length = end - base
@@ -240,7 +244,7 @@ class Framer:
                     text, found, size = b"".join(pieces), tuple(literals), self._size + after - start
                     pieces.clear()
                     literals.clear()
-                    self._size = 0
+                    self._size = self._spooled = 0
                     start = after
                     yield text, found, size
                 else:
@@ -308,11 +312,10 @@ class Framer:
             self._too_large("a literal", size, self._limits.literal_bytes)
         if len(self._literals) >= self._limits.literals:
             self._too_large("the number of literals in a response", len(self._literals) + 1, self._limits.literals)
-        if not self._pieces:
-            self._spooled = 0
+        kept = self._size - self._spooled
         self._pieces.append(line)
         self._size += len(line) + size
-        self._writer = self._place(b"".join(self._pieces), size) if self._place is not None else None
+        self._writer = self._place(self._pieces, size, kept) if self._place is not None else None
         self._spooled += size if self._writer is not None else 0
         in_memory = self._size - self._spooled
         if in_memory > self._limits.response_bytes:

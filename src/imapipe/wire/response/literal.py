@@ -43,6 +43,11 @@ def literal_bytes(literal: Literal) -> bytes:
     return literal.read()
 
 
+def spooled_count(literals: Sequence[Literal]) -> int:
+    """How many of these literals are kept outside memory."""
+    return sum([type(literal) is not bytes and type(literal) is not bytearray for literal in literals])
+
+
 def spooled_bytes(literals: Sequence[Literal]) -> int:
     """How many bytes of these literals are kept outside memory."""
     count = 0

@@ -1,0 +1,54 @@
+"""How much of what a server sends is kept at a time: the limits of a connection, by what it is doing.
+
+Invariants:
+
+- Before login nobody has a reason to send much: all of them are small.
+- After it a line and an answer may be as long as the lists of the open mailbox can be, and no longer; a user's own
+  commands, which aioimaplib collects whole, may bring what `limits=` allows.
+- Each place that keeps something has one of these limits: the framer for a response under way, a command for its
+  untagged responses (`Command.keep`), `Arrivals` for messages of which not all has come. What is handed over is held
+  instead (`net.holdings`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from imapipe.net.command import Command, Owner
+from imapipe.wire.response.limits import Limits
+
+_BEFORE_LOGIN_BYTES = 64 * 1024
+
+# The longest line that is no list of messages: an ENVELOPE with thousands of addresses, a deep BODYSTRUCTURE.
+_LINE_BYTES = 4 * 1024 * 1024
+
+# What a message takes in a list of UIDs, as text, and as the objects of an answer in many lines.
+_BYTES_PER_MESSAGE = 32
+
+
+def bounds_now(limits: Limits, owner: Owner, flight: Iterable[Command]) -> Limits:
+    """The limits for what comes next.
+
+    Args:
+        limits: The largest ones there may be.
+        owner: Knows whether this is before login, and how many messages the mailbox holds.
+        flight: The commands in flight.
+    """
+    if not owner.logged_in:
+        small = _BEFORE_LOGIN_BYTES
+        return Limits(
+            line_bytes=min(limits.line_bytes, small),
+            literal_bytes=min(limits.literal_bytes, small),
+            response_bytes=min(limits.response_bytes, small),
+            answer_bytes=min(limits.answer_bytes, small),
+            literals=min(limits.literals, 16),
+        )
+    if any(command.is_collected for command in flight):
+        return replace(limits, answer_bytes=max(limits.answer_bytes, limits.line_bytes))
+    listed = _BYTES_PER_MESSAGE * owner.messages
+    return replace(
+        limits,
+        line_bytes=min(limits.line_bytes, _LINE_BYTES + listed),
+        answer_bytes=min(max(limits.answer_bytes, limits.line_bytes), limits.answer_bytes + listed),
+    )
