@@ -16,6 +16,7 @@ from tests.pipeline.world import OpenWorld, World, check_sums
 import imapipe
 from imapipe import search as q
 from imapipe.errors import MessageVanished, UidValidityChanged
+from imapipe.middleware.base import Call, Layer, Run
 from imapipe.testing import Act, CutAfterBytes, Fault, Inject, Rewrite, SearchCap
 
 NEW = b"Subject: new\r\n\r\nnew\r\n"
@@ -392,6 +393,39 @@ async def test_mail_that_comes_while_looking_ends_no_run(open_world: OpenWorld) 
     world.server.faults.add(*comes_before_the_search(world))
     report = await world.job().batch(imapipe.FixedBatch(2)).run(world.handle, connections=3)
     assert (report.done, report.complete) == (21, True)
+
+
+class _Asks(imapipe.Middleware):
+    """Asks at the start and in the middle of a run how a cursor of old is to be read."""
+
+    def __init__(self) -> None:
+        self.answers: list[tuple[bool, int]] = []
+
+    async def start(self, run: Run) -> Layer:
+        asks = self
+
+        class Asking(Layer):
+            async def __call__(self, batch: imapipe.Batch, call_next: Call) -> imapipe.BatchResult:
+                await asks.ask(run)
+                return await call_next(batch)
+
+        await self.ask(run)
+        return Asking()
+
+    async def ask(self, run: Run) -> None:
+        remembered = imapipe.Cursor(uidnext=100)
+        cursor = await run.believable_cursor(remembered)
+        self.answers.append((cursor.is_behind(remembered), run.connections))
+
+
+@pytest.mark.asyncio
+async def test_layers_ask_at_any_time_and_hold_nothing_for_it(open_world: OpenWorld) -> None:
+    world = await open_world(20)
+    asks = _Asks()
+    report = await world.job().batch(imapipe.FixedBatch(10)).depth(1).use(asks).run(world.handle, connections=1)
+    assert report.complete
+    assert asks.answers == [(True, 1)] * 3
+    assert not (await world.job().use(asks).run(world.handle)).failed
 
 
 # ---------------------------------------------------------------- what is not whole is told

@@ -119,8 +119,9 @@ class Run(Protocol):
         """What the server said of the mailbox when it was opened: UIDNEXT, HIGHESTMODSEQ, MAILBOXID, EXISTS."""
 
     async def believable_cursor(self, remembered: Cursor) -> Cursor:
-        """`cursor`, to be compared with one of an earlier time under the same UIDVALIDITY, in the `start` of a layer.
+        """`cursor`, to be compared with one of an earlier time under the same UIDVALIDITY, by `Cursor.is_behind`.
 
+        For the `start` of a layer and the `open` of a sink; later on it needs a connection that the run does not hold.
         What a server says of UIDNEXT may be late, made up, or nothing; where that would matter, it is asked once more.
 
         Args:

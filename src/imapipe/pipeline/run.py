@@ -159,9 +159,16 @@ class Run:
 
     async def believable_cursor(self, remembered: Cursor) -> Cursor:
         """See `middleware.base.Run`."""
-        lease, self._lease = self._lease, None
+        if not self.cursor.leaves_open(remembered):
+            return self.cursor
+        first, self._lease = self._lease, None
         compare = partial(self.access.believable_cursor, remembered=remembered)
-        self._lease, cursor = await self.access.reach(compare, lease)
+        lease, cursor = await self.access.reach(compare, first)
+        if first is None:
+            # Asked in the middle of the run, where the lanes have leases of their own.
+            self.access.give_back(lease)
+        else:
+            self._lease = lease
         return cursor
 
     @property
