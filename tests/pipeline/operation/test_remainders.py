@@ -7,6 +7,9 @@ import hashlib
 import random
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,6 +20,10 @@ from tests.pipeline.world import OpenWorld, Watched, World, check_sums
 import imapipe
 from dovecot_server import DovecotServer
 from imapipe import search as q
+from imapipe.net.connection import Connection
+from imapipe.net.spool import SpoolFile
+from imapipe.net.unfinished import Part, Unfinished
+from imapipe.pipeline.operation.remainders import Remainders
 from imapipe.testing import (
     Act,
     CutConnection,
@@ -424,6 +431,37 @@ async def test_without_retry_nothing_is_kept(open_world: OpenWorld, watched: Wat
     report = await world.job("full").run(world.handle)
     assert report.failed == 1
     assert watched.open_files == 0
+
+
+def unfinished(uid: int, size: int, *, folder: str | None = None, received: int = 0) -> Unfinished:
+    """What came of a message, in memory or in a file."""
+    place = bytearray(size) if folder is None else SpoolFile(size, folder)
+    return Unfinished(uid, size, {}, "BODY[]", Part(place, received, size))
+
+
+def test_what_is_kept_takes_no_more_than_one_connection_may_hold(watched: Watched, tmp_path: Path) -> None:
+    bounds = cast(Connection, SimpleNamespace(max_held_bytes=1000, max_spool_bytes=5000))
+    remainders = Remainders()
+    fetch = imapipe.Fetch("full")
+    # One may be larger, as everywhere.
+    assert remainders.keep(unfinished(1, 3000, received=7), fetch, bounds) == 7
+    remainders.drop(1)
+    assert remainders.keep(unfinished(1, 400, received=8), fetch, bounds) == 8
+    assert remainders.keep(unfinished(2, 600, received=9), fetch, bounds) == 9
+    # What it will take counts, not what has come.
+    assert remainders.keep(unfinished(3, 1, received=1), fetch, bounds) == 0
+    assert remainders.keep(unfinished(4, 3000, folder=str(tmp_path), received=5), fetch, bounds) == 5
+    assert remainders.keep(unfinished(5, 3000, folder=str(tmp_path), received=5), fetch, bounds) == 0
+    assert remainders.keep(unfinished(6, 2000, folder=str(tmp_path), received=5), fetch, bounds) == 5
+    assert watched.open_files == 2
+    assert [one.uid for one in remainders.among(imapipe.UidSet.parse("1:9"), fetch)] == [1, 2, 4, 6]
+    # For somebody who asks for something else they are of no use; what comes anew takes the place of what was there.
+    assert not [*remainders.among(imapipe.UidSet.parse("1:9"), imapipe.Fetch("headers"))]
+    assert remainders.keep(unfinished(4, 3000, folder=str(tmp_path), received=6), fetch, bounds) == 6
+    assert watched.open_files == 2
+    remainders.close()
+    assert watched.open_files == 0
+    assert not [*remainders.among(imapipe.UidSet.parse("1:9"), fetch)]
 
 
 async def through_a_bad_line(job: imapipe.Pipeline, bodies: Sequence[bytes], connections: int) -> None:

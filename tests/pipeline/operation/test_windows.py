@@ -96,6 +96,24 @@ async def test_through_connections_that_die(
 
 
 @pytest.mark.asyncio
+async def test_others_go_on_where_the_first_connection_ends(open_world: OpenWorld) -> None:
+    """Without Retry: nothing of the message is lost with the connection of its lane."""
+    body = body_of(6_000_000)
+    world = await open_world([body], options={"max_size": 3})
+    seen: list[bytes] = []
+
+    async def handle(message: imapipe.Message) -> None:
+        seen.append(message.body)
+
+    # By then the others are there.
+    world.server.faults.add(CutConnection(1_550_000, connection=1))
+    report = await windowed(world).run(handle, connections=3)
+    check_sums(report)
+    assert (report.done, seen) == (1, [body])
+    assert len({record.connection for record in partials(world)}) == 3
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize("kind", ["shifted", "relabelled", "longer", "whole", "unlabelled"])
 @pytest.mark.parametrize("spool_above", [1024, 100_000_000])
 async def test_wrong_windows_are_noticed(open_world: OpenWorld, watched: Watched, kind: str, spool_above: int) -> None:

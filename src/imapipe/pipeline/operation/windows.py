@@ -20,7 +20,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from imapipe.errors import CommandBad, CommandNo, ImapipeError, SpoolError, UidValidityChanged
+from imapipe.errors import (
+    CommandBad,
+    CommandNo,
+    CommandTimeout,
+    ConnectionLost,
+    ImapipeError,
+    ServerBye,
+    SpoolError,
+    UidValidityChanged,
+)
 from imapipe.models.batch import Batch
 from imapipe.models.message import Message
 from imapipe.net.connection import Connection
@@ -141,20 +150,30 @@ class _Crew:
         self._changed = asyncio.Event()
 
     async def work(self, connection: Connection) -> bool:
-        """Fetch all windows; False as soon as one does not fit. Raises what ended this connection, or ends the run."""
+        """Fetch all windows; False as soon as one does not fit.
+
+        Where this connection ends, the others go on. Raises what ended it if they do not reach the end, and what ends
+        the run.
+        """
         left = self._windowed.left
         count = min(len(left), self._work.bench.connections) - 1
         helpers = [asyncio.create_task(self._help(), name="imapipe window") for _ in range(count)]
+        lost: ImapipeError | None = None
         try:
             while True:
-                await self._pull(connection)
-                while self._in_hand and self._fits and not left and self._error is None:
+                try:
+                    await self._pull(connection)
+                except (ConnectionLost, ServerBye, CommandTimeout) as error:
+                    lost = error
+                while self._in_hand and self._fits and self._error is None and (lost or not left):
                     self._changed.clear()
                     await self._changed.wait()
                 if self._error is not None:
                     raise self._error
                 if not self._fits or not left:
                     return self._fits
+                if lost is not None:
+                    raise lost
         finally:
             await end_tasks(helpers)
 
