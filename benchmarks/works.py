@@ -53,6 +53,28 @@ def works(*, quick: bool) -> list[Row]:
         _work("bodies", "full bodies of 2.5 KB", short, {"bodies": ()}, name="bodies-small"),
         *_text(short, mixed, peers),
         Row(
+            name="maildir",
+            title=f"a durable Maildir of full bodies, {mixed.count:,} messages",
+            work="bodies",
+            mailbox=mixed,
+            entries=(
+                CEILING,
+                Entry("imapipe", "sink_subject", options={"sink": "maildir"}),
+                Entry("mbsync, durable", MBSYNC.subject, batch=0, options={"fsync": "yes"}),
+            ),
+        ),
+        Row(
+            name="tables",
+            title=f"every field into files, {short.count:,} messages",
+            work="fields",
+            mailbox=short,
+            entries=(
+                IMAPIPE,
+                Entry("JSON Lines", "sink_subject", options={"sink": "jsonl"}),
+                Entry("Parquet", "sink_subject", options={"sink": "parquet"}),
+            ),
+        ),
+        Row(
             name="text-link",
             title=f"text of messages with attachments, {mixed.count:,} messages, 20 ms and 100 Mbit/s",
             work="text",

@@ -1,4 +1,6 @@
-"""mbsync (isync): a copy of the mailbox into a new Maildir, which is what it is for; without fsync.
+"""mbsync (isync): a copy of the mailbox into a new Maildir, which is what it is for.
+
+Options: `fsync` = "yes" or "no", which is how it runs unless told.
 
 It writes every message to disk, so its work is more than that of the others. Its processor time and memory are those
 of its process, its peak is looked up while it runs.
@@ -53,7 +55,9 @@ SyncState *
 def run(job: Job, tally: Tally, meter: Meter) -> None:
     with tempfile.TemporaryDirectory(prefix="mbsync-") as folder:
         configuration = Path(folder, "mbsyncrc")
-        configuration.write_text("FSync no\n" + _CONFIGURATION.format(job=job, folder=folder))
+        configuration.write_text(
+            f"FSync {job.options.get('fsync', 'no')}\n" + _CONFIGURATION.format(job=job, folder=folder)
+        )
         meter.start()
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         process = subprocess.Popen(

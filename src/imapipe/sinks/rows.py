@@ -26,8 +26,25 @@ UNREADABLE: Final = "unreadable"
 IDENTITY: Final = ("account", "mailbox", "uidvalidity", "uid")
 
 
-def _addresses(addresses: Iterable[Address]) -> list[dict[str, str]]:
-    return [{"name": address.name, "email": address.email} for address in addresses]
+def _addresses(addresses: Sequence[Address]) -> list[dict[str, str]]:
+    return [{"name": address.name, "email": address.email} for address in addresses] if addresses else []
+
+
+def _envelope(message: Message) -> Row:
+    """All columns of the envelope at once: this is most of the time of a row."""
+    envelope = message.envelope
+    return {
+        "message_id": envelope.message_id,
+        "date": envelope.date or message.date,
+        "from": _addresses(envelope.from_),
+        "sender": _addresses(envelope.sender),
+        "reply_to": _addresses(envelope.reply_to),
+        "to": _addresses(envelope.to),
+        "cc": _addresses(envelope.cc),
+        "bcc": _addresses(envelope.bcc),
+        "subject": envelope.subject,
+        "in_reply_to": envelope.in_reply_to,
+    }
 
 
 def _attachments(message: Message) -> list[dict[str, str | int]]:
@@ -90,7 +107,7 @@ class Rows:
         ValueError: The job does not fetch what a column needs.
     """
 
-    __slots__ = ("_identity", "_reads")
+    __slots__ = ("_has_envelope", "_identity", "_reads")
 
     def __init__(self, run: Run, columns: Sequence[str] | None) -> None:
         there = _available(run.items)
@@ -101,13 +118,22 @@ class Rows:
             if name not in there and name not in IDENTITY and name != UNREADABLE:
                 raise ValueError(f"the job fetches nothing that gives the column {name!r}; see fetch()")
         self._identity: Row = {"account": run.account, "mailbox": run.mailbox, "uidvalidity": run.uidvalidity}
-        self._reads = [(name, there[name]) for name in wanted if name in there]
+        self._has_envelope = "ENVELOPE" in run.items and set(_OF_ENVELOPE) <= set(wanted)
+        apart = _OF_ENVELOPE if self._has_envelope else {}
+        self._reads = [(name, there[name]) for name in wanted if name in there and name not in apart]
 
     def of(self, message: Message) -> Row:
         """The row of a message."""
         row: Row = {**self._identity, "uid": message.uid}
+        reads: Iterable[tuple[str, _Read]] = self._reads
+        if self._has_envelope:
+            try:
+                row |= _envelope(message)
+            except (NotFetched, ProtocolError):
+                # One by one, for what can be read of it.
+                reads = (*_OF_ENVELOPE.items(), *self._reads)
         unreadable: list[str] = []
-        for name, read in self._reads:
+        for name, read in reads:
             try:
                 row[name] = read(message)
             except (NotFetched, ProtocolError):
