@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import orjson
 import pytest
 import pytest_asyncio
 from tests.pipeline.test_reissued_uids import told
@@ -15,7 +16,7 @@ from tests.pipeline.test_reissued_uids import told
 import imapipe
 from imapipe import search as q
 from imapipe import sinks
-from imapipe.testing import Mailbox, Reply, Server
+from imapipe.testing import Mailbox, Reply, Rewrite, Server
 from imapipe.testing.messages import make_messages
 
 NAMES = ("Archive/2023", "Archive/2024", "Drafts", "Lists", "Sent", "Trash")
@@ -187,6 +188,25 @@ async def test_one_mailbox_that_fails_does_not_stop_the_others(account: Account)
     assert list(report.errors) == ["Lists"]
     assert isinstance(report.errors["Lists"], imapipe.CommandNo)
     assert report.done == ALL - 14
+
+
+@pytest.mark.asyncio
+async def test_names_that_a_server_spells_in_its_own_way_can_be_keys_of_documents(tmp_path: Path) -> None:
+    """Defect: orjson takes no key of a class of its own."""
+    raw = Rewrite(lambda line: line.replace(b"Entw&APw-rfe", "Entwürfe".encode()), command="LIST")
+    async with (
+        Server({"INBOX": 1, "Entwürfe": 2}, faults=[raw]) as server,
+        imapipe.create_pool(server.url, password=server.password) as pool,
+    ):
+        job = pool.each().search().fetch("flags").use(imapipe.Checkpoint(tmp_path / "state.json"))
+        account = Account(server, pool)
+        first, second = await job.run(account.handle), await job.run(account.handle)
+    assert sorted(account.handled) == [("Entwürfe", 1), ("Entwürfe", 2), ("INBOX", 1)]
+    assert orjson.loads(orjson.dumps({name: report.done for name, report in first.reports.items()})) == {
+        "INBOX": 1,
+        "Entwürfe": 2,
+    }
+    assert sorted(orjson.loads(orjson.dumps(dict.fromkeys(second.unchanged)))) == ["Entwürfe", "INBOX"]
 
 
 @pytest.mark.asyncio

@@ -190,7 +190,8 @@ class AccountPipeline:
         limited = _limited(handler, concurrency)
 
         async def run_one(task: _Task) -> None:
-            name = task.entry.name
+            # Without the spelling that a name may have: it is a key in reports.
+            name = str(task.entry.name)
             try:
                 report = await task.job.run(
                     limited if not is_sink(handler) else sink_for(handler, name, task.entry.delimiter) or handler,
@@ -230,9 +231,10 @@ class AccountPipeline:
         except BaseExceptionGroup as group_of_errors:
             raise first_cause(group_of_errors) from None
         for task in waiting:
-            errors[task.entry.name] = out_of_reach[0]
+            name = str(task.entry.name)
+            errors[name] = out_of_reach[0]
             if on_mailbox is not None:
-                on_mailbox(task.entry.name, out_of_reach[0])
+                on_mailbox(name, out_of_reach[0])
         return AccountReport(
             account=self._job.account,
             reports=reports,
@@ -275,7 +277,7 @@ class AccountPipeline:
             remembered = known.get(entry.name)
             news = news_in(entry.status, remembered, job.criteria, job.fingerprint)
             if news is News.NOTHING:
-                unchanged.append(entry.name)
+                unchanged.append(str(entry.name))
             elif news is News.NEWER and remembered is not None and remembered.finished is not None:
                 todo.append(_Task(entry, here.newer_than(remembered.uidvalidity, remembered.finished)))
             else:
