@@ -87,7 +87,8 @@ class Mailbox:
             MessageVanished: It is in the mailbox no more.
             NotFetched: The server says that it has no such part.
             CommandNo, CommandBad, Throttled: The server refused it.
-            PoolTimeout, AuthenticationFailed, ConnectionFailed: No connection could be had, or it ended twice.
+            PoolTimeout, AuthenticationFailed, ConnectionFailed: No connection could be had, or it ended without
+                bringing anything; what one brought that died in the middle is gone on with over another.
 
         Cancelling it ends the connection that it is on.
         """
@@ -97,9 +98,7 @@ class Mailbox:
             raise ValueError("the attachment is of another message")
         if attachment.is_fetched:
             return attachment
-        whole = await self._pool.connections.perform(
-            lambda connection: download_section(connection, message, attachment.section), self.name
-        )
+        whole = await download_section(self._pool.connections, message, attachment.section)
         return attachment.found_in(whole)
 
     def search(self, criteria: SearchKey = ALL) -> Pipeline:

@@ -26,7 +26,9 @@ from imapipe.net.unfinished import Part, Unfinished
 from imapipe.pipeline.operation.remainders import Remainders
 from imapipe.testing import (
     Act,
+    CutAfterBytes,
     CutConnection,
+    Fault,
     NilBodies,
     OmitItems,
     Reply,
@@ -525,3 +527,47 @@ async def test_dovecot_through_a_bad_line(dovecot: DovecotServer, spool_above: i
         ) as pool,
     ):
         await through_a_bad_line(pool.mailbox("INBOX").search(q.ALL).fetch("full"), bodies, connections=2)
+
+
+PDF = noise(700_000, "pdf")
+WITH_ATTACHMENT = (
+    b"Subject: x\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
+    b"--b\r\nContent-Type: text/plain\r\n\r\nhello\r\n"
+    b'--b\r\nContent-Type: application/pdf; name="a.pdf"\r\nContent-Transfer-Encoding: binary\r\n\r\n'
+    + PDF
+    + b"\r\n--b--\r\n"
+)
+
+
+async def download(world: World) -> bytes:
+    """Bring the attachment of the one message."""
+    inbox = world.pool.mailbox("INBOX")
+    messages = [message async for message in inbox.search(q.ALL).fetch("structure")]
+    return (await inbox.download(messages[0], messages[0].attachments[0])).content
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("spool_above", [1024, 100_000_000])
+@pytest.mark.parametrize(
+    "faults", [[], [WrongPartial("shifted")], [Reply("NO", "no", command="UID FETCH", when=is_partial)]]
+)
+async def test_a_download_is_gone_on_with(open_world: OpenWorld, spool_above: int, faults: list[Fault]) -> None:
+    times = 5 if not faults else 1
+    world = await open_world(
+        [WITH_ATTACHMENT], options={"spool_above": spool_above}, faults=[CutConnection(300_000, times=times), *faults]
+    )
+    assert await download(world) == PDF
+    assert partials(world)
+
+
+@pytest.mark.asyncio
+async def test_a_download_that_brings_nothing_ends(open_world: OpenWorld, watched: Watched) -> None:
+    """Two connections in a row that end before a byte of it came."""
+    world = await open_world([WITH_ATTACHMENT], options={"spool_above": 1024})
+    inbox = world.pool.mailbox("INBOX")
+    messages = [message async for message in inbox.search(q.ALL).fetch("structure")]
+    world.server.faults.add(CutAfterBytes(200_000, command="UID FETCH", nth=1, times=1))
+    world.server.faults.add(CutAfterBytes(0, command="UID FETCH", nth=2, times=4))
+    with pytest.raises(imapipe.ConnectionLost):
+        await inbox.download(messages[0], messages[0].attachments[0])
+    assert watched.open_files == 0
