@@ -19,7 +19,18 @@ import pytest
 import imapipe
 from dovecot_server import DovecotServer, Mail
 from imapipe import search as q
-from imapipe.testing import Delay, OmitUids, ReplaceResponses, Rewrite, SearchCap, Server, SyntheticMailbox
+from imapipe.net.pool import connection_limit
+from imapipe.pipeline import outage
+from imapipe.testing import (
+    Delay,
+    OmitUids,
+    RefuseConnection,
+    ReplaceResponses,
+    Rewrite,
+    SearchCap,
+    Server,
+    SyntheticMailbox,
+)
 
 UTC = datetime.UTC
 
@@ -401,3 +412,47 @@ async def test_nothing_is_removed_where_an_answer_may_be_short(path: Path) -> No
         document = orjson.loads(report.to_json())
         assert (document["may_be_short"], document["complete"], document["index"]) == (True, False, str(path))
         assert "may be short" in report.table()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("has_ids", [True, False])
+async def test_a_mailbox_that_was_set_back_and_has_overtaken_what_was_told_is_noticed(
+    path: Path, has_ids: bool
+) -> None:
+    """No number shows it: UIDNEXT and the count of messages may even be the same."""
+
+    def mail(number: int) -> bytes:
+        return b"Subject: #%d\r\n%b\r\n" % (number, b"Message-ID: <%d@x>\r\n" % number if has_ids else b"")
+
+    async with Server([mail(number) for number in range(10)]) as server, open_pool(server) as pool:
+        box = server.mailboxes["INBOX"]
+        async with imapipe.MessageIndex(path) as index:
+            await index.update(pool.mailbox("INBOX"))
+            fetched(server)
+            for more in (0, 5):
+                box.rewind_uidnext(6)
+                for number in range(100 + more, 105 + 2 * more):
+                    box.append(mail(number))
+                report = await index.update(pool.mailbox("INBOX"))
+                assert (report.reindexed, report.total, report.complete) == (True, len(box), True)
+                subjects = {entry.uid: entry.subject for entry in await index.find()}
+                assert subjects == {message.uid: message.content.raw[9:].split(b"\r\n")[0].decode() for message in box}
+                # The one that was looked at, and all of them.
+                assert fetched(server) == len(box) + 1
+                assert not (await index.update(pool.mailbox("INBOX"))).reindexed
+                assert fetched(server) == 0
+            box.append(mail(500))
+            assert not (await index.update(pool.mailbox("INBOX"))).reindexed
+            assert fetched(server) == 1
+
+
+@pytest.mark.asyncio
+async def test_an_outage_at_the_beginning_is_outlasted_where_that_is_wanted(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outage, "_FIRST_WAIT_SECONDS", 0.001)
+    async with Server(5, faults=[RefuseConnection("later", times=3)]) as server, open_pool(server) as pool:
+        monkeypatch.setattr(connection_limit, "FAILED_PAUSE_SECONDS", 0.001)
+        async with imapipe.MessageIndex(path) as index:
+            report = await index.update(pool.mailbox("INBOX"), use=[imapipe.Retry()])
+            assert (report.added, report.complete) == (5, True)

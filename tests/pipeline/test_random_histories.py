@@ -1,7 +1,7 @@
 """Whatever becomes of a mailbox between runs and within them: what was never handled is never skipped.
 
-The index never shows the fields of one message for another. What is not seen by any of its numbers is left out: a
-mailbox that is rewound and grows beyond what was told before anybody looks at it.
+The index never shows the fields of one message for another. What a checkpoint cannot know is left out: a mailbox that
+is rewound, and grows beyond what was told before anybody looks at it, shows in no number.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class History:
     def append(self, count: int) -> None:
         """So many messages come, as far as a mailbox that was rewound does not overtake what was told."""
         for _ in range(count):
-            if any(self.box.uidnext + 1 >= self.told_to[name] for name in self.renumbered & self.told_to.keys()):
+            if "run" in self.renumbered & self.told_to.keys() and self.box.uidnext + 1 >= self.told_to["run"]:
                 return
             self.number += 1
             self.box.append(b"Subject: #%d\r\n\r\n" % self.number)

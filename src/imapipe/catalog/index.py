@@ -13,6 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -21,15 +22,15 @@ from typing import Protocol, Self, TypeVar
 
 import anyio.to_thread
 
-from imapipe.catalog.index_entry import IndexEntry, Row, SizeClass, to_row
-from imapipe.catalog.index_file import IndexFile
+from imapipe.catalog.index_entry import IndexEntry, Row, SizeClass, identity_of, search_for, to_row
+from imapipe.catalog.index_file import IndexedMailbox, IndexFile
 from imapipe.catalog.index_query import IndexQuery
 from imapipe.catalog.index_report import IndexReport
-from imapipe.errors import MessageIndexError, ProtocolError
+from imapipe.errors import CommandBad, CommandNo, MessageIndexError, ProtocolError
 from imapipe.middleware.base import Middleware, Run
 from imapipe.models.message import Message
 from imapipe.models.report import RunReport
-from imapipe.pipeline.pipeline import Pipeline
+from imapipe.pipeline.pipeline import Pipeline, SearchResult
 from imapipe.search import ALL
 from imapipe.wire.search_key import SearchKey
 from imapipe.wire.uid_set import UidSet
@@ -188,8 +189,8 @@ class MessageIndex:
         """Bring the index up to date with a mailbox: only messages that it does not know are fetched.
 
         Messages that are gone are taken out when the search is for all of them; another search adds to what is there.
-        Flags stay as they were when a message was indexed. A UIDVALIDITY that changed begins the mailbox anew,
-        and so does UIDNEXT that fell.
+        Flags stay as they were when a message was indexed. A UIDVALIDITY that changed begins the mailbox anew, and so
+        does UIDNEXT that fell, or another message under the last UID that is known.
 
         Args:
             mailbox: What to index, such as `pool.mailbox("INBOX")`.
@@ -205,13 +206,19 @@ class MessageIndex:
         Cancellation keeps what was added; the next update goes on from there.
         """
         began = time.monotonic()
-        found = await mailbox.search(search).uids()
+        found = await mailbox.search(search).use(*use).uids()
         account, name, uidvalidity = found.account, found.mailbox, found.uidvalidity
         remembered = await self._in_thread(lambda file: file.remembered(account, name))
         cursor = found.cursor
         if remembered is not None and remembered[0] == uidvalidity:
             cursor = await found.believable_cursor(remembered[1])
         indexed = await self._in_thread(lambda file: file.open_mailbox(account, name, uidvalidity, cursor))
+        if (
+            remembered is not None
+            and not cursor.is_as_it_was(remembered[1])
+            and await self._is_another(mailbox, use, found, indexed)
+        ):
+            indexed = await self._in_thread(lambda file: file.begin_anew(indexed))
         known = indexed.known
         whole = search == ALL and not (found.unaccounted or found.may_be_short)
         gone = known - found.uids if whole else UidSet()
@@ -221,7 +228,7 @@ class MessageIndex:
         rows = _Rows(lambda group: self._in_thread(lambda file: file.add(indexed, group)))
         run: RunReport | None = None
         if fresh:
-            run = await found.pipeline(fresh).fetch("envelope").use(*use).run(rows, connections=connections)
+            run = await found.pipeline(fresh).fetch("envelope").run(rows, connections=connections)
             await self._in_thread(IndexFile.analyse)
         total = await self._in_thread(lambda file: file.count(indexed.number))
         return IndexReport(
@@ -242,6 +249,29 @@ class MessageIndex:
             bytes_received=run.bytes_received if run is not None else 0,
             elapsed_seconds=time.monotonic() - began,
         )
+
+    async def _is_another(
+        self, mailbox: Searchable, use: Sequence[Middleware], found: SearchResult, indexed: IndexedMailbox
+    ) -> bool:
+        """Whether the last message that is known and there is another one by now.
+
+        Where a mailbox was set back and has grown beyond what it was, no number shows it. All messages above some UID
+        are others then, so the last one is among them. It is searched for by what is known of it, and looked at only
+        where it is not found: some servers search badly.
+        """
+        both = indexed.known & found.uids
+        known = await self._in_thread(lambda file: file.row(indexed, both.max)) if both else None
+        if known is None:
+            return False
+        with suppress(CommandNo, CommandBad):
+            if await mailbox.search(search_for(known)).use(*use).uids():
+                return False
+        async with found.pipeline(UidSet.from_numbers([both.max])).fetch("envelope").stream() as messages:
+            rows = [message async for message in messages]
+        try:
+            return any(identity_of(to_row(message)) != identity_of(known) for message in rows)
+        except ProtocolError:
+            return False
 
     async def _in_thread(self, work: Callable[[IndexFile], _Result]) -> _Result:
         file = self._file

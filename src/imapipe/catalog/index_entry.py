@@ -14,6 +14,8 @@ from typing import Final, NamedTuple
 
 from imapipe.models.cursor import Cursor
 from imapipe.models.message import Message
+from imapipe.search import header, larger, smaller, subject, uid
+from imapipe.wire.search_key import SearchKey
 from imapipe.wire.uid_set import MAX_UID
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -100,6 +102,20 @@ _DATES: Final = (int, type(None))
 _ROW_TYPES: Final = frozenset(
     (int, str, str, str, date, internal_date, int, int, str, str) for date in _DATES for internal_date in _DATES
 )
+
+
+def identity_of(row: Row) -> tuple[str | int | None, ...]:
+    """By what a message is known again: its Message-ID, or what else it has where it has none."""
+    return (row[9],) if row[9] else (row[1], row[3], row[5], row[6])
+
+
+def search_for(row: Row) -> SearchKey:
+    """A search that finds a message under its UID, and hardly another one."""
+    here = uid(row[0])
+    if row[9] and row[9].isascii() and row[9].isprintable():
+        return here & header("Message-ID", row[9])
+    same_size = here & larger(row[6] - 1) & smaller(row[6] + 1) if row[6] else here
+    return same_size & subject(row[3]) if row[3].isascii() and row[3].isprintable() and row[3] else same_size
 
 
 def to_row(message: Message) -> Row:

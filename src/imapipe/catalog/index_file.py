@@ -143,6 +143,21 @@ class IndexFile:
             uids = database.execute("SELECT uid FROM messages WHERE mailbox = ? ORDER BY uid", (number,))
             return IndexedMailbox(number, generation, UidSet.from_numbers(uid for (uid,) in uids))
 
+    def row(self, mailbox: IndexedMailbox, uid: int) -> Row | None:
+        """What is known of a message."""
+        with self._explained():
+            select = f"SELECT {COLUMNS} FROM messages WHERE mailbox = ? AND uid = ?"
+            row: Row | None = self._database.execute(select, (mailbox.number, uid)).fetchone()
+        return row
+
+    def begin_anew(self, mailbox: IndexedMailbox) -> IndexedMailbox:
+        """Remove all that is known of a mailbox, because its UIDs mean other messages; raises as `add` does."""
+        with self._transaction() as database:
+            self._check_generation(database, mailbox)
+            _remove(database, mailbox.number, 1, 2**32 - 1)
+            database.execute("UPDATE mailboxes SET generation = generation + 1 WHERE id = ?", (mailbox.number,))
+        return IndexedMailbox(mailbox.number, mailbox.generation + 1, reindexed=True)
+
     def add(self, mailbox: IndexedMailbox, rows: list[Row]) -> int:
         """Add messages of a mailbox in one transaction; those that are there already stay as they are.
 

@@ -76,6 +76,11 @@ class Cursor:
             return False
         return self.uidnext is None or self._is_below(lowest)
 
+    def is_as_it_was(self, remembered: Cursor) -> bool:
+        """Whether the numbers prove that nothing happened since `remembered`, as far as a server's numbers can."""
+        told = self.uidnext, self.highestmodseq
+        return None not in told and told == (remembered.uidnext, remembered.highestmodseq)
+
     def _is_of_another(self, remembered: Cursor) -> bool:
         ids = self.mailboxid, remembered.mailboxid
         return None not in ids and ids[0] != ids[1]
