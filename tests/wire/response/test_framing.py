@@ -313,3 +313,47 @@ def test_a_large_literal_is_received_in_place() -> None:
     (frame,) = receive(framer, b")\r\n")
     assert isinstance(frame[1][0], bytearray)
     assert framer.copied_bytes == 0
+
+
+@pytest.mark.parametrize("above", [100, 10**9])
+@pytest.mark.parametrize("chunk", [1, 777, 10**9])
+def test_what_came_of_an_answer_that_is_cut(above: int, chunk: int) -> None:
+    """Wherever it is cut: literals that came whole, and the beginning of a large one where that was going to."""
+    small, large = b"a" * 300, bytes(range(1, 10)) * 2000
+    first = b"* 1 FETCH (UID 1 BODY[1] {300}\r\n"
+    second = b" BODY[2] {%d}\r\n" % len(large)
+    stream = first + small + second + large + b")\r\n"
+    begin = len(first) + len(small) + len(second)
+    positions = [0, 5, len(first), len(first) + 299, len(first) + 300, begin - 1, begin, begin + 1, begin + 9000]
+    for position in [*positions, begin + len(large) - 1, begin + len(large), len(stream) - 1]:
+        spools: list[MemorySpool] = []
+        framer = Framer(place=spooling(above, spools), spool_above=above)
+        chunks = [stream[at : min(at + chunk, position)] for at in range(0, position, chunk)]
+        assert frame_chunks([b"* OK hello\r\n", *chunks], framer) == [(b"* OK hello", [])]
+        cut = framer.cut()
+        framer.close()
+        came = position - begin
+        if position < len(first) + len(small):
+            assert cut is None or (above == 100 and not cut.literals and cut.text == first)
+            continue
+        assert cut is not None
+        assert literal_bytes(cut.literals[0]) == small
+        if position < begin:
+            assert (cut.text, len(cut.literals), cut.place) == (first, 1, None)
+        elif came < len(large):
+            assert (cut.text, len(cut.literals)) == (first + second, 1)
+            assert cut.missing == len(large) - came
+            assert isinstance(cut.place, bytearray | MemorySpool)
+            data = cut.place if isinstance(cut.place, bytearray) else cut.place.data
+            assert data[:came] == large[:came]
+            # It was taken out, and is not freed.
+            assert all(each.state != "discarded" for each in spools)
+        else:
+            assert (cut.text, [literal_bytes(one) for one in cut.literals]) == (first + second, [small, large])
+            assert cut.place is None
+
+
+def test_nothing_is_cut_between_answers() -> None:
+    framer = Framer()
+    assert frame_chunks([b"* 1 FETCH (UID 1 BODY[] {3}\r\nabc)\r\n* 2 FET"], framer) != []
+    assert framer.cut() is None

@@ -23,7 +23,7 @@ from imapipe.net.command import FetchCommand
 from imapipe.net.connection import Connection
 from imapipe.net.pool.pool import ConnectionPool
 from imapipe.net.signals import to_error
-from imapipe.pipeline.operation.remainders import Remainder
+from imapipe.pipeline.operation.remainder import Remainder
 from imapipe.pipeline.source.find import still_there
 from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.response.response import Tagged

@@ -27,7 +27,7 @@ from imapipe.net.connection import Connection, Deliver
 from imapipe.net.signals import to_error
 from imapipe.pipeline.delivery.flight import Flight, Gathering
 from imapipe.pipeline.operation.base import Observe, Work, Workbench
-from imapipe.pipeline.operation.remainders import Remainder
+from imapipe.pipeline.operation.remainder import Remainder
 from imapipe.pipeline.source.find import still_there
 from imapipe.wire.command.encoder import uid_text_room
 from imapipe.wire.command.fetch import Fetch

@@ -36,7 +36,8 @@ from imapipe.net.connection import Connection
 from imapipe.pipeline.delivery.tasks import end_tasks
 from imapipe.pipeline.operation.base import Observe, Work, Workbench
 from imapipe.pipeline.operation.fetch import DOES_NOT_FIT, Fetching, FetchMessages, pass_over
-from imapipe.pipeline.operation.remainders import Remainder, Windowed
+from imapipe.pipeline.operation.remainder import Remainder
+from imapipe.pipeline.operation.windowed import Windowed
 from imapipe.pipeline.source.sizes import fetch_sizes
 from imapipe.wire.response.note import count_notes
 from imapipe.wire.uid_set import UidSet
