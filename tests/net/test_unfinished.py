@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imapipe.net.spool import SpoolFile
@@ -58,6 +58,7 @@ def test_another_byte_where_it_had_been_is_noticed(tmp_path: Path, at: int, in_f
     part.discard()
 
 
+@settings(max_examples=25)
 @given(window=st.integers(OVERLAP_BYTES, 1500), seed=st.integers(0, 2**32), in_file=st.booleans())
 def test_windows_in_any_order_and_any_pieces(window: int, seed: int, in_file: bool) -> None:
     """Each is asked for again and again, from wherever it was cut."""

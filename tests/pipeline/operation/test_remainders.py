@@ -184,7 +184,7 @@ async def test_whatever_the_order_of_items(open_world: OpenWorld, order: str) ->
     assert (report.done, bodies) == (1, {1: body})
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(
     sizes=st.lists(st.integers(15, 400_000), min_size=1, max_size=4),
     cuts=st.lists(st.integers(5000, 450_000), min_size=1, max_size=8),
