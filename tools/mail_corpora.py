@@ -19,6 +19,7 @@ from typing import Final
 
 PACKAGES: Final = ("gmime", "golang-github-jhillyerd-enmime", "notmuch", "php-horde-mime")
 _APT: Final = Path("/etc/apt")
+_TIMEOUT_SECONDS: Final = 60
 
 
 def bring(folder: Path) -> list[str]:
@@ -38,9 +39,12 @@ def bring(folder: Path) -> list[str]:
             f"-oDir::State::lists={lists}",
             f"-oDir::Cache={cache}",
         ]
-        _run(["apt-get", "-q", *options, "update"], folder)
+        _run(["apt-get", "-q", *options, "update"], cache)
         for package in wanted:
-            _run(["apt-get", "-q", *options, "source", "--download-only", "--tar-only", package], folder)
+            if _run(["apt-get", "-q", *options, "source", "--download-only", "--tar-only", package], cache):
+                # Not before it is whole.
+                for archive in cache.glob(f"{package}_*.orig.tar.*"):
+                    shutil.move(archive, folder)
     return _absent(folder)
 
 
@@ -57,9 +61,15 @@ def _write_sources(parts: Path) -> None:
         (parts / path.name).write_text(re.sub(r"(?m)^Types:.*$", "Types: deb-src", path.read_text()))
 
 
-def _run(command: list[str], folder: Path) -> None:
-    """Run a command and hear nothing of it: what came of it is looked for."""
-    subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+def _run(command: list[str], folder: Path) -> bool:
+    """Run a command that says nothing; whether it went well within a minute."""
+    try:
+        done = subprocess.run(
+            command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=_TIMEOUT_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
 
 
 def main() -> int:
