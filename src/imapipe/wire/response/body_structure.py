@@ -29,6 +29,10 @@ _MULTIPART: Final = frozenset(
 _MEDIA_TYPES: Final = frozenset("application audio font image message model multipart text video".split())
 
 
+MAX_PARTS: Final = 10_000
+"""No mail has more parts, and each takes some 350 bytes of memory, for the two that `()` takes in the text."""
+
+
 @dataclass(frozen=True, slots=True)
 class BodyStructure:
     """One MIME part, with the parts in it.
@@ -110,7 +114,7 @@ def parse_body_structure(text: bytes, literals: Sequence[Literal], span: ItemSpa
 
     Raises:
         NestedTooDeeply: It has more levels than are taken apart.
-        ProtocolError: It is no structure, not even with its strings repaired.
+        ProtocolError: It is no structure, not even with its strings repaired, or has more than `MAX_PARTS` parts.
     """
     start, end, index = span
     raw = text[start:end]
@@ -145,10 +149,11 @@ class _Builder:
     Each call goes one list deeper, so the depth of the tree bounds the recursion.
     """
 
-    __slots__ = ("doubts",)
+    __slots__ = ("doubts", "parts_left")
 
     def __init__(self) -> None:
         self.doubts = 0
+        self.parts_left = MAX_PARTS
 
     def text_of(self, values: list[Value], prefix: str) -> BodyStructure:
         """The body of a message whose parts are numbered behind `prefix` (RFC 9051 §6.4.5.1)."""
@@ -167,6 +172,9 @@ class _Builder:
             value = values[at]
             if not isinstance(value, list):
                 break
+            self.parts_left -= 1
+            if self.parts_left < 0:
+                raise ProtocolError(f"a body structure has more than {MAX_PARTS} parts")
             parts.append(self._part(value, f"{prefix}{at + 1}"))
             at += 1
         if not parts and values[0] is None:

@@ -37,7 +37,7 @@ _AddressList: TypeAlias = tuple[Address, ...] | None
 _UNREAD: Final = datetime.min.replace(tzinfo=UTC)
 
 # The expressions keep their way back, which takes memory; what is longer than this is read as a tree.
-_LONG_ENVELOPE: Final = 1024 * 1024
+_LONG_ENVELOPE: Final = 128 * 1024
 
 _NSTRING = rb"(?:NIL|" + QUOTED + rb"|" + MARKER + rb")"
 _ADDRESS = rb"\(" + _NSTRING + rb" " + _NSTRING + rb" " + _NSTRING + rb" " + _NSTRING + rb"\)"

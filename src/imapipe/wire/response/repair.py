@@ -31,6 +31,9 @@ _SPECIAL = re.compile(rb'["\\]')
 
 _WELL_QUOTED = re.compile(rb'(?:[^"]*+(?<=[ (])' + QUOTED + rb'(?=[ ()]|\Z))*[^"]*+')
 
+MAX_REPAIRED_BYTES = 256 * 1024
+"""Longer values are not guessed at: it takes memory for each quote."""
+
 READINGS = (0, 1)
 """The ways of reading, in the order of trust: a backslash escapes; a backslash is a character."""
 
@@ -44,8 +47,10 @@ def loose_list_end(text: bytes, offset: int, reading: int) -> int:
     """The offset after the list at `offset`, its strings read in the given way.
 
     Raises:
-        ProtocolError: The list or a string in it does not end.
+        ProtocolError: The list or a string in it does not end, or there is too much of it.
     """
+    if len(text) - offset > MAX_REPAIRED_BYTES:
+        raise malformed("a quoted string is not escaped, in too much text to guess", text, offset)
     return list_end(text, offset, _compiled(_STRUCTURES[reading]))
 
 
@@ -53,8 +58,10 @@ def requote(text: bytes, reading: int) -> bytes:
     """The same values with every quoted string escaped as RFC 9051 §4.3 asks.
 
     Raises:
-        ProtocolError: A string does not end.
+        ProtocolError: A string does not end, or there is too much text.
     """
+    if len(text) > MAX_REPAIRED_BYTES:
+        raise malformed("a quoted string is not escaped, in too much text to guess", text, 0)
 
     def write(match: re.Match[bytes]) -> bytes:
         if match.lastgroup is not None:
