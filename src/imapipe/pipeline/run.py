@@ -291,13 +291,7 @@ class Run:
         return found
 
     async def compare(self, remembered: Cursor, *, uidvalidity: int, cursor: Cursor) -> Cursor:
-        """A cursor, to be compared with an earlier one; raises as `narrow` does.
-
-        Args:
-            remembered: How far the mailbox had come at an earlier time.
-            uidvalidity: Its UIDVALIDITY, then and later.
-            cursor: How far it had come later.
-        """
+        """What was known of the mailbox later on, to be compared with `remembered`; raises as `narrow` does."""
         compare = partial(self.access.believable_cursor, remembered=remembered)
         return await self.access.revisit(compare, uidvalidity=uidvalidity, cursor=cursor)
 

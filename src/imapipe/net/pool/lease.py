@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol
 
+from imapipe.errors import PoolTimeout
 from imapipe.net.connection import Connection
 
 
@@ -45,11 +46,41 @@ class Waiter:
         """Whether he waits no more: he has his connection, or an error, or was cancelled."""
         return self.future.done()
 
-    def was_told(self, error: BaseException) -> bool:
-        """Whether an error is what he was told instead of getting a connection."""
-        return self.future.done() and not self.future.cancelled() and self.future.exception() is error
+    async def wait(self, until: float | None, limit_seconds: float, max_size: int) -> Connection:
+        """Wait for the connection.
+
+        Args:
+            until: The time by which it must be there, or None.
+            limit_seconds: How long that was from the beginning.
+            max_size: Of the pool.
+
+        Raises:
+            PoolTimeout: It was not there in time; it says why none could be made, if one was tried.
+            Exception: What he was told instead of getting one.
+        """
+        try:
+            async with asyncio.timeout_at(until):
+                return await self.future
+        except TimeoutError as error:
+            # What the dialer raised is no timeout of ours, whatever its class.
+            if self.future.done() and not self.future.cancelled() and self.future.exception() is error:
+                raise
+            why = self.refusal
+            reason = f"no connection became free in {limit_seconds:g} seconds, and none could be made: {why}"
+            raise PoolTimeout(
+                timeout_seconds=limit_seconds, max_size=max_size, reason=reason if why is not None else ""
+            ) from why
 
     def fail(self, error: Exception) -> None:
         """He gets none; nothing happens where he does not wait any more."""
         if not self.future.done():
             self.future.set_exception(error)
+
+
+def self_wait(limit: int, max_size: int) -> PoolTimeout:
+    """What a handler is told whose own run holds all connections that there may be."""
+    reason = (
+        f"this handler's own run holds all {limit} connections, so acquire() would wait for ever: "
+        "run it with fewer connections=, or raise max_size of the pool"
+    )
+    return PoolTimeout(timeout_seconds=0.0, max_size=max_size, reason=reason)

@@ -28,7 +28,6 @@ from imapipe.errors import (
     ConnectionLost,
     ImapipeError,
     PoolClosed,
-    PoolTimeout,
 )
 from imapipe.models.argument import check_number, check_whole
 from imapipe.models.event import Refusal
@@ -36,7 +35,7 @@ from imapipe.net.connection import Connection
 from imapipe.net.learned import Learned
 from imapipe.net.options import PlaneOptions
 from imapipe.net.pool.decisions import Decisions, PoolStats
-from imapipe.net.pool.lease import Holder, Waiter, holder
+from imapipe.net.pool.lease import Holder, Waiter, holder, self_wait
 from imapipe.net.pool.leased_connection import Lease, open_as_wished
 from imapipe.net.signals import is_refusal
 from imapipe.net.traffic import Traffic, throttle_listener
@@ -203,7 +202,7 @@ class ConnectionPool:
             if self._closed:
                 raise PoolClosed
             if self._decisions.waits_for_itself(holder.get()):
-                raise self._self_wait()
+                raise self_wait(self.stats.limit, self.max_size)
             connection = await self._wait_for_one(mailbox, write, until, limit_seconds)
             if await self._is_alive(connection):
                 return connection
@@ -284,17 +283,7 @@ class ConnectionPool:
     def refuse_self_waits(self) -> None:
         """A run took another lease: handlers of it that wait for one would wait for ever if it holds all of them."""
         for waiter in self._decisions.take_self_waits():
-            waiter.fail(self._self_wait())
-
-    def _self_wait(self) -> PoolTimeout:
-        return PoolTimeout(
-            timeout_seconds=0.0,
-            max_size=self.max_size,
-            reason=(
-                f"this handler's own run holds all {self.stats.limit} connections, so acquire() would wait for "
-                "ever: run it with fewer connections=, or raise max_size of the pool"
-            ),
-        )
+            waiter.fail(self_wait(self.stats.limit, self.max_size))
 
     async def _wait_for_one(
         self, mailbox: str | None, write: bool, until: float | None, limit_seconds: float | None
@@ -303,18 +292,9 @@ class ConnectionPool:
         self._decisions.waiting.append(waiter)
         self._assign()
         try:
-            async with asyncio.timeout_at(until):
-                return await waiter.future
-        except BaseException as error:
-            # What the dialer raised is no timeout of ours, whatever its class.
-            is_ours = isinstance(error, TimeoutError) and not waiter.was_told(error)
+            return await waiter.wait(until, limit_seconds or 0.0, self.max_size)
+        except BaseException:
             self._forget(waiter)
-            if is_ours:
-                seconds, why = limit_seconds or 0.0, waiter.refusal
-                reason = (
-                    f"no connection became free in {seconds:g} seconds, and none could be made: {why}" if why else ""
-                )
-                raise PoolTimeout(timeout_seconds=seconds, max_size=self.max_size, reason=reason) from why
             raise
 
     def _forget(self, waiter: Waiter) -> None:
