@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from fuzz import inputs, parsers
+from fuzz import inputs, parsers, targets
 from fuzz.growth import pumped, superlinear
 
 FOUND = parsers.find()
@@ -74,6 +74,9 @@ def test_what_was_found_once(path: Path) -> None:
     text = path.read_bytes()
     for parser in FOUND:
         parsers.check(parser, text)
+    body, _, answer = text.partition(b"\r\n")
+    targets.check_framer(text, 0)
+    targets.check_message(body, answer)
 
 
 @pytest.mark.no_cover

@@ -205,7 +205,7 @@ def documented(function: object) -> tuple[type[Exception], ...]:
     text = inspect.getdoc(function) or ""
     lines = re.search(r"^Raises:\n((?:    .*\n?)+)", text, re.MULTILINE)
     names = re.findall(r"^    ([\w, ]+):", lines[1], re.MULTILINE) if lines is not None else []
-    names += re.findall(r"^Raises (\w+)", text, re.MULTILINE) + re.findall(r"\bRaises (\w+)[.,]", text)
+    names += re.findall(r"\bRaises ([A-Z]\w+(?:, [A-Z]\w+)*)", text)
     found = (getattr(errors, name, None) or getattr(builtins, name, None) for name in ", ".join(names).split(", "))
     return tuple(kind for kind in found if isinstance(kind, type) and issubclass(kind, Exception))
 

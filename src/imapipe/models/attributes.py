@@ -142,12 +142,12 @@ class Attributes(Fetched):
 
     @property
     def preview(self) -> str | None:
-        """The server's short text of it (RFC 8970), or None. Raises NotFetched."""
+        """The server's short text of it (RFC 8970), or None. Raises NotFetched, ProtocolError."""
         return parse_preview(*self._find("PREVIEW", "preview"))
 
     @property
     def gmail(self) -> Gmail:
-        """Gmail's identifiers and labels. Raises NotFetched."""
+        """Gmail's identifiers and labels. Raises NotFetched, ProtocolError."""
         text, _, span = self._find("X-GM-MSGID", "gmail")
         message_id = parse_size(text, span)
         text, _, span = self._find("X-GM-THRID", "gmail")
