@@ -44,8 +44,12 @@ class _Goal:
     measure: Callable[[RowResult, Results], tuple[str, bool | None]]
     # Of a peer, and how many times as fast as it: what the ceiling can be asked, too.
     rival: tuple[str, float] | None = None
+    # Whether what is to be carried can be carried so fast at all.
+    is_possible: Callable[[RowResult], bool] | None = None
 
     def is_out_of_reach(self, row: RowResult) -> bool:
+        if self.is_possible is not None:
+            return not self.is_possible(row)
         if self.rival is None:
             return False
         label, least = self.rival
@@ -82,6 +86,7 @@ def _goals() -> Iterator[_Goal]:
             yield _faster(row, "imap_tools", times)
         yield _faster(f"text-{kind}", "imaplib + fast-mail-parser", 1)
     yield _at_least("text-link", "plain text", "full", 4)
+    yield _as_its_bytes_allow("text-link", "text", "full", 4)
     yield _Goal("text-link", f"text: ≥ {_PACE:g} x what its bytes allow", _pace_of_line)
     yield _faster("maildir", "mbsync, durable", 3)
     yield _memory("maildir", 64)
@@ -151,6 +156,19 @@ def _at_least(row: str, label: str, base: str, least: float) -> _Goal:
         return _times(times), times.median >= least
 
     return _Goal(row, f"{label}: ≥ {least:g} x as fast as {base}", judge)
+
+
+def _as_its_bytes_allow(row: str, label: str, base: str, least: float) -> _Goal:
+    """A goal for an entry on a line, which is out of reach where it has to carry too much of what `base` carries."""
+    goal = _at_least(row, label, base, least)
+
+    def is_possible(result: RowResult) -> bool:
+        entry, reference = result.entry(label), result.entry(base)
+        if entry is None or reference is None:
+            return True
+        return reference.notes["wire_bytes"] / entry.notes["wire_bytes"] >= least
+
+    return _Goal(row, goal.text, goal.measure, is_possible=is_possible)
 
 
 def _pace_of_line(result: RowResult, _: Results) -> tuple[str, bool | None]:
