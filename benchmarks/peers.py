@@ -18,7 +18,9 @@ _PINS: Final = Path(__file__).with_name("peers.txt")
 # imapflow does not take mail apart; mailparser is what its manual does it with.
 _NODE_PACKAGES: Final = ("imapflow@2.10.2", "mailparser@3.14.2")
 _STANDARD: Final = frozenset({"drain", "imaplib_peer", "mbsync_peer"})  # they need the standard library only
-_OURS: Final = frozenset({"imapipe_subject", "import_subject", "rate_subject", "processes_subject", "sink_subject"})
+_OURS: Final = frozenset(
+    {"imapipe_subject", "import_subject", "rate_subject", "processes_subject", "sink_subject", "hostile_subject"}
+)
 _INSTALL_TIMEOUT_SECONDS: Final = 300
 
 

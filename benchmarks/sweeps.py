@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from benchmarks.flood import FLOODS
 from benchmarks.mailboxes import Mailbox
 from benchmarks.row import CEILING, IMAPIPE, Entry, Link, Row
 from benchmarks.works import AIOIMAPLIB, IMAP_TOOLS, IMAPCLIENT, IMAPFLOW, IMAPLIB
@@ -23,7 +24,7 @@ def sweeps(*, quick: bool) -> list[Row]:
     rows = [*_round_trips(quick=quick), _connections(quick=quick), *_sizes(quick=quick), _imports()]
     if not quick:
         rows += [_connections_unlimited(), _depths(), _batches(), _compress(), _compress_fast(), *_loops(), _layers()]
-    return [*rows, _processes(quick=quick), *_rates(quick=quick)]
+    return [*rows, _processes(quick=quick), *_rates(quick=quick), _hostile()]
 
 
 def _ours(label: str, *, batch: int = 500, connections: int = 1, **options: str) -> Entry:
@@ -198,6 +199,17 @@ def _processes(*, quick: bool) -> Row:
             Entry(f"{count} worker{'s' * (count > 1)}", "processes_subject", options={"workers": str(count)})
             for count in (1, 2)
         ),
+    )
+
+
+def _hostile() -> Row:
+    return Row(
+        name="hostile",
+        title="servers that flood, until the connection ends",
+        work="",
+        mailbox=None,
+        entries=tuple(Entry(flood, "hostile_subject", options={"flood": flood}) for flood in FLOODS),
+        rounds=1,
     )
 
 
