@@ -16,7 +16,8 @@ from imapipe import sinks
 KINDS = ("Attachments", "EmlFolder", "JsonLines", "Maildir", "Mbox", "Parquet")
 
 
-def _make(kind: str, path: Path) -> imapipe.Sink:
+def make_sink(kind: str, path: Path) -> imapipe.Sink:
+    """A sink of a kind."""
     if kind == "Parquet":
         pytest.importorskip("pyarrow")
         return sinks.Parquet(path, rows_per_file=10)
@@ -38,7 +39,7 @@ async def test_a_full_disk_ends_the_run_and_loses_nothing(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real(fd)
 
-    sink = _make(kind, tmp_path / "out")
+    sink = make_sink(kind, tmp_path / "out")
     monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(imapipe.SinkError, match="No space left on device"):
         await shop.job().run(sink, commit_every_messages=10)
@@ -46,7 +47,7 @@ async def test_a_full_disk_ends_the_run_and_loses_nothing(
     assert not [path for path in files_below(tmp_path) if path.name.endswith(".imapipe-part")]
     report = await shop.job().run(sink, commit_every_messages=10)
     assert report.complete
-    fresh = _make(kind, tmp_path / "fresh")
+    fresh = make_sink(kind, tmp_path / "fresh")
     await shop.job().run(fresh)
     assert _content(tmp_path / "out") == _content(tmp_path / "fresh")
 
@@ -67,7 +68,7 @@ def _content(path: Path) -> list[bytes]:
 @pytest.mark.asyncio
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_cancelled_run_leaves_no_lock_and_nothing_unfinished(shop: Shop, tmp_path: Path, kind: str) -> None:
-    sink = _make(kind, tmp_path / "out")
+    sink = make_sink(kind, tmp_path / "out")
 
     class Signal:
         """Tells when something was written."""

@@ -5,6 +5,8 @@ Invariants:
 - What a reader finds after a crash and the next `open` is whole groups; see `sinks.record` for how that is known.
 - The file has one `Appended` at a time, on this machine; several runs may share that, one call at a time. What one of
   them leaves uncommitted is whole, and is committed with what the next one writes.
+- Behind a write that failed nothing is written: where the file ends is not known then, and a sync that failed once may
+  succeed the next time without having written anything. Who shares the file ends, too; the next `open` begins anew.
 - A group is in memory until it is written: its size is bounded by `FLUSH_BYTES`, not by how often it is committed.
 """
 
@@ -14,7 +16,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from imapipe.durable_file import open_in_place, sync_folder, write_all
+from imapipe.durable_file import close, open_in_place, sync_folder, write_all
 from imapipe.errors import SinkError
 from imapipe.models.batch import NO_UIDS
 from imapipe.sinks.place import Place
@@ -35,7 +37,19 @@ class Appended:
         durable: Whether what is committed must survive a loss of power.
     """
 
-    __slots__ = ("_buffer", "_durable", "_fd", "_kind", "_length", "_lock", "_new", "_path", "_record", "_users")
+    __slots__ = (
+        "_buffer",
+        "_durable",
+        "_fd",
+        "_has_failed",
+        "_kind",
+        "_length",
+        "_lock",
+        "_new",
+        "_path",
+        "_record",
+        "_users",
+    )
 
     def __init__(self, path: Path, kind: str, *, durable: bool) -> None:
         self._path = path
@@ -47,7 +61,8 @@ class Appended:
         self._new: dict[Place, list[int]] = {}
         self._lock: RunLock | None = None
         self._record: Record | None = None
-        self._users = 0
+        self._users: set[object] = set()
+        self._has_failed = False
 
     @property
     def fd(self) -> int:
@@ -57,23 +72,33 @@ class Appended:
     @property
     def is_alone(self) -> bool:
         """Whether one run has it open, and no other."""
-        return self._users == 1
+        return len(self._users) == 1
 
-    def open(self) -> int:
+    def open(self, user: object) -> int:
         """Open the file, clean up what an earlier run left unfinished; gives its length. Raises OSError, SinkError.
 
-        Where another run has it open, this one joins. In any case `close` follows, once.
+        Where another run has it open, this one joins. In any case `close` follows.
+
+        Args:
+            user: The run's own sink.
         """
-        self._users += 1
-        if self._users > 1:
-            return self.mark()
+        if not self._users:
+            try:
+                self._begin()
+            except BaseException:
+                self._let_go()
+                raise
+        self._users.add(user)
+        return self.mark()
+
+    def _begin(self) -> None:
         make_folder(self._path.parent, durable=self._durable)
         lock = RunLock(f"{self._path}.imapipe.lock")
         if not lock.acquire():
             reason = "another run of imapipe writes to it; wait for that, or choose another file"
             raise SinkError(reason, path=str(self._path))
         self._lock = lock
-        self._record = record = Record(self._path, self._kind, durable=self._durable)
+        record = Record(self._path, self._kind, durable=self._durable)
         self._fd = open_in_place(os.fspath(self._path), os.O_APPEND)
         size = os.fstat(self._fd).st_size
         if size < record.length:
@@ -88,9 +113,9 @@ class Appended:
         if self._durable:
             os.fsync(self._fd)
             sync_folder(os.fspath(self._path))
-        self._length = size
         record.begin(size)
-        return size
+        self._length = size
+        self._record = record
 
     def has(self, place: Place, uid: int) -> bool:
         """Whether a message is in the file already."""
@@ -104,6 +129,7 @@ class Appended:
 
     def put(self, data: bytes | bytearray | memoryview) -> None:
         """Append bytes of the group. Raises OSError."""
+        self._check()
         self._buffer += data
         if len(self._buffer) >= FLUSH_BYTES:
             self._flush()
@@ -117,8 +143,11 @@ class Appended:
         if mark >= self._length:
             del self._buffer[mark - self._length :]
             return
+        self._check()
         self._buffer.clear()
+        self._has_failed = True
         os.ftruncate(self._fd, mark)
+        self._has_failed = False
         self._length = mark
 
     def note(self, place: Place, uid: int) -> None:
@@ -130,40 +159,62 @@ class Appended:
         assert self._record is not None
         if not self._new:
             return
+        self._check()
         self._flush()
+        self._has_failed = True
         if self._durable:
             os.fsync(self._fd)
         new = {place: UidSet.from_numbers(uids) for place, uids in self._new.items()}
         self._record.append(self._length, new)
+        self._has_failed = False
         self._new.clear()
 
-    def close(self) -> bool:
+    def close(self, user: object) -> bool:
         """Let go; the last one takes back what is not committed. Raises OSError: the next `open` does it then.
+
+        Args:
+            user: As in `open`; nothing is done for one that did not come to open it.
 
         Returns:
             Whether this was the last one.
         """
-        self._users -= 1
+        if user not in self._users:
+            return False
+        self._users.remove(user)
         if self._users:
             return False
+        try:
+            # Where the record's last line may not be whole, the next `open` finds out how far the two of them came.
+            if self._record is not None and self._record.is_sure:
+                if os.fstat(self._fd).st_size > self._record.length:
+                    os.ftruncate(self._fd, self._record.length)
+                self._record.note_end()
+        finally:
+            self._let_go()
+        return True
+
+    def _check(self) -> None:
+        """Nothing has failed so far. Raises SinkError."""
+        if self._has_failed:
+            raise SinkError("an earlier write to it failed, and nothing is written behind that", path=str(self._path))
+
+    def _flush(self) -> None:
+        self._has_failed = True
+        write_all(self._fd, self._buffer)
+        self._has_failed = False
+        self._length += len(self._buffer)
+        self._buffer.clear()
+
+    def _let_go(self) -> None:
         record, self._record = self._record, None
         fd, self._fd = self._fd, -1
         lock, self._lock = self._lock, None
         self._buffer.clear()
         self._new.clear()
-        try:
-            if fd >= 0 and record is not None:
-                if os.fstat(fd).st_size > record.length and not record.is_closed:
-                    os.ftruncate(fd, record.length)
-                record.close()
-        finally:
-            if fd >= 0:
-                os.close(fd)
-            if lock is not None:
-                lock.release()
-        return True
-
-    def _flush(self) -> None:
-        write_all(self._fd, self._buffer)
-        self._length += len(self._buffer)
-        self._buffer.clear()
+        self._has_failed = False
+        if record is not None:
+            record.close()
+        if fd >= 0:
+            close(fd)
+        if lock is not None:
+            lock.release()

@@ -53,7 +53,7 @@ class Attachments(FileSink):
     def _open(self, run: Run) -> None:
         self._place = Place.of(run)
         make_folder(self.path, durable=self._durable)
-        self._list.open()
+        self._list.open(self)
         if self._list.is_alone:
             remove_leftovers(self.path)
 
@@ -116,5 +116,5 @@ class Attachments(FileSink):
         self._list.commit()
 
     def _close(self) -> None:
-        if self._list.close():
+        if self._list.close(self):
             self._staged.discard()

@@ -3,7 +3,8 @@
 Invariants:
 
 - All work on files is done in a worker thread, one call at a time; the event loop never waits for the disk.
-- A call that is cancelled is finished in its thread before the next one begins, `close` among them.
+- A call that is cancelled is finished in its thread before the next one begins, `close` among them, or never begins.
+- A sink has one run at a time: what it holds is of that run.
 - Messages that are there by their UID are believed to be these only while UIDNEXT is above them: else the run ends,
   since what is new would not be written.
 - `OSError` of the files becomes `SinkError`, which ends the run; what a single message lacks costs that message.
@@ -11,10 +12,12 @@ Invariants:
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Self, TypeVar, TypeVarTuple
 
@@ -44,6 +47,7 @@ class FileSink(ABC):
         self.path = Path(path)
         self._durable = durable
         self._busy = threading.Lock()
+        self._runs = 0
 
     def _share(self, other: Self) -> None:
         """Do the work of two sinks one call at a time: they write to the same files."""
@@ -56,10 +60,13 @@ class FileSink(ABC):
         """See `Sink`.
 
         Raises:
-            SinkError: The files cannot be used.
+            SinkError: The files cannot be used, or another run uses the sink.
             ValueError: The job does not fetch what is to be written.
             UidValidityChanged: What was written before has UIDs that mean other messages now.
         """
+        self._runs += 1
+        if self._runs > 1:
+            raise SinkError("another run has this sink; give each run one of its own", path=str(self.path))
         if self.needs_body and "BODY[]" not in run.items:
             raise ValueError(f'{type(self).__name__} writes whole messages: put .fetch("full") into the job')
         await self._in_thread(self._open, run)
@@ -82,7 +89,9 @@ class FileSink(ABC):
 
     async def close(self) -> None:
         """See `Sink`."""
-        await self._in_thread(self._close)
+        self._runs -= 1
+        if not self._runs:
+            await self._in_thread(self._close)
 
     @abstractmethod
     def _open(self, run: Run) -> None:
@@ -111,16 +120,24 @@ class FileSink(ABC):
 
     @abstractmethod
     def _close(self) -> None:
-        """The run is over: leave nothing unfinished behind."""
+        """The run is over: leave nothing unfinished behind. `_open` may have failed, or never have been called."""
 
     async def _in_thread(self, work: Callable[[*_Arguments], _Result], *arguments: *_Arguments) -> _Result:
+        is_wanted = True
+
         def alone() -> _Result:
             # One whose caller asyncio has cancelled works on, and the next call must wait for it.
             with self._busy:
+                if not is_wanted:
+                    # It comes too late: the next call may have been before it.
+                    raise CancelledError
                 return work(*arguments)
 
         try:
             return await anyio.to_thread.run_sync(alone)
+        except asyncio.CancelledError:
+            is_wanted = False
+            raise
         except OSError as error:
             if isinstance(error, SinkError):
                 raise

@@ -51,7 +51,7 @@ class JsonLines(FileSink):
     def _open(self, run: Run) -> None:
         self._place = Place.of(run)
         self._rows = Rows(run, self._columns)
-        self._file.open()
+        self._file.open(self)
 
     def _known(self) -> UidSet:
         return self._file.known(self._place)
@@ -66,4 +66,4 @@ class JsonLines(FileSink):
         self._file.commit()
 
     def _close(self) -> None:
-        self._file.close()
+        self._file.close(self)

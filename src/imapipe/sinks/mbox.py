@@ -61,7 +61,7 @@ class Mbox(FileSink):
     def _open(self, run: Run) -> None:
         self._place = Place.of(run)
         self._needs_line_end = False
-        size = self._file.open()
+        size = self._file.open(self)
         if size:
             tail = os.pread(self._file.fd, 2, max(0, size - 2)) if hasattr(os, "pread") else b"\n\n"
             self._needs_line_end = tail != b"\n\n"
@@ -98,7 +98,7 @@ class Mbox(FileSink):
         try:
             self._unlock()
         finally:
-            self._file.close()
+            self._file.close(self)
 
     def _lock(self) -> None:
         if self._is_locked or fcntl is None:

@@ -24,7 +24,7 @@ from typing import Final
 
 import orjson
 
-from imapipe.durable_file import PLAIN, read_file, remove_leftovers, save_file, write_all
+from imapipe.durable_file import PLAIN, close, read_file, remove_leftovers, save_file, write_all
 from imapipe.errors import SinkError
 from imapipe.sinks.place import Place
 from imapipe.wire.uid_set import UidSet
@@ -38,10 +38,11 @@ class Record:
     Attributes:
         length: How many bytes of the file are safe.
         is_closed: Whether the last run ended in order.
+        is_sure: Whether the last line is known to be written; behind one that may not be nothing is written.
         written: The messages that are in the file.
     """
 
-    __slots__ = ("_durable", "_fd", "_kind", "_path", "is_closed", "length", "written")
+    __slots__ = ("_durable", "_fd", "_kind", "_path", "is_closed", "is_sure", "length", "written")
 
     def __init__(self, file: Path, kind: str, *, durable: bool) -> None:
         self._path = file.with_name(f"{file.name}.imapipe")
@@ -50,6 +51,7 @@ class Record:
         self._fd = -1
         self.length = 0
         self.is_closed = True
+        self.is_sure = True
         self.written: dict[Place, UidSet] = {}
         if file.exists():
             self.length = file.stat().st_size
@@ -73,14 +75,14 @@ class Record:
         for place, uids in written.items():
             self.written[place] = self.written.get(place, UidSet()) | uids
 
+    def note_end(self) -> None:
+        """Note that the file ends in order. Raises OSError."""
+        self._append({"length": self.length, "closed": True})
+
     def close(self) -> None:
-        """Note that the file ends in order, and let go. Raises OSError."""
-        if self._fd < 0:
-            return
-        try:
-            self._append({"length": self.length, "closed": True})
-        finally:
-            os.close(self._fd)
+        """Let go."""
+        if self._fd >= 0:
+            close(self._fd)
             self._fd = -1
 
     def has(self, place: Place, uid: int) -> bool:
@@ -88,9 +90,11 @@ class Record:
         return uid in self.written.get(place, ())
 
     def _append(self, entry: dict[str, object]) -> None:
+        self.is_sure = False
         write_all(self._fd, _line(entry))
         if self._durable:
             os.fsync(self._fd)
+        self.is_sure = True
 
     def _written(self) -> list[list[object]]:
         return [[*place, uids.text()] for place, uids in self.written.items()]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 
+from imapipe.errors import SinkError
 from imapipe.middleware.base import Run
 from imapipe.models.message import Message
 from imapipe.pipeline.delivery.sink import Sink, is_sink, sink_for
@@ -31,6 +32,7 @@ class Tee:
             raise TypeError("Tee() takes at least one sink")
         self._sinks = sinks
         self._opened = AsyncExitStack()
+        self._runs = 0
 
     def __repr__(self) -> str:
         return f"<Tee of {', '.join(map(repr, self._sinks))}>"
@@ -42,7 +44,10 @@ class Tee:
         return Tee(*whole) if len(whole) == len(divided) else None
 
     async def open(self, run: Run) -> None:
-        """See `Sink`."""
+        """See `Sink`. Raises SinkError where another run has it."""
+        self._runs += 1
+        if self._runs > 1:
+            raise SinkError("another run has this sink; give each run one of its own", path=repr(self))
         for sink in self._sinks:
             # Before it is opened: close follows a failed open, too.
             self._opened.push_async_callback(sink.close)
@@ -62,4 +67,6 @@ class Tee:
 
     async def close(self) -> None:
         """See `Sink`: all of them are closed, also where one of them raises."""
-        await self._opened.aclose()
+        self._runs -= 1
+        if not self._runs:
+            await self._opened.aclose()

@@ -1,0 +1,138 @@
+"""A file that several runs append to: each call of the system fails once, at any point of its work."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+import imapipe
+from imapipe.sinks.appended import Appended
+from imapipe.sinks.place import Place
+
+PLACES: Final = (Place("ann", "INBOX", 1), Place("ann", "Archive", 1))
+UIDS: Final = range(1, 6)
+
+
+class Failing:
+    """The functions of `os` that write; one call of them fails."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int, how: str) -> None:
+        self.calls = 0
+        self._at = at
+        self._how = how
+        self._write, self._ftruncate = os.write, os.ftruncate
+        monkeypatch.setattr(os, "write", self.write)
+        monkeypatch.setattr(os, "fsync", lambda _: self._around(lambda: None))
+        monkeypatch.setattr(os, "ftruncate", lambda fd, size: self._around(lambda: self._ftruncate(fd, size)))
+
+    def write(self, fd: int, data: memoryview) -> int:
+        """Write; half of it where it fails in the middle."""
+        if self.calls + 1 == self._at and self._how == "half":
+            self._write(fd, data[: len(data) // 2])
+        written = [0]
+
+        def real() -> None:
+            written[0] = self._write(fd, data)
+
+        self._around(real)
+        return written[0]
+
+    def _around(self, real: Callable[[], None]) -> None:
+        self.calls += 1
+        if self.calls == self._at:
+            if self._how == "after":
+                real()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real()
+
+
+def _write(file: Appended, safe: set[tuple[Place, int]]) -> None:
+    """Two runs on two mailboxes in turn; one that meets an error has ended, and the other goes on."""
+    users: dict[Place, object] = {place: object() for place in PLACES}
+    for user in users.values():
+        try:
+            file.open(user)
+        except OSError:
+            return
+    for uid in UIDS:
+        for place in list(users):
+            try:
+                if not file.has(place, uid):
+                    file.put(f"{place.mailbox} {uid}\n".encode())
+                    file.note(place, uid)
+                file.commit()
+                safe.add((place, uid))
+            except OSError:
+                user = users.pop(place)
+                with contextlib.suppress(OSError):
+                    file.close(user)
+    for user in users.values():
+        try:
+            file.close(user)
+        except OSError:
+            return
+
+
+@pytest.mark.parametrize("how", ["before", "half", "after"])
+def test_whatever_fails_once_what_is_safe_is_there_and_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    everything = sorted(f"{place.mailbox} {uid}" for place in PLACES for uid in UIDS)
+    at = 0
+    while True:
+        at += 1
+        path = tmp_path / f"{at}.txt"
+        safe: set[tuple[Place, int]] = set()
+        file = Appended(path, "test", durable=True)
+        with monkeypatch.context() as patch:
+            failing = Failing(patch, at, how)
+            _write(file, safe)
+        # The same file in the same process, and in another one.
+        again = file if at % 2 else Appended(path, "test", durable=True)
+        user = object()
+        again.open(user)
+        there = path.read_text().splitlines()
+        for place, uid in safe:
+            assert f"{place.mailbox} {uid}" in there, at
+        for place in PLACES:
+            assert [uid for uid in UIDS if again.has(place, uid)] == [
+                uid for uid in UIDS if f"{place.mailbox} {uid}" in there
+            ], at
+        again.close(user)
+        _write(again, safe)
+        assert sorted(path.read_text().splitlines()) == everything, at
+        if failing.calls < at:
+            break
+    assert at > 20
+
+
+def test_whoever_joins_a_file_that_could_not_be_opened_is_told(tmp_path: Path) -> None:
+    held = Appended(tmp_path / "all.txt", "test", durable=False)
+    held.open("first")
+    file = Appended(tmp_path / "all.txt", "test", durable=False)
+    for user in ("second", "third"):
+        with pytest.raises(imapipe.SinkError, match="another run of imapipe writes to it"):
+            file.open(user)
+    file.close("second")
+    held.close("first")
+    file.open("third")
+    file.close("third")
+    assert not list(tmp_path.glob("*.lock"))
+
+
+def test_a_user_that_never_came_to_open_it_closes_nothing(tmp_path: Path) -> None:
+    file = Appended(tmp_path / "all.txt", "test", durable=False)
+    file.close("never")
+    file.open("one")
+    file.close("never")
+    file.put(b"line\n")
+    file.note(PLACES[0], 1)
+    file.commit()
+    assert file.close("one")
+    assert not list(tmp_path.glob("*.lock"))
