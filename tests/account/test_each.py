@@ -16,7 +16,7 @@ from tests.pipeline.test_reissued_uids import told
 import imapipe
 from imapipe import search as q
 from imapipe import sinks
-from imapipe.testing import Mailbox, Reply, Rewrite, Server
+from imapipe.testing import GmailMailboxes, Mailbox, Reply, Rewrite, Server
 from imapipe.testing.messages import make_messages
 
 NAMES = ("Archive/2023", "Archive/2024", "Drafts", "Lists", "Sent", "Trash")
@@ -36,6 +36,10 @@ class Account:
     def named(self, name: str) -> list[str]:
         """The commands of that name that were sent since the last look."""
         return [record.name for record in self.server.commands.named(name)]
+
+
+async def _ignore(_: imapipe.Message) -> None:
+    return
 
 
 def _mailboxes() -> dict[str, Mailbox]:
@@ -283,3 +287,27 @@ async def test_the_report_is_a_table_and_json(account: Account) -> None:
     table = report.table().splitlines()
     assert table[0].split() == ["mailbox", "planned", "done", "skipped", "vanished", "failed"]
     assert table[-1].startswith("2 mailboxes, 0 unchanged")
+
+
+@pytest.mark.asyncio
+async def test_gmail_gives_each_message_once_with_its_labels_and_all_that_was_asked_for() -> None:
+    mail = GmailMailboxes()
+    long = b"Subject: long\r\n\r\n" + b"word " * 1000 + b"\r\n"
+    for labels in (("\\Inbox", "Work"), ("Work", "Home"), ()):
+        mail.deliver(long, labels=labels)
+    seen: list[tuple[str, tuple[str, ...], int]] = []
+
+    async def handle(message: imapipe.Message) -> None:
+        seen.append((message.mailbox, message.gmail.labels, len(message.text)))
+
+    async with (
+        Server(mail, extensions="gmail") as server,
+        imapipe.create_pool(server.url, password=server.password) as pool,
+    ):
+        job = pool.each().search(q.ALL).fetch("text", max_text_bytes=100)
+        assert (await job.run(handle, concurrency=1)).complete
+        every_copy = pool.each(all_mail=False).search(q.ALL).fetch("flags")
+        assert (await every_copy.run(_ignore)).planned > 3
+    assert [mailbox for mailbox, *_ in seen] == ["[Gmail]/All Mail"] * 3
+    assert sorted(sorted(labels) for _, labels, _ in seen) == [[], ["Home", "Work"], ["Work", "\\Inbox"]]
+    assert all(length <= 100 for *_, length in seen)

@@ -98,39 +98,49 @@ class Chosen:
 class AccountPipeline:
     """A job on many mailboxes of an account, described step by step. Made by `MailboxGroup.search`."""
 
-    __slots__ = ("_choice", "_fetched", "_job", "_pool")
+    __slots__ = ("_choice", "_job", "_labelled", "_pool")
 
-    def __init__(
-        self, pool: ConnectionPool, job: Pipeline, choice: Choice, fetched: tuple[str | Fetch, ...] = ()
-    ) -> None:
+    def __init__(self, pool: ConnectionPool, job: Pipeline, choice: Choice, labelled: Pipeline | None = None) -> None:
         self._pool = pool
         self._job = job
         self._choice = choice
-        self._fetched = fetched
+        # The same job where each message is there once, and its labels tell the rest.
+        self._labelled = labelled or job.fetch("gmail")
 
     def __repr__(self) -> str:
         return f"<AccountPipeline {' '.join(self._choice.wanted)} {self._job.fingerprint}>"
 
     def search(self, criteria: SearchKey) -> Self:
         """Narrow the search: both must match."""
-        return self._with(self._job.search(criteria))
+        return self._with(lambda job: job.search(criteria))
 
     def batch(self, policy: BatchPolicy | int) -> Self:
         """See `Pipeline.batch`."""
-        return self._with(self._job.batch(policy))
+        return self._with(lambda job: job.batch(policy))
 
-    def fetch(self, *what: str | Fetch, max_text_bytes: int | None = None, window_bytes: int | None = None) -> Self:
+    def fetch(
+        self,
+        *what: str | Fetch,
+        max_text_bytes: int | None = None,
+        prefer_plain: bool = False,
+        window_bytes: int | None = None,
+    ) -> Self:
         """See `Pipeline.fetch`."""
-        job = self._job.fetch(*what, max_text_bytes=max_text_bytes, window_bytes=window_bytes)
-        return type(self)(self._pool, job, self._choice, what)
+
+        def fetch(job: Pipeline, *more: str) -> Pipeline:
+            return job.fetch(
+                *what, *more, max_text_bytes=max_text_bytes, prefer_plain=prefer_plain, window_bytes=window_bytes
+            )
+
+        return type(self)(self._pool, fetch(self._job), self._choice, fetch(self._labelled, "gmail"))
 
     def use(self, *middleware: Middleware) -> Self:
         """See `Pipeline.use`. A Checkpoint keeps one state for each mailbox in its one file, and knows what is new."""
-        return self._with(self._job.use(*middleware))
+        return self._with(lambda job: job.use(*middleware))
 
     def newest_first(self) -> Self:
         """Highest UIDs first, in each mailbox."""
-        return self._with(self._job.newest_first())
+        return self._with(lambda job: job.newest_first())
 
     async def mailboxes(self) -> list[MailboxEntry]:
         """The mailboxes that a run would be for now, in its order.
@@ -182,7 +192,7 @@ class AccountPipeline:
         """
         started_at, began = datetime.now(UTC), time.monotonic()
         chosen = await self._choose()
-        job = self._job.fetch(*self._fetched, "gmail") if chosen.with_labels else self._job
+        job = self._labelled if chosen.with_labels else self._job
         todo, unchanged = await self._look_for_news(job, chosen.entries)
         errors: dict[str, Exception] = {}
         reports: dict[str, RunReport] = {}
@@ -284,8 +294,8 @@ class AccountPipeline:
                 todo.append(_Task(entry, here))
         return todo, unchanged
 
-    def _with(self, job: Pipeline) -> Self:
-        return type(self)(self._pool, job, self._choice, self._fetched)
+    def _with(self, step: Callable[[Pipeline], Pipeline]) -> Self:
+        return type(self)(self._pool, step(self._job), self._choice, step(self._labelled))
 
 
 @dataclass(frozen=True, slots=True)
