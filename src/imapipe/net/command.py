@@ -159,8 +159,9 @@ class Command:
         Raises:
             ResponseTooLarge: There is none: with this one, more than `most_bytes` would be kept.
         """
-        objects = _RESPONSE_BYTES + _LITERAL_BYTES * len(literals)
-        self.kept_bytes += len(text) + sum(map(len, literals)) + objects
+        self.kept_bytes += len(text) + _RESPONSE_BYTES
+        if literals:
+            self.kept_bytes += sum(map(len, literals)) + _LITERAL_BYTES * len(literals)
         if self.kept_bytes > most_bytes:
             raise ResponseTooLarge(f"the answer to {self.name}", size=self.kept_bytes, limit=most_bytes)
         self.receive(text, literals)
