@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from imapipe.catalog.index import IndexEntry, MessageIndex, Searchable, SizeClass
     from imapipe.catalog.index_report import IndexReport
     from imapipe.catalog.search_cache import SearchCache, SearchCacheStats
+    from imapipe.changes.feed import Changes, ChangeStream
     from imapipe.client import Mailbox, Pool, create_pool
     from imapipe.errors import (
         AccountsError,
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from imapipe.middleware.progress import Progress, ProgressSnapshot
     from imapipe.middleware.retry import Retry
     from imapipe.models.batch import Batch, BatchInterrupted, BatchResult, Failure
+    from imapipe.models.change import Arrived, Change, FlagsChanged, Vanished
     from imapipe.models.cursor import Cursor
     from imapipe.models.distribution import Distribution
     from imapipe.models.headers import Headers
@@ -119,6 +121,7 @@ __all__ = [
     "AdaptiveBatch",
     "AdaptiveRateLimit",
     "Address",
+    "Arrived",
     "Attachment",
     "AuthenticationFailed",
     "Batch",
@@ -131,6 +134,9 @@ __all__ = [
     "BodyStructure",
     "ByteBudget",
     "CapabilityMissing",
+    "Change",
+    "ChangeStream",
+    "Changes",
     "Checkpoint",
     "CheckpointChange",
     "CheckpointCorrupt",
@@ -155,6 +161,7 @@ __all__ = [
     "Failure",
     "Fetch",
     "FixedBatch",
+    "FlagsChanged",
     "Gmail",
     "HandlerRetry",
     "Headers",
@@ -222,6 +229,7 @@ __all__ = [
     "Throttled",
     "UidSet",
     "UidValidityChanged",
+    "Vanished",
     "WorkerDied",
     "create_pool",
     "in_processes",
@@ -297,6 +305,8 @@ _HOMES = {
         "BatchResult",
         "Failure",
     ),
+    "imapipe.changes.feed": ("ChangeStream", "Changes"),
+    "imapipe.models.change": ("Arrived", "Change", "FlagsChanged", "Vanished"),
     "imapipe.models.cursor": ("Cursor",),
     "imapipe.models.mailbox": (
         "MailboxEntry",

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Literal, Self, TypeVar
 
 from imapipe.account.group import MailboxGroup
 from imapipe.account.pipeline import Choice
 from imapipe.account.selection import check_words
+from imapipe.changes.feed import Changes
 from imapipe.models.argument import check_number
 from imapipe.models.mailbox import MailboxEntry, MailboxStatus
 from imapipe.models.message import Attachment, Message
@@ -32,6 +34,8 @@ from imapipe.pipeline.source.search_store import SearchStore
 from imapipe.pipeline.specification import Specification
 from imapipe.runtime.event_bus import EventBus
 from imapipe.search import ALL
+from imapipe.store.base import BlockingCheckpointStore, CheckpointStore
+from imapipe.store.job_key import JobKey
 from imapipe.wire.response.limits import Limits
 from imapipe.wire.response.note import Note
 from imapipe.wire.search_key import SearchKey
@@ -100,6 +104,28 @@ class Mailbox:
             return attachment
         whole = await download_section(self._pool.connections, message, attachment.section)
         return attachment.found_in(whole)
+
+    def changes(
+        self,
+        store: CheckpointStore | BlockingCheckpointStore | str | os.PathLike[str],
+        *,
+        name: str = "changes",
+        on_uidvalidity: Literal["raise", "restart"] = "raise",
+        outage_seconds: float = 0.0,
+    ) -> Changes:
+        """What changed since the last time: `async for change in mailbox.changes("sync.json")`; see `Changes`.
+
+        Args:
+            store: Where what was told is remembered: a path, or a store as `Checkpoint` takes it, also the same one.
+            name: Whoever asks under another name is told everything for himself.
+            on_uidvalidity: What to do where UIDVALIDITY changed or UIDNEXT fell: `"raise"`, or `"restart"` from
+                nothing (`ChangeStream.has_restarted` tells).
+            outage_seconds: How long to wait for a server that does not work; `Pool.events` tells of each wait.
+        """
+        pool, key = self._pool, JobKey(self._pool.account, self.name, name)
+        return Changes(
+            pool.connections, pool.runs, key, store, on_uidvalidity=on_uidvalidity, outage_seconds=outage_seconds
+        )
 
     def search(self, criteria: SearchKey = ALL) -> Pipeline:
         """Begin a job on the messages that match; see `Pipeline`.

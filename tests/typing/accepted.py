@@ -102,3 +102,16 @@ class NotingLayer(Layer):
 
 async def own_parts(pool: imapipe.Pool) -> None:
     await pool.mailbox("INBOX").search().use(Noting()).run(Lines(), commit_every_messages=100)
+
+
+async def what_changed(pool: imapipe.Pool) -> None:
+    changes = pool.mailbox("INBOX").changes("sync.json", name="mirror", on_uidvalidity="restart")
+    assert_type(changes, imapipe.Changes)
+    async for change in changes:
+        match change:
+            case imapipe.Arrived() | imapipe.FlagsChanged():
+                assert_type(change.flags, frozenset[str])
+            case imapipe.Vanished():
+                assert_type(change.uid, int)
+    async with changes.stream() as stream:
+        assert_type(stream, imapipe.ChangeStream)

@@ -16,6 +16,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from types import TracebackType
 from typing import Literal as Choice
 from typing import Self
@@ -42,16 +43,23 @@ class Runs:
 
     def start(self, run: Driven) -> asyncio.Task[None]:
         """Drive a run, once those that were dropped have ended."""
-        task = asyncio.get_running_loop().create_task(self._drive(run), name=f"imapipe run {run.mailbox}")
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        task = self.keep(run.drive(), f"imapipe run {run.mailbox}")
         # A task that is cancelled before its first step does nothing at all: nobody may wait for it then.
         task.add_done_callback(lambda _: run.inbox.close())
         return task
 
-    async def _drive(self, run: Driven) -> None:
+    def keep(self, work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
+        """Do something in a task of its own, once those that were dropped have ended; closing ends it."""
+        task = asyncio.get_running_loop().create_task(self._after_dropped(work), name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        # Where the task is cancelled before it has begun with it.
+        task.add_done_callback(lambda _: work.close())
+        return task
+
+    async def _after_dropped(self, work: Coroutine[object, object, None]) -> None:
         await self.wait_for_dropped()
-        await run.drive()
+        await work
 
     async def wait_for_dropped(self) -> None:
         """Wait until runs whose iterators were dropped have saved and given up their locks."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from imapipe.wire.command.encoder import Request, number, sequence_set
+from imapipe.wire.command.encoder import Request, Word, number, sequence_set
 from imapipe.wire.uid_set import UidSet
 
 _PRESETS: dict[str, tuple[str, ...]] = {
@@ -205,10 +205,30 @@ def _name(item: str) -> str:
     return re.sub(r"<(\d+)\.\d+>\Z", r"<\1>", item.replace(".PEEK[", "[", 1))
 
 
-def uid_fetch(uids: UidSet, fetch: Fetch, *, with_uid: bool = True) -> Request:
-    """UID FETCH; `with_uid=False` for UIDONLY sessions.
+def uid_fetch(
+    uids: UidSet,
+    fetch: Fetch,
+    *,
+    with_uid: bool = True,
+    changed_since: int | None = None,
+    vanished: bool = False,
+) -> Request:
+    """UID FETCH.
+
+    Args:
+        uids: Which messages.
+        fetch: What of them.
+        with_uid: False for UIDONLY sessions.
+        changed_since: Only messages whose mod-sequence is above this (RFC 7162 §3.1.4.1); needs CONDSTORE.
+        vanished: Tell also which of `uids` were expunged since then (RFC 7162 §3.2.6); needs QRESYNC enabled.
 
     Raises:
-        ValueError: An empty set.
+        ValueError: An empty set, a number that is none, or `vanished` without `changed_since`.
     """
-    return Request("UID FETCH", sequence_set(uids), fetch.command(with_uid=with_uid))
+    words: list[Word] = [sequence_set(uids), fetch.command(with_uid=with_uid)]
+    if changed_since is not None:
+        since = b"(CHANGEDSINCE " + number(changed_since, "a mod-sequence")
+        words.append(since + (b" VANISHED)" if vanished else b")"))
+    elif vanished:
+        raise ValueError("what vanished is told since a mod-sequence only")
+    return Request("UID FETCH", *words)

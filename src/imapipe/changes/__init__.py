@@ -1,0 +1,1 @@
+"""What changed in a mailbox since the last look: `Mailbox.changes`."""

@@ -1,0 +1,87 @@
+"""What is not believed, or not told, of the flags of a mailbox; on the testing server, which lies on demand."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+import imapipe
+from imapipe import Arrived, FlagsChanged, Vanished
+from imapipe.testing import Act, Mailbox, OmitUids, ReplaceResponses, Reply, Server
+from imapipe.testing.messages import make_messages
+
+pytestmark = pytest.mark.asyncio
+
+COUNT = 12
+
+
+@asynccontextmanager
+async def synced(path: Path, extensions: str = "modern") -> AsyncIterator[tuple[Server, imapipe.Changes]]:
+    """A server whose mailbox was looked at once."""
+    boxes = {"INBOX": Mailbox(make_messages(COUNT))}
+    async with (
+        Server(boxes, extensions=extensions) as server,
+        imapipe.create_pool(server.url, password=server.password) as pool,
+    ):
+        changes = pool.mailbox("INBOX").changes(path / "sync.json")
+        assert len([change async for change in changes]) == COUNT
+        yield server, changes
+
+
+async def test_a_server_that_keeps_silent_about_what_vanished_is_found_out(tmp_path: Path) -> None:
+    async with synced(tmp_path) as (server, changes):
+        box = server.mailboxes["INBOX"]
+        box.expunge([4])
+        box.vanished.clear()
+        box.set_flags(6, {"\\Deleted"})
+        assert [change async for change in changes] == [FlagsChanged(6, frozenset({"\\Deleted"})), Vanished(4)]
+        assert len(server.commands.named("UID SEARCH")) == 2
+
+
+async def test_a_refused_fetch_by_modseq_is_made_in_the_plain_way(tmp_path: Path) -> None:
+    async with synced(tmp_path) as (server, changes):
+        server.mailboxes["INBOX"].expunge([4])
+        server.faults.add(Reply("BAD", "Unknown FETCH modifier", command="UID FETCH", times=2))
+        assert [change async for change in changes] == [Vanished(4)]
+
+
+@pytest.mark.parametrize("extensions", ["modern", "gmail", "plain"])
+async def test_an_answer_that_cannot_be_read_loses_nothing(tmp_path: Path, extensions: str) -> None:
+    async with synced(tmp_path, extensions) as (server, changes):
+        box = server.mailboxes["INBOX"]
+        box.set_flags(6, {"\\Deleted"})
+        box.append(b"Subject: new\r\n\r\nnew\r\n")
+        server.faults.add(ReplaceResponses({6: b"* 6 FETCH (UID 6 FLAGS ((((\r\n"}, command="UID FETCH", times=10))
+        assert [change async for change in changes] == [Arrived(COUNT + 1, frozenset())]
+        box.set_flags(6, {"\\Seen"})
+        server.faults.clear()
+        assert [change async for change in changes] == [FlagsChanged(6, frozenset({"\\Seen"}))]
+
+
+async def test_a_message_left_out_of_an_answer_is_not_gone(tmp_path: Path) -> None:
+    async with synced(tmp_path, "plain") as (server, changes):
+        server.mailboxes["INBOX"].set_flags(6, {"\\Deleted"})
+        server.faults.add(OmitUids({3}, command="UID FETCH", times=10))
+        assert [change async for change in changes] == [FlagsChanged(6, frozenset({"\\Deleted"}))]
+
+
+async def test_what_is_expunged_meanwhile_is_gone(tmp_path: Path) -> None:
+    async with synced(tmp_path, "plain") as (server, changes):
+        box = server.mailboxes["INBOX"]
+        server.faults.add(Act(lambda _: box.expunge([3]), command="UID FETCH"))
+        assert [change async for change in changes] == [Vanished(3)]
+
+
+async def test_mod_sequences_that_begin_anew_prove_nothing(tmp_path: Path) -> None:
+    async with synced(tmp_path) as (server, changes):
+        box = server.mailboxes["INBOX"]
+        for _ in range(3):
+            box.set_flags(1, {"\\Seen"})
+            box.set_flags(1, set())
+        assert [change async for change in changes] == []
+        box.set_flags(5, {"\\Deleted"})
+        box.highest_modseq = 2
+        assert [change async for change in changes] == [FlagsChanged(5, frozenset({"\\Deleted"}))]
