@@ -137,6 +137,26 @@ async def test_an_answer_may_be_as_long_as_the_mailbox_is_large() -> None:
                 await command.finished
 
 
+@pytest.mark.asyncio
+async def test_a_users_own_command_may_bring_what_the_limits_allow_and_idle_only_news() -> None:
+    """aioimaplib collects all lines of a command, and those of IDLE in a queue that nobody may read."""
+
+    class Own(Command):
+        is_collected = True
+
+    class Idle(Own):
+        is_endless = True
+
+    for kind, most in ((Own, 400_000), (Idle, 100_000)):
+        line = Line(PlaneOptions(limits=Limits(answer_bytes=100_000, line_bytes=400_000))).greet()
+        command = kind("IDLE", [b"IDLE\r\n"])
+        line.plane.submit(command)
+        await line.flood(again(b"* 1 EXISTS\r\n"), 2 * MIB)
+        with pytest.raises(ResponseTooLarge) as caught:
+            await command.finished
+        assert caught.value.limit == most
+
+
 @pytest.mark.parametrize("messages", [0, 4_000_000_000])
 @pytest.mark.asyncio
 async def test_a_line_without_an_end(messages: int) -> None:

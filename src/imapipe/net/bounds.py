@@ -4,7 +4,7 @@ Invariants:
 
 - Before login nobody has a reason to send much: all of them are small.
 - After it a line and an answer may be as long as the lists of the open mailbox can be, and no longer; a user's own
-  commands, which aioimaplib collects whole, may bring what `limits=` allows.
+  commands, which aioimaplib collects whole, may bring what `limits=` allows, but for IDLE, which only tells news.
 - Each place that keeps something has one of these limits: the framer for a response under way, a command for its
   untagged responses (`Command.keep`), `Arrivals` for messages of which not all has come. What is handed over is held
   instead (`net.holdings`).
@@ -44,7 +44,7 @@ def bounds_now(limits: Limits, owner: Owner, flight: Iterable[Command]) -> Limit
             answer_bytes=min(limits.answer_bytes, small),
             literals=min(limits.literals, 16),
         )
-    if any(command.is_collected for command in flight):
+    if any(command.is_collected and not command.is_endless for command in flight):
         return replace(limits, answer_bytes=max(limits.answer_bytes, limits.line_bytes))
     listed = _BYTES_PER_MESSAGE * owner.messages
     return replace(
