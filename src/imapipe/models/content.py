@@ -132,7 +132,7 @@ class Content(Attributes):
         """The plain text of the whole message: all its text/plain parts in order, "" where it has none.
 
         See `imapipe.mime.selection` for which parts these are, and `imapipe.mime.text` for charsets. Of parts that were
-        fetched up to `max_text_bytes` it is what came of them. Raises NotFetched.
+        fetched up to `max_text_bytes` it is what came of them. Raises NotFetched, ProtocolError.
         """
         try:
             return self._text
@@ -143,7 +143,10 @@ class Content(Attributes):
 
     @property
     def html(self) -> str:
-        """The HTML of the whole message: all its text/html parts in order, "" where it has none. Raises NotFetched."""
+        """The HTML of the whole message: all its text/html parts in order, "" where it has none.
+
+        Raises NotFetched, ProtocolError.
+        """
         try:
             return self._html
         except AttributeError:

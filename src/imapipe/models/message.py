@@ -154,14 +154,14 @@ class Message(Content):
 
     @property
     def subject(self) -> str:
-        """The decoded subject, from the envelope or the header. Raises NotFetched."""
+        """The decoded subject, from the envelope or the header. Raises NotFetched, ProtocolError."""
         if "ENVELOPE" in self._names():
             return self.envelope.subject
         return self.headers.get("Subject", "")
 
     @property
     def sender(self) -> Address | None:
-        """The first address of From (of Sender where there is none). Raises NotFetched."""
+        """The first address of From (of Sender where there is none). Raises NotFetched, ProtocolError."""
         if "ENVELOPE" in self._names():
             addresses = self.envelope.from_ or self.envelope.sender
             return addresses[0] if addresses else None
@@ -169,7 +169,10 @@ class Message(Content):
 
     @property
     def date(self) -> datetime | None:
-        """The Date header (aware), or when the server received it where that says nothing. Raises NotFetched."""
+        """The Date header (aware), or when the server received it where that says nothing.
+
+        Raises NotFetched, ProtocolError.
+        """
         if "ENVELOPE" in self._names():
             written = self.envelope.date
         else:
@@ -182,7 +185,8 @@ class Message(Content):
     def attachments(self) -> list[Attachment]:
         """What is attached, in order, with what an HTML text shows: every part that is no text, or has a name.
 
-        Of a message of which only the structure was fetched they are described, and have no content. Raises NotFetched.
+        Of a message of which only the structure was fetched they are described, and have no content. Raises
+        NotFetched, ProtocolError.
         """
         if self._is_outlined():
             return [Attachment(self, part) for part in attachment_parts(parts_of(self.structure))]
