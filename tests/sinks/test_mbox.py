@@ -74,7 +74,8 @@ async def test_a_cut_off_group_is_removed(shop: Shop, tmp_path: Path) -> None:
     whole = file.read_bytes()
     record = tmp_path / "all.mbox.imapipe"
     # As if the process had been killed: the record is not closed, and half a group is in the file.
-    record.write_bytes(b"".join(line for line in record.read_bytes().splitlines(True) if b"closed" not in line))
+    assert b'"closed":true' in record.read_bytes()
+    record.write_bytes(record.read_bytes().replace(b'"closed":true', b'"closed":false'))
     with file.open("ab") as killed:
         killed.write(b"From x@y Thu Jan  1 00:00:00 1970\nSubject: ha")
     await shop.job().limit(6).run(sinks.Mbox(file))
@@ -116,3 +117,56 @@ def test_escaping_does_not_depend_on_the_pieces(parts: list[bytes], size: int) -
 def test_a_line_without_end_goes_through_in_pieces() -> None:
     pieces = [b"From " + b"x" * 2**20, b"From y\nFrom z"]
     assert list(escaped_lines(pieces)) == [b">From " + b"x" * 2**20, b"From y\n", b">From z"]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("limit", [0, 9])
+async def test_what_others_append_between_two_groups_stays(shop: Shop, tmp_path: Path, limit: int) -> None:
+    file = tmp_path / "all.mbox"
+    theirs = b"From old@example.org Thu Jan  1 00:00:00 1970\nSubject: theirs\n\nFrom\n\n"
+
+    class Others:
+        """A mail program that delivers to the file whenever a group is safe, and before the first one."""
+
+        async def open(self, run: object) -> None:
+            await self.commit()
+
+        async def write(self, messages: object) -> dict[int, Exception]:
+            return {}
+
+        async def commit(self) -> None:
+            with file.open("ab") as end:
+                end.write(theirs)
+
+        async def close(self) -> None:
+            await self.commit()
+
+    bodies = [body for _, body in sorted((await shop.bodies()).items())][:limit]
+    whole = [body if body.endswith(b"\n") else body + b"\n" for body in bodies]
+    for _ in range(2):
+        tee = sinks.Tee(sinks.Mbox(file), Others())
+        assert (await shop.job().limit(limit).run(tee, commit_every_messages=3)).complete
+    messages = read_mboxrd(file.read_bytes())
+    assert [message for message in messages if b"Subject: theirs" not in message] == whole
+    # Before the first group, behind each of three, at the end; the second run finds nothing to do.
+    assert len(messages) - limit == 2 * (2 + limit // 3)
+
+
+@pytest.mark.asyncio
+async def test_what_others_append_before_the_process_is_killed_stays(shop: Shop, tmp_path: Path) -> None:
+    file, record = tmp_path / "all.mbox", tmp_path / "all.mbox.imapipe"
+    await shop.job().limit(3).run(sinks.Mbox(file))
+    # The last line is written when the run ends in order; killed behind its last group, it has not.
+    record.write_bytes(b"".join(record.read_bytes().splitlines(True)[:-1]))
+    with file.open("ab") as others:
+        others.write(b"From old@example.org Thu Jan  1 00:00:00 1970\nSubject: theirs\n\n\n")
+    assert (await shop.job().limit(4).run(sinks.Mbox(file))).complete
+    assert len(read_mboxrd(file.read_bytes())) == 5
+
+
+@pytest.mark.parametrize("end", [b"From x\n", b"Fro m\n", b"From ", b"x From y\nFrom z", b""])
+@pytest.mark.parametrize("size", [2**20, 2**20 + 3])
+def test_a_line_may_begin_with_ever_so_many_marks(end: bytes, size: int) -> None:
+    data = b">" * (2**21) + end
+    pieces = [data[at : at + size] for at in range(0, len(data), size)]
+    assert b"".join(escaped_lines(pieces)) == re.sub(rb"(?m)^(>*+From )", rb">\1", data)

@@ -35,6 +35,7 @@ class Appended:
         path: The file; made where it is missing.
         kind: What it holds, for its record.
         durable: Whether what is committed must survive a loss of power.
+        shared: Whether other programs append to it, too, between the groups: each begins with `begin_group` then.
     """
 
     __slots__ = (
@@ -48,13 +49,15 @@ class Appended:
         "_new",
         "_path",
         "_record",
+        "_shared",
         "_users",
     )
 
-    def __init__(self, path: Path, kind: str, *, durable: bool) -> None:
+    def __init__(self, path: Path, kind: str, *, durable: bool, shared: bool = False) -> None:
         self._path = path
         self._kind = kind
         self._durable = durable
+        self._shared = shared
         self._fd = -1
         self._length = 0
         self._buffer = bytearray()
@@ -113,7 +116,7 @@ class Appended:
         if self._durable:
             os.fsync(self._fd)
             sync_folder(os.fspath(self._path))
-        record.begin(size)
+        record.begin(size, closed=self._shared)
         self._length = size
         self._record = record
 
@@ -126,6 +129,19 @@ class Appended:
         """The messages that are in the file already."""
         assert self._record is not None
         return self._record.written.get(place, NO_UIDS)
+
+    def begin_group(self) -> int:
+        """What others have appended since the last group stays; gives the length. Raises OSError, SinkError."""
+        assert self._record is not None
+        self._check()
+        size = os.fstat(self._fd).st_size
+        if size < self._length:
+            raise SinkError("another program has made it shorter meanwhile; run again", path=str(self._path))
+        self._has_failed = True
+        self._record.append(size, {}, closed=False)
+        self._has_failed = False
+        self._length = size
+        return size
 
     def put(self, data: bytes | bytearray | memoryview) -> None:
         """Append bytes of the group. Raises OSError."""
@@ -157,7 +173,8 @@ class Appended:
     def commit(self) -> None:
         """Make the group safe. Raises OSError."""
         assert self._record is not None
-        if not self._new:
+        # A group in which no message was whole ends, too.
+        if not self._new and self._record.is_closed is self._shared:
             return
         self._check()
         self._flush()
@@ -165,7 +182,7 @@ class Appended:
         if self._durable:
             os.fsync(self._fd)
         new = {place: UidSet.from_numbers(uids) for place, uids in self._new.items()}
-        self._record.append(self._length, new)
+        self._record.append(self._length, new, closed=self._shared)
         self._has_failed = False
         self._new.clear()
 
@@ -186,7 +203,7 @@ class Appended:
         try:
             # Where the record's last line may not be whole, the next `open` finds out how far the two of them came.
             if self._record is not None and self._record.is_sure:
-                if os.fstat(self._fd).st_size > self._record.length:
+                if os.fstat(self._fd).st_size > self._record.length and not self._record.is_closed:
                     os.ftruncate(self._fd, self._record.length)
                 self._record.note_end()
         finally:

@@ -7,7 +7,7 @@ Invariants:
 
 - Taking away one `>` of each such line gives the bytes of the message; one that does not end with a line end gets one.
 - A group is appended as a whole; after a crash the file is cut back to the last whole one (`sinks.record`).
-- While a group is written, the file is locked as other mail programs lock it.
+- While a group is written, the file is locked as other mail programs lock it; what they append between groups stays.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ except ImportError:  # Windows: no mail program there shares the file.
     fcntl = None  # type: ignore[assignment]
 
 _FROM: Final = re.compile(rb"^>*+From ", re.MULTILINE)
+_FROM_AT_LAST: Final = b"From "
 # A line longer than this is handed on in pieces.
 _LONG_LINE: Final = 1024 * 1024
 _LOCK_SECONDS: Final = 30.0
@@ -50,7 +51,7 @@ class Mbox(FileSink):
 
     def __init__(self, path: str | os.PathLike[str], *, durable: bool = True) -> None:
         super().__init__(path, durable=durable)
-        self._file = Appended(self.path, "mbox", durable=durable)
+        self._file = Appended(self.path, "mbox", durable=durable, shared=True)
         self._is_locked = False
 
     def for_mailbox(self, name: str, delimiter: str | None) -> Mbox:
@@ -60,11 +61,8 @@ class Mbox(FileSink):
 
     def _open(self, run: Run) -> None:
         self._place = Place.of(run)
-        self._needs_line_end = False
-        size = self._file.open(self)
-        if size:
-            tail = os.pread(self._file.fd, 2, max(0, size - 2)) if hasattr(os, "pread") else b"\n\n"
-            self._needs_line_end = tail != b"\n\n"
+        self._file.open(self)
+        self._is_in_group = False
 
     def _known(self) -> UidSet:
         return self._file.known(self._place)
@@ -72,7 +70,8 @@ class Mbox(FileSink):
     def _write_one(self, message: Message) -> None:
         if self._file.has(self._place, message.uid):
             return
-        self._lock()
+        if not self._is_in_group:
+            self._begin_group()
         mark = self._file.mark()
         try:
             if self._needs_line_end:
@@ -90,15 +89,22 @@ class Mbox(FileSink):
         self._needs_line_end = False
         self._file.note(self._place, message.uid)
 
+    def _begin_group(self) -> None:
+        self._lock()
+        size = self._file.begin_group()
+        self._is_in_group = True
+        tail = os.pread(self._file.fd, 2, max(0, size - 2)) if size and hasattr(os, "pread") else b"\n\n"
+        self._needs_line_end = tail != b"\n\n"
+
     def _commit(self) -> None:
         self._file.commit()
+        self._is_in_group = False
         self._unlock()
 
     def _close(self) -> None:
-        try:
-            self._unlock()
-        finally:
-            self._file.close(self)
+        # The lock goes with the descriptor: not before what is unfinished is taken back.
+        self._is_locked = False
+        self._file.close(self)
 
     def _lock(self) -> None:
         if self._is_locked or fcntl is None:
@@ -144,6 +150,10 @@ def escaped_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
         end = data.rfind(b"\n") + 1
         if not end and len(data) < _LONG_LINE:
             rest = data
+        elif not end and not inside and _FROM_AT_LAST.startswith(data.lstrip(b">")):
+            # Whether one more is put before it can be told later: it may stand anywhere among them.
+            rest = data.lstrip(b">")
+            yield data[: len(data) - len(rest)]
         elif not end:
             yield _escape(data, inside=inside)
             rest, inside = b"", True

@@ -10,8 +10,8 @@ written after the file and before the messages count, so that the two can never 
 Invariants:
 
 - A line says what is safe in the file: its length, and the messages in it since the line before.
-- What lies behind the last length is of a run that was cut off and is removed, unless the record was closed: then
-  somebody else has appended to the file, and it stays.
+- What lies behind the last length is of a run that was cut off and is removed, unless the line says that the record is
+  closed: then somebody else has appended to the file, and it stays.
 - A file that is gone takes its record with it; a file without a record is appended to.
 """
 
@@ -37,7 +37,7 @@ class Record:
 
     Attributes:
         length: How many bytes of the file are safe.
-        is_closed: Whether the last run ended in order.
+        is_closed: Whether nothing of ours lies behind that length.
         is_sure: Whether the last line is known to be written; behind one that may not be nothing is written.
         written: The messages that are in the file.
     """
@@ -57,21 +57,28 @@ class Record:
             self.length = file.stat().st_size
             self._read()
 
-    def begin(self, length: int) -> None:
+    def begin(self, length: int, *, closed: bool) -> None:
         """Write the whole record anew, and keep it open. Raises OSError."""
         self.length = length
-        self.is_closed = False
+        self.is_closed = closed
         head = {"version": _VERSION, "kind": self._kind}
-        lines = (_line(head), _line({"length": length, "written": self._written()}))
+        lines = (_line(head), _line({"length": length, "written": self._written(), "closed": closed}))
         remove_leftovers(os.fspath(self._path))
         save_file(os.fspath(self._path), lines, durable=self._durable)
         self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | PLAIN)
 
-    def append(self, length: int, written: dict[Place, UidSet]) -> None:
-        """Note that the file is safe up to a length, with these messages in it. Raises OSError."""
+    def append(self, length: int, written: dict[Place, UidSet], *, closed: bool) -> None:
+        """Note that the file is safe up to a length, with these messages in it. Raises OSError.
+
+        Args:
+            length: The length.
+            written: The messages since the line before.
+            closed: Whether what comes behind it, until the next line, is of others and stays.
+        """
         rows = [[*place, uids.text()] for place, uids in written.items()]
-        self._append({"length": length, "written": rows})
+        self._append({"length": length, "written": rows, "closed": closed})
         self.length = length
+        self.is_closed = closed
         for place, uids in written.items():
             self.written[place] = self.written.get(place, UidSet()) | uids
 
