@@ -134,3 +134,23 @@ async def test_a_mailbox_in_a_folder_of_its_own(tmp_path: Path) -> None:
     read = mailbox.Maildir(tmp_path, create=False)
     assert read.list_folders() == ["Lists.a%2Eb"]
     assert len(read.get_folder("Lists.a%2Eb")) == 4
+
+
+@pytest.mark.asyncio
+async def test_a_name_is_not_too_long_whatever_the_levels(shop: Shop, tmp_path: Path) -> None:
+    long = "/".join(["Почта и архив за много лет подряд"] * 6)
+    for name in (long, f"{long}/x"):
+        shop.add(name, b"Subject: far down\r\n\r\n")
+    report = await shop.pool.each(f"{long[:5]}*").search(q.ALL).fetch("full").run(sinks.Maildir(tmp_path / "mail"))
+    assert report.complete, report.table()
+    assert report.done == 2
+    assert len(list((tmp_path / "mail").glob(".*/cur/*"))) == 2
+
+
+@pytest.mark.asyncio
+async def test_the_probe_of_a_killed_process_is_removed(shop: Shop, tmp_path: Path) -> None:
+    (tmp_path / "mail" / "tmp").mkdir(parents=True)
+    left = tmp_path / "mail" / "tmp" / ".0123456789abcdef.imapipe-part:2,S"
+    left.touch()
+    assert (await shop.job().run(sinks.Maildir(tmp_path / "mail"))).complete
+    assert not left.exists()

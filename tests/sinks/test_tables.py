@@ -12,11 +12,16 @@ from tests.sinks.conftest import Shop
 
 import imapipe
 from imapipe import sinks
+from imapipe.sinks.place import Place
 from imapipe.testing.messages import make_messages
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def _parts(folder: Path) -> list[Path]:
+    return list(folder.glob("*.parquet"))
 
 
 def _people(addresses: tuple[imapipe.Address, ...]) -> list[dict[str, str]]:
@@ -130,3 +135,22 @@ async def test_parquet_leaves_nothing_unfinished(shop: Shop, tmp_path: Path) -> 
     ours.write_bytes(b"no parquet")
     with pytest.raises(imapipe.SinkError, match="does not tell which messages are in it"):
         await shop.job().run(sinks.Parquet(folder))
+
+
+@pytest.mark.asyncio
+async def test_files_of_a_mailbox_with_the_same_tag_are_not_taken_for_those_of_this_one(
+    shop: Shop, tmp_path: Path
+) -> None:
+    pytest.importorskip("pyarrow")
+    shop.add("Other", b"Subject: other\r\n\r\n")
+    other = shop.pool.mailbox("Other")
+    account, uidvalidity = shop.pool.account, (await other.status()).uidvalidity
+    assert uidvalidity is not None
+    await shop.job().run(sinks.Parquet(tmp_path))
+    (file,) = _parts(tmp_path)
+    # Four bytes tell mailboxes apart, so this may be by chance.
+    file.rename(tmp_path / f"{Place(account, 'Other', uidvalidity).tag}-{uidvalidity}-000001.parquet")
+    for written in (1, 0):
+        before = len(_parts(tmp_path))
+        assert (await shop.job(mailbox="Other").run(sinks.Parquet(tmp_path))).complete
+        assert len(_parts(tmp_path)) - before == written

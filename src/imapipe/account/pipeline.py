@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Self
 
+from imapipe.account.handlers import handlers_for
 from imapipe.account.news import News, news_in
 from imapipe.account.report import AccountReport
 from imapipe.account.selection import choose, choose_all_mail
@@ -38,16 +39,15 @@ from imapipe.errors import (
     PoolTimeout,
 )
 from imapipe.middleware.base import Middleware
+from imapipe.models.argument import check_whole
 from imapipe.models.mailbox import MailboxEntry
-from imapipe.models.message import Message
 from imapipe.models.report import RunReport
 from imapipe.net.connection import Connection
 from imapipe.net.pool.pool import ConnectionPool
 from imapipe.pipeline.batching import BatchPolicy
 from imapipe.pipeline.delivery.handler_retry import HandlerRetry
-from imapipe.pipeline.delivery.handlers import Handler, check_handler
-from imapipe.pipeline.delivery.processes import ProcessHandler
-from imapipe.pipeline.delivery.sink import Sink, is_sink, sink_for
+from imapipe.pipeline.delivery.handlers import Handler
+from imapipe.pipeline.delivery.sink import Sink
 from imapipe.pipeline.delivery.stream import OnError
 from imapipe.pipeline.delivery.tasks import first_cause
 from imapipe.pipeline.memory import Remembered, memory_of
@@ -172,7 +172,8 @@ class AccountPipeline:
         Args:
             handler: As in `Pipeline.run`; `message.mailbox` tells where a message is from.
             concurrency: How many handlers work at a time, in all mailboxes together.
-            connections: How many connections to use at most; all of the pool unless said.
+            connections: How many connections to use at most, shared out among the mailboxes that are run at a time;
+                unless said all of the pool, and then a large mailbox uses those that are free.
             on_error: As in `Pipeline.run`.
             max_failures: As in `Pipeline.run`, for each mailbox.
             handler_retry: As in `Pipeline.run`.
@@ -185,6 +186,7 @@ class AccountPipeline:
 
         Raises:
             TypeError: A handler that cannot be awaited.
+            ValueError: A number that cannot be.
             AuthenticationFailed, PoolClosed, CheckpointError: The account or the file of checkpoints cannot be used.
             ImapipeError: The mailboxes could not be listed.
 
@@ -197,16 +199,17 @@ class AccountPipeline:
         errors: dict[str, Exception] = {}
         reports: dict[str, RunReport] = {}
         out_of_reach: list[ImapipeError] = []
-        limited = _limited(handler, concurrency)
+        handlers = handlers_for(handler, [task.entry for task in todo], concurrency)
+        side_by_side, connections_each = self._shares(connections, len(todo) if handlers.are_many else 1)
 
-        async def run_one(task: _Task) -> None:
+        async def run_one(task: _Task, its_handler: Handler | Sink) -> None:
             # Without the spelling that a name may have: it is a key in reports.
             name = str(task.entry.name)
             try:
                 report = await task.job.run(
-                    limited if not is_sink(handler) else sink_for(handler, name, task.entry.delimiter) or handler,
+                    its_handler,
                     concurrency=concurrency,
-                    connections=connections,
+                    connections=connections_each,
                     on_error=on_error,
                     max_failures=max_failures,
                     handler_retry=handler_retry,
@@ -227,20 +230,19 @@ class AccountPipeline:
                 if on_mailbox is not None:
                     on_mailbox(name, report)
 
-        waiting = deque(todo)
+        waiting = deque(zip(todo, handlers.each, strict=True))
 
         async def work() -> None:
             while waiting and not out_of_reach:
-                await run_one(waiting.popleft())
+                await run_one(*waiting.popleft())
 
-        side_by_side = self._side_by_side(handler, connections)
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(min(side_by_side, len(todo))):
+                for _ in range(side_by_side):
                     group.create_task(work(), name="imapipe account")
         except BaseExceptionGroup as group_of_errors:
             raise first_cause(group_of_errors) from None
-        for task in waiting:
+        for task, _ in waiting:
             name = str(task.entry.name)
             errors[name] = out_of_reach[0]
             if on_mailbox is not None:
@@ -254,10 +256,18 @@ class AccountPipeline:
             elapsed_seconds=time.monotonic() - began,
         )
 
-    def _side_by_side(self, handler: Handler | Sink, connections: int | None) -> int:
-        if isinstance(handler, ProcessHandler) or (is_sink(handler) and sink_for(handler, "INBOX", None) is None):
-            return 1
-        return connections or self._pool.max_size
+    def _shares(self, connections: int | None, runs: int) -> tuple[int, int | None]:
+        """How many runs are side by side, and how many connections each of them may use."""
+        if connections is None or connections == self._pool.max_size:
+            # The pool sees to it that there are no more, and hands them on to whoever waits.
+            return min(self._pool.max_size, runs), connections
+        check_whole("connections", connections)
+        if not 1 <= connections <= self._pool.max_size:
+            raise ValueError(
+                f"connections={connections}: use 1 to {self._pool.max_size}, or raise max_size of the pool"
+            )
+        side_by_side = min(connections, max(1, runs))
+        return side_by_side, connections // side_by_side
 
     async def _choose(self) -> Chosen:
         choice = self._choice
@@ -311,17 +321,3 @@ def _is_out_of_reach(error: ImapipeError) -> bool:
     if isinstance(error, PoolTimeout):
         return error.__cause__ is not None
     return isinstance(error, ConnectionFailed) and (not isinstance(error, ConnectionLost) or bool(error.host))
-
-
-def _limited(handler: Handler | Sink, concurrency: int) -> Handler:
-    """The handler, called as often at a time as is said for all mailboxes together."""
-    if is_sink(handler) or isinstance(handler, ProcessHandler):
-        return handler  # type: ignore[return-value]  # a sink is not called
-    checked = check_handler(handler)
-    turns = asyncio.Semaphore(max(1, concurrency))
-
-    async def handle(message: Message) -> None:
-        async with turns:
-            await checked(message)
-
-    return handle

@@ -26,7 +26,7 @@ from imapipe.middleware.base import Run
 from imapipe.models.message import Message
 from imapipe.sinks.base import FileSink
 from imapipe.sinks.content import body_size, chunks_of_body
-from imapipe.sinks.place import Place, folder_names
+from imapipe.sinks.place import Place, folder_names, shortened
 from imapipe.sinks.staged import Staged, make_folder, names_in, remove_leftovers
 from imapipe.store.run_lock import RunLock
 from imapipe.wire.uid_set import UidSet
@@ -70,7 +70,7 @@ class Maildir(FileSink):
             path = self.path
         else:
             levels = [level.replace(".", "%2E") for level in folder_names(name, delimiter)]
-            path = self.path / f".{'.'.join(levels)}"
+            path = self.path / shortened(f".{'.'.join(levels)}")
         return Maildir(path, layout=self._layout, durable=self._durable)
 
     def _open(self, run: Run) -> None:

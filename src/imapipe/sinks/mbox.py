@@ -53,6 +53,8 @@ class Mbox(FileSink):
         super().__init__(path, durable=durable)
         self._file = Appended(self.path, "mbox", durable=durable, shared=True)
         self._is_locked = False
+        self._is_in_group = False
+        self._needs_line_end = False
 
     def for_mailbox(self, name: str, delimiter: str | None) -> Mbox:
         """The sink for one mailbox of a whole account: a file below this folder."""

@@ -12,9 +12,11 @@ Invariants:
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -79,6 +81,7 @@ class Parquet(FileSink):
         self._bytes = 0
         self._uids: list[int] = []
         self._writer: pq.ParquetWriter | None = None
+        self._file: io.BufferedWriter | None = None
         self._lock: RunLock | None = None
 
     def for_mailbox(self, name: str, delimiter: str | None) -> Parquet:
@@ -124,7 +127,7 @@ class Parquet(FileSink):
             remove(os.fspath(self._partial))
             # Opened by us: nobody else may read it while it is written, and no link is followed.
             fd = os.open(self._partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | PLAIN, PRIVATE)
-            self._file = os.fdopen(fd, "wb")
+            self._file = io.BufferedWriter(io.FileIO(fd, "wb"))
             self._writer = pq.ParquetWriter(self._file, self._schema, compression=self._compression)
         columns = [_column(field, [row.get(field.name) for row in self._rows]) for field in self._schema]
         self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema))
@@ -137,6 +140,7 @@ class Parquet(FileSink):
         if self._rows:
             self._flush()
         assert self._writer is not None
+        assert self._file is not None
         new = UidSet.from_numbers(self._uids)
         self._writer.add_key_value_metadata({_KEY: orjson.dumps([*self._place, new.text()])})
         writer, self._writer = self._writer, None
@@ -148,6 +152,7 @@ class Parquet(FileSink):
         self._number += 1
         path = self.path / f"{self._tag}-{self._place.uidvalidity}-{self._number:06}.parquet"
         self._partial.replace(path)
+        self._file = None
         if self._durable:
             sync_folder(os.fspath(path))
         self._there |= new
@@ -155,14 +160,17 @@ class Parquet(FileSink):
 
     def _close(self) -> None:
         writer, self._writer = self._writer, None
+        file, self._file = self._file, None
         self._rows.clear()
         self._uids.clear()
         self._bytes = 0
         lock, self._lock = self._lock, None
         try:
-            if writer is not None:
-                with self._file:
-                    writer.close()
+            if file is not None:
+                # What is not committed is thrown away: nothing depends on whether the disk takes it.
+                with suppress(OSError), file:
+                    if writer is not None:
+                        writer.close()
                 remove(os.fspath(self._partial))
         finally:
             if lock is not None:
@@ -177,7 +185,7 @@ class Parquet(FileSink):
                 continue
             number = max(number, int(part[3]))
             if int(part[2]) == self._place.uidvalidity:
-                there |= _uids_of(self.path / name)
+                there |= _uids_of(self.path / name, self._place)
         return there, number
 
 
@@ -210,15 +218,16 @@ def _people() -> pa.DataType:
     return pa.list_(pa.struct([("name", pa.string()), ("email", pa.string())]))
 
 
-def _uids_of(path: Path) -> UidSet:
+def _uids_of(path: Path, place: Place) -> UidSet:
+    """The messages of a mailbox that are in a file: none where the tag in its name is another one's by chance."""
     import pyarrow.lib  # noqa: PLC0415
     import pyarrow.parquet as pq  # noqa: PLC0415
 
     try:
         metadata: Mapping[bytes, bytes] = pq.read_metadata(os.fspath(path)).metadata or {}
-        *_, uids = orjson.loads(metadata[_KEY])
-        return UidSet.parse(uids)
-    except (KeyError, ValueError, pyarrow.lib.ArrowException) as error:
+        *whose, uids = orjson.loads(metadata[_KEY])
+        return UidSet.parse(uids) if Place(*whose) == place else UidSet()
+    except (KeyError, TypeError, ValueError, pyarrow.lib.ArrowException) as error:
         reason = "it does not tell which messages are in it; move it to another folder"
         raise SinkError(reason, path=str(path)) from error
 

@@ -49,13 +49,16 @@ def escaped(name: str) -> str:
     """A name that every file system takes, for any text; other text gives another name."""
     safe = _RESERVED.sub(_escape, name)
     safe = _DEVICE.sub(lambda found: f"{found[0][:-1]}{_escape_character(found[0][-1])}", safe) or "%"
-    data = safe.encode("utf-8", "surrogatepass")
-    if len(data) <= _MAX_BYTES and data.isascii():
-        return safe
-    if len(data) > _MAX_BYTES or safe.encode("utf-8", "replace") != data:
-        digest = hashlib.blake2b(data, digest_size=8).hexdigest()
-        return f"{data[: _MAX_BYTES - 20].decode('utf-8', 'ignore')}%{digest}"
-    return safe
+    return shortened(safe)
+
+
+def shortened(name: str) -> str:
+    """An escaped name that a file system takes, however long; what had to be cut ends with a digest of the whole."""
+    data = name.encode("utf-8", "surrogatepass")
+    if len(data) <= _MAX_BYTES and name.encode("utf-8", "replace") == data:
+        return name
+    digest = hashlib.blake2b(data, digest_size=8).hexdigest()
+    return f"{data[: _MAX_BYTES - 20].decode('utf-8', 'ignore')}%{digest}"
 
 
 def _escape(match: re.Match[str]) -> str:

@@ -19,7 +19,8 @@ from typing import Final
 
 from imapipe.durable_file import PLAIN, PRIVATE, remove, sync_folder, write_all
 
-_LEFTOVER: Final = re.compile(r"\.[0-9a-f]{16}\.imapipe-part\Z")
+# Maildir makes one with flags in its name, to see whether the file system takes them.
+_LEFTOVER: Final = re.compile(r"\.[0-9a-f]{16}\.imapipe-part(?::2,S)?\Z")
 # Syncs that wait for the disk at the same time are answered by one write of the file system's journal.
 _SYNCS_AT_ONCE: Final = 16
 

@@ -10,6 +10,7 @@ from tests.pipeline.world import Always, OpenWorld, check_sums
 
 import imapipe
 from imapipe.middleware.base import Call, Layer, Run
+from imapipe.pipeline.delivery.sink import Scribe
 from imapipe.testing import CutAfterBytes, SyntheticMailbox
 
 
@@ -251,3 +252,58 @@ async def test_bounds_of_a_group_are_checked(open_world: OpenWorld, wrong: dict[
     world = await open_world(1)
     with pytest.raises(ValueError, match="commit_every"):
         await world.job().run(Notes(), **wrong)  # type: ignore[arg-type]
+
+
+class _Driven:
+    """A run that is cancelled in the very moment when its sink is open."""
+
+    mailbox = "INBOX"
+    failure = None
+
+    def __init__(self) -> None:
+        self.inbox = self
+        self.caller: asyncio.Task[None] | None = None
+
+    def close(self) -> None:
+        """Nothing will come."""
+
+    async def drive(self, consumer: Scribe) -> None:
+        await consumer.begin(None)  # type: ignore[arg-type]  # the sink does not look at it
+        assert self.caller is not None
+        self.caller.cancel()
+        await asyncio.Event().wait()
+
+
+@pytest.mark.asyncio
+async def test_a_sink_is_closed_that_was_opened_when_the_run_was_cancelled() -> None:
+    calls: list[str] = []
+
+    class Calls:
+        """Notes what is called."""
+
+        async def open(self, run: object) -> None:
+            calls.append("open")
+
+        async def write(self, messages: object) -> dict[int, Exception]:
+            calls.append("write")
+            return {}
+
+        async def commit(self) -> None:
+            calls.append("commit")
+
+        async def close(self) -> None:
+            calls.append("close")
+
+    run = _Driven()
+    scribe = Scribe(
+        run,  # type: ignore[arg-type]  # as much of a run as is needed
+        Calls(),
+        concurrency=1,
+        commit_every_messages=1,
+        commit_every_seconds=1,
+        raise_errors=False,
+    )
+    run.caller = asyncio.create_task(scribe.work())
+    with pytest.raises(asyncio.CancelledError):
+        await run.caller
+    assert calls == ["open", "close"]

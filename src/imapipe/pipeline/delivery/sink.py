@@ -115,6 +115,7 @@ class Scribe:
         self._no_writing.set()
         self._no_commit = asyncio.Event()
         self._no_commit.set()
+        self._is_open = False
         self._began: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._finished: asyncio.Task[None] | None = None
 
@@ -138,6 +139,7 @@ class Scribe:
         except BaseException:
             await self._sink.close()
             raise
+        self._is_open = True
         self._began.set_result(None)
 
     async def finish(self) -> None:
@@ -150,12 +152,12 @@ class Scribe:
         self._finished.result()
 
     async def _write_all(self) -> None:
-        await asyncio.wait([self._began])
-        if self._began.cancelled():
-            return
-        # An acquire() in the sink must not wait for a lease that this very run holds.
-        holder.set(self._run)
         try:
+            await asyncio.wait([self._began])
+            if self._began.cancelled():
+                return
+            # An acquire() in the sink must not wait for a lease that this very run holds.
+            holder.set(self._run)
             async with asyncio.TaskGroup() as group:
                 for _ in range(self._writers):
                     group.create_task(self._write())
@@ -163,7 +165,9 @@ class Scribe:
         except BaseExceptionGroup as errors:
             raise first_cause(errors) from None
         finally:
-            await self._sink.close()
+            # Also where the cancellation came between the two: `begin` has opened it, and this had not seen it yet.
+            if self._is_open:
+                await self._sink.close()
 
     async def _write(self) -> None:
         """One writer: write what is there, as one group, until nothing will come any more."""
