@@ -185,8 +185,9 @@ class Message(Content):
     def attachments(self) -> list[Attachment]:
         """What is attached, in order, with what an HTML text shows: every part that is no text, or has a name.
 
-        Of a message of which only the structure was fetched they are described, and have no content. Raises
-        NotFetched, ProtocolError.
+        Of a message of which only the structure was fetched they are described, and have no content.
+
+        Raises NotFetched, ProtocolError.
         """
         if self._is_outlined():
             return [Attachment(self, part) for part in attachment_parts(parts_of(self.structure))]
