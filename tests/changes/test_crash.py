@@ -27,6 +27,7 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_kill_repeats_what_was_in_hand(tmp_path: Path) -> None:
     path = tmp_path / "sync.json"

@@ -10,7 +10,8 @@ import pytest
 
 import imapipe
 from imapipe import Arrived, FlagsChanged, Vanished
-from imapipe.testing import Act, Mailbox, OmitUids, ReplaceResponses, Reply, Server
+from imapipe.store.json_file import JsonFile
+from imapipe.testing import Act, CutAfterBytes, Mailbox, OmitUids, ReplaceResponses, Reply, SearchCap, Server
 from imapipe.testing.messages import make_messages
 
 pytestmark = pytest.mark.asyncio
@@ -63,7 +64,10 @@ async def test_an_answer_that_cannot_be_read_loses_nothing(tmp_path: Path, exten
 
 async def test_a_message_left_out_of_an_answer_is_not_gone(tmp_path: Path) -> None:
     async with synced(tmp_path, "plain") as (server, changes):
-        server.mailboxes["INBOX"].set_flags(6, {"\\Deleted"})
+        box = server.mailboxes["INBOX"]
+        box.set_flags(3, {"$Work"})
+        assert [change async for change in changes] == [FlagsChanged(3, frozenset({"$Work"}))]
+        box.set_flags(6, {"\\Deleted"})
         server.faults.add(OmitUids({3}, command="UID FETCH", times=10))
         assert [change async for change in changes] == [FlagsChanged(6, frozenset({"\\Deleted"}))]
 
@@ -78,10 +82,70 @@ async def test_what_is_expunged_meanwhile_is_gone(tmp_path: Path) -> None:
 async def test_mod_sequences_that_begin_anew_prove_nothing(tmp_path: Path) -> None:
     async with synced(tmp_path) as (server, changes):
         box = server.mailboxes["INBOX"]
-        for _ in range(3):
-            box.set_flags(1, {"\\Seen"})
-            box.set_flags(1, set())
-        assert [change async for change in changes] == []
+        box.set_flags(1, {"$Work"})
+        assert [change async for change in changes] == [FlagsChanged(1, frozenset({"$Work"}))]
+        box.highest_modseq = 1
         box.set_flags(5, {"\\Deleted"})
-        box.highest_modseq = 2
         assert [change async for change in changes] == [FlagsChanged(5, frozenset({"\\Deleted"}))]
+
+
+@pytest.mark.parametrize("extensions", ["modern", "gmail", "plain"])
+async def test_flags_that_were_not_told_are_told_the_next_time(tmp_path: Path, extensions: str) -> None:
+    async with synced(tmp_path, extensions) as (server, changes):
+        for uid in (3, 5, 8):
+            server.mailboxes["INBOX"].set_flags(uid, {"$Work"})
+        async with changes.stream() as stream:
+            assert (await anext(stream)).uid == 3
+        assert [change.uid async for change in changes] == [3, 5, 8]
+
+
+@pytest.mark.parametrize("extensions", ["modern", "gmail", "plain"])
+async def test_a_connection_that_dies_in_the_middle(tmp_path: Path, extensions: str) -> None:
+    async with synced(tmp_path, extensions) as (server, changes):
+        server.mailboxes["INBOX"].set_flags(6, {"\\Deleted"})
+        server.faults.add(CutAfterBytes(20, command="UID FETCH", times=1))
+        assert [change async for change in changes] == [FlagsChanged(6, frozenset({"\\Deleted"}))]
+
+
+async def test_a_list_that_is_too_short_makes_nothing_vanish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imapipe.pipeline.access.LOOK_PAUSE_SECONDS", 0.0)
+    async with synced(tmp_path, "plain") as (server, changes):
+        server.faults.add(SearchCap(5))
+        with pytest.raises(imapipe.ProtocolError, match="has 12 messages and tells of 5"):
+            [change async for change in changes]
+        server.faults.clear()
+        assert [change async for change in changes] == []
+
+
+async def test_a_limit_of_messages_is_followed(tmp_path: Path) -> None:
+    boxes = {"INBOX": Mailbox(make_messages(COUNT))}
+    async with (
+        Server(boxes, message_limit=5) as server,
+        imapipe.create_pool(server.url, password=server.password) as pool,
+    ):
+        changes = pool.mailbox("INBOX").changes(tmp_path / "sync.json")
+        assert [change.uid async for change in changes] == list(range(1, COUNT + 1))
+        for uid in (1, 6, 12):
+            server.mailboxes["INBOX"].set_flags(uid, {"$Work"})
+        server.mailboxes["INBOX"].expunge([2])
+        told = [change async for change in changes]
+        assert told == [*(FlagsChanged(uid, frozenset({"$Work"})) for uid in (1, 6, 12)), Vanished(2)]
+
+
+async def test_a_store_that_fails_ends_it_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with synced(tmp_path) as (server, changes):
+        for uid in (3, 5, 8):
+            server.mailboxes["INBOX"].set_flags(uid, {"$Work"})
+        stream = changes.stream()
+        assert [(await anext(stream)).uid, (await anext(stream)).uid] == [3, 5]
+        with monkeypatch.context() as broken:
+            broken.setattr(JsonFile, "append", _disk_full)
+            with pytest.raises(imapipe.CheckpointError, match="full"):
+                await anext(stream)
+        with pytest.raises(StopAsyncIteration):
+            await anext(stream)
+        assert [change.uid async for change in changes] == [5, 8]
+
+
+def _disk_full(*_: object) -> None:
+    raise imapipe.CheckpointError("the disk is full")

@@ -240,19 +240,27 @@ class ChangeStream:
         if book is None or self._task.done():
             return await self._end()
         if self._current is not None:
-            # Forgotten first: what could not be kept is told again, and never counted twice.
             self._current = None
-            book.acknowledge()
-            self._told += 1
-            if book.is_full:
-                await book.save()
-            elif self._told % _TURN_CHANGES == 0:
-                await asyncio.sleep(0)
+            await self._acknowledge(book)
         self._current = next(self._look.changes, None)
         if self._current is None:
             self._look.is_over.set()
             return await self._end()
         return self._current
+
+    async def _acknowledge(self, book: Book) -> None:
+        try:
+            book.acknowledge()
+        except BaseException:
+            # The next one would be counted in its place. What saving raises now is no more than that.
+            with suppress(Exception):
+                await self.aclose()
+            raise
+        self._told += 1
+        if book.is_full:
+            await book.save()
+        elif self._told % _TURN_CHANGES == 0:
+            await asyncio.sleep(0)
 
     async def _end(self) -> Change:
         """Wait for the task, and raise what it raised."""

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imapipe.wire.command.fetch import Fetch
+from imapipe.wire.command.fetch import Fetch, uid_fetch
 from imapipe.wire.response.fetch import scan_fetch
 from imapipe.wire.response.shape import Shape, compile_shape
+from imapipe.wire.uid_set import UidSet
 
 
 @pytest.mark.parametrize(
@@ -185,3 +186,15 @@ def test_orders_without_a_shape() -> None:
     assert compile_shape(("UID", "ENVELOPE", "FLAGS")) is None
     assert compile_shape(("UID", "X-GM-LABELS")) is None
     assert compile_shape(("UID", "ENVELOPE", "BODYSTRUCTURE")) is None
+
+
+def test_only_what_changed_since_a_mod_sequence() -> None:
+    everything = UidSet.from_ranges([(1, 9)])
+    since = uid_fetch(everything, Fetch("flags"), changed_since=2**63 - 1)
+    assert since.pieces == (b"UID FETCH 1:9 (UID FLAGS) (CHANGEDSINCE 9223372036854775807)\r\n",)
+    both = uid_fetch(everything, Fetch("flags"), with_uid=False, changed_since=1, vanished=True)
+    assert both.pieces == (b"UID FETCH 1:9 (FLAGS) (CHANGEDSINCE 1 VANISHED)\r\n",)
+    with pytest.raises(ValueError, match="since a mod-sequence"):
+        uid_fetch(everything, Fetch("flags"), vanished=True)
+    with pytest.raises(ValueError, match="mod-sequence"):
+        uid_fetch(everything, Fetch("flags"), changed_since=-1)
