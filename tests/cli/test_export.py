@@ -117,4 +117,7 @@ def test_the_progress_of_several_is_that_of_one() -> None:
     assert (shown[-1].planned, shown[-1].done, shown[-1].connections, shown[-1].eta_seconds) == (20, 6, 2, 1.4)
     tell("one", 10, final=True)
     assert (shown[-1].done, shown[-1].connections, shown[-1].messages_per_second) == (12, 1, 5.0)
+    tell("two", 10, final=True)
+    tell("three", 1)
+    assert (shown[-1].planned, shown[-1].done, shown[-1].connections, shown[-1].bytes_received) == (30, 21, 1, 300)
     assert not shown[-1].final

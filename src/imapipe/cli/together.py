@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
 import imapipe
@@ -17,33 +17,46 @@ class Together:
 
     def __init__(self, show: Callable[[imapipe.ProgressSnapshot], None]) -> None:
         self._show = show
-        self._latest: dict[tuple[str, str], imapipe.ProgressSnapshot] = {}
+        self._running: dict[tuple[str, str], imapipe.ProgressSnapshot] = {}
+        # The sum of those that have ended, so that the work does not grow with how many there were.
+        self._ended: imapipe.ProgressSnapshot | None = None
 
     def show(self, snapshot: imapipe.ProgressSnapshot) -> None:
         """Take one run's snapshot."""
-        self._latest[snapshot.account, snapshot.mailbox] = snapshot
-        running = [each for each in self._latest.values() if not each.final]
-        every = self._latest.values()
+        mailbox = snapshot.account, snapshot.mailbox
+        if snapshot.final:
+            self._running.pop(mailbox, None)
+            self._ended = _sums(snapshot, [snapshot] if self._ended is None else [self._ended, snapshot])
+        else:
+            self._running[mailbox] = snapshot
+        running = self._running.values()
         speed = _sum(each.messages_per_second for each in running)
         left = sum(each.planned - each.settled for each in running)
         together = replace(
-            snapshot,
-            planned=sum(each.planned for each in every),
-            done=sum(each.done for each in every),
-            skipped=sum(each.skipped for each in every),
-            vanished=sum(each.vanished for each in every),
-            failed=sum(each.failed for each in every),
-            bytes_received=sum(each.bytes_received for each in every),
-            elapsed_seconds=max(each.elapsed_seconds for each in every),
+            _sums(snapshot, running if self._ended is None else [self._ended, *running]),
             messages_per_second=speed,
             bytes_per_second=_sum(each.bytes_per_second for each in running),
             eta_seconds=left / speed if speed else None,
             connections=sum(each.connections for each in running),
-            waits=sum(each.waits for each in every),
             # Another mailbox may begin; whoever shows it knows when all is over.
             final=False,
         )
         self._show(together)
+
+
+def _sums(like: imapipe.ProgressSnapshot, every: Collection[imapipe.ProgressSnapshot]) -> imapipe.ProgressSnapshot:
+    """The counts of all of them; whatever else it tells is that of one."""
+    return replace(
+        like,
+        planned=sum(each.planned for each in every),
+        done=sum(each.done for each in every),
+        skipped=sum(each.skipped for each in every),
+        vanished=sum(each.vanished for each in every),
+        failed=sum(each.failed for each in every),
+        bytes_received=sum(each.bytes_received for each in every),
+        elapsed_seconds=max(each.elapsed_seconds for each in every),
+        waits=sum(each.waits for each in every),
+    )
 
 
 def _sum(values: Iterable[float]) -> float:

@@ -28,6 +28,8 @@ from imapipe.wire.uid_set import UidSet
 
 LIST: Final = "attachments.jsonl"
 _MAX_NAME_BYTES: Final = 200
+# Of the digest in a name.
+_DIGITS: Final = 16
 
 
 class Attachments(FileSink):
@@ -42,12 +44,14 @@ class Attachments(FileSink):
         super().__init__(path, durable=durable)
         self._list = Appended(self.path / LIST, "attachments", durable=durable)
         self._staged = Staged(durable=durable)
+        # Those of the group, by the beginning of their digest.
+        self._new: dict[str, Path] = {}
 
     def for_mailbox(self, name: str, delimiter: str | None) -> Attachments:
         """The sink for one mailbox of a whole account: the same folder."""
         sink = Attachments(self.path, durable=self._durable)
         sink._share(self)
-        sink._list, sink._staged = self._list, self._staged
+        sink._list, sink._staged, sink._new = self._list, self._staged, self._new
         return sink
 
     def _open(self, run: Run) -> None:
@@ -71,10 +75,11 @@ class Attachments(FileSink):
     def _write_attachment(self, message: Message, attachment: Attachment) -> bytes:
         content = attachment.content
         digest = hashlib.sha256(content).hexdigest()
-        path = self._find(digest) or self._new_path(digest, attachment)
+        path = self._find(digest[:_DIGITS]) or self._new_path(digest[:_DIGITS], attachment)
         if path not in self._staged and not path.exists():
             make_folder(path.parent, durable=self._durable)
             self._staged.write(path, (content,), staging=self.path)
+            self._new[digest[:_DIGITS]] = path
         else:
             self._staged.sync_later(path.parent)
         return orjson.dumps(
@@ -93,28 +98,29 @@ class Attachments(FileSink):
             option=orjson.OPT_APPEND_NEWLINE,
         )
 
-    def _find(self, digest: str) -> Path | None:
+    def _find(self, digits: str) -> Path | None:
         """The file that has this content."""
-        beginning = f"{digest[:16]}-"
-        for path in self._staged.paths():
-            if path.name.startswith(beginning):
-                return path
-        folder = self.path / digest[:2]
+        if digits in self._new:
+            return self._new[digits]
+        beginning = f"{digits}-"
+        folder = self.path / digits[:2]
         if not folder.is_dir():
             return None
         return next((folder / name for name in names_in(folder) if name.startswith(beginning)), None)
 
-    def _new_path(self, digest: str, attachment: Attachment) -> Path:
+    def _new_path(self, digits: str, attachment: Attachment) -> Path:
         stem, dot, ending = attachment.safe_filename.rpartition(".")
         ending = f"{dot}{ending}" if stem and len(ending.encode()) <= 16 else ""
         stem = attachment.safe_filename.removesuffix(ending) if ending else attachment.safe_filename
         stem = stem.encode()[:_MAX_NAME_BYTES].decode("utf-8", "ignore")
-        return self.path / digest[:2] / f"{digest[:16]}-{stem}{ending}"
+        return self.path / digits[:2] / f"{digits}-{stem}{ending}"
 
     def _commit(self) -> None:
         self._staged.publish()
+        self._new.clear()
         self._list.commit()
 
     def _close(self) -> None:
         if self._list.close(self):
             self._staged.discard()
+            self._new.clear()

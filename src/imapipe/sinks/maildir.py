@@ -33,6 +33,7 @@ from imapipe.wire.uid_set import UidSet
 
 Layout = Literal["maildir++", "folders"]
 
+_OF_A_MAILDIR: Final = frozenset({"cur", "new", "tmp"})
 _LETTERS: Final = {
     "\\draft": "D",
     "\\flagged": "F",
@@ -65,7 +66,7 @@ class Maildir(FileSink):
     def for_mailbox(self, name: str, delimiter: str | None) -> Maildir:
         """The sink for one mailbox of a whole account; INBOX is the folder itself under "maildir++"."""
         if self._layout == "folders":
-            path = self.path.joinpath(*folder_names(name, delimiter))
+            path = self.path.joinpath(*folder_names(name, delimiter, taken=_OF_A_MAILDIR))
         elif name == "INBOX":
             path = self.path
         else:

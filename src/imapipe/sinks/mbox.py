@@ -33,6 +33,7 @@ except ImportError:  # Windows: no mail program there shares the file.
     fcntl = None  # type: ignore[assignment]
 
 _FROM: Final = re.compile(rb"^>*+From ", re.MULTILINE)
+_ENDING: Final = re.compile(r"\.(mbox)", re.IGNORECASE)
 _FROM_AT_LAST: Final = b"From "
 # A line longer than this is handed on in pieces.
 _LONG_LINE: Final = 1024 * 1024
@@ -59,7 +60,9 @@ class Mbox(FileSink):
     def for_mailbox(self, name: str, delimiter: str | None) -> Mbox:
         """The sink for one mailbox of a whole account: a file below this folder."""
         *folders, last = folder_names(name, delimiter)
-        return Mbox(self.path.joinpath(*folders, f"{last}.mbox"), durable=self._durable)
+        # No folder is called as the file of another mailbox is, or its record.
+        above = [_ENDING.sub(r"%2E\1", folder) for folder in folders]
+        return Mbox(self.path.joinpath(*above, f"{last}.mbox"), durable=self._durable)
 
     def _open(self, run: Run) -> None:
         self._place = Place.of(run)

@@ -39,10 +39,17 @@ class Place(NamedTuple):
         return hashlib.blake2b(named, digest_size=4).hexdigest()
 
 
-def folder_names(mailbox: str, delimiter: str | None) -> tuple[str, ...]:
-    """The names of the folders, one below the other, that stand for a mailbox."""
+def folder_names(mailbox: str, delimiter: str | None, *, taken: frozenset[str] = frozenset()) -> tuple[str, ...]:
+    """The names of the folders, one below the other, that stand for a mailbox.
+
+    Args:
+        mailbox: Its name.
+        delimiter: What separates the levels of the name, or None.
+        taken: Names in lower case that mean something else there.
+    """
     levels = mailbox.split(delimiter) if delimiter else [mailbox]
-    return tuple(escaped(level) for level in levels)
+    names = [escaped(level) for level in levels]
+    return tuple(f"{_escape_character(name[0])}{name[1:]}" if name.lower() in taken else name for name in names)
 
 
 def escaped(name: str) -> str:

@@ -77,10 +77,6 @@ class Staged:
             raise
         self._files[path] = partial
 
-    def paths(self) -> Iterable[Path]:
-        """The names of those that wait."""
-        return self._files.keys()
-
     def partial(self, path: Path) -> Path:
         """Where a file that has not appeared yet can be read."""
         return self._files[path]
