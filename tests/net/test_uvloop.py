@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+import time
 
 import pytest
 
 import imapipe
+from imapipe.net.watchdog import Watchdog
 from imapipe.testing import Server
 
 uvloop = pytest.importorskip("uvloop", reason="uvloop is not installed (pip install imapipe[uvloop])")
@@ -51,3 +54,34 @@ def test_bodies_pauses_and_idle(contexts: tuple[ssl.SSLContext, ssl.SSLContext],
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())
+
+
+def test_what_came_while_the_loop_was_blocked_is_heard_before_the_timer() -> None:
+    """Defect: uvloop calls timers before it reads, so that an answer that was there ended in a timeout."""
+
+    async def main() -> list[float | None]:
+        loop = asyncio.get_running_loop()
+        here, there = socket.socketpair()
+        expired: list[float | None] = []
+        dog = Watchdog(loop, lambda: 0.02, lambda: float("inf"), 0.02, expired.append)
+        heard = asyncio.Event()
+
+        def hear() -> None:
+            if here.recv(100) == b"* OK wait":
+                # Something else that is read keeps the loop busy, and the answer comes meanwhile.
+                time.sleep(0.05)
+                there.send(b"* OK still here")
+            else:
+                dog.stop()
+                heard.set()
+
+        with here, there:
+            loop.add_reader(here, hear)
+            dog.watch()
+            there.send(b"* OK wait")
+            await heard.wait()
+            loop.remove_reader(here)
+        return expired
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(main()) == []

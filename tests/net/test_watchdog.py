@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import cast
 
-from imapipe.net.watchdog import Watchdog
+from tests.middleware.fakes import block, run_in_fake_time
+
+from imapipe.net.watchdog import LAST_LOOK_SECONDS, Watchdog
 
 
 class Timer:
@@ -68,7 +71,7 @@ def test_silence_ends_it() -> None:
     case.clock.go_to(159.0)
     assert case.expired == []
     case.clock.go_to(161.0)
-    assert case.expired == [(160.0, 60.0)]
+    assert case.expired == [(160.0 + LAST_LOOK_SECONDS, 60.0)]
     assert case.clock.running == []
 
 
@@ -91,7 +94,7 @@ def test_a_allowed_that_became_shorter_is_noticed_in_time() -> None:
     case.dog.hear()
     case.silence_allowed = 30.0
     case.clock.go_to(1000.0)
-    assert case.expired == [(159.0, 30.0)]
+    assert case.expired == [(159.0 + LAST_LOOK_SECONDS, 30.0)]
 
 
 def test_rush_looks_at_once() -> None:
@@ -102,7 +105,7 @@ def test_rush_looks_at_once() -> None:
     case.dog.rush()
     assert len(case.clock.running) == 1
     case.clock.go_to(1000.0)
-    assert case.expired == [(105.0, 5.0)]
+    assert case.expired == [(105.0 + LAST_LOOK_SECONDS, 5.0)]
 
 
 def test_a_pause_is_no_silence_and_is_added_up() -> None:
@@ -123,7 +126,7 @@ def test_a_pause_is_no_silence_and_is_added_up() -> None:
     case.clock.go_to(1114.0)
     assert case.expired == []
     case.clock.go_to(1116.0)
-    assert case.expired == [(1115.0, 10.0)]
+    assert case.expired == [(1115.0 + LAST_LOOK_SECONDS, 10.0)]
 
 
 def test_nobody_waits() -> None:
@@ -148,8 +151,42 @@ def test_what_it_may_take_in_all_ends_though_it_is_never_silent() -> None:
     for second in range(101, 130):
         case.clock.go_to(second)
         case.dog.hear()
-    assert case.expired == [(123.0, None)]
+    assert case.expired == [(123.0 + LAST_LOOK_SECONDS, None)]
     assert case.clock.running == []
+
+
+async def silent_after(answer_at_last: bool) -> list[float | None]:
+    """The loop is blocked, beyond the silence allowed, by what runs in the turn in which the timer is due."""
+    loop = asyncio.get_running_loop()
+    here, there = socket.socketpair()
+    expired: list[float | None] = []
+    dog = Watchdog(loop, lambda: 10.0, lambda: float("inf"), 10.0, expired.append)
+
+    def hear() -> None:
+        here.recv(100)
+        dog.hear()
+
+    def answer_while_the_loop_is_busy() -> None:
+        block(1.0)
+        if answer_at_last:
+            there.send(b"* OK still here")
+
+    with here, there:
+        loop.add_reader(here, hear)
+        dog.heard_at = loop.time()
+        # Due in the same turn as the timer of the watchdog, and before it.
+        loop.call_at(dog.heard_at + 9.999_999, answer_while_the_loop_is_busy)
+        dog.watch()
+        await asyncio.sleep(15)
+        loop.remove_reader(here)
+        dog.stop()
+    return expired
+
+
+def test_what_came_while_the_loop_was_busy_is_heard_first() -> None:
+    """Defect: a blocking handler in the turn of the timer ended a connection whose answer had arrived."""
+    assert run_in_fake_time(silent_after(answer_at_last=True), lateness=0.001) == []
+    assert run_in_fake_time(silent_after(answer_at_last=False), lateness=0.001) == [10.0]
 
 
 def test_stop() -> None:

@@ -5,12 +5,16 @@ Invariants:
 - There is at most one timer, and none is touched when bytes arrive: hearing is one assignment to `heard_at`.
 - The time in which we do not read on purpose counts neither as silence nor as the server's work.
 - How long is too long may change while the timer runs; a shorter silence is noticed within the shortest one.
+- Nothing expires before the loop has looked at the socket again: what came while the loop was busy is heard first.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+
+# Any time above zero: asyncio reads sockets before it calls the timers of a turn, uvloop after, and both within this.
+LAST_LOOK_SECONDS = 0.001
 
 
 class Watchdog:
@@ -30,6 +34,7 @@ class Watchdog:
     __slots__ = (
         "_allowed",
         "_expired",
+        "_is_last_look",
         "_loop",
         "_paused_at",
         "_paused_before",
@@ -53,6 +58,7 @@ class Watchdog:
         self._shortest = shortest_seconds
         self._expired = expired
         self._timer: asyncio.TimerHandle | None = None
+        self._is_last_look = False
         self._paused_at: float | None = None
         self._paused_before = 0.0
         self.heard_at = loop.time()
@@ -102,14 +108,20 @@ class Watchdog:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+            self._is_last_look = False
 
     def _check(self) -> None:
         self._timer = None
+        is_last_look, self._is_last_look = self._is_last_look, False
         silence_allowed = self._allowed()
         if silence_allowed is None:
             return
         left, left_in_all = silence_allowed - (self._loop.time() - self.heard_at), self._seconds_left()
-        if left <= 0 or left_in_all <= 0:
-            self._expired(silence_allowed if left <= 0 else None)
-        else:
+        if left > 0 and left_in_all > 0:
             self._timer = self._loop.call_later(min(left, left_in_all, self._shortest), self._check)
+        elif not is_last_look:
+            # The loop may have been blocked for long, with the server's answer waiting in the socket.
+            self._is_last_look = True
+            self._timer = self._loop.call_later(LAST_LOOK_SECONDS, self._check)
+        else:
+            self._expired(silence_allowed if left <= 0 else None)

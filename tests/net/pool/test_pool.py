@@ -158,8 +158,9 @@ async def test_a_newcomer_does_not_overtake() -> None:
 
 
 async def test_a_wait_ends_at_its_timeout_and_leaves_nothing() -> None:
-    async with Server(3) as server, pool_on(server, 1, wait=0.02) as pool:
+    async with Server(3) as server, pool_on(server, 1) as pool:
         async with leased(pool) as first:
+            pool.acquire_timeout_seconds = 0.02
             with pytest.raises(
                 PoolTimeout, match=r"no connection became free in 0\.02 seconds; all 1 are leased"
             ) as caught:
@@ -168,7 +169,7 @@ async def test_a_wait_ends_at_its_timeout_and_leaves_nothing() -> None:
             with pytest.raises(PoolTimeout):
                 await pool.take(timeout_seconds=0.01)
             assert pool.stats.waiting == 0
-        async with leased(pool) as again:
+        async with leased(pool, timeout_seconds=5) as again:
             assert again is first
 
 
@@ -373,7 +374,8 @@ async def test_one_attempt_that_fails_harms_nobody_while_others_work() -> None:
 async def test_who_waits_in_vain_hears_why_no_connection_could_be_made() -> None:
     """Whoever holds the others may wait for the same server, so that this is its outage, and no lack of connections."""
     fault = RefuseConnection(kind="close", nth=2, times=99)
-    async with Server(3, faults=[fault]) as server, pool_on(server, 4, wait=0.05) as pool, leased(pool):
+    async with Server(3, faults=[fault]) as server, pool_on(server, 4) as pool, leased(pool):
+        pool.acquire_timeout_seconds = 0.05
         with pytest.raises(PoolTimeout, match=r"in 0\.05 seconds, and none could be made: ") as caught:
             await pool.take()
         assert str(caught.value.__cause__) in str(caught.value)
