@@ -12,7 +12,7 @@ import random
 import re
 import tempfile
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from datetime import date
@@ -342,9 +342,11 @@ class Client:
         report.table()
 
 
-def play(seeds: Iterable[int]) -> list[Dialog]:
-    """Have dialogs side by side, as they wait most of the time, in an event loop of their own."""
-    return asyncio.run(_play_all(list(seeds)))
+def play(
+    seeds: Iterable[int], run: Callable[[Coroutine[object, object, list[Dialog]]], list[Dialog]] = asyncio.run
+) -> list[Dialog]:
+    """Have dialogs side by side, as they wait most of the time; `run` gives them an event loop of their own."""
+    return run(_play_all(list(seeds)))
 
 
 async def _play_all(seeds: list[int]) -> list[Dialog]:
