@@ -24,7 +24,7 @@ def test_dialogs_leave_nothing_behind() -> None:
 
 @pytest.fixture
 def right(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Seeds of dialogs in which nothing is changed; their waits are for made-up time, as a busy machine is no defect."""
+    """Seeds of dialogs in which nothing is changed; their waits are for made-up time, a busy machine is no defect."""
     monkeypatch.setattr(dialogs, "SILENCE_SECONDS", 10.0)
     return [seed for seed in range(60) if not dialogs.Hostile(seed).rate]
 
