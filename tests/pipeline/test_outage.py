@@ -16,6 +16,9 @@ import imapipe
 from imapipe import search as q
 from imapipe.middleware.base import Layer, Run
 from imapipe.models.event import Event, ServerAwaited
+from imapipe.net.pool.connection_limit import FAILED_PAUSE_SECONDS
+from imapipe.pipeline import outage as outage_module
+from imapipe.runtime.event_bus import EventBus
 from imapipe.testing import Bye, CutAfterBytes, Fault, RefuseConnection, RefuseLogin, Reply, Server, Stall
 
 
@@ -347,6 +350,24 @@ def test_lists_and_counts_wait_for_a_server_where_that_is_wanted(command: str, n
     assert isinstance(error, imapipe.ImapipeError)
     assert seconds < 1
     assert not [event for event in events if isinstance(event, ServerAwaited)]
+
+
+def test_the_last_try_is_made_when_the_time_is_over_and_none_just_before() -> None:
+    """Defect: after a last wait that happened to be short, the pool's pause before it dials came on top of the time."""
+
+    async def outlast() -> list[ServerAwaited]:
+        waits: list[ServerAwaited] = []
+        events = EventBus()
+        events.subscribe(lambda event: waits.append(event) if isinstance(event, ServerAwaited) else None)
+        outage = outage_module.Outage(60.0, events)
+        while await outage.outlast(imapipe.ConnectionFailed("refused")):
+            pass
+        return waits
+
+    for _ in range(100):
+        waits = run_in_fake_time(outlast())
+        assert waits[-1].lasted_seconds + waits[-1].wait_seconds == pytest.approx(60.0, abs=0.001)
+        assert all(60 - wait.lasted_seconds >= FAILED_PAUSE_SECONDS for wait in waits)
 
 
 @pytest.mark.asyncio

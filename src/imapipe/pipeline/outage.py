@@ -21,6 +21,7 @@ from typing import Final, Protocol, TypeVar, runtime_checkable
 from imapipe.errors import ImapipeError
 from imapipe.middleware.base import Middleware
 from imapipe.models.event import ServerAwaited
+from imapipe.net.pool import connection_limit
 from imapipe.net.transient import is_transient, reason
 from imapipe.runtime.backoff import Backoff
 from imapipe.runtime.event_bus import EventBus
@@ -94,7 +95,10 @@ class Outage:
             return False
         if self._backoff is None:
             self._backoff = Backoff(_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS)
-        pause = min(left, self._backoff.seconds(self._tries, error, at_least=verdict.wait_at_least))
+        pause = self._backoff.seconds(self._tries, error, at_least=verdict.wait_at_least)
+        if left - pause < connection_limit.FAILED_PAUSE_SECONDS:
+            # So soon after this try the pool would not dial again, and the outage would last longer than it may.
+            pause = left
         self._events.emit(ServerAwaited(reason(error), lasted, pause))
         _log.warning("waiting for the server (%s), %.0f s of %.0f s so far", reason(error), lasted, self.seconds)
         await asyncio.sleep(pause)
