@@ -12,7 +12,10 @@ import pytest_asyncio
 import imapipe
 from imapipe import Arrived, FlagsChanged, Vanished
 from imapipe.models.flag_table import FlagGatherer
-from imapipe.testing import Mailbox, Server, SyntheticMailbox
+from imapipe.store import JSON, ThreadedCheckpointHolding, ThreadedCheckpointStore
+from imapipe.store.base import Lost
+from imapipe.store.json_file import JsonFile
+from imapipe.testing import Mailbox, Server, Stall, SyntheticMailbox
 from imapipe.testing.messages import make_messages
 
 pytestmark = pytest.mark.asyncio
@@ -244,3 +247,103 @@ async def test_two_changes_among_200_000_messages_cost_few_bytes(tmp_path: Path)
         # With the login.
         assert 0 < pool.connections.wire_bytes < 20_000
         assert [change async for change in changes] == []
+
+
+async def test_misuse_is_refused(tmp_path: Path) -> None:
+    async with imapipe.create_pool("imap://ann@127.0.0.1:1", password="secret") as pool:
+        mailbox = pool.mailbox("INBOX")
+        with pytest.raises(ValueError, match="on_uidvalidity is one of"):
+            mailbox.changes(tmp_path / "sync.json", on_uidvalidity="ignore")  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="outage_seconds must be 0 or more"):
+            mailbox.changes(tmp_path / "sync.json", outage_seconds=-1)
+        assert "INBOX" in repr(mailbox.changes(tmp_path / "sync.json"))
+
+
+async def test_two_tasks_cannot_share_a_stream(account: Account) -> None:
+    async with account.changes.stream() as stream:
+        first = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0)
+        with pytest.raises(RuntimeError, match="two tasks"):
+            await anext(stream)
+        assert (await first).uid == 1
+
+
+async def test_an_error_of_the_body_is_raised_as_it_is(account: Account) -> None:
+    async def read() -> None:
+        async with account.changes.stream() as stream:
+            await anext(stream)
+            raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        await read()
+    assert (await account.all())[0].uid == 1
+
+
+@pytest.mark.parametrize(
+    "extra", [{"flags": 5}, {"acknowledged": "x"}, {"pending": {}}, {"pending": {"arrived": {}, "changed": {}}}]
+)
+async def test_a_state_that_is_not_whole_is_refused(tmp_path: Path, extra: dict[str, JSON]) -> None:
+    async with Server({"INBOX": 3}) as server, imapipe.create_pool(server.url, password=server.password) as pool:
+        store = imapipe.MemoryCheckpointStore()
+        state = imapipe.CheckpointState(
+            account=pool.account, mailbox="INBOX", name="changes", fingerprint="changes", uidvalidity=1, extra=extra
+        )
+        holding = store.open(state.key)
+        holding.save(state)
+        holding.release()
+        changes = pool.mailbox("INBOX").changes(store)
+        with pytest.raises(imapipe.CheckpointCorrupt):
+            [change async for change in changes]
+        # It was given back.
+        store.open(state.key).release()
+
+
+async def test_the_journal_is_kept_short(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved: list[object] = []
+    save = JsonFile.save
+
+    def count(self: JsonFile, key: imapipe.JobKey, state: imapipe.CheckpointState) -> None:
+        saved.append(state.extra.get("acknowledged"))
+        save(self, key, state)
+
+    monkeypatch.setattr("imapipe.changes.book._MAX_UNSAVED", 10)
+    monkeypatch.setattr(JsonFile, "save", count)
+    async for change in account.changes:
+        if change.uid == 25:
+            break
+    assert [change.uid for change in await account.all()] == list(range(25, COUNT + 1))
+    assert saved[:4] == [0, 10, 20, None]
+
+
+class _Leased(ThreadedCheckpointStore):
+    """A store that can take a key away."""
+
+    async def open(self, key: imapipe.JobKey, lost: Lost) -> ThreadedCheckpointHolding:
+        self.lost = lost
+        return await super().open(key, lost)
+
+
+async def test_a_key_that_is_lost_ends_it_and_is_not_written_to(account: Account) -> None:
+    memory = imapipe.MemoryCheckpointStore()
+    store = _Leased(memory)
+    stream = account.pool.mailbox("INBOX").changes(store).stream()
+    assert [(await anext(stream)).uid for _ in range(3)] == [1, 2, 3]
+    store.lost(imapipe.CheckpointLost("another has it"))
+    with pytest.raises(imapipe.CheckpointLost):
+        await anext(stream)
+    again = [change.uid async for change in account.pool.mailbox("INBOX").changes(memory)]
+    assert again == list(range(3, COUNT + 1))
+
+
+async def test_a_look_that_is_cancelled_leaves_nothing(account: Account) -> None:
+    account.server.faults.add(Stall(command="UID FETCH"))
+    stream = account.changes.stream()
+    asked = asyncio.ensure_future(anext(stream))
+    while not account.server.commands.named("UID FETCH"):  # noqa: ASYNC110 - the server has no event for it
+        await asyncio.sleep(0.001)
+    asked.cancel()
+    await asyncio.wait([asked])
+    await stream.aclose()
+    assert account.pool.stats.leased == 0
+    account.server.faults.clear()
+    assert len(await account.all()) == COUNT

@@ -11,7 +11,18 @@ import pytest
 import imapipe
 from imapipe import Arrived, FlagsChanged, Vanished
 from imapipe.store.json_file import JsonFile
-from imapipe.testing import Act, CutAfterBytes, Mailbox, OmitUids, ReplaceResponses, Reply, SearchCap, Server
+from imapipe.testing import (
+    Act,
+    CutAfterBytes,
+    Mailbox,
+    OmitUids,
+    PoisonUids,
+    ReplaceResponses,
+    Reply,
+    SearchCap,
+    Server,
+    SyntheticMailbox,
+)
 from imapipe.testing.messages import make_messages
 
 pytestmark = pytest.mark.asyncio
@@ -130,6 +141,40 @@ async def test_a_limit_of_messages_is_followed(tmp_path: Path) -> None:
         server.mailboxes["INBOX"].expunge([2])
         told = [change async for change in changes]
         assert told == [*(FlagsChanged(uid, frozenset({"$Work"})) for uid in (1, 6, 12)), Vanished(2)]
+
+
+async def test_a_server_that_takes_short_commands_only_gets_short_ones(tmp_path: Path) -> None:
+    too_long = Reply(
+        "BAD", "Command line too long", command="UID FETCH", when=lambda record: len(record.arguments) > 900
+    )
+    async with (
+        Server({"INBOX": SyntheticMailbox(1_000, first_uid=1_001, step=2)}, extensions="plain") as server,
+        imapipe.create_pool(server.url, password=server.password) as pool,
+    ):
+        server.faults.add(too_long)
+        changes = pool.mailbox("INBOX").changes(tmp_path / "sync.json")
+        assert [change.uid async for change in changes] == list(range(1_001, 3_001, 2))
+        assert too_long.fired > 0
+
+
+async def test_what_the_server_refuses_to_tell_is_raised_and_nothing_vanishes(tmp_path: Path) -> None:
+    async with synced(tmp_path, "plain") as (server, changes):
+        server.mailboxes["INBOX"].set_flags(6, {"\\Deleted"})
+        server.faults.add(PoisonUids({3}, code="CORRUPTION"))
+        with pytest.raises(imapipe.CommandNo):
+            [change async for change in changes]
+        server.faults.clear()
+        assert [change async for change in changes] == [FlagsChanged(6, frozenset({"\\Deleted"}))]
+
+
+async def test_a_throttled_look_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imapipe.pipeline.access.LOOK_PAUSE_SECONDS", 0.0)
+    async with synced(tmp_path, "plain") as (server, changes):
+        server.mailboxes["INBOX"].set_flags(6, {"\\Deleted"})
+        server.faults.add(
+            Reply("NO", "Request is throttled. Suggested Backoff Time: 1 milliseconds", command="UID FETCH", times=1)
+        )
+        assert [change async for change in changes] == [FlagsChanged(6, frozenset({"\\Deleted"}))]
 
 
 async def test_a_store_that_fails_ends_it_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
