@@ -211,11 +211,15 @@ def write_all(fd: int, data: bytes | bytearray) -> None:
         OSError: Not everything was written.
     """
     rest = memoryview(data)
-    while rest:
-        written = os.write(fd, rest)
-        if not written:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        rest = rest[written:]
+    try:
+        while rest:
+            written = os.write(fd, rest)
+            if not written:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            rest = rest[written:]
+    finally:
+        # An error keeps this frame, and its caller could not empty a buffer that is still looked at.
+        rest.release()
 
 
 def close(fd: int) -> None:

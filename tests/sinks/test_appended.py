@@ -19,8 +19,12 @@ PLACES: Final = (Place("ann", "INBOX", 1), Place("ann", "Archive", 1))
 UIDS: Final = range(1, 6)
 
 
+class _Died(BaseException):
+    """The process has been killed."""
+
+
 class Failing:
-    """The functions of `os` that write; one call of them fails."""
+    """The functions of `os` that write; one call of them fails, or is the last one of its process."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int, how: str) -> None:
         self.calls = 0
@@ -33,7 +37,7 @@ class Failing:
 
     def write(self, fd: int, data: memoryview) -> int:
         """Write; half of it where it fails in the middle."""
-        if self.calls + 1 == self._at and self._how == "half":
+        if self.calls + 1 == self._at and self._how.startswith("half"):
             self._write(fd, data[: len(data) // 2])
         written = [0]
 
@@ -46,14 +50,22 @@ class Failing:
     def _around(self, real: Callable[[], None]) -> None:
         self.calls += 1
         if self.calls == self._at:
-            if self._how == "after":
+            if self._how.startswith("after"):
                 real()
+            if self._how.endswith("dies"):
+                raise _Died
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real()
 
 
-def _write(file: Appended, safe: set[tuple[Place, int]]) -> None:
-    """Two runs on two mailboxes in turn; one that meets an error has ended, and the other goes on."""
+def _write(file: Appended, safe: set[tuple[Place, int]], theirs: list[Path]) -> None:
+    """Two runs on two mailboxes in turn; one that meets an error has ended, and the other goes on.
+
+    Args:
+        file: Where to.
+        safe: Gets what was committed.
+        theirs: Where others append a line after each group, once for each time that it stands here.
+    """
     users: dict[Place, object] = {place: object() for place in PLACES}
     for user in users.values():
         try:
@@ -64,10 +76,16 @@ def _write(file: Appended, safe: set[tuple[Place, int]]) -> None:
         for place in list(users):
             try:
                 if not file.has(place, uid):
+                    if theirs:
+                        file.begin_group()
                     file.put(f"{place.mailbox} {uid}\n".encode())
                     file.note(place, uid)
                 file.commit()
                 safe.add((place, uid))
+                if theirs:
+                    with theirs[0].open("ab") as others:
+                        others.write(b"theirs\n")
+                    theirs.append(theirs[0])
             except OSError:
                 user = users.pop(place)
                 with contextlib.suppress(OSError):
@@ -79,22 +97,29 @@ def _write(file: Appended, safe: set[tuple[Place, int]]) -> None:
             return
 
 
-@pytest.mark.parametrize("how", ["before", "half", "after"])
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("how", ["before", "half", "after", "before it dies", "half, and it dies", "after it dies"])
 def test_whatever_fails_once_what_is_safe_is_there_and_nothing_twice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, shared: bool
 ) -> None:
     everything = sorted(f"{place.mailbox} {uid}" for place in PLACES for uid in UIDS)
+    monkeypatch.setattr(os, "fsync", lambda _: None)
     at = 0
     while True:
         at += 1
         path = tmp_path / f"{at}.txt"
         safe: set[tuple[Place, int]] = set()
-        file = Appended(path, "test", durable=True)
+        file = Appended(path, "test", durable=True, shared=shared)
+        theirs = [path] if shared else []
         with monkeypatch.context() as patch:
             failing = Failing(patch, at, how)
-            _write(file, safe)
+            try:
+                _write(file, safe, theirs)
+            except _Died:
+                # What the system does: descriptors are closed, and locks are free.
+                file._let_go()
         # The same file in the same process, and in another one.
-        again = file if at % 2 else Appended(path, "test", durable=True)
+        again = file if at % 2 and not how.endswith("dies") else Appended(path, "test", durable=True, shared=shared)
         user = object()
         again.open(user)
         there = path.read_text().splitlines()
@@ -105,8 +130,8 @@ def test_whatever_fails_once_what_is_safe_is_there_and_nothing_twice(
                 uid for uid in UIDS if f"{place.mailbox} {uid}" in there
             ], at
         again.close(user)
-        _write(again, safe)
-        assert sorted(path.read_text().splitlines()) == everything, at
+        _write(again, safe, theirs)
+        assert sorted(path.read_text().splitlines()) == [*everything, *["theirs"] * len(theirs[1:])], at
         if failing.calls < at:
             break
     assert at > 20

@@ -28,7 +28,7 @@ def make_sink(kind: str, path: Path) -> imapipe.Sink:
 @pytest.mark.asyncio
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("at", [3, 9])
-async def test_a_full_disk_ends_the_run_and_loses_nothing(
+async def test_a_disk_that_syncs_no_more_ends_the_run_and_loses_nothing(
     shop: Shop, tmp_path: Path, kind: str, at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, calls = os.fsync, [0]
@@ -49,6 +49,34 @@ async def test_a_full_disk_ends_the_run_and_loses_nothing(
     assert report.complete
     fresh = make_sink(kind, tmp_path / "fresh")
     await shop.job().run(fresh)
+    assert _content(tmp_path / "out") == _content(tmp_path / "fresh")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("kind", ["Attachments", "EmlFolder", "JsonLines", "Maildir", "Mbox"])
+@pytest.mark.parametrize("at", [3, 4])
+async def test_a_full_disk_ends_the_run_and_loses_nothing(
+    shop: Shop, tmp_path: Path, kind: str, at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = os.write, [0]
+
+    def write(fd: int, data: memoryview) -> int:
+        calls[0] += 1
+        if calls[0] >= at:
+            # Half of it, and then nothing more.
+            if calls[0] == at and len(data) > 1:
+                return real(fd, data[: len(data) // 2])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(fd, data)
+
+    sink = make_sink(kind, tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", write)
+        with pytest.raises(imapipe.SinkError, match="No space left on device"):
+            await shop.job().run(sink, commit_every_messages=10)
+    assert not [path for path in files_below(tmp_path) if path.name.endswith((".imapipe-part", ".lock"))]
+    assert (await shop.job().run(sink, commit_every_messages=10)).complete
+    await shop.job().run(make_sink(kind, tmp_path / "fresh"))
     assert _content(tmp_path / "out") == _content(tmp_path / "fresh")
 
 

@@ -179,7 +179,7 @@ class AccountPipeline:
             handler_retry: As in `Pipeline.run`.
             commit_every_messages: As in `Pipeline.run`, for each mailbox.
             commit_every_seconds: As in `Pipeline.run`.
-            on_mailbox: Called when a mailbox has ended.
+            on_mailbox: Called when a mailbox has ended; what it raises ends the job.
 
         Returns:
             The report. What ended the run on a mailbox is in its `errors`, and stops no other one.

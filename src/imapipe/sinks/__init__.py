@@ -2,7 +2,8 @@
 
     report = await job.fetch("full").run(sinks.Maildir("mail/"))
 
-Each is a `imapipe.Sink`, and a value: it may be used in one run after another. What all of them hold to:
+Each is a `imapipe.Sink`, and a value: it may be used in one run after another, but not in two at a time. What all of
+them hold to:
 
 - A message is done when the file that holds it survives a loss of power (`durable=False` relaxes that to the death of
   the process).

@@ -1,7 +1,8 @@
 r"""Maildir: a file for each message, its flags in the name (https://cr.yp.to/proto/maildir.html).
 
 A message is called `<UIDVALIDITY>.U<UID>M<tag>.imapipe,S=<bytes>:2,<flags>`; the tag stands for account and mailbox. So
-it is recognised when it comes again, whatever became of its flags, and wherever a mail program has moved it to.
+it is recognised when it comes again, whatever became of its flags; what a mail program has moved to another folder, or
+removed, is not there, and is written again unless a checkpoint says that it is done.
 
 Invariants:
 
