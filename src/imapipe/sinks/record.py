@@ -4,7 +4,7 @@ A checkpoint is written behind, so it cannot tell which bytes of a file belong t
 written after the file and before the messages count, so that the two can never disagree for long:
 
     FILE.imapipe    {"version":1,"kind":"mbox"}
-                    {"length":1234,"written":[["ann@imap.example.org:993","INBOX",7,"1:500"]]}
+                    {"length":1234,"written":[["ann@imap.example.org:993","INBOX",7,"1:500"]],"closed":false}
                     {"length":1234,"closed":true}
 
 Invariants:
