@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 from typing import TYPE_CHECKING
 
 import pytest
+import pytest_asyncio
 from hypothesis import settings
+from tests.middleware.fakes import jump_instead_of_waiting
 
 from dovecot_server import DovecotServer, find_dovecot
 
@@ -35,6 +38,16 @@ def little_to_collect() -> None:
     """Leave all that was there before out of each collection, which would take a good part of the time of the tests."""
     gc.collect()
     gc.freeze()
+
+
+@pytest_asyncio.fixture
+async def made_up_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the time of the test's loop jump to its next timer where nothing is left to do.
+
+    For tests in which one timeout is to fire and no other one, however busy the machine is: real ones that are short
+    enough for a test fire for what is only slow. Named by `usefixtures`, so that it comes before all other fixtures.
+    """
+    jump_instead_of_waiting(asyncio.get_running_loop(), monkeypatch)
 
 
 @pytest.fixture(scope="session")

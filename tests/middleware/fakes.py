@@ -8,6 +8,8 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
+import pytest
+
 from imapipe.middleware.base import Layer, Settled
 from imapipe.models.batch import NO_UIDS, Batch, BatchInterrupted, BatchResult, Failure
 from imapipe.models.cursor import Cursor
@@ -211,6 +213,30 @@ class FakeTimeLoop(asyncio.SelectorEventLoop):
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as in asyncio
         """Wait for threads as long as it takes: since Python 3.12 a limit of this loop's own seconds would be over."""
         await super().shutdown_default_executor()
+
+
+def jump_instead_of_waiting(loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the time of a loop that runs already made up: where it would wait for a timer, time jumps."""
+    assert isinstance(loop, asyncio.SelectorEventLoop)
+    selector: selectors.BaseSelector = loop._selector  # type: ignore[attr-defined]
+    really_select, now = selector.select, loop.time()
+
+    def select(timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        nonlocal now
+        events = really_select(None if timeout is None else 0)
+        if not events and timeout:
+            events = really_select(_REAL_SECONDS)
+        if not events and timeout:
+            now += timeout
+        return events
+
+    def time() -> float:
+        nonlocal now
+        now += 1e-9
+        return now
+
+    monkeypatch.setattr(selector, "select", select)
+    monkeypatch.setattr(loop, "time", time)
 
 
 def block(seconds: float) -> None:

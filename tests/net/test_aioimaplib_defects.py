@@ -293,8 +293,8 @@ async def test_row_9_responses_that_are_dropped_or_raise() -> None:
 
 
 async def test_row_10_three_fetches_at_a_time() -> None:
-    async def three(side: Side) -> list[object]:
-        tasks = [asyncio.ensure_future(side.protocol.fetch(str(seq), "FLAGS", timeout=0.2)) for seq in (1, 2, 3)]
+    async def three(side: Side, seconds: float) -> list[object]:
+        tasks = [asyncio.ensure_future(side.protocol.fetch(str(seq), "FLAGS", timeout=seconds)) for seq in (1, 2, 3)]
         answered = 0
         for _ in range(3):
             await turns()
@@ -309,10 +309,10 @@ async def test_row_10_three_fetches_at_a_time() -> None:
             answered = len(sent)
         return [response.lines for response in await asyncio.gather(*tasks)]
 
-    (died,) = await three(Plain())
+    (died,) = await three(Plain(), 0.01)
     assert isinstance(died, private.Abort)
-    await asyncio.sleep(0.25)
-    assert await three(Ours()) == [[b"%d FETCH (FLAGS ())" % seq, b"done"] for seq in (1, 2, 3)]
+    await asyncio.sleep(0.02)
+    assert await three(Ours(), 5.0) == [[b"%d FETCH (FLAGS ())" % seq, b"done"] for seq in (1, 2, 3)]
 
 
 async def test_row_11_what_a_timed_out_command_leaves_behind() -> None:

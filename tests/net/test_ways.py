@@ -248,10 +248,11 @@ async def test_a_server_that_is_in_trouble_is_not_asked_in_other_words(code: str
         Stall(command="LIST", when=with_word("RETURN")),
     ],
 )
+@pytest.mark.usefixtures("made_up_time")
 async def test_a_way_in_which_connections_end_is_not_taken_a_third_time(fault: Fault) -> None:
     """Defect: each new connection asked in the same way, and ended in it."""
     async with Server(3, faults=[fault]) as server:
-        pool = imapipe.create_pool(server.url, password="secret", command_timeout_seconds=0.1)
+        pool = imapipe.create_pool(server.url, password="secret")
         async with pool:
             # Twice with STATUS, twice without; a call tries two connections where they end and are not just silent.
             for _ in range(4):

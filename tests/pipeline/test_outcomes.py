@@ -344,11 +344,10 @@ async def test_bye_in_the_middle(open_world: OpenWorld) -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.usefixtures("made_up_time")
 async def test_a_stall_ends_the_connection_and_is_retried(open_world: OpenWorld) -> None:
     fault = CutAfterBytes(300, kind="stall", command="UID FETCH", nth=1)
-    world = await open_world(
-        SyntheticMailbox(30), faults=[fault], options={"stall_timeout_seconds": 0.2, "command_timeout_seconds": 0.2}
-    )
+    world = await open_world(SyntheticMailbox(30), faults=[fault])
     job = world.job("full").batch(10).use(imapipe.Retry(wait_initial_seconds=0))
     report = await job.run(world.handle, connections=1)
     check_sums(report)

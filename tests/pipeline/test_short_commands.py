@@ -44,13 +44,11 @@ LIMITS: dict[str, tuple[dict[str, object], Callable[[], list[Fault]]]] = {
 
 @pytest.mark.parametrize("how", LIMITS)
 @pytest.mark.parametrize("retry", [True, False])
+@pytest.mark.usefixtures("made_up_time")
 async def test_a_server_that_limits_commands_gives_everything(open_world: OpenWorld, how: str, retry: bool) -> None:
     """Defect: nothing at all came from a server that answers BAD above 1,000 bytes, or closes."""
     options, faults = LIMITS[how]
-    patience = {"command_timeout_seconds": 0.1}
-    world = await open_world(
-        {"INBOX": SyntheticMailbox(MESSAGES)}, extensions="plain", options=patience, faults=faults(), **options
-    )
+    world = await open_world({"INBOX": SyntheticMailbox(MESSAGES)}, extensions="plain", faults=faults(), **options)
     everything = await world.pool.mailbox("INBOX").search(q.ALL).uids()
     job = everything.pipeline(ODD).batch(imapipe.FixedBatch(600)).fetch("flags")
     if retry:

@@ -251,8 +251,9 @@ async def test_a_connection_that_dies_while_it_is_idle_is_no_news() -> None:
             assert second is not first
 
 
+@pytest.mark.usefixtures("made_up_time")
 async def test_a_connection_that_was_idle_for_long_is_asked_first(later: Callable[[float], None]) -> None:
-    async with Server(3) as server, pool_on(server, 2, command_timeout_seconds=0.05) as pool:
+    async with Server(3) as server, pool_on(server, 2, command_timeout_seconds=2.0) as pool:
         async with leased(pool) as first:
             await first.examine("INBOX")
         later(60)

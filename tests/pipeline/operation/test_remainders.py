@@ -310,11 +310,11 @@ async def test_a_server_that_always_gets_ranges_wrong_is_not_asked_for_ever(open
 
 
 @pytest.mark.asyncio
+@pytest.mark.usefixtures("made_up_time")
 async def test_a_silent_server_is_gone_on_with_too(open_world: OpenWorld) -> None:
     """It stops in the middle of a body, and keeps the connection."""
     body = body_of(1_000_000)
-    options = {"stall_timeout_seconds": 0.05}
-    world = await open_world([body], options=options, faults=[CutConnection(400_000, "stall")])
+    world = await open_world([body], faults=[CutConnection(400_000, "stall")])
     report, bodies = await fetch_all(world.job("full"))
     assert (report.done, bodies) == (1, {1: body})
     assert world.server.counters.connections == 3
