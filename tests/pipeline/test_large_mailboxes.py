@@ -131,6 +131,7 @@ async def test_a_million_messages_are_planned_without_an_object_for_each() -> No
 
 
 @pytest.mark.parametrize("size", [1, 500])
+@pytest.mark.usefixtures("made_up_time")
 @pytest.mark.asyncio
 async def test_more_messages_than_there_can_be_are_not_believed(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     """The plan of four thousand million messages was made, and begun; of a page as well."""

@@ -383,6 +383,7 @@ async def test_throttled_and_told_how_long(open_world: OpenWorld) -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.usefixtures("made_up_time")
 async def test_a_throttled_search_is_begun_again(open_world: OpenWorld) -> None:
     text = "Request is throttled. Suggested Backoff Time: 5 milliseconds"
     world = await open_world(10, faults=[Reply("BAD", text, command="UID SEARCH", times=2)])
