@@ -246,13 +246,17 @@ async def test_nothing_of_one_holders_idle_is_left_to_the_next() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("made_up_time")
 async def test_their_timeout_is_about_silence_and_ends_the_connection() -> None:
-    async with Server(40, bandwidth_bytes_per_second=100_000) as server, leased(server) as connection:
+    clock = asyncio.get_running_loop().time
+    async with Server(40, bandwidth_bytes_per_second=100_000, clock=clock) as server, leased(server) as connection:
         imap = connection.imap
         await imap.select()
         imap.timeout = 0.3
-        # It takes longer than that, but there is never silence for so long.
+        began = clock()
         response = await imap.uid("fetch", "1:40", "(BODY.PEEK[])")
+        # It took longer than that, but there was never silence for so long.
+        assert clock() - began > 0.3
         assert len(response.lines) == 3 * 40 + 1
         server.faults.add(Stall(10, command="UID FETCH"))
         with pytest.raises(private.CommandTimeout):

@@ -178,6 +178,7 @@ _ALERTS = Inject(f"* OK [ALERT] {_IN_A_RUN}\r\n* OK [THROTTLED] {_IN_A_RUN}\r\n"
     ids=["NO", "BAD"],
 )
 @pytest.mark.asyncio
+@pytest.mark.usefixtures("made_up_time")
 async def test_a_server_that_echoes_it_in_the_middle_of_a_run(fault: Fault, caplog: pytest.LogCaptureFixture) -> None:
     """Statuses and alerts: nothing of it gets into report, events or logs."""
     caplog.set_level(logging.DEBUG)

@@ -483,6 +483,7 @@ async def test_status_is_not_asked_of_the_mailbox_that_is_selected() -> None:
         assert moves(server) == [("UNSELECT", "")]
 
 
+@pytest.mark.usefixtures("made_up_time")
 async def test_a_server_that_is_gone_is_told_as_such() -> None:
     async with Server(3) as server, pool_on(server) as pool:
         await server.stop()
