@@ -225,7 +225,9 @@ class Framer:
                         break
                 search = after = at + 2
                 if at > start and chunk[at - 1] == 0x7D:
-                    marker = marker_at(chunk, chunk.rfind(b"{", start, at))
+                    brace = chunk.rfind(b"{", start, at)
+                    # Without one it is -1, which an expression takes for the beginning.
+                    marker = marker_at(chunk, brace) if brace >= 0 else None
                     if marker is not None and (pieces or not _is_text_line(chunk, start, after)):
                         # A literal of 18 digits or more is never here, and is judged by `_begin_literal`.
                         stop = after + int(marker[1][:18])
