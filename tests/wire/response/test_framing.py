@@ -357,3 +357,11 @@ def test_nothing_is_cut_between_answers() -> None:
     framer = Framer()
     assert frame_chunks([b"* 1 FETCH (UID 1 BODY[] {3}\r\nabc)\r\n* 2 FET"], framer) != []
     assert framer.cut() is None
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 6, 7, 100])
+def test_a_line_without_a_brace_announces_nothing_at_the_beginning_of_a_stream(size: int) -> None:
+    framer = Framer()
+    stream = b"{3}\r\n\r\n{3}\r\n* OK\r\n"
+    found = [frame for at in range(0, len(stream), size) for frame in framer.feed(stream[at : at + size])]
+    assert [(text, literals) for text, literals, _ in found] == [(b"{3}\r\n3}", (b"\r\n{",)), (b"* OK", ())]
