@@ -80,7 +80,10 @@ def test_an_invalid_url(call: Call, url: str, words: str) -> None:
         (["--search", "SINCE yesterday"], "SINCE"),
         (["--search", "UNSEEN NOT"], "NOT takes 1 search key after it"),
         (["--search", ""], "search"),
-        (["--fetch", "everything"], "unknown fetch preset 'everything'; use one of uid, flags, size, envelope"),
+        (
+            ["--fetch", "everything"],
+            "unknown fetch preset 'everything'; use one of uid, flags, size, internal_date, envelope",
+        ),
         (["--bytes-rate", "fast"], "--bytes-rate fast: use a number of bytes such as 500k or 5M"),
         (["--bytes-rate", "0"], "--bytes-rate 0: use a number"),
         (["--rate", "0"], "--rate"),

@@ -114,6 +114,7 @@ async def test_a_budget_that_waits_tells_so_and_goes_on_a_day_later() -> None:
     assert max(clock.slept) == 60
 
 
+@pytest.mark.slow
 def test_in_no_24_hours_more_than_the_budget_is_received() -> None:
     async def scenario() -> list[tuple[float, int]]:
         loop = asyncio.get_running_loop()

@@ -61,6 +61,8 @@ def test_what_is_no_table(value: object) -> None:
         FlagTable.from_json(value)
 
 
+@pytest.mark.slow
+@pytest.mark.no_cover
 def test_a_message_takes_eight_bytes() -> None:
     kinds = [frozenset({"\\Seen"}), frozenset({"\\Flagged"}), frozenset[str]()]
     tracemalloc.start()

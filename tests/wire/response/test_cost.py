@@ -16,7 +16,7 @@ from imapipe.wire.response.fetch import scan_fetch
 from imapipe.wire.response.repair import MAX_REPAIRED_BYTES
 from imapipe.wire.response.token import MAX_TOKENS, unquote
 
-SIZE = 300_000
+SIZE = 100_000
 
 
 def subject(repeated: bytes) -> bytes:
@@ -65,6 +65,7 @@ VALUES: dict[str, Callable[[], bytes]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.no_cover
 @pytest.mark.parametrize("value", VALUES.values(), ids=VALUES.keys())
 def test_a_value_takes_less_than_fifty_times_its_size(value: Callable[[], bytes]) -> None:
