@@ -16,7 +16,7 @@ from imapipe.wire.response.fetch import scan_fetch
 from imapipe.wire.response.repair import MAX_REPAIRED_BYTES
 from imapipe.wire.response.token import MAX_TOKENS, unquote
 
-SIZE = 100_000
+SIZE = 300_000
 
 
 def subject(repeated: bytes) -> bytes:
