@@ -12,7 +12,7 @@ from imapipe import search as q
 from imapipe import sinks
 from imapipe.cli.errors import Mistake, Status
 from imapipe.cli.options import AccountOptions, CheckpointOptions, LimitOptions
-from imapipe.cli.output import write_json, write_note, write_result
+from imapipe.cli.output import write_note, write_report
 from imapipe.cli.progress import choose_display
 from imapipe.cli.scan import shortfall
 from imapipe.cli.together import Together
@@ -102,34 +102,32 @@ async def export(
         display = choose_display(options.one_mailbox or pool.account, quiet=quiet)
         show = display.show if options.one_mailbox is not None else Together(display.show).show
         use = (imapipe.Progress(show), *layers)
-        group = pool.each(*options.mailboxes, exclude=options.exclude, subscribed=options.subscribed)
-        everywhere = group.search(criteria).fetch(*fetch).use(*use)
-        here = pool.mailbox(options.one_mailbox or "INBOX").search(criteria).fetch(*fetch).use(*use)
+        job: imapipe.Pipeline | imapipe.AccountPipeline
+        if options.one_mailbox is not None:
+            job = pool.mailbox(options.one_mailbox).search(criteria)
+        else:
+            group = pool.each(*options.mailboxes, exclude=options.exclude, subscribed=options.subscribed)
+            job = group.search(criteria)
+        job = job.fetch(*fetch).use(*use)
     except ValueError as error:
         raise Mistake(str(error)) from error
     report: imapipe.RunReport | imapipe.AccountReport
     async with pool:
         with display:
             try:
-                if options.one_mailbox is not None:
-                    report = await here.run(sink)
-                else:
-                    report = await everywhere.run(sink)
+                report = await job.run(sink)
             except ValueError as error:
                 # What a sink needs and --fetch does not bring.
                 raise Mistake(str(error)) from error
-    if json:
-        write_json(report.to_json())
-    else:
-        write_result(report.table())
+    status = write_report(report, json=json)
     if report.complete:
-        return Status.COMPLETE
+        return status
     resumable = kept.checkpoint is not None
     if isinstance(report, imapipe.RunReport):
         write_note(shortfall(report, resumable=resumable))
     else:
         write_note(shortfall_of(report))
-    return Status.PARTIAL
+    return status
 
 
 def shortfall_of(report: imapipe.AccountReport) -> str:

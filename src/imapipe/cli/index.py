@@ -9,7 +9,7 @@ import imapipe
 from imapipe import search as q
 from imapipe.cli.errors import Mistake, Status
 from imapipe.cli.options import AccountOptions, LimitOptions
-from imapipe.cli.output import write_json, write_note, write_result
+from imapipe.cli.output import write_note, write_report
 from imapipe.cli.progress import choose_display
 
 
@@ -48,12 +48,9 @@ async def index(
                 use=(imapipe.Progress(display.show), *layers),
                 connections=limits.connections,
             )
-    if json:
-        write_json(report.to_json())
-    else:
-        write_result(report.table())
+    status = write_report(report, json=json)
     if report.complete:
-        return Status.COMPLETE
+        return status
     if report.failed:
         write_note(f"{report.failed:,} of {report.found:,} messages failed; the same command tries them again")
     elif report.unaccounted:
@@ -63,4 +60,4 @@ async def index(
         )
     else:
         write_note("the answer to the search could not be read to its end, so messages may be missing; index again")
-    return Status.PARTIAL
+    return status

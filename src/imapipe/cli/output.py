@@ -10,17 +10,32 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import orjson
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from imapipe.cli.errors import Status
 from imapipe.cli.terminal import escape, escape_json, printable
 
 # Where nobody looks, nothing is cut: a table in a file is as wide as it is.
 _FILE_WIDTH: Final = 10_000
+
+
+class Report(Protocol):
+    """What became of a job."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left over."""
+
+    def to_json(self) -> str:
+        """For machines."""
+
+    def table(self) -> str:
+        """For people."""
 
 
 def write_result(text: str) -> None:
@@ -51,6 +66,15 @@ def write_document(document: Mapping[str, object] | Sequence[object]) -> None:
 def write_json(document: str) -> None:
     """Write a JSON document that is made already; raises as `write_result` does."""
     _write(escape_json(document))
+
+
+def write_report(report: Report, *, json: bool) -> Status:
+    """Write a report to standard output; gives the exit status that it stands for. Raises as `write_result` does."""
+    if json:
+        write_json(report.to_json())
+    else:
+        write_result(report.table())
+    return Status.COMPLETE if report.complete else Status.PARTIAL
 
 
 def write_note(sentence: str) -> None:

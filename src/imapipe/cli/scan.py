@@ -10,7 +10,7 @@ import imapipe
 from imapipe import search as q
 from imapipe.cli.errors import Mistake, Status
 from imapipe.cli.options import AccountOptions, CheckpointOptions, LimitOptions
-from imapipe.cli.output import write_json, write_note, write_result
+from imapipe.cli.output import write_note, write_report
 from imapipe.cli.progress import choose_display
 
 # What is parsed on first access only is read, so that a scan finds what a server got wrong.
@@ -72,14 +72,11 @@ async def scan(
     async with pool:
         with display:
             report = await pipeline.run(read, concurrency=options.concurrency)
-    if json:
-        write_json(report.to_json())
-    else:
-        write_result(report.table())
+    status = write_report(report, json=json)
     if report.complete:
-        return Status.COMPLETE
+        return status
     write_note(shortfall(report, resumable=kept.checkpoint is not None))
-    return Status.PARTIAL
+    return status
 
 
 def shortfall(report: imapipe.RunReport, *, resumable: bool) -> str:

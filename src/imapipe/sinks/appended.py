@@ -19,6 +19,7 @@ from typing import Final
 from imapipe.durable_file import close, open_in_place, sync_folder, write_all
 from imapipe.errors import SinkError
 from imapipe.models.batch import NO_UIDS
+from imapipe.sinks.hold import hold
 from imapipe.sinks.place import Place
 from imapipe.sinks.record import Record
 from imapipe.sinks.staged import make_folder
@@ -96,11 +97,7 @@ class Appended:
 
     def _begin(self) -> None:
         make_folder(self._path.parent, durable=self._durable)
-        lock = RunLock(f"{self._path}.imapipe.lock")
-        if not lock.acquire():
-            reason = "another run of imapipe writes to it; wait for that, or choose another file"
-            raise SinkError(reason, path=str(self._path))
-        self._lock = lock
+        self._lock = hold(self._path.with_name(f"{self._path.name}.imapipe.lock"), self._path, "file")
         record = Record(self._path, self._kind, durable=self._durable)
         self._fd = open_in_place(os.fspath(self._path), os.O_APPEND)
         size = os.fstat(self._fd).st_size

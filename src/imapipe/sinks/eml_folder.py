@@ -23,6 +23,7 @@ from imapipe.mime.filename import safe_name
 from imapipe.models.message import Message
 from imapipe.sinks.base import FileSink
 from imapipe.sinks.content import body_size, chunks_of_body
+from imapipe.sinks.hold import hold
 from imapipe.sinks.place import folder_names
 from imapipe.sinks.staged import Staged, make_folder, remove_leftovers
 from imapipe.store.run_lock import RunLock
@@ -64,11 +65,7 @@ class EmlFolder(FileSink):
 
     def _open(self, run: Run) -> None:
         make_folder(self.path, durable=self._durable)
-        lock = RunLock(os.fspath(self.path / ".imapipe.lock"))
-        if not lock.acquire():
-            reason = "another run of imapipe writes to it; wait for that, or choose another folder"
-            raise SinkError(reason, path=str(self.path))
-        self._lock = lock
+        self._lock = hold(self.path / ".imapipe.lock", self.path, "folder")
         remove_leftovers(self.path)
 
     def _write_one(self, message: Message) -> None:

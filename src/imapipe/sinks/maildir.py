@@ -22,11 +22,11 @@ from itertools import chain
 from typing import Final, Literal
 
 from imapipe.durable_file import PLAIN, PRIVATE
-from imapipe.errors import SinkError
 from imapipe.middleware.base import Run
 from imapipe.models.message import Message
 from imapipe.sinks.base import FileSink
 from imapipe.sinks.content import body_size, chunks_of_body
+from imapipe.sinks.hold import hold
 from imapipe.sinks.place import Place, folder_names, shortened
 from imapipe.sinks.staged import Staged, make_folder, names_in, remove_leftovers
 from imapipe.store.run_lock import RunLock
@@ -80,11 +80,7 @@ class Maildir(FileSink):
             make_folder(self.path / name, durable=self._durable)
         if self._layout == "maildir++" and self.path.name.startswith("."):
             os.close(os.open(self.path / "maildirfolder", os.O_WRONLY | os.O_CREAT | PLAIN, PRIVATE))
-        lock = RunLock(os.fspath(self.path / ".imapipe.lock"))
-        if not lock.acquire():
-            reason = "another run of imapipe writes to it; wait for that, or choose another folder"
-            raise SinkError(reason, path=str(self.path))
-        self._lock = lock
+        self._lock = hold(self.path / ".imapipe.lock", self.path, "folder")
         remove_leftovers(self.path / "tmp")
         self._place = Place.of(run)
         self._tag = self._place.tag

@@ -27,6 +27,7 @@ from imapipe.errors import SinkError
 from imapipe.middleware.base import Run
 from imapipe.models.message import Message
 from imapipe.sinks.base import FileSink
+from imapipe.sinks.hold import hold
 from imapipe.sinks.place import Place
 from imapipe.sinks.rows import UNREADABLE, Row, Rows, Value
 from imapipe.sinks.staged import make_folder, names_in
@@ -94,11 +95,7 @@ class Parquet(FileSink):
         make_folder(self.path, durable=self._durable)
         self._place = Place.of(run)
         self._tag = self._place.tag
-        lock = RunLock(os.fspath(self.path / f".{self._tag}.imapipe.lock"))
-        if not lock.acquire():
-            reason = f"another run of imapipe writes {run.mailbox!r} to it; wait for that, or choose another folder"
-            raise SinkError(reason, path=str(self.path))
-        self._lock = lock
+        self._lock = hold(self.path / f".{self._tag}.imapipe.lock", self.path, "folder", of=repr(run.mailbox))
         self._make_rows = Rows(run, None)
         self._partial = self.path / f".{self._tag}.imapipe-part"
         remove(os.fspath(self._partial))

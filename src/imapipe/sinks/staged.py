@@ -4,7 +4,7 @@ Invariants:
 
 - Nothing has its final name before it is whole, and, where it is to be durable, on the disk.
 - `publish` has made files and names safe when it returns; interrupted, it leaves whole files only.
-- Temporary names are recognised by `is_leftover`, and by nobody else's files.
+- Temporary names have a form of their own, by which `remove_leftovers` knows them.
 """
 
 from __future__ import annotations
