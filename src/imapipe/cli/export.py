@@ -102,13 +102,10 @@ async def export(
         display = choose_display(options.one_mailbox or pool.account, quiet=quiet)
         show = display.show if options.one_mailbox is not None else Together(display.show).show
         use = (imapipe.Progress(show), *layers)
-        job: imapipe.Pipeline | imapipe.AccountPipeline
-        if options.one_mailbox is not None:
-            job = pool.mailbox(options.one_mailbox).search(criteria)
-        else:
-            group = pool.each(*options.mailboxes, exclude=options.exclude, subscribed=options.subscribed)
-            job = group.search(criteria)
-        job = job.fetch(*fetch).use(*use)
+        # Its words are checked in any case.
+        group = pool.each(*options.mailboxes, exclude=options.exclude, subscribed=options.subscribed)
+        where = group if options.one_mailbox is None else pool.mailbox(options.one_mailbox)
+        job = where.search(criteria).fetch(*fetch).use(*use)
     except ValueError as error:
         raise Mistake(str(error)) from error
     report: imapipe.RunReport | imapipe.AccountReport
