@@ -22,6 +22,7 @@ HANDED_OUT = {
     "imapipe.Changes",
     "imapipe.Connection",
     "imapipe.Lease",
+    "imapipe.Mailbox",
     "imapipe.MailboxGroup",
     "imapipe.Message",
     "imapipe.Pipeline",
@@ -158,7 +159,7 @@ def test_what_stands_in_a_public_signature_is_public(name: str) -> None:
 @pytest.mark.parametrize(
     ("gone", "name", "where"),
     [
-        ("Mailbox", "imapipe.Pool", "imapipe.client.Mailbox in imapipe.Pool.mailbox"),
+        ("Mailbox", "imapipe.Pool", "imapipe.mailbox.Mailbox in imapipe.Pool.mailbox"),
         ("SearchKey", "imapipe.Mailbox", "imapipe.wire.search_key.SearchKey in imapipe.Mailbox.search"),
         (
             "Distribution",

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from imapipe.catalog.index_report import IndexReport
     from imapipe.catalog.search_cache import SearchCache, SearchCacheStats
     from imapipe.changes.feed import Changes, ChangeStream
-    from imapipe.client import Mailbox, Pool, create_pool
+    from imapipe.client import Pool, create_pool
     from imapipe.errors import (
         AccountsError,
         AuthenticationFailed,
@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from imapipe.limits.adaptive_rate_limit import AdaptiveRateLimit
     from imapipe.limits.byte_budget import ByteBudget
     from imapipe.limits.rate_limit import RateLimit
+    from imapipe.mailbox import Mailbox
     from imapipe.middleware.base import Middleware
     from imapipe.middleware.checkpoint import Checkpoint
     from imapipe.middleware.metrics import Metrics, MetricsSnapshot
@@ -252,7 +253,6 @@ _HOMES = {
         "SearchCacheStats",
     ),
     "imapipe.client": (
-        "Mailbox",
         "Pool",
         "create_pool",
     ),
@@ -298,6 +298,7 @@ _HOMES = {
     "imapipe.middleware.open_telemetry": ("OpenTelemetry",),
     "imapipe.middleware.progress": ("Progress", "ProgressSnapshot"),
     "imapipe.limits.rate_limit": ("RateLimit",),
+    "imapipe.mailbox": ("Mailbox",),
     "imapipe.middleware.retry": ("Retry",),
     "imapipe.models.batch": (
         "Batch",

@@ -1,142 +1,34 @@
-"""The front: `create_pool`, `Pool`, `Mailbox`."""
+"""The front: `create_pool`, `Pool`."""
 
 from __future__ import annotations
 
-import os
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, TypeVar
+from typing import Self
 
 from imapipe.account.group import MailboxGroup
 from imapipe.account.pipeline import Choice
 from imapipe.account.selection import check_words
-from imapipe.changes.feed import Changes
-from imapipe.models.argument import check_number
-from imapipe.models.mailbox import MailboxEntry, MailboxStatus
-from imapipe.models.message import Attachment, Message
+from imapipe.mailbox import ALL_STATUS_ITEMS, Mailbox, mailbox_name, patiently
+from imapipe.models.mailbox import MailboxEntry
 from imapipe.net.account import parse_url
 from imapipe.net.authentication import Credentials
 from imapipe.net.bridge import IMAP4
-from imapipe.net.connection import STATUS_ITEMS, Connection
+from imapipe.net.connection import Connection
 from imapipe.net.dial import Compress, DialOptions, OpenSocket, dial
 from imapipe.net.options import MAX_HELD_BYTES, MAX_SPOOL_BYTES, MINIMUM_BYTES_PER_SECOND
 from imapipe.net.pool.leased_connection import Lease
 from imapipe.net.pool.pool import ConnectionPool, PoolStats
 from imapipe.net.proxy import through_proxy
 from imapipe.pipeline.delivery.stream import Runs
-from imapipe.pipeline.operation.download import download_section
-from imapipe.pipeline.outage import Outage
-from imapipe.pipeline.pipeline import Pipeline
 from imapipe.pipeline.source.search_store import SearchStore
-from imapipe.pipeline.specification import Specification
 from imapipe.runtime.event_bus import EventBus
 from imapipe.search import ALL
-from imapipe.store.base import BlockingCheckpointStore, CheckpointStore
-from imapipe.store.job_key import JobKey
 from imapipe.wire.response.limits import Limits
 from imapipe.wire.response.note import Note
-from imapipe.wire.search_key import SearchKey
-
-ALL_STATUS_ITEMS = (*STATUS_ITEMS, "SIZE", "HIGHESTMODSEQ", "MAILBOXID")
-
-_Result = TypeVar("_Result")
-
-
-class Mailbox:
-    """One mailbox of an account. Making one does no I/O."""
-
-    __slots__ = ("_pool", "name")
-
-    def __init__(self, pool: Pool, name: str) -> None:
-        self._pool = pool
-        self.name = _mailbox_name("mailbox", name)
-
-    def __repr__(self) -> str:
-        return f"<Mailbox {self.name!r}>"
-
-    async def status(self, *, outage_seconds: float = 0.0) -> MailboxStatus:
-        """Counts, without opening it (STATUS).
-
-        Args:
-            outage_seconds: How long to wait for a server that does not work; `Pool.events` tells of each wait.
-
-        Raises:
-            CommandNo: There is no such mailbox.
-        """
-
-        async def ask(connection: Connection) -> MailboxStatus:
-            if connection.selected is not None and connection.selected.name == self.name:
-                # STATUS is for mailboxes that are not selected (RFC 9051 §6.3.11); some servers tell old numbers.
-                await connection.unselect()
-            return await connection.status(self.name, ALL_STATUS_ITEMS)
-
-        return await _patiently(self._pool.connections, ask, outage_seconds)
-
-    async def download(self, message: Message, attachment: Attachment) -> Attachment:
-        """Bring an attachment of a message that was fetched without it, by `fetch("text")` or `fetch("structure")`.
-
-        Args:
-            message: A message of this mailbox.
-            attachment: One of its `attachments`.
-
-        Returns:
-            The attachment with its content; the same one where that is there already.
-
-        Raises:
-            ValueError: A message of another mailbox, or an attachment of another message.
-            UidValidityChanged: Its UID means another message now.
-            MessageVanished: It is in the mailbox no more.
-            NotFetched: The server says that it has no such part.
-            CommandNo, CommandBad, Throttled: The server refused it.
-            PoolTimeout, AuthenticationFailed, ConnectionFailed: No connection could be had, or it ended without
-                bringing anything; what one brought that died in the middle is gone on with over another.
-
-        Cancelling it ends the connection that it is on.
-        """
-        if message.mailbox != self.name:
-            raise ValueError(f"the message is of {message.mailbox!r}, not of {self.name!r}")
-        if not attachment.is_of(message):
-            raise ValueError("the attachment is of another message")
-        if attachment.is_fetched:
-            return attachment
-        whole = await download_section(self._pool.connections, message, attachment.section)
-        return attachment.found_in(whole)
-
-    def changes(
-        self,
-        store: CheckpointStore | BlockingCheckpointStore | str | os.PathLike[str],
-        *,
-        name: str = "changes",
-        on_uidvalidity: Literal["raise", "restart"] = "raise",
-        outage_seconds: float = 0.0,
-    ) -> Changes:
-        """What changed since the last time: `async for change in mailbox.changes("sync.json")`; see `Changes`.
-
-        Args:
-            store: Where what was told is remembered: a path, or a store as `Checkpoint` takes it, also the same one.
-            name: Whoever asks under another name is told everything for himself.
-            on_uidvalidity: What to do where UIDVALIDITY changed or UIDNEXT fell: `"raise"`, or `"restart"` from
-                nothing (`ChangeStream.has_restarted` tells).
-            outage_seconds: How long to wait for a server that does not work; `Pool.events` tells of each wait.
-        """
-        pool, key = self._pool, JobKey(self._pool.account, self.name, name)
-        return Changes(
-            pool.connections, pool.runs, key, store, on_uidvalidity=on_uidvalidity, outage_seconds=outage_seconds
-        )
-
-    def search(self, criteria: SearchKey = ALL) -> Pipeline:
-        """Begin a job on the messages that match; see `Pipeline`.
-
-        Args:
-            criteria: Search keys of `imapipe.search`, joined with `&`, `|` and `~`.
-        """
-        if not isinstance(criteria, SearchKey):
-            raise TypeError(f"search() takes keys of imapipe.search such as q.UNSEEN, not {criteria!r}")
-        specification = Specification(self.name, search=criteria, search_store=self._pool.search_cache)
-        return Pipeline(specification, self._pool.connections, self._pool.account, self._pool.runs)
 
 
 class Pool:
@@ -195,14 +87,14 @@ class Pool:
         Cancellation while waiting leaves nothing behind; in the block, a command that is under way ends the connection.
         """
         if mailbox is not None:
-            mailbox = _mailbox_name("acquire", mailbox)
+            mailbox = mailbox_name("acquire", mailbox)
         elif write:
             raise ValueError("acquire(write=True) needs the name of the mailbox")
         return self.connections.lease(mailbox, write=write, timeout_seconds=timeout_seconds)
 
     def mailbox(self, name: str) -> Mailbox:
         """One mailbox by name, such as "INBOX" or "Projekte/Übersicht"."""
-        return Mailbox(self, name)
+        return Mailbox(self.connections, self.account, self.runs, name, search_store=self.search_cache)
 
     def each(
         self,
@@ -241,7 +133,7 @@ class Pool:
         async def ask(connection: Connection) -> list[MailboxEntry]:
             return await connection.list(pattern, status_items=ALL_STATUS_ITEMS)
 
-        return await _patiently(self.connections, ask, outage_seconds)
+        return await patiently(self.connections, ask, outage_seconds)
 
     def adopt(self, client: IMAP4) -> Connection:
         """Take over a user's own live aioimaplib client.
@@ -270,24 +162,6 @@ class Pool:
     def events(self) -> EventBus:
         """Throttles, refusals and outages of the whole account."""
         return self.connections.events
-
-
-async def _patiently(
-    connections: ConnectionPool, work: Callable[[Connection], Awaitable[_Result]], outage_seconds: float
-) -> _Result:
-    check_number("outage_seconds", outage_seconds)
-    if outage_seconds < 0:
-        raise ValueError(f"outage_seconds must be 0 or more, not {outage_seconds}")
-    return await Outage(outage_seconds, connections.events).around(lambda: connections.perform(work))
-
-
-def _mailbox_name(function: str, name: str) -> str:
-    if not isinstance(name, str):
-        raise TypeError(f"{function}() takes the name of a mailbox, not {name!r}")
-    if not name or any(character in name for character in "\r\n\0"):
-        raise ValueError(f"{name!r} cannot be the name of a mailbox")
-    # The one name without regard to case (RFC 9051 §5.1); a checkpoint must not know two of it.
-    return "INBOX" if name.upper() == "INBOX" else name
 
 
 def create_pool(

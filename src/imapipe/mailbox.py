@@ -1,0 +1,145 @@
+"""`Mailbox`: one mailbox of an account, and what can be done with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from typing import Final, Literal, TypeVar
+
+from imapipe.changes.feed import Changes
+from imapipe.models.argument import check_number
+from imapipe.models.mailbox import MailboxStatus
+from imapipe.models.message import Attachment, Message
+from imapipe.net.connection import STATUS_ITEMS, Connection
+from imapipe.net.pool.pool import ConnectionPool
+from imapipe.pipeline.delivery.stream import Runs
+from imapipe.pipeline.operation.download import download_section
+from imapipe.pipeline.outage import Outage
+from imapipe.pipeline.pipeline import Pipeline
+from imapipe.pipeline.source.search_store import SearchStore
+from imapipe.pipeline.specification import Specification
+from imapipe.search import ALL
+from imapipe.store.base import BlockingCheckpointStore, CheckpointStore
+from imapipe.store.job_key import JobKey
+from imapipe.wire.search_key import SearchKey
+
+ALL_STATUS_ITEMS: Final = (*STATUS_ITEMS, "SIZE", "HIGHESTMODSEQ", "MAILBOXID")
+
+_Result = TypeVar("_Result")
+
+
+class Mailbox:
+    """One mailbox of an account. Made by `Pool.mailbox`; making one does no I/O."""
+
+    __slots__ = ("_account", "_pool", "_runs", "_search_store", "name")
+
+    def __init__(
+        self, pool: ConnectionPool, account: str, runs: Runs, name: str, *, search_store: SearchStore | None = None
+    ) -> None:
+        self._pool = pool
+        self._account = account
+        self._runs = runs
+        self._search_store = search_store
+        self.name = mailbox_name("mailbox", name)
+
+    def __repr__(self) -> str:
+        return f"<Mailbox {self.name!r}>"
+
+    async def status(self, *, outage_seconds: float = 0.0) -> MailboxStatus:
+        """Counts, without opening it (STATUS).
+
+        Args:
+            outage_seconds: How long to wait for a server that does not work; `Pool.events` tells of each wait.
+
+        Raises:
+            CommandNo: There is no such mailbox.
+        """
+
+        async def ask(connection: Connection) -> MailboxStatus:
+            if connection.selected is not None and connection.selected.name == self.name:
+                # STATUS is for mailboxes that are not selected (RFC 9051 §6.3.11); some servers tell old numbers.
+                await connection.unselect()
+            return await connection.status(self.name, ALL_STATUS_ITEMS)
+
+        return await patiently(self._pool, ask, outage_seconds)
+
+    async def download(self, message: Message, attachment: Attachment) -> Attachment:
+        """Bring an attachment of a message that was fetched without it, by `fetch("text")` or `fetch("structure")`.
+
+        Args:
+            message: A message of this mailbox.
+            attachment: One of its `attachments`.
+
+        Returns:
+            The attachment with its content; the same one where that is there already.
+
+        Raises:
+            ValueError: A message of another mailbox, or an attachment of another message.
+            UidValidityChanged: Its UID means another message now.
+            MessageVanished: It is in the mailbox no more.
+            NotFetched: The server says that it has no such part.
+            CommandNo, CommandBad, Throttled: The server refused it.
+            PoolTimeout, AuthenticationFailed, ConnectionFailed: No connection could be had, or it ended without
+                bringing anything; what one brought that died in the middle is gone on with over another.
+
+        Cancelling it ends the connection that it is on.
+        """
+        if message.mailbox != self.name:
+            raise ValueError(f"the message is of {message.mailbox!r}, not of {self.name!r}")
+        if not attachment.is_of(message):
+            raise ValueError("the attachment is of another message")
+        if attachment.is_fetched:
+            return attachment
+        whole = await download_section(self._pool, message, attachment.section)
+        return attachment.found_in(whole)
+
+    def changes(
+        self,
+        store: CheckpointStore | BlockingCheckpointStore | str | os.PathLike[str],
+        *,
+        name: str = "changes",
+        on_uidvalidity: Literal["raise", "restart"] = "raise",
+        outage_seconds: float = 0.0,
+    ) -> Changes:
+        """What changed since the last time: `async for change in mailbox.changes("sync.json")`; see `Changes`.
+
+        Args:
+            store: Where what was told is remembered: a path, or a store as `Checkpoint` takes it, also the same one.
+            name: Whoever asks under another name is told everything for himself.
+            on_uidvalidity: What to do where UIDVALIDITY changed or UIDNEXT fell: `"raise"`, or `"restart"` from
+                nothing (`ChangeStream.has_restarted` tells).
+            outage_seconds: How long to wait for a server that does not work; `Pool.events` tells of each wait.
+        """
+        key = JobKey(self._account, self.name, name)
+        return Changes(self._pool, self._runs, key, store, on_uidvalidity=on_uidvalidity, outage_seconds=outage_seconds)
+
+    def search(self, criteria: SearchKey = ALL) -> Pipeline:
+        """Begin a job on the messages that match; see `Pipeline`.
+
+        Args:
+            criteria: Search keys of `imapipe.search`, joined with `&`, `|` and `~`.
+        """
+        if not isinstance(criteria, SearchKey):
+            raise TypeError(f"search() takes keys of imapipe.search such as q.UNSEEN, not {criteria!r}")
+        specification = Specification(self.name, search=criteria, search_store=self._search_store)
+        return Pipeline(specification, self._pool, self._account, self._runs)
+
+
+async def patiently(
+    connections: ConnectionPool, work: Callable[[Connection], Awaitable[_Result]], outage_seconds: float
+) -> _Result:
+    """Ask the server once more while it does not work, for so long; raises what it refuses, and ValueError."""
+    check_number("outage_seconds", outage_seconds)
+    if outage_seconds < 0:
+        raise ValueError(f"outage_seconds must be 0 or more, not {outage_seconds}")
+    return await Outage(outage_seconds, connections.events).around(lambda: connections.perform(work))
+
+
+def mailbox_name(function: str, name: str) -> str:
+    """The name of a mailbox, as it is known everywhere. Raises TypeError, ValueError."""
+    if not isinstance(name, str):
+        raise TypeError(f"{function}() takes the name of a mailbox, not {name!r}")
+    if not name or any(character in name for character in "\r\n\0"):
+        raise ValueError(f"{name!r} cannot be the name of a mailbox")
+    # The one name without regard to case (RFC 9051 §5.1); a checkpoint must not know two of it.
+    return "INBOX" if name.upper() == "INBOX" else name
