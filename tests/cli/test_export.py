@@ -48,6 +48,13 @@ def test_one_mailbox_goes_straight_to_the_place(serve: Serve, call: Call, tmp_pa
     assert count == 7
 
 
+@pytest.mark.parametrize("option", [("--exclude", "Trash"), ("--subscribed",)])
+def test_one_mailbox_leaves_nothing_to_choose_from(call: Call, tmp_path: Path, option: tuple[str, ...]) -> None:
+    outcome = call("export", "imaps://ann@127.0.0.1", "INBOX", "--to", f"eml:{tmp_path}", *option)
+    assert outcome.status == 2
+    assert outcome.sentence == f"{option[0]} chooses among mailboxes, and 'INBOX' is one: leave {option[0]} out"
+
+
 def test_several_places_at_once_with_attachments(serve: Serve, call: Call, tmp_path: Path) -> None:
     places = ["--to", f"jsonl:{tmp_path / 'a.jsonl'}", "--to", f"eml:{tmp_path / 'eml'}"]
     outcome = call("export", _account(serve), "INBOX", "L*", *places, "--attachments", tmp_path / "files", "--no-sync")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from imapipe.testing import Inject, Mailbox
+from imapipe.testing import Inject, Mailbox, Reply
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Call, Serve
@@ -65,3 +65,11 @@ def test_a_refused_login_has_its_status(serve: Serve, call: Call) -> None:
     outcome = call("folders", serve().url, password="guess")
     assert outcome.status == 4
     assert "the server refused the login" in outcome.sentence
+
+
+def test_a_server_that_does_not_work_is_waited_for(serve: Serve, call: Call) -> None:
+    server = serve({"INBOX": 2})
+    server.faults.add(Reply("NO", "[UNAVAILABLE] later", command="LIST", times=1))
+    assert call("folders", server.url).status == 1
+    server.faults.add(Reply("NO", "[UNAVAILABLE] later", command="LIST", times=1))
+    assert call("folders", server.url, "--outage", 60).status == 0

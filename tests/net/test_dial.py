@@ -29,6 +29,7 @@ from imapipe.net.account import Account, parse_url
 from imapipe.net.authentication import Credentials
 from imapipe.net.connection import Connection
 from imapipe.net.dial import DialOptions, dial
+from imapipe.net.learned import Learned
 from imapipe.net.transient import Verdict, is_transient
 from imapipe.testing import (
     Bye,
@@ -634,10 +635,39 @@ async def test_a_refused_port(host: str) -> None:
     assert (caught.value.host, caught.value.port) == (host, port)
 
 
+def resolve_nothing(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def look_up(*_: object, **__: object) -> None:
+        raise socket.gaierror(number, "what the system says")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+
+
+@pytest.mark.parametrize(
+    ("number", "words", "is_permanent"),
+    [(socket.EAI_NONAME, "the host name is not known", True), (socket.EAI_AGAIN, "no name server answered", False)],
+)
 @pytest.mark.asyncio
-async def test_an_unknown_host() -> None:
-    with pytest.raises(ConnectionFailed, match="the host name is not known"):
-        await dial(options_for("imap://ann@no-such-host.invalid"))
+async def test_a_name_that_leads_nowhere_is_waited_for_only_where_it_may_be_right(
+    monkeypatch: pytest.MonkeyPatch, number: int, words: str, *, is_permanent: bool
+) -> None:
+    resolve_nothing(monkeypatch, number)
+    options = options_for("imap://ann@imap.exmaple.org")
+    with pytest.raises(ConnectionFailed, match=words) as caught:
+        await dial(options, learned=Learned())
+    assert caught.value.is_permanent is is_permanent
+
+
+@pytest.mark.asyncio
+async def test_a_name_that_led_to_the_server_before_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    learned = Learned()
+    async with Server(1) as server:
+        options = options_for(server.url)
+        await (await dial(options, learned=learned)).logout()
+        resolve_nothing(monkeypatch, socket.EAI_NONAME)
+        elsewhere = dataclasses.replace(options, account=dataclasses.replace(options.account, host="imap.example.org"))
+        with pytest.raises(ConnectionFailed, match="the host name is not known") as caught:
+            await dial(elsewhere, learned=learned)
+    assert not caught.value.is_permanent
 
 
 @pytest.mark.parametrize(

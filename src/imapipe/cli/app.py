@@ -25,6 +25,7 @@ from imapipe.cli.options import (
     AccountOptions,
     CheckpointOptions,
     LimitOptions,
+    OutageSeconds,
     OutputOptions,
     Quiet,
 )
@@ -191,12 +192,7 @@ def _backup(
         str, typer.Option(metavar="KEYS", help="Which messages, such as 'SINCE 30d'.", rich_help_panel=JOB)
     ] = "ALL",
     at_once: Annotated[int, typer.Option(min=1, max=100, help="Accounts at a time.", rich_help_panel=LIMITS)] = 4,
-    outage: Annotated[
-        float,
-        typer.Option(
-            min=0.0, metavar="SECONDS", help="How long to wait for a server that does not work.", rich_help_panel=LIMITS
-        ),
-    ] = 300.0,
+    outage: OutageSeconds = 300.0,
     no_sync: Annotated[
         bool,
         typer.Option("--no-sync", help="Do not wait for the disk: not safe in a power cut.", rich_help_panel=JOB),
@@ -296,9 +292,11 @@ def _folders(
     pattern: Annotated[
         str, typer.Option(help="Which ones; * stands for anything, % for anything on one level.", rich_help_panel=JOB)
     ] = "*",
+    outage: OutageSeconds = 0.0,
 ) -> int:
     """List the mailboxes of an account, with their counts."""
-    return execute(folders(account, pattern, json=output.json), debug=output.debug)
+    work = folders(account, pattern, outage_seconds=outage, json=output.json)
+    return execute(work, debug=output.debug)
 
 
 @app.command("demo")

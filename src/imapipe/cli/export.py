@@ -40,6 +40,12 @@ class ExportOptions:
             return self.mailboxes[0]
         return None
 
+    def check(self) -> None:
+        """Raises Mistake: what has nothing to choose from."""
+        if self.one_mailbox is not None and (self.exclude or self.subscribed):
+            option = "--exclude" if self.exclude else "--subscribed"
+            raise Mistake(f"{option} chooses among mailboxes, and {self.one_mailbox!r} is one: leave {option} out")
+
     def sink(self) -> imapipe.Sink:
         """Where all goes.
 
@@ -94,6 +100,7 @@ async def export(
         ImapipeError: The job as a whole could not be done.
     """
     try:
+        options.check()
         criteria = q.parse(options.search)
         fetch = options.fetch.split(",")
         sink = options.sink()

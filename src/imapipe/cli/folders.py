@@ -10,15 +10,15 @@ from imapipe.cli.options import AccountOptions
 from imapipe.cli.output import write_document, write_note, write_table
 
 
-async def folders(account: AccountOptions, pattern: str, *, json: bool) -> Status:
-    """List the mailboxes that match.
+async def folders(account: AccountOptions, pattern: str, *, outage_seconds: float, json: bool) -> Status:
+    """List the mailboxes that match; a server that does not work is waited for.
 
     Raises:
         Mistake, InvalidURL: Before anything is sent.
         ImapipeError: They could not be listed.
     """
     async with account.open_pool() as pool:
-        entries = sorted(await pool.mailboxes(pattern), key=_inbox_first)
+        entries = sorted(await pool.mailboxes(pattern, outage_seconds=outage_seconds), key=_inbox_first)
         name, notes = pool.account, pool.notes
     if json:
         listed = [{"kind": note.kind, "detail": note.detail, "count": count} for note, count in notes.items()]

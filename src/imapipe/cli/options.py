@@ -170,6 +170,18 @@ class AccountOptions:
             raise Mistake(f"--ca-file {self.ca_file}: {error.strerror or error}") from error
 
 
+OutageSeconds = Annotated[
+    float,
+    typer.Option(
+        "--outage",
+        min=0.0,
+        metavar="SECONDS",
+        help="How long to wait for a server that does not work, at the beginning and later on.",
+        rich_help_panel=LIMITS,
+    ),
+]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitOptions:
     """How fast, and how patient."""
@@ -198,15 +210,7 @@ class LimitOptions:
         int,
         typer.Option(min=0, max=100, help="Tries after one that brought nothing.", rich_help_panel=LIMITS),
     ] = 4
-    outage: Annotated[
-        float,
-        typer.Option(
-            min=0.0,
-            metavar="SECONDS",
-            help="How long to wait for a server that does not work, at the beginning and later on.",
-            rich_help_panel=LIMITS,
-        ),
-    ] = 0.0
+    outage: OutageSeconds = 0.0
 
     def layers(self) -> list[imapipe.Middleware]:
         """The middleware that was asked for, outermost first.

@@ -56,6 +56,9 @@ from imapipe.wire.response.response import parse_greeting
 # How much of what a server says where no IMAP was spoken is told.
 SHOWN_CHARACTERS = 120
 
+# EAI_NODATA is not everywhere. EAI_AGAIN is a name server that does not answer, which passes.
+_NO_SUCH_NAME = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
+
 Compress = Choice["auto", True, False]
 OpenSocket: TypeAlias = Callable[[str, int], Awaitable[socket.socket]]
 """Connects to a host and a port, maybe through a proxy, and gives the socket; TLS is put on top of it."""
@@ -165,11 +168,12 @@ async def _dial_once(options: DialOptions, login: Login, learned: Learned | None
             await imap.opened()
             connection = Connection(imap, plane, session)
             connection.ways.learned = learned or connection.ways.learned
+            connection.ways.learned.has_greeted = True
             await _secure(connection, options)
             await _log_in(connection, options, login)
             await _compress(connection, options, slow_link=slow_link)
     except BaseException as error:
-        failed = _explain(error, options)
+        failed = _explain(error, options, name_is_right=learned is not None and learned.has_greeted)
         plane.abort(failed if isinstance(failed, ImapipeError) else ConnectionFailed("given up"))
         if failed is error:
             raise
@@ -329,8 +333,14 @@ def _shown(text: str) -> str:
     return shown if len(shown) <= SHOWN_CHARACTERS else shown[:SHOWN_CHARACTERS] + "…"
 
 
-def _explain(error: BaseException, options: DialOptions) -> BaseException:
-    """Turn what the operating system and TLS say into one sentence; let our own errors pass."""
+def _explain(error: BaseException, options: DialOptions, *, name_is_right: bool) -> BaseException:
+    """Turn what the operating system and TLS say into one sentence; let our own errors pass.
+
+    Args:
+        error: What happened.
+        options: How to connect.
+        name_is_right: The host was reached by this name before.
+    """
     if isinstance(error, ConnectionFailed) and not error.host:
         return type(error)(error.reason, host=options.account.host, port=options.account.port)
     if isinstance(error, ServerBye):
@@ -351,7 +361,7 @@ def _explain(error: BaseException, options: DialOptions) -> BaseException:
     if isinstance(error, ssl.SSLError):
         return _failed(f"TLS failed ({error.reason or error}); maybe imap:// is what this port wants", options)
     if isinstance(error, socket.gaierror):
-        return _failed("the host name is not known; check its spelling", options)
+        return _unresolved(error, options, name_is_right=name_is_right)
     if isinstance(error, OSError):
         # Several addresses that all failed come as one exception without a number.
         numbers = {error.errno} if error.errno else {int(n) for n in re.findall(r"\[Errno (\d+)\]", str(error))}
@@ -359,3 +369,10 @@ def _explain(error: BaseException, options: DialOptions) -> BaseException:
             return _failed("the port refused it; check the port, and that the server runs", options)
         return _failed(error.strerror or str(error) or type(error).__name__, options)
     return error
+
+
+def _unresolved(error: socket.gaierror, options: DialOptions, *, name_is_right: bool) -> ConnectionFailed:
+    """A name without an address. That there is none is final until it was reached once; then it is an outage of DNS."""
+    if error.errno not in _NO_SUCH_NAME:
+        return _failed("its name could not be looked up, as no name server answered; check the network", options)
+    return _failed("the host name is not known; check its spelling", options, is_permanent=not name_is_right)

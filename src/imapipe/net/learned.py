@@ -39,6 +39,7 @@ class Learned:
     """What is known of a server by experience.
 
     Attributes:
+        has_greeted: Whether a connection to it was ever made: its name is known to be right.
         harmless_ways: The ways (`net.ways`) that were answered, with whatever.
         max_command_bytes: How long a line of a command may be.
         spellings: By the name that was asked for, the one under which the server has that mailbox, or None.
@@ -50,6 +51,7 @@ class Learned:
         "_is_proven",
         "_longest_taken",
         "harmless_ways",
+        "has_greeted",
         "max_command_bytes",
         "notes",
         "spellings",
@@ -57,6 +59,7 @@ class Learned:
 
     def __init__(self) -> None:
         self._endings: dict[str, int] = {}
+        self.has_greeted = False
         self.harmless_ways: set[str] = set()
         self.notes: dict[Note, int] = {}
         self.spellings: dict[str, str | None] = {}
