@@ -45,6 +45,7 @@ from imapipe.models.report import RunReport
 from imapipe.net.connection import Connection
 from imapipe.net.pool.pool import ConnectionPool
 from imapipe.pipeline.batching import BatchPolicy
+from imapipe.pipeline.delivery.consumption import DEFAULT_CONCURRENCY
 from imapipe.pipeline.delivery.handler_retry import HandlerRetry
 from imapipe.pipeline.delivery.handlers import Handler
 from imapipe.pipeline.delivery.sink import Sink
@@ -52,7 +53,7 @@ from imapipe.pipeline.delivery.stream import OnError
 from imapipe.pipeline.delivery.tasks import first_cause
 from imapipe.pipeline.memory import Remembered, memory_of
 from imapipe.pipeline.outage import Outage, outage_seconds_of
-from imapipe.pipeline.pipeline import DEFAULT_CONCURRENCY, Pipeline
+from imapipe.pipeline.pipeline import Pipeline
 from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.search_key import SearchKey
 

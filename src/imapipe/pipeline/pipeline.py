@@ -12,15 +12,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
-from imapipe.models.argument import check_number, check_whole
+from imapipe.models.argument import check_whole
 from imapipe.models.cursor import Cursor
 from imapipe.models.report import RunReport
 from imapipe.net.connection import Connection
 from imapipe.pipeline.builder import PipelineBuilder
+from imapipe.pipeline.delivery.consumption import DEFAULT_CONCURRENCY, Consumption, check_on_error
 from imapipe.pipeline.delivery.handler_retry import HandlerRetry
-from imapipe.pipeline.delivery.handlers import Crew, Handler, check_handler
-from imapipe.pipeline.delivery.processes import ProcessHandler
-from imapipe.pipeline.delivery.sink import COMMIT_EVERY_MESSAGES, COMMIT_EVERY_SECONDS, Scribe, Sink, is_sink
+from imapipe.pipeline.delivery.handlers import Handler
+from imapipe.pipeline.delivery.sink import Sink
 from imapipe.pipeline.delivery.stream import BatchStream, OnError, Stream
 from imapipe.pipeline.findings import JobPlan, Reduction
 from imapipe.pipeline.memory import memory_of
@@ -30,8 +30,6 @@ from imapipe.pipeline.source.sizes import Sizes, fetch_sizes
 from imapipe.wire.response.note import Note, add_counts
 from imapipe.wire.search_key import SearchKey
 from imapipe.wire.uid_set import UidSet
-
-DEFAULT_CONCURRENCY = 8
 
 
 class Pipeline(PipelineBuilder):
@@ -80,46 +78,24 @@ class Pipeline(PipelineBuilder):
 
         Cancellation stops the handlers, ends connections with something in flight, saves the checkpoint.
         """
-        sink = handler if is_sink(handler) else None
-        if handler_retry is not None and (sink is not None or not isinstance(handler_retry, HandlerRetry)):
-            raise TypeError(
-                "handler_retry= takes an imapipe.HandlerRetry(...), and goes with a handler, not with a sink"
-            )
-        checked = check_handler(handler) if sink is None else None
-        check_whole("concurrency", concurrency)
-        if commit_every_messages is None:
-            commit_every_messages = getattr(sink, "commit_every_messages", COMMIT_EVERY_MESSAGES)
-        if commit_every_seconds is None:
-            commit_every_seconds = getattr(sink, "commit_every_seconds", COMMIT_EVERY_SECONDS)
-        check_whole("commit_every_messages", commit_every_messages)
-        check_number("commit_every_seconds", commit_every_seconds)
-        if commit_every_messages < 1 or commit_every_seconds <= 0:
-            raise ValueError("commit_every_messages must be 1 or more, and commit_every_seconds above 0")
+        consumption = Consumption.checked(
+            handler,
+            concurrency=concurrency,
+            on_error=on_error,
+            handler_retry=handler_retry,
+            commit_every_messages=commit_every_messages,
+            commit_every_seconds=commit_every_seconds,
+        )
         if max_failures is not None:
             check_whole("max_failures", max_failures)
-        if concurrency < 1:
-            raise ValueError(f"concurrency must be 1 or more, not {concurrency}")
         if max_failures is not None and max_failures < 0:
             raise ValueError(f"max_failures must be 0 or more, not {max_failures}")
-        raise_errors = _checked(on_error) == "raise"
         try:
             await self._runs.wait_for_dropped()
             run = self._new_run(connections, max_failures=max_failures)
-            if checked is not None:
-                await Crew(run, checked, concurrency=concurrency, raise_errors=raise_errors, retry=handler_retry).work()
-            elif sink is not None:
-                scribe = Scribe(
-                    run,
-                    sink,
-                    concurrency=concurrency,
-                    commit_every_messages=commit_every_messages,
-                    commit_every_seconds=commit_every_seconds,
-                    raise_errors=raise_errors,
-                )
-                await scribe.work()
+            await consumption.consume(run)
         finally:
-            if isinstance(checked, ProcessHandler):
-                checked.close()
+            consumption.close()
         return run.report()
 
     def stream(self, *, on_error: OnError = "record", connections: int | None = 1) -> Stream:
@@ -129,7 +105,7 @@ class Pipeline(PipelineBuilder):
             on_error: "record" leaves failures to the report; "raise" raises `Incomplete` at the end.
             connections: How many connections to use at most; None is all of the pool.
         """
-        return Stream(self._new_run(connections), self._runs, _checked(on_error))
+        return Stream(self._new_run(connections), self._runs, check_on_error(on_error))
 
     def __aiter__(self) -> Stream:
         """Iterate over the messages; raises `Incomplete` at the end if a message failed."""
@@ -142,7 +118,7 @@ class Pipeline(PipelineBuilder):
             on_error: As in `stream`.
             connections: As in `stream`.
         """
-        return BatchStream(self._new_run(connections, by_batch=True), self._runs, _checked(on_error))
+        return BatchStream(self._new_run(connections, by_batch=True), self._runs, check_on_error(on_error))
 
     async def uids(self) -> SearchResult:
         """The UIDs of a run now: what the search finds, within the limit. Checkpoints are not asked."""
@@ -376,9 +352,3 @@ class SearchResult:
         """
         chosen = self.uids if uids is None else self.uids & uids
         return self._pipeline.only(chosen, uidvalidity=self.uidvalidity, cursor=self.cursor)
-
-
-def _checked(on_error: OnError) -> OnError:
-    if on_error not in ("record", "raise"):
-        raise ValueError(f'on_error must be "record" or "raise", not {on_error!r}')
-    return on_error
