@@ -82,6 +82,7 @@ def test_a_search_and_less_than_everything(serve: Serve, call: Call, tmp_path: P
         (("--to", "maildir:"), "--to maildir:: use one of"),
         (("--to", "maildir:{}/m", "--fetch", "envelope"), "Maildir writes whole messages"),
         (("--to", "jsonl:{}/x", "--search", "NONSENSE"), "NONSENSE"),
+        (("--to", "jsonl:{}/x", "--daily-bytes-file", "bytes.json"), "say with --daily-bytes how many"),
         (("--to", "jsonl:{}/x", "--daily-bytes", "lots"), "--daily-bytes lots: use a number of bytes"),
     ],
 )

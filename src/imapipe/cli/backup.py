@@ -83,7 +83,9 @@ async def backup(options: BackupOptions, *, quiet: bool, json: bool) -> Status:
                     imapipe.Retry(outage_seconds=options.outage_seconds),
                 ]
                 if settings.bytes_per_day is not None:
-                    layers.append(imapipe.ByteBudget(settings.bytes_per_day))
+                    # Another backup to this place may be of the same account.
+                    shared = folder / ".imapipe" / "daily-bytes.json"
+                    layers.append(imapipe.ByteBudget(settings.bytes_per_day, shared=shared))
                 async with settings.open_pool() as pool:
                     group = pool.each(*settings.mailboxes, exclude=settings.exclude)
                     report = await group.search(criteria).fetch("full").use(*layers).run(sink)

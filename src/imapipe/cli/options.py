@@ -206,6 +206,14 @@ class LimitOptions:
             rich_help_panel=LIMITS,
         ),
     ] = None
+    daily_bytes_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Count the bytes of --daily-bytes in this file, for all runs that name it, at the same time too.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = None
     retries: Annotated[
         int,
         typer.Option(min=0, max=100, help="Tries after one that brought nothing.", rich_help_panel=LIMITS),
@@ -216,7 +224,7 @@ class LimitOptions:
         """The middleware that was asked for, outermost first.
 
         Raises:
-            Mistake: A number of bytes that is none.
+            Mistake: A number of bytes that is none, or a file to count them in and no number.
         """
         layers: list[imapipe.Middleware] = []
         if self.retries:
@@ -225,7 +233,10 @@ class LimitOptions:
         if self.rate is not None or bytes_rate is not None:
             layers.append(imapipe.RateLimit(messages_per_second=self.rate, bytes_per_second=bytes_rate))
         if self.daily_bytes is not None:
-            layers.append(imapipe.ByteBudget(int(parse_size(self.daily_bytes, "--daily-bytes"))))
+            budget = int(parse_size(self.daily_bytes, "--daily-bytes"))
+            layers.append(imapipe.ByteBudget(budget, shared=self.daily_bytes_file))
+        elif self.daily_bytes_file is not None:
+            raise Mistake("--daily-bytes-file says where to count: say with --daily-bytes how many there may be")
         return layers
 
 

@@ -5,7 +5,8 @@ their day begins. So the 24 hours roll: what was received counts until it is a w
 
 With a layer around it that keeps notes (`Checkpoint` does), what was received is kept there, for the account and not
 for a mailbox: it is known again after a restart, for another mailbox of the same checkpoint, and when the checkpoint of
-a mailbox was deleted because all was done. Without one it is known to this instance only.
+a mailbox was deleted because all was done. Without one it is known to this instance only. Where several processes work
+on an account at the same time, a file that all of them name is the place instead (`limits.shared_bytes`).
 
 Invariants:
 
@@ -14,28 +15,34 @@ Invariants:
   way turn out to be larger than thought.
 - A batch larger than the whole budget goes alone, when nothing was received for 24 hours.
 - What batches under way are thought to bring is written down before they are sent, so that a killed process has
-  counted rather too much.
+  counted rather too much. In a shared file, those of other processes count like those of this one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, Literal
 from weakref import WeakKeyDictionary
 
 from imapipe.errors import CheckpointCorrupt
 from imapipe.limits.byte_usage import ByteUsage
+from imapipe.limits.shared_bytes import SharedBytes
 from imapipe.limits.worth import Worth
 from imapipe.middleware.base import Call, KeepsNotes, Layer, Limit, Notes, Run
 from imapipe.models.batch import Batch, BatchResult
 from imapipe.models.event import Wait
+from imapipe.runtime.completion import to_the_end
 
 _NOTE: Final = "byte_budget"
 # A clock that was set, or a computer that slept, shows after so long at most.
 _LONGEST_SLEEP_SECONDS: Final = 60.0
+# When the batches of another process are back, nobody says.
+_LOOK_EVERY_SECONDS: Final = 0.25
 
 
 class ByteBudget(Limit):
@@ -47,6 +54,8 @@ class ByteBudget(Limit):
         bytes_per_day: The budget of an account. Leave some of what the provider allows to other programs.
         on_exhausted: "wait" until enough of it is free again; "stop" ends the run: what was not tried is `not-tried`
             in its report, and a later run goes on with it.
+        shared: A file in which the bytes are counted instead of in a checkpoint: all who name it, other processes too
+            and at the same time, have one budget for each account. Made where it is missing; all say the same number.
         clock: Seconds since 1970.
         sleep: What waits.
     """
@@ -56,6 +65,7 @@ class ByteBudget(Limit):
         bytes_per_day: int,
         *,
         on_exhausted: Literal["wait", "stop"] = "wait",
+        shared: str | os.PathLike[str] | None = None,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -64,6 +74,7 @@ class ByteBudget(Limit):
         if on_exhausted not in ("wait", "stop"):
             raise ValueError(f'on_exhausted is "wait" or "stop", not {on_exhausted!r}')
         self._terms = _Terms(bytes_per_day, on_exhausted == "stop", clock, sleep, type(self).__name__)
+        self._shared = shared
         self._accounts: dict[str, _Account] = {}
         self._latest = _Account()
 
@@ -74,7 +85,10 @@ class ByteBudget(Limit):
 
     @property
     def used_bytes(self) -> int:
-        """What was received within the last 24 hours, on the account of the run that began last."""
+        """What was received within the last 24 hours, on the account of the run that began last.
+
+        Of what other processes received, it knows what they had written down when this one looked the last time.
+        """
         now = self._terms.clock()
         self._latest.count(now)
         return self._latest.usage.used(now)
@@ -85,12 +99,14 @@ class ByteBudget(Limit):
         Raises:
             CheckpointError: The notes cannot be read or written.
         """
-        account = self._accounts.setdefault(run.account, _Account())
+        account = self._accounts.get(run.account)
+        if account is None:
+            shared = SharedBytes(self._shared, run.account) if self._shared is not None else None
+            account = self._accounts.setdefault(run.account, _Account(shared))
         keeper = next((layer for layer in run.layers if isinstance(layer, KeepsNotes)), None)
-        notes = await keeper.notes() if keeper is not None else None
+        notes = await keeper.notes() if keeper is not None and account.shared is None else None
         layer = _ByteBudgetLayer(self._terms, run, account, notes)
-        layer.recall()
-        account.layers.append(layer)
+        await layer.begin()
         self._latest = account
         return layer
 
@@ -110,15 +126,19 @@ class _Account:
     """What all runs on one account share.
 
     Attributes:
+        shared: The file that it shares with other processes, or None.
         usage: What was received.
         layers: Those of its runs that are under way.
         under_way: How many batches were let through and are not back.
+        others: The batches of other processes that are not back, and what they are thought to bring.
         worth: What a message brings.
     """
 
-    __slots__ = ("_landings", "_queues", "layers", "under_way", "usage", "worth")
+    __slots__ = ("_landings", "_queues", "layers", "others", "shared", "under_way", "usage", "worth")
 
-    def __init__(self) -> None:
+    def __init__(self, shared: SharedBytes | None = None) -> None:
+        self.shared = shared
+        self.others = (0, 0)
         self.usage = ByteUsage()
         self.layers: list[_ByteBudgetLayer] = []
         self.under_way = 0
@@ -135,6 +155,35 @@ class _Account:
         for layer in self.layers:
             layer.count(now)
 
+    def add(self, now: float, count: int) -> None:
+        """So many bytes were received."""
+        self.usage.add(now, count)
+        if self.shared is not None:
+            self.shared.pending.add(now, count)
+
+    @asynccontextmanager
+    async def alone(self, now: float) -> AsyncIterator[None]:
+        """Count what came, also to other processes; they see what this one does in the block, and change nothing in it.
+
+        There is to be no `await` in the block. Raises CheckpointError.
+        """
+        self.count(now)
+        if self.shared is None:
+            yield
+            return
+        async with self.shared.hold(now) as row:
+            row.under_way.pop(self.shared.token, None)
+            self.usage = row.usage
+            self.others = (
+                sum(batches for batches, _ in row.under_way.values()),
+                sum(count for _, count in row.under_way.values()),
+            )
+            self.worth.believe(row.bytes_per_message)
+            yield
+            row.bytes_per_message = self.worth.bytes_per_message
+            if self.under_way:
+                row.under_way[self.shared.token] = self.under_way, self.reserved
+
     def price(self, batch: Batch) -> int | None:
         """What a batch is thought to bring, or None where nothing is known."""
         price = self.worth.price(batch)
@@ -143,10 +192,10 @@ class _Account:
     def fits(self, price: int | None, now: float, budget: int) -> bool:
         """Whether a batch may go."""
         used = self.usage.used(now)
-        if not self.under_way:
+        if not self.under_way and not self.others[0]:
             # Alone: also one whose price is unknown, and one that would never fit.
             return used == 0 or used + (price or 1) <= budget
-        return price is not None and used + self.reserved + price <= budget
+        return price is not None and used + self.reserved + self.others[1] + price <= budget
 
     def fits_at(self, price: int, now: float, budget: int) -> float:
         """When a batch may go, alone."""
@@ -211,16 +260,37 @@ class _ByteBudgetLayer(Layer):
             if not worth.is_known:
                 # It went alone, and was interrupted: nothing but this is known of it.
                 worth.learn(self._run.bytes_received - before, len(batch))
-            self._leave(price)
+            await self._leave(price)
+
+    async def begin(self) -> None:
+        """Read what was written down."""
+        shared = self._account.shared
+        if shared is None:
+            self._recall()
+        else:
+            shared.open()
+        self._account.layers.append(self)
+        try:
+            await self._stand()
+        except BaseException:
+            self._end()
+            raise
 
     async def stop(self) -> None:
         """Write down what was received."""
         self.count(self._terms.clock())
-        self._account.layers.remove(self)
+        try:
+            await self._tell()
+        finally:
+            self._end()
         self._write_down()
 
-    def recall(self) -> None:
-        """Read what was written down."""
+    def _end(self) -> None:
+        self._account.layers.remove(self)
+        if self._account.shared is not None and not self._account.layers:
+            self._account.shared.close()
+
+    def _recall(self) -> None:
         if self._notes is None:
             return
         # What another run of this process has written there is known, and its batches are under way still.
@@ -237,7 +307,7 @@ class _ByteBudgetLayer(Layer):
     def count(self, now: float) -> None:
         """Count what came since the last time."""
         received = self._run.bytes_received
-        self._account.usage.add(now, received - self._counted)
+        self._account.add(now, received - self._counted)
         self._counted = received
 
     async def _admit(self, batch: Batch) -> int | None:
@@ -247,14 +317,26 @@ class _ByteBudgetLayer(Layer):
         async with account.queue():
             while True:
                 now = terms.clock()
-                account.count(now)
-                price = account.price(batch)
-                if account.fits(price, now, terms.bytes_per_day):
-                    self._enter(price or 0)
-                    return price or 0
+                entered = None
+                try:
+                    async with account.alone(now):
+                        price = account.price(batch)
+                        if account.fits(price, now, terms.bytes_per_day):
+                            self._enter(price or 0)
+                            entered = price or 0
+                except BaseException:
+                    if entered is not None:
+                        # The others were not told, so it does not go.
+                        self._forget(entered)
+                    raise
+                if entered is not None:
+                    return entered
                 if account.under_way:
                     # What they really bring is known when they are back.
                     await account.landing()
+                    continue
+                if account.others[0]:
+                    await terms.sleep(_LOOK_EVERY_SECONDS)
                     continue
                 if terms.stops:
                     self._run.give_up(f"the budget of {terms.bytes_per_day:,} bytes in 24 hours is used up")
@@ -275,13 +357,27 @@ class _ByteBudgetLayer(Layer):
             raise
         self._account.under_way += 1
 
-    def _leave(self, price: int) -> None:
+    async def _leave(self, price: int) -> None:
         """A batch is back, however that went."""
         self.count(self._terms.clock())
-        self.reserved -= price
-        self._account.under_way -= 1
+        self._forget(price)
         self._account.landed()
         self._write_down()
+        await self._tell()
+
+    def _forget(self, price: int) -> None:
+        """A batch is not under way."""
+        self.reserved -= price
+        self._account.under_way -= 1
+
+    async def _tell(self) -> None:
+        """Let other processes know how this one stands, whatever becomes of the run meanwhile."""
+        if self._account.shared is not None:
+            await to_the_end(self._stand())
+
+    async def _stand(self) -> None:
+        async with self._account.alone(self._terms.clock()):
+            pass
 
     def _write_down(self) -> None:
         """Keep what was received, and what may come at once."""

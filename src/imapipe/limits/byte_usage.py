@@ -29,6 +29,11 @@ class ByteUsage:
             hour = int(now // _HOUR)
             self._by_hour[hour] = self._by_hour.get(hour, 0) + count
 
+    def add_all(self, other: ByteUsage) -> None:
+        """What another one has counted was received besides."""
+        for hour, count in other._by_hour.items():
+            self._by_hour[hour] = self._by_hour.get(hour, 0) + count
+
     def used(self, now: float) -> int:
         """What counts now."""
         self._forget(now)

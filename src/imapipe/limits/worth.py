@@ -32,6 +32,16 @@ class Worth:
         """Whether anything was seen yet."""
         return self._bytes_per_message is not None
 
+    @property
+    def bytes_per_message(self) -> float | None:
+        """The mean, or None while nothing was seen."""
+        return self._bytes_per_message
+
+    def believe(self, bytes_per_message: float | None) -> None:
+        """Begin with what somebody else has seen; what was seen here counts more."""
+        if self._bytes_per_message is None:
+            self._bytes_per_message = bytes_per_message
+
     def learn(self, received_bytes: int, messages: int) -> None:
         """So many messages brought so many bytes. Where either is 0 that tells nothing."""
         if received_bytes > 0 and messages > 0:
