@@ -17,6 +17,7 @@ from imapipe.errors import InvalidURL
 _PORTS = {"imaps": 993, "imap": 143}
 # With the dot at the end, which may be there.
 _MAX_HOST: Final = 254
+_MAX_LABEL: Final = 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +109,14 @@ def _is_text(value: str) -> bool:
 
 def _is_host(name: str) -> bool:
     """Whether a name can be looked up; for others the resolver raises UnicodeError (RFC 1035 §2.3.4)."""
+    if len(name) > _MAX_HOST:
+        return False
+    if name.isascii():
+        # As the codec has it, whose tables take longer to import than a small job to run.
+        *labels, last = name.split(".")
+        return len(last) <= _MAX_LABEL and all(0 < len(label) <= _MAX_LABEL for label in labels)
     try:
-        return len(name) <= _MAX_HOST and len(name.encode("idna")) <= _MAX_HOST
+        return len(name.encode("idna")) <= _MAX_HOST
     except UnicodeError:
         return False
 

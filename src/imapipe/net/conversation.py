@@ -120,9 +120,10 @@ class Conversation:
         """A message that was put together of several answers is held from now on."""
         self.plane.holdings.hold([message])
 
-    def release(self, message: Message) -> None:
-        """A delivered message is held no more; the second time it does nothing."""
-        self.plane.release(message)
+    @property
+    def release(self) -> Callable[[Message], None]:
+        """Called with a delivered message that is held no more; the second time it does nothing."""
+        return self.plane.release
 
     def tidy(self) -> None:
         """Leave nothing of this holder to the next."""

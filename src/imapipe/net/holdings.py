@@ -86,8 +86,9 @@ class Holdings:
         """A message is needed no more."""
         if message.is_held:
             message.is_held = False
-            spooled = message.spooled_size
-            self.held_bytes -= message.wire_size - spooled
-            if spooled:
+            self.held_bytes -= message.wire_size
+            # Most connections spool nothing, and then there is nothing to ask the message for.
+            if self.spooled_files and (spooled := message.spooled_size):
+                self.held_bytes += spooled
                 self.spooled_bytes -= spooled
                 self.spooled_files -= message.spooled_files

@@ -71,7 +71,6 @@ class Dispatch:
     Attributes:
         plan: What is left to do; set when it is known.
         stopping: No further batch is to be taken.
-        has_given_up: Messages that no handler has begun with are not to be handled either.
         failure: The first error that ended the run.
         gave_up_because: What is told of each message that was not tried.
     """
@@ -88,7 +87,6 @@ class Dispatch:
         "_takers",
         "failure",
         "gave_up_because",
-        "has_given_up",
         "plan",
         "stopping",
     )
@@ -114,7 +112,6 @@ class Dispatch:
         self._asked: Counter[int] = Counter()
         self.plan = Plan(UidSet())
         self.stopping = False
-        self.has_given_up = False
         self.failure: BaseException | None = None
         self.gave_up_because = "the run gave up before it came to this message"
 
@@ -176,7 +173,7 @@ class Dispatch:
         """A message has failed: too many of them end the run."""
         tried_in_vain = self._ledger.failed_count - self._ledger.refused_count
         if self._max_failures is not None and tried_in_vain > self._max_failures:
-            self.has_given_up = True
+            self._inbox.has_given_up = True
             self.stop()
 
     def give_up(self, because: str) -> None:
@@ -186,7 +183,7 @@ class Dispatch:
 
     def give_up_handling(self, because: str) -> None:
         """Take no further batch and begin with no message that waits; `because` is told of each of them."""
-        self.has_given_up = True
+        self._inbox.has_given_up = True
         self.give_up(because)
 
     def stop(self, error: BaseException | None = None) -> None:

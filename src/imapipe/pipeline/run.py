@@ -187,11 +187,6 @@ class Run:
         return self._books.notes
 
     @property
-    def has_given_up(self) -> bool:
-        """Messages that nobody has begun with are not to be handled any more."""
-        return self._dispatch.has_given_up
-
-    @property
     def failure(self) -> BaseException | None:
         """The first error that ended the run."""
         return self._dispatch.failure
@@ -210,7 +205,7 @@ class Run:
 
     def fail(self, error: BaseException) -> None:
         """End the run with this error, and hand out nothing more."""
-        self._dispatch.has_given_up = True
+        self.inbox.has_given_up = True
         self._dispatch.stop(error)
 
     def stop(self, error: BaseException | None = None) -> None:

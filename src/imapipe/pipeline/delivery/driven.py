@@ -45,10 +45,6 @@ class Driven(Protocol):
         """See `net.pool.lease.Holder`."""
 
     @property
-    def has_given_up(self) -> bool:
-        """Messages that nobody has begun with are not to be handled any more."""
-
-    @property
     def failure(self) -> BaseException | None:
         """The first error that ended the run."""
 

@@ -15,7 +15,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from imapipe.models.batch import Failure
 from imapipe.models.message import Message
@@ -74,10 +74,22 @@ class Flight:
         failed: What failed: messages whose handler raised, and those that could not be had.
     """
 
-    __slots__ = ("_connection", "_gathered", "_gathering", "_held", "_inbox", "_landed", "_ledger", "_parked", "failed")
+    __slots__ = (
+        "_connection",
+        "_gathered",
+        "_gathering",
+        "_held",
+        "_inbox",
+        "_landed",
+        "_ledger",
+        "_parked",
+        "_release",
+        "failed",
+    )
 
     def __init__(self, inbox: Inbox, ledger: Ledger) -> None:
         self._connection: Connection | None = None
+        self._release: Callable[[Message], None] = _released_already
         self._inbox = inbox
         self._ledger = ledger
         self._gathered: list[Message] = []
@@ -95,6 +107,7 @@ class Flight:
             gathering: Where messages are to be given out in whole batches.
         """
         self._connection = connection
+        self._release = connection.release
         self._gathering = gathering
 
     def deliver(self, messages: list[Message]) -> None:
@@ -162,11 +175,18 @@ class Flight:
 
     def release(self, message: Message) -> None:
         """Nobody needs its bytes any more."""
-        if self._connection is not None:
-            self._connection.release(message)
+        self._release(message)
         self._held -= 1
-        if not self._held and self._landed is not None and not self._landed.done():
-            self._landed.set_result(None)
+        if not self._held:
+            self._land()
+
+    def finish(self, message: Message) -> None:
+        """Its handler returned: `settle` and `release`, without a call of each for each message."""
+        self._ledger.settle(message.uid)
+        self._release(message)
+        self._held -= 1
+        if not self._held:
+            self._land()
 
     def abandon(self, message: Message) -> None:
         """Nobody has handled it, and nobody will."""
@@ -198,3 +218,11 @@ class Flight:
         if self._held:
             self._landed = asyncio.get_running_loop().create_future()
             await self._landed
+
+    def _land(self) -> None:
+        if self._landed is not None and not self._landed.done():
+            self._landed.set_result(None)
+
+
+def _released_already(message: Message) -> None:
+    """Before a connection is known, nothing is held by one."""

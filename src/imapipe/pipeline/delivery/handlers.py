@@ -155,7 +155,7 @@ class Crew:
                     await self._go_on(tries, task)
                     continue
                 carrier, message = items.popleft()
-                if run.has_given_up:
+                if inbox.has_given_up:
                     carrier.abandon(message)
                     continue
                 try:
@@ -177,8 +177,7 @@ class Crew:
                     carrier.release(message)
                     run.message_failed()
                 else:
-                    carrier.settle(message)
-                    carrier.release(message)
+                    carrier.finish(message)
                     if task.cancelling() and not self._is_ending:
                         # It cancelled itself and returned: that must not hit the next message.
                         await self._swallow(task)
@@ -205,7 +204,7 @@ class Crew:
                 _forgive(task)
 
     async def _go_on(self, tries: Tries, task: asyncio.Task[None]) -> None:
-        while tries.stands_still and not self._run.has_given_up:
+        while tries.stands_still and not self._run.inbox.has_given_up:
             try:
                 await tries.go_on()
             except asyncio.CancelledError:

@@ -35,6 +35,9 @@ class Carrier(Protocol):
     def release(self, message: Message) -> None:
         """Its bytes may go."""
 
+    def finish(self, message: Message) -> None:
+        """It is done, and its bytes may go: `settle` and `release` in one, for those who come to both at once."""
+
     def abandon(self, message: Message) -> None:
         """Nobody has handled it, and nobody will: its bytes go now."""
 
@@ -48,13 +51,15 @@ class Inbox:
     Attributes:
         items: The queue; consumers take from its left side.
         delivered: How many messages came so far.
+        has_given_up: Messages that no consumer has begun with are not to be handled any more.
     """
 
-    __slots__ = ("_closed", "_discards", "_waiters", "delivered", "items")
+    __slots__ = ("_closed", "_discards", "_waiters", "delivered", "has_given_up", "items")
 
     def __init__(self) -> None:
         self.items: deque[Delivery] = deque()
         self.delivered = 0
+        self.has_given_up = False
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._closed = False
         self._discards = False

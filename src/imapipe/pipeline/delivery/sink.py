@@ -203,7 +203,7 @@ class Scribe:
         return self._due is not None and asyncio.get_running_loop().time() >= self._due
 
     async def _write_group(self, group: list[Delivery]) -> None:
-        if self._run.has_given_up:
+        if self._run.inbox.has_given_up:
             _abandon(group)
             return
         self._written += len(group)
