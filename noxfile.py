@@ -275,6 +275,15 @@ def bench(session: nox.Session) -> None:
     session.run(str(python_of("bench")), "-m", "benchmarks", *session.posargs, external=True, env=environment)
 
 
+@nox.session(requires=["dev"], venv_backend="none")
+def proof(session: nox.Session) -> None:
+    """Export 20,000 messages to every format and back, from both servers: `nox -s proof -- 5000` for fewer."""
+    count = session.posargs[0] if session.posargs else "20000"
+    places = ("tests/sinks/test_round_trip.py", "tests/sinks/test_memory.py")
+    environment = {"IMAPIPE_PROOF_MESSAGES": count}
+    session.run(program("pytest"), "-v", "--durations=0", *places, external=True, env=environment)
+
+
 @nox.session(venv_backend="none")
 def fuzz(session: nox.Session) -> None:
     """Give hostile input to everything that reads: `nox -s fuzz -- --minutes 10`; atheris helps where it is."""
