@@ -218,7 +218,7 @@ def create_pool(
         compress: COMPRESS=DEFLATE: True demands it, False forbids it, "auto" uses it only where bandwidth was measured
             to be the bottleneck, never on loopback.
         max_held_bytes: Bytes of messages a connection may hold before it stops reading.
-        spool_above: Bodies longer than this many bytes go to temporary files.
+        spool_above: Bodies longer than this many bytes go to temporary files; 16 KiB at least.
         spool_dir: Where those are made.
         max_spool_bytes: Bytes in those files before a connection stops reading.
         limits: The largest responses taken.

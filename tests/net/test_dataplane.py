@@ -104,7 +104,7 @@ def test_any_chunks_any_bodies_compressed_or_not_spooled_or_not(data: st.DataObj
     most = data.draw(st.sampled_from([1, 2, 17, 1000, 1 << 20]))
     if most < 17 and len(stream) > 20_000:
         most = 1000
-    options = PlaneOptions(spool_above=data.draw(st.sampled_from([1024, 2 * DIRECT_BYTES, 1 << 20])))
+    options = PlaneOptions(spool_above=data.draw(st.sampled_from([0, 2 * DIRECT_BYTES, 1 << 20])))
 
     async def run() -> Wire:
         wire = Wire(options)
@@ -129,7 +129,9 @@ def test_any_chunks_any_bodies_compressed_or_not_spooled_or_not(data: st.DataObj
     ]
     holdings = wire.plane.holdings
     assert holdings.held_bytes + holdings.spooled_bytes == sum(m.wire_size for m in wire.messages)
-    assert holdings.spooled_bytes == sum(len(body) for body in bodies if len(body) > options.spool_above)
+    assert holdings.spooled_bytes == sum(
+        len(body) for body in bodies if len(body) > max(options.spool_above, DIRECT_BYTES)
+    )
     wire.release_all()
     assert (holdings.held_bytes, holdings.spooled_bytes) == (0, 0)
 
@@ -223,7 +225,7 @@ async def test_content_is_never_taken_for_protocol() -> None:
 
 @pytest.mark.asyncio
 async def test_messages_that_never_become_whole_are_bounded_and_do_not_pause() -> None:
-    wire = Wire(PlaneOptions(max_held_bytes=2000, limits=Limits(response_bytes=10_000)))
+    wire = Wire(PlaneOptions(max_held_bytes=2000, limits=Limits(kept_bytes=10_000)))
     command = wire.fetch("1:9", Fetch("full"))
     part = b"* 1 FETCH (UID %d FLAGS (" + b"x" * 3000 + b"))\r\n"
     for uid in (1, 2, 3):
@@ -297,13 +299,13 @@ async def test_reading_pauses_above_the_bound_and_goes_on_below_its_half(compres
 
 @pytest.mark.asyncio
 async def test_files_are_counted_apart_and_pause_too() -> None:
-    wire = Wire(PlaneOptions(spool_above=1024, max_spool_bytes=25_000, max_held_bytes=1024))
+    wire = Wire(PlaneOptions(spool_above=1024, max_spool_bytes=50_000, max_held_bytes=1024))
     command = wire.fetch("1:5")
-    told = b"".join(answer(uid, b"%d" % uid * 10_000) for uid in range(1, 6)) + b"P1 OK done\r\n"
+    told = b"".join(answer(uid, b"%d" % uid * 20_000) for uid in range(1, 6)) + b"P1 OK done\r\n"
     wire.transport.feed(told, most=5000)
     assert len(wire.messages) == 3
     assert wire.plane.is_reading_paused
-    assert wire.plane.holdings.spooled_bytes == 30_000
+    assert wire.plane.holdings.spooled_bytes == 60_000
     assert wire.plane.holdings.held_bytes < 1024
     bodies: list[bytes] = []
     while not command.finished.done():
@@ -312,7 +314,7 @@ async def test_files_are_counted_apart_and_pause_too() -> None:
         wire.plane.release(message)
         await asyncio.sleep(0)
     bodies += [message.body for message in wire.messages]
-    assert bodies == [b"%d" % uid * 10_000 for uid in range(1, 6)]
+    assert bodies == [b"%d" % uid * 20_000 for uid in range(1, 6)]
 
 
 @pytest.mark.asyncio

@@ -166,7 +166,8 @@ def test_our_own_pauses_are_nobodys_delay() -> None:
     async def run() -> None:
         line = Line()
         command = line.fetch()
-        line.plane._pause()
+        line.plane._watchdog.pause()
+        line.plane._intake.hold_back()
         await asyncio.sleep(10 * PATIENCE * SILENCE)
         line.plane._resume()
         assert line.plane.error is None

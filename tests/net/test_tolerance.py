@@ -68,10 +68,9 @@ async def play(stream: bytes, way: str, fetch: Fetch = FULL, uids: str = "1:3") 
     line = Line(uids, fetch)
     line.feed(stream + b"P1 OK done\r\n", way)
     assert (await line.command.finished).status == "OK"
-    command, arrivals = line.command, line.plane.arrivals
-    holdings = line.plane.holdings
+    command, holdings = line.command, line.plane.holdings
     assert holdings.held_bytes + holdings.spooled_bytes == sum(message.wire_size for message in line.messages)
-    assert arrivals._partial_bytes == 0
+    assert not holdings.is_keeping
     assert line.plane.error is None
     return Outcome(
         {message.uid: message for message in line.messages},
@@ -154,7 +153,7 @@ async def test_nothing_incomplete_is_handed_over_without_ok() -> None:
         line.feed(b"* 1 FETCH (UID 1 BODY[] {3}\r\nabc)\r\n" + end)
         await line.command.finished
         assert (line.messages, line.command.missing.text()) == ([], "1")
-        assert line.plane.arrivals._partial_bytes == 0
+        assert not line.plane.holdings.is_keeping
 
 
 async def test_the_rest_that_comes_late_is_joined() -> None:
@@ -168,7 +167,7 @@ async def test_the_rest_that_comes_late_is_joined() -> None:
 
 async def test_what_waits_for_its_rest_counts_against_the_memory() -> None:
     """Half messages beyond the bound are not waited for; then they are held like others, and reading pauses."""
-    line = Line("1:9", FULL, PlaneOptions(max_held_bytes=7000, limits=Limits(response_bytes=100_000)))
+    line = Line("1:9", FULL, PlaneOptions(max_held_bytes=7000, limits=Limits(kept_bytes=100_000)))
     part = b"* 1 FETCH (UID %d BODY[] {3000}\r\n" + b"x" * 3000 + b")\r\n"
     for uid in (1, 2):
         line.feed(part % uid)
@@ -188,7 +187,7 @@ async def test_what_waits_for_its_rest_counts_against_the_memory() -> None:
 
 
 async def test_ever_new_names_fill_nothing() -> None:
-    line = Line("1", FULL, PlaneOptions(limits=Limits(response_bytes=100_000)))
+    line = Line("1", FULL, PlaneOptions(limits=Limits(kept_bytes=100_000)))
     for number in range(10_000):
         line.feed(b"* 1 FETCH (UID 1 X-%d (a b))\r\n" % number)
         assert not line.command.parts or line.command.parts[1].items == {}

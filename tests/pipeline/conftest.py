@@ -57,8 +57,8 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
     watch = Watched()
 
     class WatchedArrivals(Arrivals):
-        def __init__(self, holdings: Holdings, max_partial_bytes: int, secrets: Secrets) -> None:
-            super().__init__(holdings, max_partial_bytes, secrets)
+        def __init__(self, holdings: Holdings, secrets: Secrets) -> None:
+            super().__init__(holdings, secrets)
             watch.arrivals.append(self)
 
     class WatchedStore(spool._Store):

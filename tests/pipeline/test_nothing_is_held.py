@@ -14,6 +14,7 @@ import imapipe
 from imapipe.testing import SyntheticMailbox
 
 MESSAGES = 40
+LARGE = b"Subject: x\r\n\r\n" + b"y" * 20_000
 
 
 class Boom(Exception):
@@ -95,7 +96,7 @@ async def test_nothing_is_held_when_a_run_has_ended(
     open_world: OpenWorld, watched: Watched, how: str, seed: int
 ) -> None:
     dice = random.Random(f"{how} {seed}")
-    world = await open_world(SyntheticMailbox(MESSAGES, size=3000), options={"spool_above": 1024, "max_size": 2})
+    world = await open_world(SyntheticMailbox(MESSAGES, size=20_000), options={"spool_above": 1024, "max_size": 2})
     errors: list[BaseException] = []
     for _ in range(5):
         task = asyncio.create_task(use(world, how, dice))
@@ -116,7 +117,7 @@ async def test_nothing_is_held_when_a_run_has_ended(
 @pytest.mark.asyncio
 async def test_what_was_handed_over_is_its_users(open_world: OpenWorld, watched: Watched) -> None:
     """A run ends, and its user still reads what he keeps; what is closed says why it cannot be read."""
-    world = await open_world(SyntheticMailbox(5, size=3000), options={"spool_above": 1024})
+    world = await open_world([LARGE] * 5, options={"spool_above": 1024})
     kept = [message async for message in world.job("full")]
     assert watched.open_files == 5
     assert [len(message.body) for message in kept] == [message.size for message in kept]
@@ -134,7 +135,7 @@ async def test_what_was_handed_over_is_its_users(open_world: OpenWorld, watched:
 
 @pytest.mark.asyncio
 async def test_the_last_message_of_a_loop_that_is_left_can_be_read(open_world: OpenWorld, watched: Watched) -> None:
-    world = await open_world(SyntheticMailbox(5, size=3000), options={"spool_above": 1024})
+    world = await open_world([LARGE] * 5, options={"spool_above": 1024})
     async with world.job("full").stream() as stream:
         message = await anext(aiter(stream))
     assert len(message.body) == message.size

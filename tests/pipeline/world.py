@@ -62,7 +62,7 @@ class Watched:
 
     @property
     def held(self) -> list[tuple[int, int, int]]:
-        return [(a._holdings.held_bytes, a._holdings.spooled_bytes, a._partial_bytes) for a in self.arrivals]
+        return [(a._holdings.held_bytes, a._holdings.spooled_bytes, a._holdings.kept_bytes) for a in self.arrivals]
 
 
 OpenWorld = Callable[..., Awaitable[World]]

@@ -287,7 +287,7 @@ class Client:
             max_held_bytes=self.random.choice((1024, 5000, 1 << 23)),
             spool_above=self.random.choice((1024, 1 << 20)),
             spool_dir=folder,
-            limits=Limits(line_bytes=100_000, literal_bytes=100_000, response_bytes=300_000, literals=50),
+            limits=Limits(line_bytes=100_000, literal_bytes=100_000, kept_bytes=300_000, literals=50),
         )
 
     def _pipeline(self, pool: imapipe.Pool) -> imapipe.Pipeline:

@@ -8,20 +8,22 @@ Invariants:
 - A message that lacks an item, but not its body, is handed over when the tagged OK came, or when what waits for the
   rest passes `max_held_bytes`; `FetchCommand.incomplete` counts what is missing. An answer without its end is only
   believed when the next line brings it.
-- What is handed over is held (`net.holdings`), and nothing else: only what can be released may stop the reading.
+- What is handed over is held (`net.holdings`), and nothing else: only what can be released may stop the reading. What
+  came of others, and what is known of those that failed, is kept until their FETCH is over.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import TypeAlias
+from dataclasses import replace
+from typing import Final, TypeAlias
 
-from imapipe.errors import ProtocolError, ResponseTooLarge
+from imapipe.errors import ProtocolError
 from imapipe.models.batch import Failure
 from imapipe.models.message import Message
 from imapipe.net.command import NO_BODY, FetchCommand
-from imapipe.net.holdings import MAX_FILES, Holdings
+from imapipe.net.holdings import Charge, Holdings
 from imapipe.net.parts import Parts
 from imapipe.net.secrets import Secrets
 from imapipe.wire.response.fetch import is_readable, scan_fetch
@@ -34,8 +36,11 @@ from imapipe.wire.response.token import ItemSpan
 
 EXCERPT_BYTES = 1024
 
-# No mail server takes larger messages than this, but for a few; they need `max_spool_bytes` to be as large.
-ONE_BODY_BYTES = 64 * 1024 * 1024
+# So many malformed answers to one FETCH are shown; nobody looks at more.
+_MOST_EXCERPTS: Final = 1000
+
+# What the objects for a message, or for a failure, take beside its bytes.
+_MESSAGE_BYTES: Final = 500
 
 Route: TypeAlias = Callable[[bytes, tuple[Literal, ...], int], bool]
 """What to do with a response that has not the expected shape: text, literals, its bytes. False stops the taking."""
@@ -51,8 +56,7 @@ class Arrivals:
     """The receiving half of the FETCHes in flight.
 
     Args:
-        holdings: Where messages are counted in when they are handed over.
-        max_partial_bytes: Bytes of messages that are not whole yet, above which the server is not believed.
+        holdings: The account of the connection.
         secrets: What no excerpt of an answer may show.
 
     Attributes:
@@ -62,15 +66,10 @@ class Arrivals:
     """
 
     __slots__ = (
-        "_frame_files",
-        "_frame_spooled",
+        "_frame",
         "_holdings",
-        "_max_partial_bytes",
         "_open",
         "_open_mark",
-        "_partial_bytes",
-        "_partial_files",
-        "_partial_spooled",
         "_paused_at_start",
         "_secrets",
         "busy_seconds",
@@ -78,16 +77,14 @@ class Arrivals:
         "commands",
     )
 
-    def __init__(self, holdings: Holdings, max_partial_bytes: int, secrets: Secrets) -> None:
+    def __init__(self, holdings: Holdings, secrets: Secrets) -> None:
         self._holdings = holdings
-        self._max_partial_bytes = max_partial_bytes
         self._secrets = secrets
-        self._partial_bytes = 0
-        self._partial_spooled = self._partial_files = 0
         # The message whose answer may go on in the next line, and how many bytes had come when it was opened.
         self._open: tuple[FetchCommand, int] | None = None
         self._open_mark = 0
-        self._frame_spooled = self._frame_files = 0
+        # What of the response under way is in temporary files.
+        self._frame = Charge(holdings, "a response")
         self.commands: list[FetchCommand] = []
         self.busy_seconds = 0.0
         self.busy_since: float | None = None
@@ -103,17 +100,13 @@ class Arrivals:
         return self.busy_seconds + (now - self.busy_since if self.busy_since is not None else 0.0)
 
     def spooling(self, size: int) -> None:
-        """A literal of the response under way goes to a temporary file. Raises ResponseTooLarge.
+        """A literal of the response under way goes to a temporary file. Raises ResponseTooLarge."""
+        self._frame.spool(size)
 
-        One body of a usual size is taken whatever `max_spool_bytes` says.
-        """
-        waiting, limit = self._frame_spooled + self._partial_spooled, self._holdings.max_spool_bytes
-        if size > max(limit, ONE_BODY_BYTES) or (waiting and waiting + size > limit):
-            raise ResponseTooLarge("temporary files for one message", size=waiting + size, limit=limit)
-        files = 1 + self._frame_files + self._partial_files
-        if files > MAX_FILES:
-            raise ResponseTooLarge("the number of large literals in one message", size=files, limit=MAX_FILES)
-        self._frame_spooled, self._frame_files = self._frame_spooled + size, self._frame_files + 1
+    def close(self) -> None:
+        """Nothing more will come, of the response under way and in all."""
+        self._frame.release()
+        self._holdings.close()
 
     def begin(self, command: FetchCommand, paused_seconds: float) -> None:
         """A FETCH is about to be sent; for `paused_seconds` reading was paused so far."""
@@ -136,6 +129,7 @@ class Arrivals:
         ready: list[Message] = []
         stale = True
         held = received = 0
+        frame = self._frame
         try:
             for text, literals, size in frames:
                 if stale:
@@ -164,17 +158,15 @@ class Arrivals:
                             pending.remove(uid)
                             received += size
                             held += size
-                            if literals and self._frame_spooled:
-                                held -= self._frame_spooled
-                                self._holdings.spooled_bytes += self._frame_spooled
-                                self._holdings.spooled_files += self._frame_files
-                                self._frame_spooled = self._frame_files = 0
+                            if literals and frame.files:
+                                held -= frame.hand_over()
                             ready.append(Message(fetch.context, uid, size, match, shape, literals))
                             continue
                     fetch.bytes_received += received
                     received = 0
                 stale = True
-                self._frame_spooled = self._frame_files = 0
+                # Whoever keeps something of it has a charge of its own.
+                frame.release()
                 if not route(text, literals, size):
                     return
         finally:
@@ -204,7 +196,7 @@ class Arrivals:
         fetch = self.waiting_for(scan.uid) if scan.uid is not None else None
         if fetch is None or scan.uid is None:
             return False
-        parts = fetch.parts.get(scan.uid) or Parts()
+        parts = fetch.parts.get(scan.uid) or Parts(self._holdings)
         labels = parts.labels(fetch.names, scan.items, fetch.notes)
         if salvage is not None:
             if salvage.finished and salvage.broken and not fetch.is_enough(parts.items.keys() | labels.keys()):
@@ -255,34 +247,36 @@ class Arrivals:
         found = {name: span for name, span in items.items() if is_readable(name, text, span)}
         for name in items.keys() - found.keys():
             count_notes(fetch.notes, [Note("fetch-item", f"{name} cannot be read")])
-        before, spooled, files = parts.charge, parts.spooled, parts.files
-        parts.add(found, text, literals, size)
-        fetch.bytes_received += size
+        # Before it is counted: where that is too much it is forgotten with its command.
         fetch.parts[uid] = parts
-        self._waits(parts.charge - before, parts.spooled - spooled, parts.files - files)
+        fetch.bytes_received += size
+        parts.add(found, text, literals, size)
         if parts.cut is None and fetch.names <= parts.items.keys():
             self._complete(fetch, uid, parts)
             return
         self._open = fetch, uid
         self._open_mark = self._bytes_received()
-        if self._partial_bytes > self._holdings.max_held_bytes and parts.cut is None and fetch.is_enough(parts.items):
+        if (
+            self._holdings.kept_bytes > self._holdings.max_held_bytes
+            and parts.cut is None
+            and fetch.is_enough(parts.items)
+        ):
             # What waits for the rest takes memory that nobody can release: so much of it is not waited for.
             self._complete(fetch, uid, parts)
-        elif (size := self._partial_bytes) > (limit := self._max_partial_bytes):
-            raise ResponseTooLarge("messages that are not whole", size=size, limit=limit)
 
     def _complete(self, fetch: FetchCommand, uid: int, parts: Parts) -> None:
         """A message has all that will come of it: it is ready, unless the server has no body for it."""
-        if fetch.parts.pop(uid, None) is not None:
-            self._waits(-parts.charge, -parts.spooled, -parts.files)
+        fetch.parts.pop(uid, None)
+        parts.charge.release()
         self._open = None
         fetch.pending.discard(uid)
         for name in fetch.context.fetch.body_names:
             if parts.items[name].is_nil:
-                fetch.malformed[uid] = Failure(uid, NO_BODY, f"the server sent NIL for {name}")
+                self._fail(fetch, Failure(uid, NO_BODY, f"the server sent NIL for {name}"))
                 return
         if fetch.doubts and parts.may_be_invented():
             fetch.doubtful[uid] = Message.from_items(fetch.context, uid, parts.size, parts.items, tuple(parts.literals))
+            fetch.keep_bytes(parts.size + _MESSAGE_BYTES)
             return
         for name in fetch.names - parts.items.keys():
             fetch.incomplete[name] = fetch.incomplete.get(name, 0) + 1
@@ -306,7 +300,7 @@ class Arrivals:
         self._forget(fetch, uid)
         if uid in fetch.pending:
             fetch.pending.discard(uid)
-            fetch.malformed[uid] = parts.cut
+            self._fail(fetch, parts.cut)
 
     def _bytes_received(self) -> int:
         """Tells whether an answer came since: the loop of `take` counts bytes, and nothing else."""
@@ -349,11 +343,14 @@ class Arrivals:
         if not self.commands and self.busy_since is not None:
             self.busy_seconds += max(0.0, now - self.busy_since - (paused_seconds - self._paused_at_start))
             self.busy_since = None
-        for uid, parts in tuple(command.parts.items()):
-            if answered and uid in command.pending and command.is_enough(parts.items):
-                self._complete(command, uid, parts)
-            else:
+        try:
+            for uid, parts in tuple(command.parts.items()):
+                if answered and uid in command.pending and command.is_enough(parts.items):
+                    self._complete(command, uid, parts)
+        finally:
+            for uid in tuple(command.parts):
                 self._forget(command, uid)
+            command.let_go()
         if command.ready:
             self._deliver(command, now)
 
@@ -375,14 +372,14 @@ class Arrivals:
     def _forget(self, command: FetchCommand, uid: int) -> None:
         parts = command.parts.pop(uid, None)
         if parts is not None:
-            self._waits(-parts.charge, -parts.spooled, -parts.files)
             parts.discard()
 
-    def _waits(self, charge: int, spooled: int, files: int) -> None:
-        """So much more waits for the rest of its message."""
-        self._partial_bytes += charge
-        self._partial_spooled += spooled
-        self._partial_files += files
+    def _fail(self, fetch: FetchCommand, failure: Failure) -> None:
+        """A message cannot be had."""
+        if len(fetch.malformed) >= _MOST_EXCERPTS:
+            failure = replace(failure, excerpt=b"")
+        fetch.malformed[failure.uid] = failure
+        fetch.keep_bytes(len(failure.excerpt) + len(failure.detail) + _MESSAGE_BYTES)
 
     def _malformed(self, text: bytes, error: ProtocolError, size: int, failure: Failure | None = None) -> bool:
         """An answer that cannot be read costs its message, where the UID can still be seen, and nothing else."""
@@ -394,7 +391,8 @@ class Arrivals:
         command.pending.discard(uid)
         command.bytes_received += size
         self._forget(command, uid)
-        command.malformed[uid] = failure or Failure(
-            uid, "malformed", str(error), self._secrets.excerpt(text, EXCERPT_BYTES)
+        self._fail(
+            command,
+            failure or Failure(uid, "malformed", str(error), self._secrets.excerpt(text, EXCERPT_BYTES)),
         )
         return True

@@ -5,9 +5,8 @@ Invariants:
 - Before login nobody has a reason to send much: all of them are small.
 - After it a line and an answer may be as long as the lists of the open mailbox can be, and no longer; a user's own
   commands, which aioimaplib collects whole, may bring what `limits=` allows, but for IDLE, which only tells news.
-- Each place that keeps something has one of these limits: the framer for a response under way, a command for its
-  untagged responses (`Command.keep`), `Arrivals` for messages of which not all has come. What is handed over is held
-  instead (`net.holdings`).
+- There is one limit for all that a connection keeps (`kept_bytes`), and `net.holdings` is the account. The others end a
+  response sooner, where it is not worth waiting for.
 """
 
 from __future__ import annotations
@@ -40,15 +39,14 @@ def bounds_now(limits: Limits, owner: Owner, flight: Iterable[Command]) -> Limit
         return Limits(
             line_bytes=min(limits.line_bytes, small),
             literal_bytes=min(limits.literal_bytes, small),
-            response_bytes=min(limits.response_bytes, small),
-            answer_bytes=min(limits.answer_bytes, small),
+            kept_bytes=min(limits.kept_bytes, small),
             literals=min(limits.literals, 16),
         )
     if any(command.is_collected and not command.is_endless for command in flight):
-        return replace(limits, answer_bytes=max(limits.answer_bytes, limits.line_bytes))
+        return replace(limits, kept_bytes=max(limits.kept_bytes, limits.line_bytes))
     listed = _BYTES_PER_MESSAGE * owner.messages
     return replace(
         limits,
         line_bytes=min(limits.line_bytes, _LINE_BYTES + listed),
-        answer_bytes=min(max(limits.answer_bytes, limits.line_bytes), limits.answer_bytes + listed),
+        kept_bytes=min(max(limits.kept_bytes, limits.line_bytes), limits.kept_bytes + listed),
     )

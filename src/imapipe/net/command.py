@@ -13,9 +13,9 @@ from collections.abc import Callable, Container, Sequence
 from enum import Enum
 from typing import Protocol, Self
 
-from imapipe.errors import ResponseTooLarge
 from imapipe.models.batch import Failure
 from imapipe.models.message import Message, MessageContext
+from imapipe.net.holdings import Charge
 from imapipe.net.parts import Parts
 from imapipe.net.unfinished import Part, Unfinished
 from imapipe.net.upload import Upload
@@ -94,7 +94,7 @@ class Command:
         uploads: The bodies of it whose turn came.
         is_endless: It lasts for as long as its owner likes (IDLE).
         is_collected: Its owner wants all that comes, as it came (aioimaplib's own commands).
-        kept_bytes: What is kept of its untagged responses, with the objects for it.
+        charge: What is kept of what came for it, None before it is sent.
         asked: How often the server asked for more than there is.
     """
 
@@ -103,10 +103,10 @@ class Command:
 
     __slots__ = (
         "asked",
+        "charge",
         "company",
         "finished",
         "keeps_asking",
-        "kept_bytes",
         "line_bytes",
         "mailbox",
         "name",
@@ -134,7 +134,7 @@ class Command:
         self.company = company
         self.tag = b""
         self.untagged: list[Untagged] = []
-        self.kept_bytes = 0
+        self.charge: Charge | None = None
         self.asked = 0
         self.finished: asyncio.Future[Tagged] = asyncio.get_running_loop().create_future()
         self.reply = b""
@@ -153,18 +153,27 @@ class Command:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} {self.tag.decode('ascii', 'replace')}>"
 
-    def keep(self, text: bytes, literals: tuple[Literal, ...], most_bytes: int) -> None:
+    def keep(self, text: bytes, literals: tuple[Literal, ...]) -> None:
         """Receive an untagged response, where there is room for it.
 
         Raises:
-            ResponseTooLarge: There is none: with this one, more than `most_bytes` would be kept.
+            ResponseTooLarge: There is none.
         """
-        self.kept_bytes += len(text) + _RESPONSE_BYTES
+        cost = len(text) + _RESPONSE_BYTES
         if literals:
-            self.kept_bytes += sum(map(len, literals)) + _LITERAL_BYTES * len(literals)
-        if self.kept_bytes > most_bytes:
-            raise ResponseTooLarge(f"the answer to {self.name}", size=self.kept_bytes, limit=most_bytes)
+            cost += sum(map(len, literals)) + _LITERAL_BYTES * len(literals)
+        self.keep_bytes(cost)
         self.receive(text, literals)
+
+    def keep_bytes(self, count: int) -> None:
+        """So many bytes are kept for it, until `let_go`. Raises ResponseTooLarge."""
+        if self.charge is not None:
+            self.charge.add(count)
+
+    def let_go(self) -> None:
+        """Whoever waited for it has what came."""
+        if self.charge is not None:
+            self.charge.release()
 
     def receive(self, text: bytes, literals: tuple[Literal, ...]) -> None:
         """An untagged response that belongs to this command."""
@@ -181,6 +190,7 @@ class Command:
 
     def fail(self, error: BaseException) -> None:
         """There will be no tagged reply."""
+        self.let_go()
         if not self.finished.done():
             self.finished.set_exception(error)
             # Whoever waits gets it; where nobody does any more (cancelled), it is no one's news.

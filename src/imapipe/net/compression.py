@@ -28,6 +28,11 @@ class Deflate:
         self._deflater = zlib.compressobj(zlib.Z_DEFAULT_COMPRESSION, zlib.DEFLATED, -zlib.MAX_WBITS)
         self._rest = b""
 
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes that were pushed and not inflated yet."""
+        return len(self._rest)
+
     def deflate(self, data: bytes | memoryview) -> bytes:
         """Compress so that the server can read all of it now."""
         return self._deflater.compress(data) + self._deflater.flush(zlib.Z_SYNC_FLUSH)

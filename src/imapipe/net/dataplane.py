@@ -29,7 +29,7 @@ from imapipe.net.arrivals import Arrivals
 from imapipe.net.bounds import bounds_now
 from imapipe.net.command import Command, FetchCommand, Owner
 from imapipe.net.compression import Deflate
-from imapipe.net.holdings import Holdings
+from imapipe.net.holdings import Charge, Holdings
 from imapipe.net.intake import Intake, cost_of
 from imapipe.net.options import PlaneOptions
 from imapipe.net.outbox import Outbox
@@ -65,7 +65,7 @@ class Dataplane(asyncio.BufferedProtocol):
         greeting: The first response.
         arrivals: What came for the FETCHes in flight.
         places: Where literals go.
-        holdings: What was handed over and not released.
+        holdings: What is kept, and what was handed over and not released.
     """
 
     def __init__(self, owner: Owner, options: PlaneOptions | None = None, secrets: Secrets | None = None) -> None:
@@ -74,10 +74,10 @@ class Dataplane(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self._owner = owner
         self._options = options
-        self.holdings = Holdings(options.max_held_bytes, options.max_spool_bytes)
-        self.arrivals = Arrivals(self.holdings, options.limits.response_bytes, self.secrets)
+        self.holdings = Holdings(options.max_held_bytes, options.max_spool_bytes, options.limits.kept_bytes)
+        self.arrivals = Arrivals(self.holdings, self.secrets)
         self.places = Places(self.arrivals, options)
-        framer = Framer(options.limits, place=self.places.open, spool_above=options.spool_above)
+        framer = Framer(options.limits, place=self.places.open, spool_above=options.least_spooled)
         self._intake = Intake(self._loop, framer, self._take, self.abort)
         self._outbox = Outbox(self._starting, self._source_failed, self._wait_for_source)
         self._patience = Patience(
@@ -162,6 +162,7 @@ class Dataplane(asyncio.BufferedProtocol):
                 self.abort(ConnectionLost(f"{command.name} was cancelled"))
             raise
         finally:
+            command.let_go()
             for upload in command.uploads:
                 await upload.over()
 
@@ -176,11 +177,11 @@ class Dataplane(asyncio.BufferedProtocol):
         if isinstance(error, ConnectionLost | CommandTimeout | ServerBye):
             self.places.keep(self._intake.cut())
         self._intake.close()
-        now, paused = self._loop.time(), self._watchdog.paused_seconds
+        self.arrivals.close()
         for command in self._outbox.drain():
             if isinstance(command, FetchCommand) and command in self.arrivals.commands:
                 try:
-                    self.arrivals.finish(command, now, paused)
+                    self.arrivals.finish(command, self._loop.time(), self._watchdog.paused_seconds)
                 except DEFECTS as defect:
                     tell_defect(_TAKING_FAILED, defect, protocol=self)
             command.fail(as_error_of(command.name, error))
@@ -260,6 +261,7 @@ class Dataplane(asyncio.BufferedProtocol):
         try:
             arrivals.take(frames, self._route)
             arrivals.hand_over(self._watchdog.heard_at)
+            self.holdings.streaming(self._intake.kept_bytes)
         except (ProtocolError, SpoolError) as error:
             self.abort(error)
         except DEFECTS as error:
@@ -272,7 +274,8 @@ class Dataplane(asyncio.BufferedProtocol):
         if self.error is not None:
             return
         if self.holdings.is_full and not self.is_reading_paused:
-            self._pause()
+            self._watchdog.pause()
+            self._intake.hold_back()
         if self._intake.bytes_received > self._unasked_until and not self._outbox.flight:
             self.abort(ProtocolError("the server sends on and on, and nobody has asked for anything"))
 
@@ -302,7 +305,7 @@ class Dataplane(asyncio.BufferedProtocol):
             self._patience.idle_bytes += size
         self._owner.heard(text, literals)
         if listener is not None:
-            listener.keep(text, literals, self._intake.limits.answer_bytes)
+            listener.keep(text, literals)
         if self._bye is None and _BYE.match(text) and isinstance(status := parse_response(text), Status):
             self._bye = status
             self._outbox.hold()
@@ -347,6 +350,7 @@ class Dataplane(asyncio.BufferedProtocol):
     def _starting(self, command: Command) -> None:
         """A command is about to be written."""
         command.started_at = self._loop.time()
+        command.charge = Charge(self.holdings, f"the answer to {command.name}")
         if len(self._outbox.flight) == 1:
             # The silence before it was nobody's fault.
             self._watchdog.heard_at = command.started_at
@@ -362,7 +366,8 @@ class Dataplane(asyncio.BufferedProtocol):
         """What may come now depends on what is in flight, and on whether the login is over."""
         limits = bounds_now(self._options.limits, self._owner, self._outbox.flight.values())
         self._intake.limits = limits
-        self._unasked_until = self._intake.bytes_received + min(UNASKED_BYTES, limits.answer_bytes)
+        self.holdings.max_kept_bytes = limits.kept_bytes
+        self._unasked_until = self._intake.bytes_received + min(UNASKED_BYTES, limits.kept_bytes)
 
     def _source_failed(self, error: Exception) -> None:
         """The bytes that were announced cannot be sent: whoever sends them hears why."""
@@ -388,10 +393,6 @@ class Dataplane(asyncio.BufferedProtocol):
         """What the server's BYE means for a command."""
         assert self._bye is not None
         return ServerBye(name, code_words(self._bye.code), self._bye.text)
-
-    def _pause(self) -> None:
-        self._watchdog.pause()
-        self._intake.hold_back()
 
     def _resume(self) -> None:
         if self.error is None:

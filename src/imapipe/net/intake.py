@@ -96,6 +96,13 @@ class Intake:
         self._framer.limits = limits
 
     @property
+    def kept_bytes(self) -> int:
+        """Bytes that came and are no whole response yet."""
+        if self._ended:
+            return 0
+        return self._framer.kept_bytes + (self.deflate.pending_bytes if self.deflate is not None else 0)
+
+    @property
     def blank_bytes(self) -> int:
         """Bytes of lines with nothing in them."""
         return self._framer.blank_bytes

@@ -199,6 +199,7 @@ class Listing(Conversation):
             try:
                 tagged = await asyncio.shield(command.finished)
                 responses = await self._responses(command)
+                command.let_go()
             except asyncio.CancelledError:
                 self.abort(ConnectionLost("STATUS was cancelled"))
                 raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from imapipe.wire.response.framing import DIRECT_BYTES
 from imapipe.wire.response.limits import Limits
 
 MAX_HELD_BYTES = 8 * 1024 * 1024
@@ -21,7 +22,7 @@ class PlaneOptions:
         stall_timeout_seconds: How long it may be silent in the middle of an answer.
         minimum_bytes_per_second: How slowly bytes may come or go; `net.patience` says what a command may take in all.
         max_held_bytes: Bytes received and not released above which reading pauses.
-        spool_above: Literals longer than this many bytes go to temporary files.
+        spool_above: Literals longer than this many bytes go to temporary files, but for small ones.
         spool_dir: Where those are made; None is the system's folder for them.
         max_spool_bytes: Bytes in temporary files, handed over and not released, above which reading pauses.
         limits: The largest responses taken.
@@ -35,3 +36,8 @@ class PlaneOptions:
     spool_dir: str | None = None
     max_spool_bytes: int = MAX_SPOOL_BYTES
     limits: Limits = field(default_factory=Limits)
+
+    @property
+    def least_spooled(self) -> int:
+        """Literals longer than this go to files: small ones never do, since a process has few descriptors."""
+        return max(self.spool_above, DIRECT_BYTES)

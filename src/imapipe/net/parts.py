@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, MutableMapping
 
 from imapipe.models.batch import Failure
 from imapipe.models.message import FoundItem
+from imapipe.net.holdings import Charge, Holdings
 from imapipe.wire.response.invented import may_be_invented
 from imapipe.wire.response.label import match_labels
 from imapipe.wire.response.literal import Literal, spooled_bytes, spooled_count
@@ -27,22 +28,18 @@ class Parts:
         items: The items.
         literals: The literals of all answers; those that nobody asked for are empty.
         size: The bytes of all answers that are kept, in memory and in temporary files.
-        spooled: How many of them are in temporary files.
-        files: How many files these are.
-        charge: The bytes of all answers, kept or not, without what went to temporary files, with the objects for them.
+        charge: The bytes of all answers, kept or not, with the objects for them; in temporary files only what is kept.
         cut: What it is when the end of the last answer does not come on a line of its own; None where it has one.
         closed: That line came, and no other one may follow: else it was part of a body that was counted short.
     """
 
-    __slots__ = ("charge", "closed", "cut", "files", "items", "literals", "size", "spooled")
+    __slots__ = ("charge", "closed", "cut", "items", "literals", "size")
 
-    def __init__(self) -> None:
+    def __init__(self, holdings: Holdings) -> None:
         self.items: dict[str, FoundItem] = {}
         self.literals: list[Literal] = []
         self.size = 0
-        self.spooled = 0
-        self.files = 0
-        self.charge = 0
+        self.charge = Charge(holdings, "messages that are not whole")
         self.cut: Failure | None = None
         self.closed = False
 
@@ -54,21 +51,25 @@ class Parts:
             text: The text of the response.
             all_literals: Its literals.
             size: Its bytes on the wire.
+
+        Raises:
+            ResponseTooLarge: More is kept than may be.
         """
-        self.charge += size - spooled_bytes(all_literals) + _ITEM_BYTES * (len(found) + len(all_literals))
         literals = _asked_for(text, all_literals, found.values())
         _close([literal for literal, kept in zip(all_literals, literals, strict=True) if literal is not kept])
+        self.charge.add(size - spooled_bytes(all_literals) + _ITEM_BYTES * (len(found) + len(all_literals)))
         if not found:
             return
         self.items |= {name: FoundItem(text, literals, span) for name, span in found.items()}
         self.literals += literals
         self.size += size - sum(map(len, all_literals)) + sum(map(len, literals))
-        self.spooled += spooled_bytes(literals)
-        self.files += spooled_count(literals)
+        if files := spooled_count(literals):
+            self.charge.spool(spooled_bytes(literals), files)
 
     def discard(self) -> None:
-        """No message will be made of it: its temporary files are closed."""
+        """No message will be made of it: its temporary files are closed, and nothing of it is kept."""
         _close(self.literals)
+        self.charge.release()
 
     def labels(
         self, asked: frozenset[str], items: Mapping[str, ItemSpan], notes: MutableMapping[Note, int]
@@ -86,7 +87,7 @@ class Parts:
 
     def may_be_invented(self) -> bool:
         """Whether the server may have made it up for a message that is gone; never one with a spooled body."""
-        if self.spooled:
+        if self.charge.files:
             return False
         values = {name: item.text[item.span.start : item.span.end] for name, item in self.items.items()}
         return may_be_invented(values, self.literals, self.size)

@@ -55,7 +55,7 @@ class Places:
             if part.is_spooled:
                 self._arrivals.spooling(part.literal_size)
             return part
-        spool_above = self._options.spool_above
+        spool_above = self._options.least_spooled
         if size <= (spool_above if kept + size <= MUCH_BYTES else min(spool_above, SMALL_BYTES)):
             return None
         self._arrivals.spooling(size)
@@ -63,7 +63,7 @@ class Places:
 
     def room_for(self, size: int) -> bytearray | SpoolFile:
         """The place of a literal that comes in windows. Raises SpoolError."""
-        return bytearray(size) if size <= self._options.spool_above else SpoolFile(size, self._options.spool_dir)
+        return bytearray(size) if size <= self._options.least_spooled else SpoolFile(size, self._options.spool_dir)
 
     def _part_for(self, pieces: Sequence[bytes], size: int) -> Part | None:
         """The literal that goes on in this one, of which the beginning came over another connection."""

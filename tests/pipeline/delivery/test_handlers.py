@@ -294,7 +294,7 @@ async def test_cancelling_waits_for_threads(open_world: OpenWorld) -> None:
 @pytest.mark.asyncio
 async def test_an_idle_worker_keeps_no_message(open_world: OpenWorld) -> None:
     """A large body is freed when it was handled, not when the next one comes."""
-    world = await open_world([b"Subject: x\r\n\r\n" + b"y" * 5000] * 3, options={"spool_above": 2048})
+    world = await open_world([b"Subject: x\r\n\r\n" + b"y" * 20_000] * 3, options={"spool_above": 2048})
     held: list[int] = []
 
     async def handle(message: imapipe.Message) -> None:

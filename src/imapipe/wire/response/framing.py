@@ -40,6 +40,9 @@ DIRECT_BYTES = 16 * 1024
 MUCH_BYTES = 8 * 1024 * 1024
 SMALL_BYTES = 64 * 1024
 
+# What the objects for a line and its literal take beside their bytes.
+_PIECE_BYTES = 100
+
 Frame = tuple[bytes, tuple[Literal, ...], int]
 """Text, literals, and the bytes the response took on the wire."""
 
@@ -85,7 +88,7 @@ class Framer:
     """Cuts what a server sends into responses.
 
     Args:
-        limits: Sizes above which `frames` raises `ResponseTooLarge`.
+        limits: Sizes above which `frames` raises `ResponseTooLarge`; they may change between two chunks.
         place: Opens the place for a literal, or gives None to keep it in memory: by the pieces of the response up to
             its marker, its size, and how much of the response is in memory. Asked for each that is longer than
             `spool_above`, or not whole in the buffer when its turn comes.
@@ -99,7 +102,6 @@ class Framer:
         "_end",
         "_filled",
         "_in_literal",
-        "_limits",
         "_literals",
         "_need",
         "_pieces",
@@ -113,6 +115,7 @@ class Framer:
         "_writer",
         "blank_bytes",
         "copied_bytes",
+        "limits",
         "total_bytes",
     )
 
@@ -123,7 +126,7 @@ class Framer:
         place: Callable[[Sequence[bytes], int, int], SpoolWriter | None] | None = None,
         spool_above: int = 1024 * 1024,
     ) -> None:
-        self._limits = limits or Limits()
+        self.limits = limits or Limits()
         self._place = place
         self._spool_above = spool_above
         self._buffer = bytearray(BUFFER_BYTES)
@@ -146,13 +149,9 @@ class Framer:
         self.blank_bytes = 0
 
     @property
-    def limits(self) -> Limits:
-        """The sizes above which it raises; they may change between two chunks."""
-        return self._limits
-
-    @limits.setter
-    def limits(self, limits: Limits) -> None:
-        self._limits = limits
+    def kept_bytes(self) -> int:
+        """Bytes in memory of what is no whole response yet, with the objects for it."""
+        return self._end - self._start + self._size - self._spooled + _PIECE_BYTES * len(self._pieces)
 
     @property
     def partial(self) -> bool:
@@ -198,7 +197,7 @@ class Framer:
             OSError: A spooled literal could not be written.
         """
         marker_at = _MARKER.match
-        pieces, literals, limits = self._pieces, self._literals, self._limits
+        pieces, literals, limits = self._pieces, self._literals, self.limits
         whole_literal = self._spool_above if self._place is not None else limits.literal_bytes
         while True:
             if self._in_literal and not self._continue_literal():
@@ -209,8 +208,8 @@ class Framer:
                 return
             if pieces:
                 in_memory = self._size - self._spooled + end - base
-                if in_memory > limits.response_bytes:
-                    self._too_large("a response", in_memory, limits.response_bytes)
+                if in_memory > limits.kept_bytes:
+                    self._too_large("a response", in_memory, limits.kept_bytes)
                 if in_memory > MUCH_BYTES:
                     whole_literal = min(whole_literal, SMALL_BYTES)
             # Slices of bytes cost half of what those of a view of the buffer do, and there are several a response.
@@ -284,15 +283,15 @@ class Framer:
         self._need = 0
         self._pieces.clear()
         self._literals.clear()
-        self._start = self._scan = self._end = 0
+        self._start = self._scan = self._end = self._size = self._spooled = 0
         # Whoever still holds the connection, to release its messages, holds no buffer.
         self._replace_buffer(bytearray(1))
 
     def _await_line_end(self, start: int) -> None:
         """No line ends in what is here: see that the search goes on where it stopped."""
         length = self._end - start
-        if length > self._limits.line_bytes:
-            self._too_large("a line", length, self._limits.line_bytes)
+        if length > self.limits.line_bytes:
+            self._too_large("a line", length, self.limits.line_bytes)
         if length:
             # The last byte may be the CR of the next line end.
             self._scan = max(self._scan, self._end - 1)
@@ -310,18 +309,18 @@ class Framer:
             after: Where in the buffer its first byte is, or will be.
         """
         size = int(digits) if len(digits) <= 20 else 10**20
-        if size > self._limits.literal_bytes:
-            self._too_large("a literal", size, self._limits.literal_bytes)
-        if len(self._literals) >= self._limits.literals:
-            self._too_large("the number of literals in a response", len(self._literals) + 1, self._limits.literals)
+        if size > self.limits.literal_bytes:
+            self._too_large("a literal", size, self.limits.literal_bytes)
+        if len(self._literals) >= self.limits.literals:
+            self._too_large("the number of literals in a response", len(self._literals) + 1, self.limits.literals)
         kept = self._size - self._spooled
         self._pieces.append(line)
         self._size += len(line) + size
         self._writer = self._place(self._pieces, size, kept) if self._place is not None else None
         self._spooled += size if self._writer is not None else 0
         in_memory = self._size - self._spooled
-        if in_memory > self._limits.response_bytes:
-            self._too_large("a response", in_memory, self._limits.response_bytes)
+        if in_memory > self.limits.kept_bytes:
+            self._too_large("a response", in_memory, self.limits.kept_bytes)
         self._start = self._scan = after
         self._need = size
         self._in_literal = True

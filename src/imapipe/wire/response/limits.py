@@ -12,14 +12,13 @@ class Limits:
     Attributes:
         line_bytes: One line; a SEARCH answer of ten million UIDs takes about 80 MB.
         literal_bytes: One literal.
-        response_bytes: All lines and literals of one response that are kept in memory; of messages that come in parts
-            no more than this either.
-        answer_bytes: What is kept of all responses to one command, messages apart, with the objects for it.
+        kept_bytes: All that a connection keeps in memory and cannot hand over yet: what has come of a response, of
+            messages that come in parts, and of the answers to a command, with the objects for it. A command that lists
+            the messages of a mailbox may have 32 bytes more for each, up to `line_bytes`.
         literals: The number of literals in one response.
     """
 
     line_bytes: int = 128 * 1024 * 1024
     literal_bytes: int = 2 * 1024 * 1024 * 1024
-    response_bytes: int = 24 * 1024 * 1024
-    answer_bytes: int = 32 * 1024 * 1024
+    kept_bytes: int = 32 * 1024 * 1024
     literals: int = 10_000
