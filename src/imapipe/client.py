@@ -26,7 +26,6 @@ from imapipe.net.proxy import through_proxy
 from imapipe.pipeline.delivery.stream import Runs
 from imapipe.pipeline.source.search_store import SearchStore
 from imapipe.runtime.event_bus import EventBus
-from imapipe.search import ALL
 from imapipe.wire.response.limits import Limits
 from imapipe.wire.response.note import Note
 
@@ -117,7 +116,7 @@ class Pool:
             TypeError, ValueError: What cannot be the name of a mailbox.
         """
         choice = Choice(check_words("each()", names) or ("*",), check_words("exclude=", exclude), subscribed, all_mail)
-        return MailboxGroup(self.connections, self.mailbox("INBOX").search(ALL), choice)
+        return MailboxGroup(self.connections, self.mailbox("INBOX").search, choice)
 
     async def mailboxes(self, pattern: str = "*", *, outage_seconds: float = 0.0) -> list[MailboxEntry]:
         """All mailboxes that match (LIST), with their counts (STATUS) in one round trip where the server can.

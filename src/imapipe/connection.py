@@ -5,6 +5,7 @@ A job needs none of this. It is for single commands beside jobs, through the met
 
 from __future__ import annotations
 
+from imapipe.models.news import News
 from imapipe.net.command import Command, FetchCommand
 from imapipe.net.connection import Connection
 from imapipe.net.options import PlaneOptions
@@ -34,6 +35,7 @@ __all__ = [
     "Namespace",
     "NamespacePrefix",
     "NewMessage",
+    "News",
     "PlaneOptions",
     "SearchAnswer",
     "SelectedMailbox",

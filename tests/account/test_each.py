@@ -16,7 +16,7 @@ from tests.pipeline.test_reissued_uids import told
 import imapipe
 from imapipe import search as q
 from imapipe import sinks
-from imapipe.testing import GmailMailboxes, Mailbox, Reply, Rewrite, Server
+from imapipe.testing import GmailMailboxes, Mailbox, Reply, Rewrite, SearchCap, Server
 from imapipe.testing.messages import make_messages
 
 NAMES = ("Archive/2023", "Archive/2024", "Drafts", "Lists", "Sent", "Trash")
@@ -94,7 +94,7 @@ async def test_what_has_not_changed_costs_no_command(account: Account, tmp_path:
 
 @pytest.mark.asyncio
 async def test_only_what_is_above_the_cursor_is_searched(account: Account, tmp_path: Path) -> None:
-    job = account.pool.each().search(q.ALL).fetch("full").use(imapipe.Checkpoint(tmp_path / "state.json"))
+    job = account.pool.each().search(q.larger(1)).fetch("full").use(imapipe.Checkpoint(tmp_path / "state.json"))
     await job.run(account.handle)
     account.server.mailboxes["Lists"].append(b"Subject: new\r\n\r\nnew\r\n")
     before = len(account.server.commands)
@@ -105,6 +105,32 @@ async def test_only_what_is_above_the_cursor_is_searched(account: Account, tmp_p
     assert len(searches) == 1
     assert "UID 15:*" in searches[0].arguments
     assert account.handled[-1] == ("Lists", 15)
+
+
+@pytest.mark.asyncio
+async def test_what_came_is_not_searched_where_the_numbers_prove_it(account: Account, tmp_path: Path) -> None:
+    job = account.pool.each("Lists").search(q.ALL).fetch("full").use(imapipe.Checkpoint(tmp_path / "state.json"))
+    await job.run(account.handle)
+    box = account.server.mailboxes["Lists"]
+    box.append(b"Subject: new\r\n\r\nnew\r\n")
+    before = len(account.server.commands)
+    assert ((await job.run(account.handle)).done, account.handled[-1]) == (1, ("Lists", 15))
+    assert [record.name for record in account.server.commands][before:] == ["LIST", "EXAMINE", "UID FETCH"]
+    # As many as before, one of them new: which one only a search tells.
+    box.append(b"Subject: newer\r\n\r\nnewer\r\n")
+    box.append(b"Subject: gone\r\n\r\ngone\r\n")
+    box.expunge([16])
+    before = len(account.server.commands)
+    report = await job.run(account.handle)
+    assert (report.planned, report.done, report.vanished, account.handled[-1]) == (1, 1, 0, ("Lists", 17))
+    assert "UID SEARCH" in [record.name for record in account.server.commands][before:]
+
+
+@pytest.mark.asyncio
+async def test_a_server_that_does_not_show_all_is_noticed(account: Account) -> None:
+    account.server.faults.add(SearchCap(2))
+    report = await account.pool.each("Lists").search(q.ALL).run(_ignore)
+    assert (report.done, report.unaccounted, report.complete) == (2, 12, False)
 
 
 @pytest.mark.asyncio

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from imapipe.account.pipeline import AccountPipeline, Choice
 from imapipe.net.pool.pool import ConnectionPool
 from imapipe.pipeline.pipeline import Pipeline
@@ -12,11 +14,12 @@ from imapipe.wire.search_key import SearchKey
 class MailboxGroup:
     """Mailboxes of an account. Made by `Pool.each`; making one does no I/O."""
 
-    __slots__ = ("_choice", "_job", "_pool")
+    __slots__ = ("_begin", "_choice", "_pool")
 
-    def __init__(self, pool: ConnectionPool, job: Pipeline, choice: Choice) -> None:
+    def __init__(self, pool: ConnectionPool, begin: Callable[[SearchKey], Pipeline], choice: Choice) -> None:
         self._pool = pool
-        self._job = job
+        # Begins the job on one mailbox; no search of ours is added to it: `unaccounted` is for those of everything.
+        self._begin = begin
         self._choice = choice
 
     def __repr__(self) -> str:
@@ -30,4 +33,4 @@ class MailboxGroup:
         """
         if not isinstance(criteria, SearchKey):
             raise TypeError(f"search() takes keys of imapipe.search such as q.UNSEEN, not {criteria!r}")
-        return AccountPipeline(self._pool, self._job.search(criteria), self._choice)
+        return AccountPipeline(self._pool, self._begin(criteria), self._choice)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from imapipe.net.listing import Listing
+from imapipe.net.watching import Watching
 from imapipe.wire.command.append import NewMessage, append
 from imapipe.wire.command.copy import read_copy_uid, uid_copy
 from imapipe.wire.command.create import create
@@ -25,7 +25,7 @@ from imapipe.wire.response.code import AppendUid, CopyUid
 from imapipe.wire.uid_set import UidSet
 
 
-class Changing(Listing):
+class Changing(Watching):
     """What changes something on the server. Every method raises as `execute` does, and ValueError for its arguments."""
 
     __slots__ = ()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import pytest
 import pytest_asyncio
 
+import imapipe
 from imapipe.errors import (
     AuthenticationFailed,
     CommandTimeout,
@@ -648,3 +649,14 @@ async def test_a_slow_link_is_noticed() -> None:
         slow.append(pool.is_link_slow)
         pool._traffic._past_wire_bytes = 1_000_000
         assert [*slow, pool.is_link_slow] == [False, True, False]
+
+
+@pytest.mark.asyncio
+async def test_a_connection_whose_goodbye_has_not_begun_is_closed_with_the_pool() -> None:
+    """Defect: the pool cancelled the task that was to log out before its first step, and the socket stayed open."""
+    async with Server({"INBOX": 1}) as server:
+        async with imapipe.create_pool(server.url, password=server.password) as pool, pool.acquire() as connection:
+            connection.session.unknown_commands += 1
+            transport = connection.plane.transport
+        assert transport is not None
+        assert transport.is_closing()

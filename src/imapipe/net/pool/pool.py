@@ -278,7 +278,9 @@ class ConnectionPool:
         for _ in range(orders.open):
             self._start(self._open_one())
         if orders.look_again_at is not None:
-            self._call_at(orders.look_again_at)
+            if self._wake is not None:
+                self._wake.cancel()
+            self._wake = asyncio.get_running_loop().call_at(orders.look_again_at, self._assign)
 
     def refuse_self_waits(self) -> None:
         """A run took another lease: handlers of it that wait for one would wait for ever if it holds all of them."""
@@ -374,17 +376,19 @@ class ConnectionPool:
     def _say_goodbye(self, connection: Connection) -> None:
         """Log out, without waiting for it."""
         self._traffic.leave(connection.plane)
-        self._start(self._log_out(connection))
+        self._start(self._log_out(connection), leaving=connection)
 
     async def _log_out(self, connection: Connection) -> None:
         try:
             await connection.logout(CLOSE_SECONDS)
         finally:
-            connection.abort()
             self._decisions.closed()
 
-    def _start(self, work: Coroutine[object, object, None]) -> None:
+    def _start(self, work: Coroutine[object, object, None], *, leaving: Connection | None = None) -> None:
         task = asyncio.get_running_loop().create_task(work)
+        if leaving is not None:
+            # Also where the task is cancelled before its first step, and does nothing at all.
+            task.add_done_callback(lambda _: leaving.abort())
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
@@ -393,8 +397,3 @@ class ConnectionPool:
         if not task.cancelled() and (error := task.exception()) is not None:
             tell_defect("a task of the pool failed", error)
         self._assign()
-
-    def _call_at(self, when: float) -> None:
-        if self._wake is not None:
-            self._wake.cancel()
-        self._wake = asyncio.get_running_loop().call_at(when, self._assign)

@@ -1,8 +1,12 @@
-"""Messages that came after a run that had left nothing undone.
+"""Messages that came after an earlier look at a mailbox, and those of that look that are still to be done.
 
-Invariant: where the UIDs of that time mean other messages now, everything is searched; whoever remembers UIDs then
-notices that by itself. What the server leaves open is asked (`told`): a checkpoint that begins anew would count
-what was not searched as done.
+Invariants:
+
+- Where the UIDs of that time mean other messages now, everything is searched; whoever remembers UIDs then
+  notices that by itself. What the server leaves open is asked (`told`): a checkpoint that begins anew would count
+  what was not searched as done.
+- Nothing is searched only where the numbers prove what came: as many messages more as UIDs were given out. Then each of
+  those UIDs is there, and none of the others is gone.
 """
 
 from __future__ import annotations
@@ -13,11 +17,9 @@ from imapipe.models.cursor import Cursor
 from imapipe.net.connection import Connection
 from imapipe.pipeline.access import MailboxAccess
 from imapipe.pipeline.source.base import Found, Question
-from imapipe.pipeline.source.searched import Searched
-from imapipe.search import uid
-from imapipe.wire.uid_set import UidSet
-
-_HIGHEST_UID = 2**32 - 1
+from imapipe.pipeline.source.searched import Searched, search_open
+from imapipe.search import ALL, uid
+from imapipe.wire.uid_set import MAX_UID, UidSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,28 +29,40 @@ class Newer:
     Attributes:
         uidvalidity: UIDVALIDITY at that time.
         cursor: How far it had come.
+        again: Messages of that time that have no outcome yet.
+        is_whole: Whether all others of that time that the search finds are done; see `Source`.
     """
 
     uidvalidity: int
     cursor: Cursor
-
-    @property
-    def is_whole(self) -> bool:
-        """See `Source`."""
-        return True
+    again: UidSet = UidSet()  # noqa: RUF009 - a value that nobody changes
+    is_whole: bool = True
 
     async def find(self, connection: Connection, access: MailboxAccess, question: Question) -> Found:
         """See `Source`."""
         selected = await access.open(connection)
         lowest = self.cursor.lowest_uidnext()
         if lowest is None or selected.uidvalidity != self.uidvalidity:
-            return await Searched().find(connection, access, question)
+            return await search_open(connection, access, question, selected)
         if (await access.believable_cursor(connection, self.cursor)).is_behind(self.cursor):
             return await Searched().find(connection, access, question)
-        if lowest > _HIGHEST_UID:
-            return Found(UidSet(), selected.exists)
-        above = UidSet.from_ranges([(lowest, _HIGHEST_UID)])
+        came = self._proven(access.cursor) if question.search == ALL else None
+        if came is not None:
+            return Found(self.again | came, selected.exists)
+        if lowest > MAX_UID:
+            return Found(self.again, selected.exists)
         newer = replace(question, search=question.search & uid(f"{lowest}:*"))
-        found = await Searched().find(connection, access, newer)
+        found = await search_open(connection, access, newer, selected)
         # The last message is always in the answer, even below (RFC 9051 §6.4.8: `*` is the highest UID there is).
-        return Found(found.uids & above, found.exists, found.unaccounted, found.notes)
+        uids = self.again | found.uids & UidSet.from_ranges([(lowest, MAX_UID)])
+        return Found(uids, found.exists, found.unaccounted, found.notes)
+
+    def _proven(self, now: Cursor) -> UidSet | None:
+        """The messages that came, where the numbers prove which; else None."""
+        then = self.cursor
+        if then.uidnext is None or now.uidnext is None or then.exists is None or now.exists is None:
+            return None
+        given_out = now.uidnext - then.uidnext
+        if then.uidnext != then.lowest_uidnext() or given_out < 0 or now.exists - then.exists != given_out:
+            return None
+        return UidSet.from_ranges([(then.uidnext, now.uidnext - 1)]) if given_out else UidSet()
