@@ -40,7 +40,7 @@ async def main(path, killed_in):
     async def slowly(batch):
         if batch.number == killed_in:
             os.kill(os.getpid(), signal.SIGKILL)
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
         return await bring(run, 100)(batch)
 
     async def work(numbers):
@@ -132,6 +132,26 @@ async def test_what_others_have_under_way_is_waited_for_and_not_taken_for_receiv
     await one.stop()
     await other.stop()
     assert json.loads(path.read_bytes())["accounts"][first.account]["under_way"] == {}
+
+
+@pytest.mark.asyncio
+async def test_what_others_have_under_way_counts_with_what_it_is_thought_to_bring(tmp_path: Path) -> None:
+    path = tmp_path / "bytes.json"
+    first, second = FakeRun(), FakeRun()
+    one = await first.start(shared_budget(path, 3_000))
+    other = await second.start(shared_budget(path, 3_000))
+    assert (await one(batch_of(10), bring(first, 100))).done
+    held = Held(one, first)
+    await asyncio.sleep(0.01)
+    assert (await other(batch_of(10), bring(second, 100))).done
+    waiting = asyncio.create_task(other(batch_of(10), bring(second, 100)))
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    await held.end()
+    assert not (await waiting).done
+    assert first.bytes_received + second.bytes_received == 3_000
+    await one.stop()
+    await other.stop()
 
 
 @pytest.mark.asyncio

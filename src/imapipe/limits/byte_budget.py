@@ -42,7 +42,7 @@ _NOTE: Final = "byte_budget"
 # A clock that was set, or a computer that slept, shows after so long at most.
 _LONGEST_SLEEP_SECONDS: Final = 60.0
 # When the batches of another process are back, nobody says.
-_LOOK_EVERY_SECONDS: Final = 0.25
+_LOOK_EVERY_SECONDS: Final = 0.05
 
 
 class ByteBudget(Limit):
