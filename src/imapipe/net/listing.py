@@ -5,7 +5,7 @@ Invariants:
 - A mailbox that the server lists is in the list. Where its STATUS is refused it is there without, whatever the
   others say; a line that cannot be read is noted (`net.learned`).
 - What is asked of each mailbox goes out together, `MAX_IN_FLIGHT` commands at a time: a server without LIST-STATUS
-  costs a few round trips and not one for each mailbox.
+  costs two round trips for nearly every account, and not one for each mailbox.
 - An answer is its mailbox's by its name; one with a name that nobody asked for is that of the command it came for.
 """
 
@@ -34,8 +34,8 @@ from imapipe.wire.response.response import ListItem, Response
 from imapipe.wire.response.response import MailboxStatus as StatusResponse
 
 STATUS_ITEMS = ("MESSAGES", "UIDNEXT", "UIDVALIDITY", "UNSEEN")
-MAX_IN_FLIGHT: Final = 32
-"""STATUS commands on their way at a time."""
+MAX_IN_FLIGHT: Final = 400
+"""STATUS commands on their way at a time: those of nearly every account are one flight, and fit into 64 KiB."""
 
 _STATUS_NEEDS: Final = {"HIGHESTMODSEQ": "CONDSTORE", "SIZE": "STATUS=SIZE", "MAILBOXID": "OBJECTID"}
 # What an extended LIST tells of each mailbox only when it is asked (RFC 5258 §3, RFC 6154 §2), and what that needs.
