@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from imapipe import search, sinks
     from imapipe.account.group import MailboxGroup
     from imapipe.account.pipeline import AccountPipeline
+    from imapipe.account.plan import AccountPlan
     from imapipe.account.report import AccountReport
     from imapipe.accounts import AccountSettings, load_accounts
     from imapipe.catalog.index import IndexEntry, MessageIndex, Searchable, SizeClass
@@ -116,6 +117,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AccountPipeline",
+    "AccountPlan",
     "AccountReport",
     "AccountSettings",
     "AccountsError",
@@ -244,6 +246,7 @@ _HOMES = {
     "imapipe": ("search", "sinks"),
     "imapipe.account.group": ("MailboxGroup",),
     "imapipe.account.pipeline": ("AccountPipeline",),
+    "imapipe.account.plan": ("AccountPlan",),
     "imapipe.account.report": ("AccountReport",),
     "imapipe.accounts": ("AccountSettings", "load_accounts"),
     "imapipe.catalog.index": ("IndexEntry", "MessageIndex", "Searchable", "SizeClass"),

@@ -153,6 +153,14 @@ async def test_a_mailbox_that_was_not_finished_is_searched_whole(account: Accoun
 
 
 @pytest.mark.asyncio
+async def test_messages_that_a_search_for_all_does_not_show_are_missing(account: Account) -> None:
+    """Defect: a group searched for ALL twice, which was not taken for a search for everything."""
+    account.server.faults.add(SearchCap(5))
+    report = await account.pool.each("INBOX").search(q.ALL).fetch("flags").run(account.handle)
+    assert (report.planned, report.unaccounted, report.complete) == (5, 5, False)
+
+
+@pytest.mark.asyncio
 async def test_a_search_that_flags_can_change_is_always_made(account: Account, tmp_path: Path) -> None:
     job = account.pool.each("INBOX").search(q.UNSEEN).fetch("flags").use(imapipe.Checkpoint(tmp_path / "state.json"))
     await job.run(account.handle)

@@ -283,7 +283,10 @@ async def test_without_list_status_the_mailboxes_are_asked_together() -> None:
 async def test_no_more_than_a_window_is_on_its_way_and_300_mailboxes_fit_in_it() -> None:
     assert MAX_IN_FLIGHT > 300
     fault = Stall(command="STATUS", nth=1)
-    async with Server(MORE_THAN_A_WINDOW, extensions="plain", faults=[fault]) as server, connected(server) as connection:
+    async with (
+        Server(MORE_THAN_A_WINDOW, extensions="plain", faults=[fault]) as server,
+        connected(server) as connection,
+    ):
         listing = asyncio.create_task(connection.list(status_items=STATUS_ITEMS))
         await fired(fault)
         assert len(connection.plane._outbox.flight) == MAX_IN_FLIGHT
@@ -353,7 +356,10 @@ async def test_answers_are_told_apart_by_their_names() -> None:
 @pytest.mark.asyncio
 async def test_a_server_that_asks_for_less_is_not_asked_for_more() -> None:
     fault = Reply("NO", "Rate limit hit.", code="LIMIT", command="STATUS", nth=5)
-    async with Server(MORE_THAN_A_WINDOW, extensions="plain", faults=[fault]) as server, connected(server) as connection:
+    async with (
+        Server(MORE_THAN_A_WINDOW, extensions="plain", faults=[fault]) as server,
+        connected(server) as connection,
+    ):
         with pytest.raises(Throttled):
             await connection.list(status_items=STATUS_ITEMS)
         assert connection.is_clean

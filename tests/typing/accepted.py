@@ -57,6 +57,7 @@ async def job(pool: imapipe.Pool, handle: imapipe.HandlerRetry) -> None:
     assert_type(found, imapipe.SearchResult)
     assert_type((await found.refine(q.UNSEEN)).pipeline(), imapipe.Pipeline)
     assert_type(await pipeline.plan(), imapipe.JobPlan)
+    assert_type(await pool.each().search(q.ALL).plan(), imapipe.AccountPlan)
 
 
 async def leases(pool: imapipe.Pool) -> None:

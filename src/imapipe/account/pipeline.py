@@ -6,38 +6,26 @@ use all of them and gives one up at the end of a batch where another run waits.
 
 Invariants:
 
-- A run that ends with an error leaves the other mailboxes alone, unless the error is about the account or the file of
-  the checkpoints: then it is raised, after the others were cancelled and have saved.
-- A server that cannot be reached is waited for by those who run, and then by no other mailbox.
+- A run that ends with an error leaves the other mailboxes alone; see `account.isolation`.
 - `concurrency` is that of the job, not of each mailbox.
 - A sink that cannot be divided among mailboxes serves one after the other.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final, Self
 
 from imapipe.account.handlers import handlers_for
+from imapipe.account.isolation import do_each
 from imapipe.account.news import News, news_in
+from imapipe.account.plan import AccountPlan
 from imapipe.account.report import AccountReport
 from imapipe.account.selection import choose, choose_all_mail
-from imapipe.errors import (
-    AuthenticationFailed,
-    CheckpointCorrupt,
-    CheckpointLocked,
-    CheckpointVersion,
-    ConnectionFailed,
-    ConnectionLost,
-    ImapipeError,
-    PoolClosed,
-    PoolTimeout,
-)
 from imapipe.middleware.base import Middleware
 from imapipe.models.argument import check_whole
 from imapipe.models.mailbox import MailboxEntry
@@ -50,7 +38,6 @@ from imapipe.pipeline.delivery.handler_retry import HandlerRetry
 from imapipe.pipeline.delivery.handlers import Handler
 from imapipe.pipeline.delivery.sink import Sink
 from imapipe.pipeline.delivery.stream import OnError
-from imapipe.pipeline.delivery.tasks import first_cause
 from imapipe.pipeline.memory import Remembered, memory_of
 from imapipe.pipeline.outage import Outage, outage_seconds_of
 from imapipe.pipeline.pipeline import Pipeline
@@ -61,9 +48,6 @@ STATUS_ITEMS: Final = ("MESSAGES", "UIDNEXT", "UIDVALIDITY", "HIGHESTMODSEQ", "M
 
 OnMailbox = Callable[[str, RunReport | Exception], None]
 """Called with the name of a mailbox when its run has ended: its report, or what ended it."""
-
-# These would end the run on every other mailbox as well.
-_OF_THE_ACCOUNT: Final = (AuthenticationFailed, PoolClosed, CheckpointCorrupt, CheckpointLocked, CheckpointVersion)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +135,22 @@ class AccountPipeline:
         """
         return list((await self._choose()).entries)
 
+    async def plan(self) -> AccountPlan:
+        """What a run would do now, in each mailbox: messages and bytes, without those that an earlier run did.
+
+        Nothing is fetched but sizes; a mailbox that `run` would pass over costs no command.
+
+        Raises:
+            AuthenticationFailed, PoolClosed, CheckpointError: The account or the file of checkpoints cannot be used.
+            ImapipeError: The mailboxes could not be listed. What goes wrong in one of them is in `errors`.
+        """
+        chosen = await self._choose()
+        todo, unchanged = await self._look_for_news(self._labelled if chosen.with_labels else self._job, chosen.entries)
+        work = [(task.name, task.job.plan) for task in todo]
+        plans, errors = await do_each(work, at_once=min(self._pool.max_size, len(todo)))
+        in_order = {task.name: plans[task.name] for task in todo if task.name in plans}
+        return AccountPlan(account=self._job.account, plans=in_order, unchanged=tuple(unchanged), errors=errors)
+
     async def run(
         self,
         handler: Handler | Sink,
@@ -197,57 +197,26 @@ class AccountPipeline:
         chosen = await self._choose()
         job = self._labelled if chosen.with_labels else self._job
         todo, unchanged = await self._look_for_news(job, chosen.entries)
-        errors: dict[str, Exception] = {}
-        reports: dict[str, RunReport] = {}
-        out_of_reach: list[ImapipeError] = []
         handlers = handlers_for(handler, [task.entry for task in todo], concurrency)
         side_by_side, connections_each = self._shares(connections, len(todo) if handlers.are_many else 1)
 
-        async def run_one(task: _Task, its_handler: Handler | Sink) -> None:
-            # Without the spelling that a name may have: it is a key in reports.
-            name = str(task.entry.name)
-            try:
-                report = await task.job.run(
-                    its_handler,
-                    concurrency=concurrency,
-                    connections=connections_each,
-                    on_error=on_error,
-                    max_failures=max_failures,
-                    handler_retry=handler_retry,
-                    commit_every_messages=commit_every_messages,
-                    commit_every_seconds=commit_every_seconds,
-                )
-            except _OF_THE_ACCOUNT:
-                raise
-            except ImapipeError as error:
-                errors[name] = error
-                if _is_out_of_reach(error):
-                    # It was waited for as long as was wanted: no other mailbox waits as long again.
-                    out_of_reach.append(error)
-                if on_mailbox is not None:
-                    on_mailbox(name, error)
-            else:
-                reports[name] = report
-                if on_mailbox is not None:
-                    on_mailbox(name, report)
+        async def run_one(task: _Task, its_handler: Handler | Sink) -> RunReport:
+            return await task.job.run(
+                its_handler,
+                concurrency=concurrency,
+                connections=connections_each,
+                on_error=on_error,
+                max_failures=max_failures,
+                handler_retry=handler_retry,
+                commit_every_messages=commit_every_messages,
+                commit_every_seconds=commit_every_seconds,
+            )
 
-        waiting = deque(zip(todo, handlers.each, strict=True))
-
-        async def work() -> None:
-            while waiting and not out_of_reach:
-                await run_one(*waiting.popleft())
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(side_by_side):
-                    group.create_task(work(), name="imapipe account")
-        except BaseExceptionGroup as group_of_errors:
-            raise first_cause(group_of_errors) from None
-        for task, _ in waiting:
-            name = str(task.entry.name)
-            errors[name] = out_of_reach[0]
-            if on_mailbox is not None:
-                on_mailbox(name, out_of_reach[0])
+        work = [
+            (task.name, partial(run_one, task, its_handler))
+            for task, its_handler in zip(todo, handlers.each, strict=True)
+        ]
+        reports, errors = await do_each(work, on_mailbox, at_once=side_by_side)
         return AccountReport(
             account=self._job.account,
             reports=reports,
@@ -316,9 +285,7 @@ class _Task:
     entry: MailboxEntry
     job: Pipeline
 
-
-def _is_out_of_reach(error: ImapipeError) -> bool:
-    """Whether no connection could be made; one that ended may have ended at its mailbox."""
-    if isinstance(error, PoolTimeout):
-        return error.__cause__ is not None
-    return isinstance(error, ConnectionFailed) and (not isinstance(error, ConnectionLost) or bool(error.host))
+    @property
+    def name(self) -> str:
+        """Its name without the spelling that it may have: it is a key in reports."""
+        return str(self.entry.name)

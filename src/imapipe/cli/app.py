@@ -24,12 +24,17 @@ from imapipe.cli.options import (
     LIMITS,
     AccountOptions,
     CheckpointOptions,
+    Exclude,
     LimitOptions,
+    MailboxWords,
     OutageSeconds,
     OutputOptions,
     Quiet,
+    Search,
+    Subscribed,
 )
 from imapipe.cli.output import write_note, write_result
+from imapipe.cli.plan import PlanOptions, plan
 from imapipe.cli.scan import ScanOptions, scan
 
 app = typer.Typer(
@@ -120,27 +125,14 @@ def _export(
     kept: CheckpointOptions,
     limits: LimitOptions,
     output: OutputOptions,
-    mailboxes: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="MAILBOX",
-            help="Names, patterns such as 'Lists/*', special uses such as '\\Sent'; all of them unless given.",
-        ),
-    ] = None,
+    mailboxes: MailboxWords = None,
     attachments: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Write attachments there too, each content once.", rich_help_panel=JOB),
     ] = None,
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="Leave out; may be given several times.", rich_help_panel=JOB),
-    ] = None,
-    subscribed: Annotated[
-        bool, typer.Option("--subscribed", help="Only mailboxes that are subscribed.", rich_help_panel=JOB)
-    ] = False,
-    search: Annotated[
-        str, typer.Option(metavar="KEYS", help="Which messages, such as 'SINCE 30d'.", rich_help_panel=JOB)
-    ] = "ALL",
+    exclude: Exclude = None,
+    subscribed: Subscribed = False,
+    search: Search = "ALL",
     fetch: Annotated[
         str,
         typer.Option(
@@ -188,9 +180,7 @@ def _backup(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="ACCOUNT", help="Only these accounts of the file.")
     ] = None,
-    search: Annotated[
-        str, typer.Option(metavar="KEYS", help="Which messages, such as 'SINCE 30d'.", rich_help_panel=JOB)
-    ] = "ALL",
+    search: Search = "ALL",
     at_once: Annotated[int, typer.Option(min=1, max=100, help="Accounts at a time.", rich_help_panel=LIMITS)] = 4,
     outage: OutageSeconds = 300.0,
     no_sync: Annotated[
@@ -213,6 +203,42 @@ def _backup(
     return execute(backup(options, quiet=quiet, json=output.json), debug=output.debug, interrupted=interrupted)
 
 
+@app.command("plan")
+@grouped
+def _plan(
+    account: AccountOptions,
+    kept: CheckpointOptions,
+    limits: LimitOptions,
+    output: OutputOptions,
+    mailboxes: MailboxWords = None,
+    exclude: Exclude = None,
+    subscribed: Subscribed = False,
+    search: Search = "ALL",
+    fetch: Annotated[
+        str, typer.Option(metavar="WHAT", help="That of the job whose checkpoint is looked at.", rich_help_panel=JOB)
+    ] = "full",
+    speed: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Bytes a second, such as 5M, for the hours.", rich_help_panel=JOB)
+    ] = None,
+    measure: Annotated[
+        bool,
+        typer.Option("--measure", help="Fetch messages for 5 seconds to find out the speed.", rich_help_panel=JOB),
+    ] = False,
+    quiet: Quiet = False,
+) -> int:
+    """Say what an export would bring: messages, bytes, hours, days. With --checkpoint, what is left."""
+    options = PlanOptions(
+        mailboxes=mailboxes or (),
+        exclude=exclude or (),
+        subscribed=subscribed,
+        search=search,
+        fetch=fetch,
+        speed=speed,
+        measure=measure,
+    )
+    return execute(plan(account, options, kept, limits, quiet=quiet, json=output.json), debug=output.debug)
+
+
 @app.command("index")
 @grouped
 def _index(
@@ -221,9 +247,7 @@ def _index(
     to: Annotated[Path, typer.Option(metavar="FILE", help="The index; made where there is none.", rich_help_panel=JOB)],
     limits: LimitOptions,
     output: OutputOptions,
-    search: Annotated[
-        str, typer.Option(metavar="KEYS", help="Which messages, such as 'SINCE 30d'.", rich_help_panel=JOB)
-    ] = "ALL",
+    search: Search = "ALL",
     quiet: Quiet = False,
 ) -> int:
     """Bring a local index up to date with a mailbox; only what is new is fetched."""

@@ -220,6 +220,11 @@ class LimitOptions:
     ] = 4
     outage: OutageSeconds = 0.0
 
+    @property
+    def bytes_per_day(self) -> int | None:
+        """The budget of a day. Raises Mistake: no number of bytes."""
+        return None if self.daily_bytes is None else int(parse_size(self.daily_bytes, "--daily-bytes"))
+
     def layers(self) -> list[imapipe.Middleware]:
         """The middleware that was asked for, outermost first.
 
@@ -232,12 +237,31 @@ class LimitOptions:
         bytes_rate = parse_size(self.bytes_rate, "--bytes-rate") if self.bytes_rate is not None else None
         if self.rate is not None or bytes_rate is not None:
             layers.append(imapipe.RateLimit(messages_per_second=self.rate, bytes_per_second=bytes_rate))
-        if self.daily_bytes is not None:
-            budget = int(parse_size(self.daily_bytes, "--daily-bytes"))
-            layers.append(imapipe.ByteBudget(budget, shared=self.daily_bytes_file))
+        if self.bytes_per_day is not None:
+            layers.append(imapipe.ByteBudget(self.bytes_per_day, shared=self.daily_bytes_file))
         elif self.daily_bytes_file is not None:
             raise Mistake("--daily-bytes-file says where to count: say with --daily-bytes how many there may be")
         return layers
+
+
+MailboxWords = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="MAILBOX",
+        help="Names, patterns such as 'Lists/*', special uses such as '\\Sent'; all of them unless given.",
+    ),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option("--exclude", metavar="NAME", help="Leave out; may be given several times.", rich_help_panel=JOB),
+]
+Subscribed = Annotated[
+    bool, typer.Option("--subscribed", help="Only mailboxes that are subscribed.", rich_help_panel=JOB)
+]
+Search = Annotated[
+    str,
+    typer.Option("--search", metavar="KEYS", help="Which messages, such as 'SINCE 30d'.", rich_help_panel=JOB),
+]
 
 
 class OnUidvalidity(StrEnum):

@@ -29,6 +29,7 @@ from imapipe.store.checkpoint_state import CheckpointState
 from imapipe.store.job_key import JobKey
 from imapipe.store.json_store import JsonCheckpointStore
 from imapipe.store.threaded import as_async
+from imapipe.wire.uid_set import UidSet
 
 # Failures that say nothing of the message: names of exception classes, and response codes (RFC 5530 and Gmail's).
 OUTAGES: Final = frozenset(
@@ -128,6 +129,15 @@ class Checkpoint(Middleware):
         keys = [JobKey(account, mailbox, self.name, self.shard) for mailbox in mailboxes]
         return {key.mailbox: state for key, state in (await self._store.peek_all(keys)).items()}
 
+    async def done_before(self, run: Run) -> UidSet:
+        """What a run would take out of its plan; another run may be changing it.
+
+        Raises:
+            CheckpointError, UidValidityChanged: As `start` does.
+        """
+        loaded = await self.recall(run.account, run.mailbox)
+        return self._begin(run, loaded, await self._cursor_of(run, loaded)).done
+
     async def start(self, run: Run) -> CheckpointLayer:
         """Take and read the checkpoint of the run's job, and take what is done out of the plan.
 
@@ -148,10 +158,7 @@ class Checkpoint(Middleware):
         try:
             holding = await to_the_end(take())
             loaded = await to_the_end(holding.load())
-            cursor = run.cursor
-            if loaded is not None and loaded.uidvalidity == run.uidvalidity:
-                cursor = await run.believable_cursor(loaded.cursor)
-            begun = self._begin(run, loaded, cursor)
+            begun = self._begin(run, loaded, await self._cursor_of(run, loaded))
             layer = CheckpointLayer(
                 run, holding, begun, loss, self._sharing, path=self._path, delete_complete=self._delete
             )
@@ -174,6 +181,13 @@ class Checkpoint(Middleware):
             # A reason that is a response code may have an argument, which does not count.
             if self._retried.isdisjoint((reason, reason.partition(" ")[0])):
                 run.refuse(uids, reason, "failed in an earlier run and was not tried again")
+
+    @staticmethod
+    async def _cursor_of(run: Run, loaded: CheckpointState | None) -> Cursor:
+        """How far the mailbox is, to be compared with what is kept."""
+        if loaded is not None and loaded.uidvalidity == run.uidvalidity:
+            return await run.believable_cursor(loaded.cursor)
+        return run.cursor
 
     def _begin(self, run: Run, loaded: CheckpointState | None, cursor: Cursor) -> CheckpointState:
         """The state with which this run begins."""

@@ -20,6 +20,7 @@ from imapipe.pipeline.source.failed import Failed
 from imapipe.pipeline.source.given import Given
 from imapipe.pipeline.source.newer import Newer
 from imapipe.pipeline.specification import Specification
+from imapipe.search import ALL
 from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.search_key import SearchKey
 from imapipe.wire.uid_set import UidSet
@@ -65,7 +66,11 @@ class PipelineBuilder:
 
     def search(self, criteria: SearchKey) -> Self:
         """Narrow the search: both must match."""
-        return self._with(search=self._specification.search & criteria)
+        before = self._specification.search
+        # A search for everything is known by being ALL: what it does not find is missing.
+        if before == ALL:
+            return self._with(search=criteria)
+        return self._with(search=before if criteria == ALL else before & criteria)
 
     def batch(self, policy: BatchPolicy | int) -> Self:
         """Say how large batches are: a policy, or a number for `FixedBatch`. Raises ValueError, TypeError."""

@@ -16,11 +16,12 @@ class JobPlan:
         mailbox: The mailbox.
         uidvalidity: Its UIDVALIDITY.
         cursor: How far it had come; with `uids` it goes to `Pipeline.only`.
-        uids: What the search found.
+        uids: What the search found, without what an earlier run did.
         messages: How many.
         total_bytes: The sum of RFC822.SIZE.
         unaccounted: Messages that the mailbox holds by EXISTS and that a search for all did not find.
         may_be_short: An answer to the search could not be read to its end: a message may be missing, nobody knows.
+        skipped: Messages that the search found and that an earlier run did.
     """
 
     mailbox: str
@@ -31,6 +32,7 @@ class JobPlan:
     total_bytes: int
     unaccounted: int = 0
     may_be_short: bool = False
+    skipped: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-from imapipe.middleware.base import Layer, Middleware
+from imapipe.middleware.base import Layer, Middleware, Run
 from imapipe.models.cursor import Cursor
 from imapipe.wire.uid_set import UidSet
 
@@ -46,6 +46,9 @@ class Memory(Protocol):
 
     async def recall_all(self, account: str, mailboxes: Iterable[str]) -> Mapping[str, Remembered]:
         """Read what is known of several mailboxes."""
+
+    async def done_before(self, run: Run) -> UidSet:
+        """What earlier runs did of the run's job, which its UIDs are to be read with; outside of a run."""
 
 
 @runtime_checkable

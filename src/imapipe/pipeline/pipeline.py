@@ -159,16 +159,19 @@ class Pipeline(PipelineBuilder):
         return await self._new_run(1).compare(remembered, uidvalidity=uidvalidity, cursor=cursor)
 
     async def plan(self) -> JobPlan:
-        """What a run would do: counts and bytes. Only sizes are fetched."""
+        """What a run would do: counts and bytes, without what an earlier run did. Only sizes are fetched."""
         run = self._new_run(1)
-        connection = await run.look()
-        uids = run.plan.planned
+        run.access.give_back(await run.look())
+        memory = memory_of(self.middleware)
+        if memory is not None:
+            run.plan.skip(await memory.done_before(run))
+        uids = run.plan.remaining
 
         async def learn_sizes(lease: Connection) -> Sizes:
             await run.access.reopen(lease)
             return await fetch_sizes(lease, uids)
 
-        connection, sizes = await run.access.reach(learn_sizes, connection)
+        connection, sizes = await run.access.reach(learn_sizes)
         run.access.give_back(connection)
         return JobPlan(
             run.mailbox,
@@ -179,6 +182,7 @@ class Pipeline(PipelineBuilder):
             sizes.total_bytes,
             unaccounted=run.unaccounted,
             may_be_short=run.may_be_short,
+            skipped=len(run.plan.planned) - len(uids),
         )
 
     def _new_run(self, connections: int | None, *, max_failures: int | None = None, by_batch: bool = False) -> Run:

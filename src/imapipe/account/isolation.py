@@ -1,0 +1,96 @@
+"""One thing done in each of many mailboxes, several at a time: what goes wrong in one leaves the others alone.
+
+Invariants:
+
+- Each name has a result or an error at the end.
+- An error that is about the account or the file of checkpoints is raised, after the others were cancelled.
+- A server that cannot be reached is waited for by those who are at work, and then by no other mailbox.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final, TypeVar
+
+from imapipe.errors import (
+    AuthenticationFailed,
+    CheckpointCorrupt,
+    CheckpointLocked,
+    CheckpointVersion,
+    ConnectionFailed,
+    ConnectionLost,
+    ImapipeError,
+    PoolClosed,
+    PoolTimeout,
+)
+from imapipe.pipeline.delivery.tasks import first_cause
+
+# These would end the work on every other mailbox as well.
+_OF_THE_ACCOUNT: Final = (AuthenticationFailed, PoolClosed, CheckpointCorrupt, CheckpointLocked, CheckpointVersion)
+
+_Result = TypeVar("_Result")
+
+
+async def do_each(
+    work: Iterable[tuple[str, Callable[[], Awaitable[_Result]]]],
+    told: Callable[[str, _Result | Exception], None] | None = None,
+    *,
+    at_once: int,
+) -> tuple[dict[str, _Result], dict[str, Exception]]:
+    """Do it all; gives the results and the errors by name, in the order in which they ended.
+
+    Args:
+        work: What to do, and the names of mailboxes.
+        told: Called with each of them when it has ended; what it raises ends all.
+        at_once: How many at a time.
+
+    Raises:
+        AuthenticationFailed, PoolClosed, CheckpointError: The account or the file of checkpoints cannot be used.
+    """
+    waiting = deque(work)
+    results: dict[str, _Result] = {}
+    errors: dict[str, Exception] = {}
+    out_of_reach: list[ImapipeError] = []
+
+    def failed(name: str, error: ImapipeError) -> None:
+        errors[name] = error
+        if told is not None:
+            told(name, error)
+
+    async def do_one(name: str, one: Callable[[], Awaitable[_Result]]) -> None:
+        try:
+            result = await one()
+        except _OF_THE_ACCOUNT:
+            raise
+        except ImapipeError as error:
+            if _is_out_of_reach(error):
+                # It was waited for as long as was wanted: no other mailbox waits as long again.
+                out_of_reach.append(error)
+            failed(name, error)
+        else:
+            results[name] = result
+            if told is not None:
+                told(name, result)
+
+    async def go_on() -> None:
+        while waiting and not out_of_reach:
+            await do_one(*waiting.popleft())
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(at_once):
+                group.create_task(go_on(), name="imapipe account")
+    except BaseExceptionGroup as group_of_errors:
+        raise first_cause(group_of_errors) from None
+    for name, _ in waiting:
+        failed(name, out_of_reach[0])
+    return results, errors
+
+
+def _is_out_of_reach(error: ImapipeError) -> bool:
+    """Whether no connection could be made; one that ended may have ended at its mailbox."""
+    if isinstance(error, PoolTimeout):
+        return error.__cause__ is not None
+    return isinstance(error, ConnectionFailed) and (not isinstance(error, ConnectionLost) or bool(error.host))

@@ -1,0 +1,40 @@
+"""What a job on all mailboxes of an account would do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from imapipe.pipeline.findings import JobPlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountPlan:
+    """One plan for each mailbox, and their sums.
+
+    Attributes:
+        account: `user@host:port`.
+        plans: Of the mailboxes in which something is to be looked for, by name.
+        unchanged: Mailboxes in which nothing has changed since a run that left nothing undone.
+        errors: What could not be found out, by the name of the mailbox; nothing of it is in the sums.
+    """
+
+    account: str
+    plans: Mapping[str, JobPlan]
+    unchanged: tuple[str, ...]
+    errors: Mapping[str, Exception]
+
+    @property
+    def messages(self) -> int:
+        """Messages that a run would fetch."""
+        return sum(plan.messages for plan in self.plans.values())
+
+    @property
+    def total_bytes(self) -> int:
+        """The sum of their RFC822.SIZE."""
+        return sum(plan.total_bytes for plan in self.plans.values())
+
+    @property
+    def skipped(self) -> int:
+        """Messages that were searched and that an earlier run did."""
+        return sum(plan.skipped for plan in self.plans.values())

@@ -1,0 +1,185 @@
+"""`imapipe plan`: what an export would bring, and how long that would take.
+
+The speed is what `--speed` says, or what `--measure` finds by fetching messages for some seconds; the quota is that of
+the provider, or what `--daily-bytes` says. What is not known is not guessed.
+
+Invariant: without `--measure` nothing of a message is fetched but its size.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from rich.table import Table
+
+import imapipe
+from imapipe import search as q
+from imapipe.cli.errors import Mistake, Status
+from imapipe.cli.options import AccountOptions, CheckpointOptions, LimitOptions, parse_size
+from imapipe.cli.output import write_document, write_note, write_result, write_table
+from imapipe.cli.progress import choose_display, speed_text
+from imapipe.cli.together import Together
+from imapipe.providers import provider_of
+
+MEASURE_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanOptions:
+    """What to plan; the options of the same names say more."""
+
+    mailboxes: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+    subscribed: bool = False
+    search: str = "ALL"
+    fetch: str = "full"
+    speed: str | None = None
+    measure: bool = False
+
+    @property
+    def bytes_per_second(self) -> float | None:
+        """The speed that was said. Raises Mistake."""
+        return parse_size(self.speed, "--speed") if self.speed is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """How long something takes.
+
+    Attributes:
+        bytes_per_second: The speed, where it is known.
+        bytes_per_day: The quota, where there is one.
+    """
+
+    bytes_per_second: float | None
+    bytes_per_day: int | None
+
+    def hours(self, count: int) -> float | None:
+        """Hours for so many bytes at the speed."""
+        return count / self.bytes_per_second / 3600 if self.bytes_per_second else None
+
+    def days(self, count: int) -> float | None:
+        """Days for so many bytes under the quota."""
+        return count / self.bytes_per_day if self.bytes_per_day else None
+
+
+async def plan(
+    account: AccountOptions,
+    options: PlanOptions,
+    kept: CheckpointOptions,
+    limits: LimitOptions,
+    *,
+    quiet: bool,
+    json: bool,
+) -> Status:
+    """Say what a run would bring; with a checkpoint, what is left.
+
+    Raises:
+        Mistake, InvalidURL, InvalidSearch: Before anything is sent.
+        ImapipeError: The account as a whole could not be asked.
+    """
+    try:
+        speed = options.bytes_per_second
+        if speed is not None and options.measure:
+            raise Mistake("--speed and --measure exclude each other: say how fast it is, or have it measured")
+        limited = limits.layers()
+        criteria = q.parse(options.search)
+        pool = account.open_pool(limits.connections)
+        group = pool.each(*options.mailboxes, exclude=options.exclude, subscribed=options.subscribed)
+        job = group.search(criteria).fetch(*options.fetch.split(","))
+        patient = job.use(*kept.layers(), *limited)
+    except ValueError as error:
+        raise Mistake(str(error)) from error
+    async with pool:
+        found = await patient.plan()
+        if options.measure and found.messages:
+            with choose_display(f"measuring {pool.account}", quiet=quiet) as display:
+                speed = await _measure(job.use(*limited), display.show)
+    quota = limits.bytes_per_day or provider_of(pool.account.rpartition("@")[2].rpartition(":")[0]).bytes_per_day
+    estimate = Estimate(speed, quota)
+    if json:
+        write_document(_document(found, estimate))
+    else:
+        _write_for_people(found, estimate)
+    for name, reason in found.errors.items():
+        write_note(f"{name}: {reason}")
+    return Status.PARTIAL if found.errors else Status.COMPLETE
+
+
+async def _measure(job: imapipe.AccountPipeline, show: Callable[[imapipe.ProgressSnapshot], None]) -> float | None:
+    """Bytes per second, of whole messages for some seconds; None where nothing came."""
+    seen: list[imapipe.ProgressSnapshot] = []
+
+    def look(snapshot: imapipe.ProgressSnapshot) -> None:
+        seen[:] = [snapshot]
+        show(snapshot)
+
+    async def drop(_: imapipe.Message) -> None:
+        return
+
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    try:
+        async with asyncio.timeout(MEASURE_SECONDS):
+            await job.use(imapipe.Progress(Together(look).show)).run(drop)
+    except TimeoutError:
+        pass
+    elapsed = loop.time() - began
+    return seen[0].bytes_received / elapsed if seen and seen[0].bytes_received else None
+
+
+def _document(found: imapipe.AccountPlan, estimate: Estimate) -> dict[str, object]:
+    def row(messages: int, count: int, skipped: int) -> dict[str, object]:
+        return {
+            "messages": messages,
+            "bytes": count,
+            "skipped": skipped,
+            "hours": estimate.hours(count),
+            "days": estimate.days(count),
+        }
+
+    return {
+        "account": found.account,
+        **row(found.messages, found.total_bytes, found.skipped),
+        "bytes_per_second": estimate.bytes_per_second,
+        "bytes_per_day": estimate.bytes_per_day,
+        "complete": not found.errors,
+        "mailboxes": {
+            name: {**row(each.messages, each.total_bytes, each.skipped), "unaccounted": each.unaccounted}
+            for name, each in found.plans.items()
+        },
+        "unchanged": list(found.unchanged),
+        "errors": {name: str(error) for name, error in found.errors.items()},
+    }
+
+
+def _write_for_people(found: imapipe.AccountPlan, estimate: Estimate) -> None:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("mailbox", overflow="fold")
+    for heading in ("messages", "done", "MB", "hours", "days"):
+        table.add_column(heading, justify="right", no_wrap=True)
+
+    def row(name: str, messages: int, count: int, skipped: int) -> tuple[str, ...]:
+        hours, days = estimate.hours(count), estimate.days(count)
+        megabytes = f"{count / 1e6:,.1f}"
+        return name, f"{messages:,}", f"{skipped:,}", megabytes, _number(hours), _number(days)
+
+    rows = [row(name, each.messages, each.total_bytes, each.skipped) for name, each in found.plans.items()]
+    write_table(table, [*rows, row("sum", found.messages, found.total_bytes, found.skipped)])
+    sentences = [f"{len(found.unchanged):,} mailboxes have not changed since they were done"] if found.unchanged else []
+    if estimate.bytes_per_second is None:
+        sentences.append("hours: say how fast it is with --speed, or have it measured with --measure")
+    else:
+        sentences.append(f"hours: at {speed_text(estimate.bytes_per_second)}")
+    if estimate.bytes_per_day is None:
+        sentences.append("days: no quota is known of this provider; say one with --daily-bytes")
+    else:
+        sentences.append(f"days: at {estimate.bytes_per_day / 1e6:,.0f} MB a day")
+    write_result("\n".join(sentences))
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.1f}"
