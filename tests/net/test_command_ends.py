@@ -17,7 +17,7 @@ from imapipe.net.dataplane import Dataplane
 from imapipe.net.session import Session
 from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.response.literal import Literal
-from imapipe.wire.response.response import Tagged
+from imapipe.wire.response.response import Response, Tagged
 from imapipe.wire.response.shape import compile_shape
 from imapipe.wire.uid_set import UidSet
 from scripted_server import AnsweringServer, FakeTransport
@@ -87,10 +87,10 @@ class Raising(Session):
             raise self.raised
         super().completed(command, tagged)
 
-    def heard(self, text: bytes, literals: tuple[Literal, ...]) -> None:
+    def heard(self, text: bytes, literals: tuple[Literal, ...], response: Response | None = None) -> None:
         if self.at == "heard" and text.startswith(b"* 7"):
             raise self.raised
-        super().heard(text, literals)
+        super().heard(text, literals, response)
 
 
 @pytest.mark.parametrize("at", ["completed", "heard"])

@@ -334,13 +334,15 @@ async def test_descriptors(head: bytes) -> None:
 @pytest.mark.asyncio
 async def test_small_literals_need_no_files() -> None:
     line = Line(PlaneOptions(spool_above=0)).greet()
-    line.fetch(fetch=Fetch(section=""))
+    command = line.fetch(fetch=Fetch(section=""))
     before = open_files()
     line.transport.feed(b"* 1 FETCH (UID 1" + b" X {2000}\r\n" + b"x" * 2000, most=700)
     for number in range(3000):
         line.transport.feed(b" X%d {2000}\r\n" % number + b"x" * 2000)
     assert open_files() == before
     line.transport.feed(b" BODY[] {3}\r\nabc)\r\n")
+    line.transport.feed(command.tag + b" OK\r\n")
+    await command.finished
     (message,) = line.messages
     assert message.body == b"abc"
     assert not line.plane.holdings.is_keeping

@@ -36,9 +36,9 @@ class Counting(Session):
         super().__init__(logged_in=True)
         self.texts: list[bytes] = []
 
-    def heard(self, text: bytes, literals: tuple[Literal, ...]) -> None:
+    def heard(self, text: bytes, literals: tuple[Literal, ...], response: Response | None = None) -> None:
         self.texts.append(text)
-        super().heard(text, literals)
+        super().heard(text, literals, response)
 
 
 class Line:

@@ -30,6 +30,7 @@ from imapipe.testing import Fault, Inject, Reply, Server
 from imapipe.wire.command.authenticate import oauthbearer, plain, xoauth2
 from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.command.login import login
+from imapipe.wire.response.limits import LONG_BYTES
 from imapipe.wire.response.response import Status, Tagged, parse_response
 from imapipe.wire.uid_set import UidSet
 from scripted_server import ScriptedServer
@@ -347,7 +348,7 @@ def test_the_last_tokens_are_remembered_and_no_more() -> None:
     secrets = hiding(*(f"token-{number:03}" for number in range(100)))
     text = b"token-099 token-096"
     assert secrets.hide(text) == b"(hidden) (hidden)"
-    for text in (b"token-095", b"token-001 " * 100_000):
+    for text in (b"token-095", b"token-001 " * 1000):
         assert secrets.hide(text) is text
         assert secrets.hide_in_status(text) is text
     assert "token" not in repr(secrets)
@@ -500,3 +501,28 @@ async def test_a_socket_to_this_machine_is_trusted_as_before() -> None:
         connection = await dial(options_for(server.port, "hunter2", open_socket=open_socket))
         await connection.logout()
     assert server.counters.logins == 1
+
+
+def test_a_status_of_megabytes_is_cut_before_anything_is_looked_for_in_it() -> None:
+    """4 MB with a secret in every word took seconds, in one callback."""
+    secrets = Secrets()
+    secrets.add("hunter22")
+    for head in (b"* NO ", b"P1 BAD ", b"* BYE [ALERT] ", b"* OK [X ", b"* [", b"+ "):
+        shown = secrets.hide_in_status(head + b"hunter22 " * 500_000)
+        assert b"hunter22" not in shown.lower()
+        assert shown.startswith(head.split(b" ")[0])
+        assert len(shown) <= 2 * LONG_BYTES
+
+
+def test_the_sets_of_a_long_status_stay_whole() -> None:
+    secrets = Secrets()
+    secrets.add("hunter22")
+    uids = b",".join(b"%d" % (2 * number) for number in range(1, 50_000))
+    shown = secrets.hide_in_status(b"P1 OK [COPYUID 7 %b %b] done by hunter22 %b" % (uids, uids, b"x" * 100_000))
+    reply = parse_response(shown)
+    assert isinstance(reply, Tagged)
+    assert reply.code is not None
+    assert reply.code.copy_uid is not None
+    assert len(reply.code.copy_uid.source) == 49_999
+    assert "hunter22" not in reply.text
+    assert len(reply.text) <= LONG_BYTES

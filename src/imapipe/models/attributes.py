@@ -7,10 +7,10 @@ Invariants: a field that was not asked for raises `NotFetched`; a field that the
 from __future__ import annotations
 
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from imapipe.errors import ProtocolError
-from imapipe.models.fetched import Fetched
+from imapipe.models.fetched import Fetched, FoundItem
 from imapipe.wire.date import parse_internal_date
 from imapipe.wire.response.body_structure import BodyStructure, parse_body_structure
 from imapipe.wire.response.envelope import Envelope, parse_envelope
@@ -23,6 +23,8 @@ from imapipe.wire.response.fetch import (
     parse_savedate,
     parse_size,
 )
+from imapipe.wire.response.limits import LONG_BYTES
+from imapipe.wire.response.token import ItemSpan
 
 
 class Gmail(NamedTuple):
@@ -33,10 +35,29 @@ class Gmail(NamedTuple):
     labels: tuple[str, ...]
 
 
+# A value of which nothing came.
+_LEFT_OUT: Final = FoundItem(b"", (), ItemSpan(0, 0, 0))
+
+
 class Attributes(Fetched):
     """The attributes of one message."""
 
     __slots__ = ("_envelope", "_internal_date", "_structure")
+
+    def read_ahead(self) -> None:
+        """Read what is so long that it takes its time, so that nobody waits for it later; it may be done in a thread.
+
+        What cannot be read counts as left out from then on.
+        """
+        self._locate()
+        for name, read in (("ENVELOPE", lambda: hash(self.envelope)), ("BODYSTRUCTURE", lambda: self.structure)):
+            found = self._found.get(name)
+            if found is None or found.span.end - found.span.start <= LONG_BYTES:
+                continue
+            try:
+                read()
+            except ProtocolError:
+                self._found[name] = _LEFT_OUT
 
     @property
     def mailbox(self) -> str:

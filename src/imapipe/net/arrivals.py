@@ -26,11 +26,12 @@ from imapipe.net.command import NO_BODY, FetchCommand
 from imapipe.net.holdings import Charge, Holdings
 from imapipe.net.parts import Parts
 from imapipe.net.secrets import Secrets
-from imapipe.wire.response.fetch import is_readable, scan_fetch
+from imapipe.wire.response.fetch import is_readable
 from imapipe.wire.response.framing import Frame
+from imapipe.wire.response.limits import LONG_BYTES
 from imapipe.wire.response.literal import Literal
 from imapipe.wire.response.note import Note, count_notes
-from imapipe.wire.response.salvage import Salvage, salvage_fetch, salvage_rest
+from imapipe.wire.response.salvage import Answer, read_fetch, salvage_rest
 from imapipe.wire.response.shape import Shape, compile_shape
 from imapipe.wire.response.token import ItemSpan
 
@@ -46,7 +47,7 @@ Route: TypeAlias = Callable[[bytes, tuple[Literal, ...], int], bool]
 """What to do with a response that has not the expected shape: text, literals, its bytes. False stops the taking."""
 
 _NOTHING = re.compile(rb"(?!)")
-_FETCH = re.compile(rb"[\0 ]*(?:\* *)?\d+ +(?:UID)?FETCH *\(", re.IGNORECASE)
+FETCH = re.compile(rb"[\0 ]*(?:\* *)?\d+ +(?:UID)?FETCH *\(", re.IGNORECASE)
 _VISIBLE_UID = re.compile(
     rb"[\0 ]*(?:\* *)?(?:(\d{1,10}) +UIDFETCH *\(|\d+ +FETCH *\([^\"\r\n]{0,100}?\bUID +(\d{1,10})\b)", re.IGNORECASE
 )
@@ -61,6 +62,7 @@ class Arrivals:
 
     Attributes:
         commands: The FETCHes in flight, in the order of sending.
+        known: How the response reads that is taken now, where a thread has read it.
         busy_seconds: How long FETCHes have been in flight in all, pauses left out; up to when the last one ended.
         busy_since: Since when FETCHes have been in flight without a gap; None when there are none.
     """
@@ -75,6 +77,7 @@ class Arrivals:
         "busy_seconds",
         "busy_since",
         "commands",
+        "known",
     )
 
     def __init__(self, holdings: Holdings, secrets: Secrets) -> None:
@@ -86,6 +89,7 @@ class Arrivals:
         # What of the response under way is in temporary files.
         self._frame = Charge(holdings, "a response")
         self.commands: list[FetchCommand] = []
+        self.known: Answer | None = None
         self.busy_seconds = 0.0
         self.busy_since: float | None = None
         self._paused_at_start = 0.0
@@ -144,7 +148,8 @@ class Arrivals:
                             fetch.ready,
                         )
                 if fetch is not None and shape is not None:
-                    match = match_shape(text)
+                    # What is long is not even looked at here.
+                    match = match_shape(text) if size <= LONG_BYTES or len(text) <= LONG_BYTES else None
                     if match is not None:
                         uid = int(match[uid_group])
                         if uid not in pending:
@@ -180,19 +185,15 @@ class Arrivals:
         Raises:
             ResponseTooLarge: Too much of messages that do not become whole.
         """
-        if not _FETCH.match(text):
+        if not self.commands or not FETCH.match(text):
             return self._go_on(text, literals, size)
         self._leave_open()
+        scan, salvage, error = self.known or read_fetch(text, literals)
+        if scan is None:
+            return error is not None and self._malformed(text, error, size)
         cut: Failure | None = None
-        salvage: Salvage | None = None
-        try:
-            scan = scan_fetch(text, literals)
-        except ProtocolError as error:
-            salvage = salvage_fetch(text, literals)
-            if salvage is None or salvage.scan.uid is None:
-                return self._malformed(text, error, size)
-            scan = salvage.scan
-            cut = Failure(salvage.scan.uid, "malformed", str(error), self._secrets.excerpt(text, EXCERPT_BYTES))
+        if error is not None and scan.uid is not None:
+            cut = Failure(scan.uid, "malformed", str(error), self._secrets.excerpt(text, EXCERPT_BYTES))
         fetch = self.waiting_for(scan.uid) if scan.uid is not None else None
         if fetch is None or scan.uid is None:
             return False
@@ -212,7 +213,8 @@ class Arrivals:
 
     def _go_on(self, text: bytes, literals: tuple[Literal, ...], size: int) -> bool:
         """Take a line that goes on with the answer directly before it (Xeams, Domino)."""
-        if self._open is None or text[:1] == b"*" or self._open_mark != self._bytes_received():
+        is_rest = self._open is not None and text[:1] != b"*" and len(text) <= LONG_BYTES
+        if self._open is None or not is_rest or self._open_mark != self._bytes_received():
             self._leave_open()
             return False
         fetch, uid = self._open

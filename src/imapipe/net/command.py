@@ -21,7 +21,7 @@ from imapipe.net.unfinished import Part, Unfinished
 from imapipe.net.upload import Upload
 from imapipe.wire.command.encoder import Piece, Request
 from imapipe.wire.response.literal import Literal
-from imapipe.wire.response.response import Tagged
+from imapipe.wire.response.response import Response, Tagged
 from imapipe.wire.response.shape import Shape
 from imapipe.wire.uid_set import UidSet
 
@@ -55,8 +55,8 @@ class Owner(Protocol):
     def sending(self, command: Command) -> None:
         """A command is about to be written."""
 
-    def heard(self, text: bytes, literals: tuple[Literal, ...]) -> None:
-        """An untagged response came that is no answer to a FETCH in flight."""
+    def heard(self, text: bytes, literals: tuple[Literal, ...], response: Response | None = None) -> None:
+        """An untagged response came that is no answer to a FETCH in flight; `response` where it was read already."""
 
     def completed(self, command: Command, tagged: Tagged) -> None:
         """A tagged reply came; the command's owner has not seen it yet."""

@@ -32,6 +32,7 @@ from imapipe.wire.command.id import id_
 from imapipe.wire.command.logout import logout
 from imapipe.wire.command.namespace import namespace
 from imapipe.wire.command.noop import noop
+from imapipe.wire.response.limits import LONG_BYTES
 from imapipe.wire.response.response import Id, Namespace, Response, Tagged, parse_response
 
 _WHO_WE_ARE = {"name": "imapipe"}
@@ -264,7 +265,10 @@ class Conversation:
                 left = TURN_RESPONSES
                 await asyncio.sleep(0)
             try:
-                responses.append(parse_response(text, literals))
+                if len(text) > LONG_BYTES:
+                    responses.append(await asyncio.to_thread(parse_response, text, literals))
+                else:
+                    responses.append(parse_response(text, literals))
             except ProtocolError as error:
                 kind = _kind_of(text)
                 # Of mailboxes the others are still good; of a SEARCH messages would be missing.

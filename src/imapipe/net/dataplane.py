@@ -31,6 +31,7 @@ from imapipe.net.command import Command, FetchCommand, Owner
 from imapipe.net.compression import Deflate
 from imapipe.net.holdings import Charge, Holdings
 from imapipe.net.intake import Intake, cost_of
+from imapipe.net.long_responses import LongResponses
 from imapipe.net.options import PlaneOptions
 from imapipe.net.outbox import Outbox
 from imapipe.net.patience import Patience
@@ -84,8 +85,8 @@ class Dataplane(asyncio.BufferedProtocol):
             self._loop, options, owner, self._intake, self._outbox, self.arrivals, self._timed_out
         )
         self._watchdog = self._patience.watchdog
-        # Up to how many bytes may come while nothing is asked.
-        self._unasked_until = 0
+        self._long = LongResponses(self._intake, self.arrivals, self._take, self._watchdog)
+        self._unasked_until = 0  # Up to how many bytes may come while nothing is asked.
         self._bound()
         self.transport: asyncio.Transport | None = None
         self._switch: Command | None = None
@@ -257,18 +258,17 @@ class Dataplane(asyncio.BufferedProtocol):
             self._intake.received(nbytes)
 
     def _take(self, frames: Iterable[Frame]) -> None:
-        arrivals = self.arrivals
         try:
-            arrivals.take(frames, self._route)
-            arrivals.hand_over(self._watchdog.heard_at)
+            self.arrivals.take(frames, self._route)
+            if not self._long.reads_ahead():
+                self.arrivals.hand_over(self._watchdog.heard_at)
             self.holdings.streaming(self._intake.kept_bytes)
         except (ProtocolError, SpoolError) as error:
             self.abort(error)
         except DEFECTS as error:
             tell_defect(_TAKING_FAILED, error, protocol=self)
             self.abort(error)
-        except BaseException as error:
-            # The end of the process, maybe; until then nobody is to wait.
+        except BaseException as error:  # The end of the process, maybe; until then nobody is to wait.
             self.abort(error)
             raise
         if self.error is not None:
@@ -293,9 +293,9 @@ class Dataplane(asyncio.BufferedProtocol):
             self._outbox.ask(text)
         elif text[:1] != b"*" and (command := self._outbox.flight.get(text.partition(b" ")[0])) is not None:
             return self._complete(command, self.secrets.hide_in_status(text)) and goes_on
-        elif not (self.arrivals.commands and self.arrivals.answer(text, literals, size)):
+        elif not (self._long.takes(text, literals, size) or self.arrivals.answer(text, literals, size)):
             self._untagged(text, literals, size)
-        return goes_on and self.error is None
+        return goes_on and self.error is None and not self._intake.is_aside
 
     def _untagged(self, text: bytes, literals: tuple[Literal, ...], size: int) -> None:
         listener = self._outbox.listener(text)
@@ -303,7 +303,7 @@ class Dataplane(asyncio.BufferedProtocol):
             text = self.secrets.hide_in_status(text)
         if is_status or listener is None:
             self._patience.idle_bytes += size
-        self._owner.heard(text, literals)
+        self._owner.heard(text, literals, self._long.response)
         if listener is not None:
             listener.keep(text, literals)
         if self._bye is None and _BYE.match(text) and isinstance(status := parse_response(text), Status):

@@ -6,13 +6,15 @@ Invariants:
   shape, and `TURN_STEPS` steps of inflating. What is left goes on in the next turn; meanwhile nothing more is read.
 - Nothing is read either while it is held back, because too much is held by others, and before a handshake.
 - Compressed bytes stay compressed until their turn comes.
+- One response that takes longer than a turn is set aside: a thread reads it, and nothing behind it is taken meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 from imapipe.errors import ProtocolError
 from imapipe.net.compression import STEP_BYTES, Deflate
@@ -24,6 +26,8 @@ TURN_RESPONSES: Final = 256
 
 TURN_STEPS: Final = 4
 _SMALL_BYTES: Final = 512
+
+_Result = TypeVar("_Result")
 
 
 def cost_of(text: bytes) -> int:
@@ -38,13 +42,14 @@ class Intake:
         loop: Goes on with what is left of a turn.
         framer: Cuts into responses.
         take: Takes responses; it stops where `spend` says so, and never raises.
-        failed: Told that what came cannot be inflated.
+        failed: Told that what came cannot be inflated, or not be read for want of memory and the like.
 
     Attributes:
         deflate: Inflates what comes, once that is agreed.
         bytes_received: Bytes after inflating.
         wire_bytes: Bytes on the wire.
         is_held_back: Whether nothing is read because too much is held.
+        is_aside: Whether nothing is read because a thread reads what came last.
     """
 
     __slots__ = (
@@ -60,6 +65,7 @@ class Intake:
         "_waits",
         "bytes_received",
         "deflate",
+        "is_aside",
         "is_held_back",
         "wire_bytes",
     )
@@ -69,7 +75,7 @@ class Intake:
         loop: asyncio.AbstractEventLoop,
         framer: Framer,
         take: Callable[[Iterable[Frame]], None],
-        failed: Callable[[ProtocolError], None],
+        failed: Callable[[BaseException], None],
     ) -> None:
         self._loop = loop
         self._framer = framer
@@ -85,6 +91,7 @@ class Intake:
         self.bytes_received = 0
         self.wire_bytes = 0
         self.is_held_back = False
+        self.is_aside = False
 
     @property
     def limits(self) -> Limits:
@@ -137,6 +144,29 @@ class Intake:
         self._left -= count
         return self._left > 0
 
+    def set_aside(self, work: Callable[[], _Result], done: Callable[[_Result], None]) -> None:
+        """Have a thread do what takes long, and take nothing further before `done` has what came of it.
+
+        It is called by `take`, which is to stop then. When the connection has ended meanwhile, `done` is not called.
+        """
+        self._left = 0
+        self.is_aside = True
+        self._read_or_not()
+        future = self._loop.run_in_executor(None, work)
+        future.add_done_callback(partial(self._came_back, done))
+
+    def _came_back(self, done: Callable[[_Result], None], future: asyncio.Future[_Result]) -> None:
+        self.is_aside = False
+        error = future.exception()
+        if self._ended:
+            return
+        if error is not None:
+            self._failed(error)
+            return
+        done(future.result())
+        self._wait_for_turn()
+        self._read_or_not()
+
     def hold_back(self) -> None:
         """Read nothing, and take nothing further out of what was inflated, until `go_on`."""
         self.is_held_back = True
@@ -169,7 +199,7 @@ class Intake:
 
     def _work(self) -> None:
         """Take what is here, as much of it as one turn may."""
-        if self._before_handshake:
+        if self._before_handshake or self.is_aside:
             return
         self._left = TURN_RESPONSES
         before = self.deflate
@@ -202,7 +232,7 @@ class Intake:
             self._failed(error)
 
     def _wait_for_turn(self) -> None:
-        if not self._waits and not self._ended and not self._before_handshake:
+        if not (self._waits or self._ended or self._before_handshake or self.is_aside):
             self._waits = True
             self._loop.call_soon(self._next_turn)
 
@@ -215,7 +245,7 @@ class Intake:
         self._read_or_not()
 
     def _read_or_not(self) -> None:
-        wanted = not (self.is_held_back or self._waits or self._before_handshake)
+        wanted = not (self.is_held_back or self.is_aside or self._waits or self._before_handshake)
         transport = self._transport
         if wanted is self._is_reading or self._ended or transport is None or transport.is_closing():
             return

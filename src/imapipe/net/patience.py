@@ -126,7 +126,7 @@ class Patience:
         return self._seconds_allowed - (self._now - self._from_seconds)
 
     def _silence_allowed(self) -> float | None:
-        if self._outbox.is_empty:
+        if self._outbox.is_empty or self._intake.is_aside:
             return None
         own = [c.quiet_seconds for c in self._outbox.flight.values() if c.quiet_seconds is not None]
         if self._intake.is_partial or self._arrivals.has_begun:

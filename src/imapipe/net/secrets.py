@@ -21,7 +21,8 @@ from collections.abc import Iterator
 from typing import Final
 from urllib.parse import quote, quote_plus
 
-from imapipe.wire.response.code import Code, parse_response_text
+from imapipe.wire.response.code import Code, parse_response_text, shorten_text
+from imapipe.wire.response.limits import LONG_BYTES
 
 HIDDEN: Final = b"(hidden)"
 
@@ -119,6 +120,9 @@ class Secrets:
 
     def hide_in_status(self, text: bytes) -> bytes:
         """A line with a status, tagged or not, without the secrets, and with all that we read of it."""
+        if len(text) > LONG_BYTES:
+            status = _STATUS.match(text)
+            text = shorten_text(text, 0 if status is None else status.end())
         if not self._are_in(text):
             return text
         status = _STATUS.match(text)

@@ -30,6 +30,7 @@ from imapipe.wire.response.response import (
     Exists,
     Expunge,
     Flags,
+    Response,
     Status,
     Tagged,
     Vanished,
@@ -46,13 +47,13 @@ _FOLLOWED = frozenset(
 
 # A SEARCH answer of megabytes, or the FETCH data of a user's own command, is not for us.
 _ABOUT_STATE = re.compile(
-    rb"[\0 ]*(?:\* *)?(?:OK|NO|BAD|BYE|PREAUTH|\[|CAPABILITY|ENABLED|FLAGS|VANISHED|\d+ +(?:EXISTS|EXPUNGE))",
+    rb"[\0 ]*(?:\* *)?(?:OK|NO|BAD|BYE|PREAUTH|\[|CAPABILITY|ENABLED|FLAGS|VANISHED(?! *\(EARLIER)"
+    rb"|\d+ +(?:EXISTS|EXPUNGE))",
     re.IGNORECASE,
 )
 
-# No state needs more words than this, but for a list of messages.
+# No state needs more words than this, but for a list of messages, which is read elsewhere (`net.long_responses`).
 _STATE_BYTES = 64 * 1024
-_LIST = re.compile(rb"[\0 ]*(?:\* *)?VANISHED", re.IGNORECASE)
 # What is enabled adds up, and there are not so many extensions.
 _MAX_ENABLED = 1000
 
@@ -142,15 +143,16 @@ class Session:
             self.selected.saved = None
         self._capabilities_told = False
 
-    def heard(self, text: bytes, literals: tuple[Literal, ...]) -> None:
+    def heard(self, text: bytes, literals: tuple[Literal, ...], response: Response | None = None) -> None:
         """An untagged response; those that say nothing of the state are not even parsed."""
-        if not _ABOUT_STATE.match(text) or (len(text) > _STATE_BYTES and not _LIST.match(text)):
-            return
-        try:
-            response = parse_response(text, literals)
-        except ProtocolError:
-            # It costs nobody a message; the command it belongs to reports it when it reads its answers.
-            return
+        if response is None:
+            if not _ABOUT_STATE.match(text) or len(text) > _STATE_BYTES:
+                return
+            try:
+                response = parse_response(text, literals)
+            except ProtocolError:
+                # It costs nobody a message; the command it belongs to reports it when it reads its answers.
+                return
         mailbox = self._selecting or self.selected
         match response:
             case Status():

@@ -338,6 +338,18 @@ def test_the_flag_table_is_bounded() -> None:
     assert len(fetch._FLAG_SETS) <= fetch._MAX_FLAG_SETS
 
 
+def test_long_flags_and_long_names_are_in_no_table() -> None:
+    """4,096 lists of 1 MB each were kept for ever."""
+    flags = b"(%b)" % b" ".join(b"$k%d" % number for number in range(3000))
+    assert len(parse_flags(*span_of(flags))) == 3000
+    assert flags not in fetch._FLAG_SETS
+    name = b"BODY[HEADER.FIELDS (%b)]" % b" ".join(b"F%d" % number for number in range(3000))
+    assert list(scan_fetch(b"* 1 FETCH (" + name + b' "")').items) == [name.decode()]
+    assert name not in fetch._NAMES
+    with pytest.raises(ProtocolError, match="usual size"):
+        parse_flags(*span_of(b"(" + b"a " * 100_000 + b")"))
+
+
 @pytest.mark.parametrize(
     ("value", "number"),
     [(b"9.3736e+06", 9_373_600), (b"-1", 0), (b"NIL", 0), (b"1278455344230334865", 1278455344230334865)],

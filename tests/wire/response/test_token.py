@@ -102,6 +102,8 @@ def test_lists_of_atoms() -> None:
     assert Cursor(rb"(\Seen $Junk)").atoms() == [rb"\Seen", b"$Junk"]
     assert Cursor(b'( "a b"  {1}\r\n )', literals=(b"x",)).atoms() == [b"a b", b"x"]
     assert Cursor(b"()").atoms() == []
+    assert Cursor(b"(  a\x85b $c%* {2 )").atoms() == [b"a\x85b", b"$c%*", b"{2"]
+    assert Cursor(b"( a  b )").atoms() == [b"a", b"b"]
     assert Cursor(b"NIL").atoms() == []
     for broken in (b"(a", b"a", b"", b"(a (b))"):
         with pytest.raises(ProtocolError):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from imapipe.errors import ProtocolError
+from imapipe.wire.response.limits import LONG_BYTES
 from imapipe.wire.response.token import QUOTED, Cursor
 from imapipe.wire.sequence_set import parse_sequence_set
 from imapipe.wire.uid_set import UidSet
@@ -27,6 +28,8 @@ MAX_NUMBER64: Final = 2**63 - 1
 _ARGUMENTS = rb'(?:[^\]"(]++|' + QUOTED + rb'|\((?:[^()"]++|' + QUOTED + rb")*+\))*+"
 _CODE = re.compile(rb"\[ *+([^\] ]++)(?: ++(" + _ARGUMENTS + rb"))?\] *+")
 _ROUGH_CODE = re.compile(rb"\[ *+([^\] ]++)(?: ++([^\]]*+))?\] *+")
+# Codes with sets of UIDs, which may be long for good reason.
+_LONG_CODE = re.compile(rb"\[ *+(?:COPYUID|MODIFIED|APPENDUID) ++[0-9:, ]*+\]", re.IGNORECASE)
 
 
 class CopyUid(NamedTuple):
@@ -231,6 +234,19 @@ def parse_response_text(text: bytes) -> tuple[Code | None, str]:
         return None, text.decode("utf-8", "replace")
     name = match[1].decode("ascii", "replace").upper()
     return Code(name, (match[2] or b"").rstrip()), text[match.end() :].decode("utf-8", "replace")
+
+
+def shorten_text(text: bytes, offset: int) -> bytes:
+    """A status of a length that is read at once: sets of UIDs in its code stay whole, and words are cut.
+
+    Nobody reads so many words, and no other code is so long.
+
+    Args:
+        text: The status.
+        offset: Where its `resp-text` begins.
+    """
+    code = _LONG_CODE.match(text, offset)
+    return text[: (offset if code is None else code.end()) + LONG_BYTES]
 
 
 def _is_number(text: bytes, most: int = MAX_NUMBER) -> bool:

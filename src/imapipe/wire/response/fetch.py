@@ -82,6 +82,11 @@ _MAX_NAMES: Final = 1024
 # So do flags, and equal sets are then one object.
 _FLAG_SETS: dict[bytes, frozenset[str]] = {b"()": frozenset()}
 _MAX_FLAG_SETS: Final = 4096
+# What is longer than this is in no table.
+_SHORT_BYTES: Final = 1024
+
+MAX_FLAGS_BYTES: Final = 32 * 1024
+"""No message has longer flags: they are read whenever somebody asks for them."""
 _SYSTEM_FLAGS: Final = {
     flag.lower(): flag for flag in ("\\Seen", "\\Answered", "\\Flagged", "\\Deleted", "\\Draft", "\\Recent")
 }
@@ -242,7 +247,7 @@ def canonical_name(raw: bytes, literals: Sequence[Literal], index: int) -> str:
     if origin > 0:
         section = section[:origin] + section[origin:].partition(b".")[0].rstrip(b">") + b">"
     name = section.decode("ascii", "backslashreplace").upper().replace(".PEEK[", "[", 1)
-    if b"{" not in raw:
+    if b"{" not in raw and len(raw) <= _SHORT_BYTES:
         if len(_NAMES) >= _MAX_NAMES:
             _NAMES.clear()
         _NAMES[raw] = name
@@ -267,10 +272,14 @@ def flags_of(raw: bytes) -> frozenset[str]:
     known = _FLAG_SETS.get(raw)
     if known is not None:
         return known
+    if len(raw) > MAX_FLAGS_BYTES:
+        raise malformed("flags of a usual size were expected", raw, 0)
     flags: set[str] = set()
     for flag in _flag_words(raw) if raw else ():
         decoded = flag.decode("utf-8", "replace")
         flags.add(_SYSTEM_FLAGS.get(decoded.lower(), decoded))
+    if len(raw) > _SHORT_BYTES:
+        return frozenset(flags)
     if len(_FLAG_SETS) >= _MAX_FLAG_SETS:
         _FLAG_SETS.clear()
     return _FLAG_SETS.setdefault(raw, frozenset(flags))

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+LONG_BYTES: Final = 16 * 1024
+"""Texts that are longer are not read at one go in an event loop: each kilobyte may take half a millisecond."""
 
 
 @dataclass(frozen=True, slots=True)

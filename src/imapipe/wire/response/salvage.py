@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from imapipe.errors import ProtocolError
-from imapipe.wire.response.fetch import FetchScan, canonical_name, parse_uid, split_head
+from imapipe.wire.response.fetch import FetchScan, canonical_name, parse_uid, scan_fetch, split_head
 from imapipe.wire.response.literal import Literal
 from imapipe.wire.response.note import Note
 from imapipe.wire.response.repair import READINGS, loose_list_end
@@ -85,6 +85,31 @@ def salvage_rest(text: bytes, literals: Sequence[Literal]) -> Salvage | None:
     if not reader.read() or reader.notes or not (reader.items or b")" in text):
         return None
     return Salvage(FetchScan(0, reader.uids[0] if reader.uids else None, reader.items), reader.finished, False, ())
+
+
+class Answer(NamedTuple):
+    """A FETCH response as it was read, in one way or the other.
+
+    Attributes:
+        scan: Its items; None where nothing of it can be trusted, or it names no UID.
+        salvage: How they were saved, where it breaks the grammar.
+        error: Where it breaks the grammar.
+    """
+
+    scan: FetchScan | None
+    salvage: Salvage | None = None
+    error: ProtocolError | None = None
+
+
+def read_fetch(text: bytes, literals: Sequence[Literal]) -> Answer:
+    """Read a FETCH or UIDFETCH response by the grammar, else what of it is beyond doubt."""
+    try:
+        return Answer(scan_fetch(text, literals))
+    except ProtocolError as error:
+        salvage = salvage_fetch(text, literals)
+        if salvage is None or salvage.scan.uid is None:
+            return Answer(None, None, error)
+        return Answer(salvage.scan, salvage, error)
 
 
 class _Reader:

@@ -53,6 +53,8 @@ _VALUE = re.compile(VALUE)
 _QUOTED = re.compile(QUOTED)
 _MARKER = re.compile(rb"~?" + MARKER)
 _ATOM = re.compile(ATOM)
+# Of bytes that `split` takes for no space either.
+_ATOMS = re.compile(rb'([^()"{\0-\x1f]*+)\)')
 _NUMBER = re.compile(rb"\d{1,20}(?!\d)")
 _STRUCTURE = re.compile(QUOTED + rb"|[()]|" + UNENDED)
 # The last alternative makes every match begin where the one before it ended.
@@ -283,6 +285,11 @@ class Cursor:
             if self.atom().upper() != b"NIL":
                 raise self.error("a list was expected")
             return found
+        # Nearly always there are atoms in it and nothing else, and there may be many.
+        match = _ATOMS.match(self.text, self.pos)
+        if match is not None:
+            self.pos = match.end()
+            return match[1].split()
         self.spaces()
         while not self.accept(b")"):
             found.append(self.astring())
