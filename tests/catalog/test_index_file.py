@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from imapipe.catalog.index_entry import COLUMNS, Row, SizeClass, to_key, to_moment, to_seconds, to_words
 from imapipe.catalog.index_file import IndexedMailbox, IndexFile
 from imapipe.catalog.index_query import IndexQuery
-from imapipe.catalog.index_schema import SCHEMA, VERSION
+from imapipe.catalog.index_schema import INDEX, VERSION
 from imapipe.errors import MessageIndexError
 from imapipe.models.cursor import Cursor
 from imapipe.wire.uid_set import UidSet
@@ -155,7 +155,7 @@ def test_every_word_of_a_subject_finds_it(before: str, after: str) -> None:
 def test_the_sender_of_an_entry_finds_it(address: str) -> None:
     key = to_key(address)
     with sqlite3.connect(":memory:") as database:
-        database.executescript(SCHEMA)
+        database.executescript(INDEX.script)
         database.execute("INSERT INTO mailboxes (id, account, name, uidvalidity) VALUES (1, 'a', 'INBOX', 7)")
         database.execute(
             f"INSERT INTO messages (id, mailbox, {COLUMNS}) VALUES (1, 1, {', '.join('?' * 10)})", row(1, sender=key)

@@ -209,7 +209,7 @@ def test_links_in_the_place_of_the_files_beside_it_are_not_followed(tmp_path: Pa
 
 def test_a_rollback_journal_beside_it_is_not_obeyed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may undo changes, and name a file that SQLite removes."""
-    monkeypatch.setattr("imapipe.catalog.index_file._JOURNAL_SECONDS", 0.0)
+    monkeypatch.setattr("imapipe.catalog.database._JOURNAL_SECONDS", 0.0)
     journal = Path(f"{path}-journal")
     journal.write_bytes(bytes.fromhex("d9d505f920a163d7") + bytes(5000))
     for must_exist in (False, True):
@@ -221,6 +221,6 @@ def test_a_rollback_journal_beside_it_is_not_obeyed(path: Path, monkeypatch: pyt
 def test_a_journal_that_goes_in_a_moment_is_waited_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = Path(f"{path}-journal")
     journal.write_bytes(b"x")
-    monkeypatch.setattr("imapipe.catalog.index_file.time.sleep", lambda _: journal.unlink())
+    monkeypatch.setattr("imapipe.catalog.database.time.sleep", lambda _: journal.unlink())
     with IndexFile(path) as file:
         assert len(file.find(IndexQuery())) == 1

@@ -30,6 +30,7 @@ async def _run(order: Order) -> None:
         sinks.EmlFolder(folder / "eml"),
         sinks.JsonLines(folder / "all.jsonl"),
         sinks.Attachments(folder / "attachments"),
+        sinks.Sqlite(folder / "all.sqlite"),
     ]
     if order["with_tables"]:
         everywhere.append(sinks.Parquet(folder / "parquet"))

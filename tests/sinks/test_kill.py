@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import random
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -42,6 +43,14 @@ def _check(folder: Path, bodies: dict[int, bytes], *, with_tables: bool) -> None
     )
     for row in listed:
         assert hashlib.sha256((folder / "attachments" / row["path"]).read_bytes()).hexdigest() == row["sha256"]
+    database = sqlite3.connect(folder / "all.sqlite")
+    assert (
+        sorted(raw for (raw,) in database.execute("SELECT raw FROM messages JOIN contents ON message = id")) == wanted
+    )
+    assert database.execute("SELECT count(*), count(text) FROM contents").fetchone() == (len(bodies), len(bodies))
+    assert database.execute("SELECT count(*) FROM words").fetchone() == (len(bodies),)
+    assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    database.close()
     if with_tables:
         import polars  # noqa: PLC0415
 

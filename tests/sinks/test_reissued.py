@@ -26,6 +26,7 @@ SINKS: dict[str, Callable[[Path], Sink]] = {
     "maildir": sinks.Maildir,
     "mbox": lambda path: sinks.Mbox(path / "mail.mbox"),
     "parquet": _parquet,
+    "sqlite": lambda path: sinks.Sqlite(path / "mail.sqlite"),
     "tee": lambda path: sinks.Tee(sinks.EmlFolder(path / "eml"), sinks.Maildir(path / "maildir")),
 }
 

@@ -12,12 +12,14 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+from imapipe.errors import NotFetched
 from imapipe.models.cursor import Cursor
 from imapipe.models.message import Message
 from imapipe.search import header, larger, smaller, subject, uid
 from imapipe.wire.search_key import SearchKey
 from imapipe.wire.uid_set import MAX_UID
 
+_OF_THE_SESSION: Final = frozenset({"\\Recent"})
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LIMITS: Final = (1024, 10 * 1024, 100 * 1024, 1024 * 1024)
 
@@ -119,7 +121,7 @@ def search_for(row: Row) -> SearchKey:
 
 
 def to_row(message: Message) -> Row:
-    """What is kept of a message that was fetched with its envelope.
+    """What is kept of a message that was fetched with its envelope or its header, flags, date of arrival and size.
 
     Raises:
         ProtocolError: Its envelope cannot be read.
@@ -129,15 +131,28 @@ def to_row(message: Message) -> Row:
     return (
         message.uid,
         to_key(sender.email) if sender is not None else "",
-        _storable(sender.name) if sender is not None else "",
-        _storable(message.subject),
+        storable(sender.name) if sender is not None else "",
+        storable(message.subject),
         to_seconds(message.date),
         to_seconds(message.internal_date),
         size,
         SizeClass.of(size).rank,
-        _storable(" ".join(sorted(message.flags))),
-        _storable(message.envelope.message_id),
+        flags_text(message.flags),
+        storable(message_id_of(message)),
     )
+
+
+def message_id_of(message: Message) -> str:
+    """The Message-ID, from the envelope or the header. Raises NotFetched, ProtocolError."""
+    try:
+        return message.envelope.message_id
+    except NotFetched:
+        return message.headers.get("Message-ID", "")
+
+
+def flags_text(flags: frozenset[str]) -> str:
+    """Flags as they stand in a row: in one order, without `\\Recent`, which is of a session."""
+    return storable(" ".join(sorted(flags - _OF_THE_SESSION)))
 
 
 def check_mailbox(account: object, name: object, uidvalidity: object, *cursor: object) -> tuple[str, str, int]:
@@ -185,7 +200,7 @@ def to_entry(account: str, mailbox: str, uidvalidity: int, cursor: Cursor, row: 
 
 def to_key(address: str) -> str:
     """An address as it is compared."""
-    return _storable(address).strip().lower()
+    return storable(address).strip().lower()
 
 
 def to_words(text: str) -> str:
@@ -213,6 +228,6 @@ def to_moment(seconds: int | None) -> datetime | None:
     return _EPOCH + timedelta(seconds=seconds) if seconds is not None else None
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """Text without halves of surrogate pairs, which no database takes."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")

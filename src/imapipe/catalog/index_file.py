@@ -5,10 +5,9 @@ Invariants:
 - A message is named by mailbox and UID; the row of its mailbox holds the UIDVALIDITY of all of them, and how far the
   mailbox had come. Where the server is behind that, its UIDs mean other messages: all of them are removed.
 - Whatever empties a mailbox that way gives it another generation; who began with an earlier one adds nothing more.
-- The words of a message (`words.rowid = messages.id`) come and go with it, in the same transaction.
-- What stands in the file is believed only after its schema and the types of its values were looked at; whatever is
-  wrong with it is a `MessageIndexError`.
-- A new index is for its owner only, whoever made the empty file; a link is not followed.
+- What stands in the file is believed only after its schema (`catalog.database`) and the types of its values were looked
+  at; whatever is wrong with it is a `MessageIndexError`.
+- An archive (`sinks.Sqlite`) is read like an index, and never written to: its messages come with their bodies.
 - Everything that writes is one transaction that can be done again: after `kill -9` the file holds whole batches, and
   the next update adds what is missing.
 """
@@ -16,31 +15,25 @@ Invariants:
 from __future__ import annotations
 
 import functools
-import os
+import operator
 import sqlite3
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
-from imapipe.catalog.index_entry import COLUMNS, IndexEntry, Row, check_mailbox, to_entry, to_words
+from imapipe.catalog.database import Database
+from imapipe.catalog.index_entry import COLUMNS, IndexEntry, Row, check_mailbox, to_entry
 from imapipe.catalog.index_query import IndexQuery
-from imapipe.catalog.index_schema import distrust, flaw, is_empty, make_tables
-from imapipe.durable_file import open_in_place
+from imapipe.catalog.index_rows import IN_RANGE, add_rows, next_key, remove_rows, set_flags
+from imapipe.catalog.index_schema import ARCHIVE, INDEX
 from imapipe.errors import MessageIndexError
 from imapipe.models.batch import NO_UIDS
 from imapipe.models.cursor import Cursor
-from imapipe.wire.uid_set import UidSet
+from imapipe.wire.uid_set import MAX_UID, UidSet
 
-_BUSY_SECONDS: Final = 30.0
 _ANALYSED_ROWS: Final = 1_000
-_JOURNAL_LOOKS: Final = 20
-_JOURNAL_SECONDS: Final = 0.05
+_ALL: Final = UidSet.from_ranges([(1, MAX_UID)])
 
-_ADD_MESSAGE: Final = f"INSERT INTO messages (id, mailbox, {COLUMNS}) VALUES ({', '.join('?' * 12)})"
-_ADD_WORDS: Final = "INSERT INTO words (rowid, subject, sender) VALUES (?, ?, ?)"
-_IN_RANGE: Final = "FROM messages WHERE mailbox = ? AND uid BETWEEN ? AND ?"
 _FIND_MAILBOX: Final = (
     "SELECT id, generation, uidvalidity, uidnext, highest_uid, highestmodseq, mailboxid "
     "FROM mailboxes WHERE account = ? AND name = ?"
@@ -49,6 +42,7 @@ _KEEP_CURSOR: Final = (
     "UPDATE mailboxes SET uidvalidity = ?, generation = ?, uidnext = ?, highest_uid = ?, highestmodseq = ?, "
     "mailboxid = ? WHERE id = ?"
 )
+_BEGIN_ANEW: Final = "UPDATE mailboxes SET generation = generation + 1, flags_modseq = NULL WHERE id = ?"
 
 
 class IndexedMailbox(NamedTuple):
@@ -78,25 +72,16 @@ class IndexFile:
         MessageIndexError: There is none, it is something else, or another user's, who could read what is put there.
     """
 
-    __slots__ = ("_database", "path")
+    __slots__ = ("_database", "_file", "path")
 
     def __init__(self, path: Path, *, must_exist: bool = False) -> None:
         self.path = path
         if must_exist and not path.is_file():
             raise MessageIndexError("there is no such file; make one with MessageIndex.update", path=str(path))
-        with self._explained():
-            # Subjects and senders are nobody else's business, whoever made the file beforehand.
-            os.close(open_in_place(os.fspath(path), only_ours=not must_exist))
-            self._refuse_journal()
-            self._database = sqlite3.connect(
-                path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=32
-            )
-        try:
-            with self._explained():
-                self._prepare()
-        except BaseException:
-            self._database.close()
-            raise
+        self._file = Database(
+            path, (INDEX, ARCHIVE) if must_exist else (INDEX,), self._refusal, only_ours=not must_exist
+        )
+        self._database = self._file.connection
 
     def __enter__(self) -> Self:
         return self
@@ -106,14 +91,15 @@ class IndexFile:
 
     def close(self) -> None:
         """Close it; what was written is in the file."""
-        with self._explained():
-            self._database.close()
+        self._file.close()
 
     # -- writing ---------------------------------------------------------------------------------
 
     def remembered(self, account: str, name: str) -> tuple[int, Cursor] | None:
         """UIDVALIDITY of a mailbox, and how far it had come when it was indexed last; None where it never was."""
-        with self._explained():
+        if self._file.schema is ARCHIVE:
+            raise self._refusal("it is an archive, whose messages have their bodies with them; index into another file")
+        with self._file.explained():
             found = _look_up(self._database, account, name)
         return None if found is None else found[2:]
 
@@ -126,7 +112,7 @@ class IndexFile:
             uidvalidity: UIDVALIDITY as the server tells it now.
             cursor: How far the mailbox has come now.
         """
-        with self._transaction() as database:
+        with self._file.transaction() as database:
             found = _look_up(database, account, name)
             if found is None:
                 values = (account, name, uidvalidity)
@@ -136,7 +122,8 @@ class IndexFile:
                 return IndexedMailbox(number)
             number, generation, known_validity, remembered = found
             if known_validity != uidvalidity or cursor.is_behind(remembered):
-                _remove(database, number, 1, 2**32 - 1)
+                remove_rows(database, number, _ALL)
+                database.execute(_BEGIN_ANEW, (number,))
                 _keep(database, number, generation + 1, uidvalidity, cursor)
                 return IndexedMailbox(number, generation + 1, reindexed=True)
             _keep(database, number, generation, uidvalidity, remembered.advanced(cursor))
@@ -145,17 +132,17 @@ class IndexFile:
 
     def row(self, mailbox: IndexedMailbox, uid: int) -> Row | None:
         """What is known of a message."""
-        with self._explained():
+        with self._file.explained():
             select = f"SELECT {COLUMNS} FROM messages WHERE mailbox = ? AND uid = ?"
             row: Row | None = self._database.execute(select, (mailbox.number, uid)).fetchone()
         return row
 
     def begin_anew(self, mailbox: IndexedMailbox) -> IndexedMailbox:
         """Remove all that is known of a mailbox, because its UIDs mean other messages; raises as `add` does."""
-        with self._transaction() as database:
+        with self._file.transaction() as database:
             self._check_generation(database, mailbox)
-            _remove(database, mailbox.number, 1, 2**32 - 1)
-            database.execute("UPDATE mailboxes SET generation = generation + 1 WHERE id = ?", (mailbox.number,))
+            remove_rows(database, mailbox.number, _ALL)
+            database.execute(_BEGIN_ANEW, (mailbox.number,))
         return IndexedMailbox(mailbox.number, mailbox.generation + 1, reindexed=True)
 
     def add(self, mailbox: IndexedMailbox, rows: list[Row]) -> int:
@@ -168,28 +155,47 @@ class IndexFile:
             MessageIndexError: Somebody else has begun to index the mailbox anew.
         """
         number = mailbox.number
-        with self._transaction() as database:
+        with self._file.transaction() as database:
             self._check_generation(database, mailbox)
             uids = [row[0] for row in rows]
             known = (
-                {row[0] for row in database.execute(f"SELECT uid {_IN_RANGE}", (number, min(uids), max(uids)))}
+                {row[0] for row in database.execute(f"SELECT uid {IN_RANGE}", (number, min(uids), max(uids)))}
                 if uids
                 else set()
             )
-            (last,) = database.execute("SELECT coalesce(max(id), 0) FROM messages").fetchone()
-            fresh = list(enumerate((row for row in rows if row[0] not in known), last + 1))
-            database.executemany(_ADD_MESSAGE, [(key, number, *row) for key, row in fresh])
-            database.executemany(
-                _ADD_WORDS, [(key, to_words(row[3]), to_words(f"{row[2]} {row[1]}")) for key, row in fresh]
-            )
+            fresh = list(enumerate((row for row in rows if row[0] not in known), next_key(database)))
+            add_rows(database, number, fresh)
             return len(fresh)
 
     def remove(self, mailbox: IndexedMailbox, uids: UidSet) -> None:
         """Remove messages of a mailbox in one transaction; raises as `add` does."""
-        with self._transaction() as database:
+        with self._file.transaction() as database:
             self._check_generation(database, mailbox)
-            for first, last in uids.ranges():
-                _remove(database, mailbox.number, first, last)
+            remove_rows(database, mailbox.number, uids)
+
+    def flags_modseq(self, mailbox: IndexedMailbox) -> int | None:
+        """The mod-sequence at which all flags of a mailbox were those that are known, or None."""
+        with self._file.explained():
+            (found,) = self._database.execute(
+                "SELECT flags_modseq FROM mailboxes WHERE id = ?", (mailbox.number,)
+            ).fetchone()
+            return None if found is None else operator.index(found)
+
+    def update_flags(self, mailbox: IndexedMailbox, flags: Iterable[tuple[int, frozenset[str]]]) -> int:
+        """Give messages these flags, of those that are known, in one transaction; raises as `add` does.
+
+        Returns:
+            How many had others.
+        """
+        with self._file.transaction() as database:
+            self._check_generation(database, mailbox)
+            return set_flags(database, mailbox.number, flags)
+
+    def keep_flags_modseq(self, mailbox: IndexedMailbox, modseq: int | None) -> None:
+        """Remember that all flags are known as they were at a mod-sequence; raises as `add` does."""
+        with self._file.transaction() as database:
+            self._check_generation(database, mailbox)
+            database.execute("UPDATE mailboxes SET flags_modseq = ? WHERE id = ?", (modseq, mailbox.number))
 
     def _check_generation(self, database: sqlite3.Connection, mailbox: IndexedMailbox) -> None:
         name, found = database.execute(
@@ -204,7 +210,7 @@ class IndexFile:
 
     def analyse(self) -> None:
         """Let the database learn which of its indexes tell most apart."""
-        with self._explained():
+        with self._file.explained():
             self._database.execute(f"PRAGMA analysis_limit = {_ANALYSED_ROWS}")
             self._database.execute("ANALYZE")
 
@@ -212,7 +218,7 @@ class IndexFile:
 
     def count(self, number: int) -> int:
         """How many messages of a mailbox are known."""
-        with self._explained():
+        with self._file.explained():
             return int(
                 self._database.execute("SELECT count(*) FROM messages WHERE mailbox = ?", (number,)).fetchone()[0]
             )
@@ -222,7 +228,7 @@ class IndexFile:
         sql, parameters = query.to_sql()
         # One value for all messages of a mailbox.
         to_cursor, to_mailbox = functools.cache(Cursor), functools.cache(check_mailbox)
-        with self._explained():
+        with self._file.explained():
             return [
                 to_entry(*to_mailbox(*row[:7]), to_cursor(*row[3:7]), row[7:])
                 for row in self._database.execute(sql, parameters)
@@ -231,74 +237,13 @@ class IndexFile:
     def explain(self, query: IndexQuery) -> list[str]:
         """How the database answers a query: the lines of its plan."""
         sql, parameters = query.to_sql()
-        with self._explained():
+        with self._file.explained():
             return [row[3] for row in self._database.execute(f"EXPLAIN QUERY PLAN {sql}", parameters)]
 
     # -- the file --------------------------------------------------------------------------------
 
-    def _refuse_journal(self) -> None:
-        """Refuse a rollback journal beside the file: SQLite would do what it says, even remove other files.
-
-        Indexes have a log (WAL) and none of these, but for a moment when one is made.
-        """
-        journal = f"{self.path}-journal"
-        for _ in range(_JOURNAL_LOOKS):
-            if not os.path.lexists(journal) or not self.path.stat().st_size:
-                return
-            time.sleep(_JOURNAL_SECONDS)
-        raise self._refusal("a journal lies beside it that imapipe does not leave; remove both and index again")
-
-    def _prepare(self) -> None:
-        database = self._database
-        distrust(database)
-        is_new = is_empty(database)
-        if not is_new:
-            self._check_schema(database)
-        # Readers and a writer do not wait for each other. A power loss may cost the last batches, never the file.
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = NORMAL")
-        if is_new:
-            with self._transaction():
-                # Another process may have been quicker.
-                if is_empty(database):
-                    make_tables(database)
-            self._check_schema(database)
-
-    def _check_schema(self, database: sqlite3.Connection) -> None:
-        if reason := flaw(database):
-            raise self._refusal(reason)
-
     def _refusal(self, reason: str) -> MessageIndexError:
         return MessageIndexError(reason, path=str(self.path))
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        database = self._database
-        with self._explained():
-            database.execute("BEGIN IMMEDIATE")
-            try:
-                yield database
-            except BaseException:
-                database.execute("ROLLBACK")
-                raise
-            database.execute("COMMIT")
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            reason = str(error)
-            if "no such module: fts5" in reason:
-                reason = "the SQLite of this Python has no full-text search (FTS5); use a Python whose SQLite has it"
-            elif "file is not a database" in reason:
-                reason = "it is no database; name another file"
-            raise MessageIndexError(reason, path=str(self.path)) from error
-        except OSError as error:
-            raise MessageIndexError(error.strerror or str(error), path=str(self.path)) from error
-        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-            # What was read is of another type or size than what an index holds.
-            raise self._refusal("it holds values that imapipe never writes; delete it and index again") from error
 
 
 def _look_up(database: sqlite3.Connection, account: str, name: str) -> tuple[int, int, int, Cursor] | None:
@@ -315,8 +260,3 @@ def _keep(database: sqlite3.Connection, number: int, generation: int, uidvalidit
     """Keep what the UIDs of a mailbox are to be believed by."""
     told = (cursor.uidnext, cursor.highest_uid, cursor.highestmodseq, cursor.mailboxid)
     database.execute(_KEEP_CURSOR, (uidvalidity, generation, *told, number))
-
-
-def _remove(database: sqlite3.Connection, number: int, first: int, last: int) -> None:
-    database.execute(f"DELETE FROM words WHERE rowid IN (SELECT id {_IN_RANGE})", (number, first, last))
-    database.execute(f"DELETE {_IN_RANGE}", (number, first, last))

@@ -118,7 +118,7 @@ def _export(
         list[str],
         typer.Option(
             metavar="KIND:PATH",
-            help="maildir:DIR, mbox:FILE, eml:DIR, jsonl:FILE, parquet:DIR; may be given several times.",
+            help="maildir:DIR, mbox:FILE, eml:DIR, jsonl:FILE, parquet:DIR, sqlite:FILE; may be given several times.",
             rich_help_panel=JOB,
         ),
     ],
@@ -137,7 +137,7 @@ def _export(
         str,
         typer.Option(
             metavar="WHAT",
-            help="For jsonl and parquet alone also envelope, structure, text.",
+            help="For jsonl, parquet and sqlite alone also envelope, structure, text.",
             rich_help_panel=JOB,
         ),
     ] = "full",
@@ -172,7 +172,7 @@ def _backup(
         str,
         typer.Option(
             metavar="KIND:PATH",
-            help="maildir:DIR, mbox:DIR, eml:DIR, jsonl:DIR, parquet:DIR; each account below it.",
+            help="maildir:DIR, mbox:DIR, eml:DIR, jsonl:DIR, parquet:DIR, sqlite:DIR; each account below it.",
             rich_help_panel=JOB,
         ),
     ],

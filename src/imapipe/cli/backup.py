@@ -25,7 +25,7 @@ from imapipe.cli.progress import choose_display
 from imapipe.cli.together import Together
 
 # One file for a whole account; the other kinds have folders.
-_FILES: Final = {"jsonl": ".jsonl"}
+_FILES: Final = {"jsonl": ".jsonl", "sqlite": ".sqlite"}
 _WORST_LAST: Final = (Status.COMPLETE, Status.PARTIAL, Status.FAILED, Status.USAGE, Status.AUTHENTICATION)
 
 

@@ -80,6 +80,7 @@ _KINDS: Final[Mapping[str, Callable[..., imapipe.Sink]]] = {
     "eml": sinks.EmlFolder,
     "jsonl": sinks.JsonLines,
     "parquet": sinks.Parquet,
+    "sqlite": sinks.Sqlite,
 }
 
 

@@ -21,6 +21,7 @@ from imapipe.sinks.json_lines import JsonLines
 from imapipe.sinks.maildir import Maildir
 from imapipe.sinks.mbox import Mbox
 from imapipe.sinks.parquet import Parquet
+from imapipe.sinks.sqlite import Sqlite
 from imapipe.sinks.tee import Tee
 
-__all__ = ["Attachments", "EmlFolder", "JsonLines", "Maildir", "Mbox", "Parquet", "Tee"]
+__all__ = ["Attachments", "EmlFolder", "JsonLines", "Maildir", "Mbox", "Parquet", "Sqlite", "Tee"]

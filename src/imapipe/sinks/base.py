@@ -106,13 +106,13 @@ class FileSink(ABC):
         for message in messages:
             try:
                 self._write_one(message)
-            except (NotFetched, ProtocolError) as error:
+            except (NotFetched, OverflowError, ProtocolError) as error:
                 failed[message.uid] = error
         return failed
 
     @abstractmethod
     def _write_one(self, message: Message) -> None:
-        """Write one message. Raises NotFetched, ProtocolError: that message fails; OSError."""
+        """Write one message. Raises NotFetched, ProtocolError, OverflowError: that message fails; OSError."""
 
     @abstractmethod
     def _commit(self) -> None:
