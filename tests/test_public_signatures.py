@@ -21,6 +21,8 @@ HANDED_OUT = {
     "imapipe.ChangeStream",
     "imapipe.Changes",
     "imapipe.Connection",
+    "imapipe.Follow",
+    "imapipe.FollowStream",
     "imapipe.Lease",
     "imapipe.Mailbox",
     "imapipe.MailboxGroup",

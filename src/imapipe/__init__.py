@@ -89,6 +89,8 @@ if TYPE_CHECKING:
     from imapipe.pipeline.delivery.sink import Sink
     from imapipe.pipeline.delivery.stream import BatchStream, Stream
     from imapipe.pipeline.findings import JobPlan, Reduction
+    from imapipe.pipeline.follow.following import Follow, FollowStream
+    from imapipe.pipeline.follow.report import FollowedReport, FollowHealth, FollowReport, MailboxHealth
     from imapipe.pipeline.pipeline import Pipeline, SearchResult
     from imapipe.pipeline.priority import PriorityBatch, PriorityClass
     from imapipe.pipeline.source.search_store import MailboxState, SearchQuestion, SearchStore
@@ -165,6 +167,11 @@ __all__ = [
     "Fetch",
     "FixedBatch",
     "FlagsChanged",
+    "Follow",
+    "FollowHealth",
+    "FollowReport",
+    "FollowStream",
+    "FollowedReport",
     "Gmail",
     "HandlerRetry",
     "Headers",
@@ -183,6 +190,7 @@ __all__ = [
     "Mailbox",
     "MailboxEntry",
     "MailboxGroup",
+    "MailboxHealth",
     "MailboxState",
     "MailboxStatus",
     "MemoryCheckpointStore",
@@ -255,10 +263,7 @@ _HOMES = {
         "SearchCache",
         "SearchCacheStats",
     ),
-    "imapipe.client": (
-        "Pool",
-        "create_pool",
-    ),
+    "imapipe.client": ("Pool", "create_pool"),
     "imapipe.errors": (
         "AccountsError",
         "AuthenticationFailed",
@@ -338,6 +343,8 @@ _HOMES = {
     ),
     "imapipe.pipeline.delivery.processes": ("ProcessHandler", "in_processes"),
     "imapipe.pipeline.delivery.sink": ("Sink",),
+    "imapipe.pipeline.follow.following": ("Follow", "FollowStream"),
+    "imapipe.pipeline.follow.report": ("FollowHealth", "FollowReport", "FollowedReport", "MailboxHealth"),
     "imapipe.pipeline.pipeline": (
         "Pipeline",
         "SearchResult",

@@ -20,6 +20,8 @@ class Provider:
         max_connections: How many connections of an account it allows at a time.
         bytes_per_day: How much may be fetched within a day; None where it does not say.
         connections: How many to use unless told otherwise.
+        idle_seconds: When an IDLE is to be begun anew. RFC 2177 allows 29 minutes; Gmail ends some after 10, and what
+            stands between (NAT, firewalls) forgets silent connections after 5.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Provider:
     max_connections: int
     bytes_per_day: int | None = None
     connections: int = 4
+    idle_seconds: float = 240.0
 
 
 PROVIDERS: Final = (

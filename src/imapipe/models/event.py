@@ -91,4 +91,67 @@ class BatchEnd:
     result: BatchResult
 
 
-Event = Throttle | Refusal | Reconnect | Attempt | Wait | ServerAwaited | HandlersPaused | HandlersResumed | BatchEnd
+@dataclass(frozen=True, slots=True)
+class MailboxFollowed:
+    """News of a mailbox comes in this way from now on: "notify", "idle" or "poll"."""
+
+    mailbox: str
+    way: str
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxGone:
+    """There is no such mailbox any more; where it comes back, it is followed again."""
+
+    mailbox: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewsHandled:
+    """A mailbox of which there was news was looked at.
+
+    Attributes:
+        mailbox: Its name.
+        done: Messages that were handled.
+        pending: Messages that a later look is for.
+        elapsed_seconds: From the first word of the news to the end.
+    """
+
+    mailbox: str
+    done: int
+    pending: int
+    elapsed_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class FollowTrouble:
+    """Something does not work while mailboxes are followed, and is tried again.
+
+    Attributes:
+        mailbox: The mailbox, or "" where it is about the account.
+        way: "notify" or "idle" where a connection that waited for news is concerned, else "" or "poll".
+        reason: Why: a response code, or the name of an error.
+        wait_seconds: When it is tried again.
+    """
+
+    mailbox: str
+    way: str
+    reason: str
+    wait_seconds: float
+
+
+Event = (
+    Throttle
+    | Refusal
+    | Reconnect
+    | Attempt
+    | Wait
+    | ServerAwaited
+    | HandlersPaused
+    | HandlersResumed
+    | BatchEnd
+    | MailboxFollowed
+    | MailboxGone
+    | NewsHandled
+    | FollowTrouble
+)

@@ -118,6 +118,7 @@ class Watching(Listing):
                 await self._answer(asked)
                 for text, literals in asked.untagged:
                     hear(text, literals)
+                asked.let_go()
                 renewed()
             while True:
                 await self._wait(current, until, renew_seconds)

@@ -204,3 +204,13 @@ class PipelineBuilder:
     def _with(self, **changes: object) -> Self:
         specification = replace(self._specification, **changes)  # type: ignore[arg-type]  # checked by the callers
         return type(self)(specification, self._pool, self._account, self._runs)
+
+
+def specification_of(job: PipelineBuilder) -> Specification:
+    """What a job is, as a value."""
+    return job._specification
+
+
+def runs_of(job: PipelineBuilder) -> Runs:
+    """The runs of its pool that are driven by tasks of their own."""
+    return job._runs

@@ -16,13 +16,13 @@ from imapipe.models.argument import check_whole
 from imapipe.models.cursor import Cursor
 from imapipe.models.report import RunReport
 from imapipe.net.connection import Connection
-from imapipe.pipeline.builder import PipelineBuilder
 from imapipe.pipeline.delivery.consumption import DEFAULT_CONCURRENCY, Consumption, check_on_error
 from imapipe.pipeline.delivery.handler_retry import HandlerRetry
 from imapipe.pipeline.delivery.handlers import Handler
 from imapipe.pipeline.delivery.sink import Sink
 from imapipe.pipeline.delivery.stream import BatchStream, OnError, Stream
 from imapipe.pipeline.findings import JobPlan, Reduction
+from imapipe.pipeline.followable import Followable
 from imapipe.pipeline.memory import memory_of
 from imapipe.pipeline.run import Run
 from imapipe.pipeline.source.failed import Failed
@@ -32,7 +32,7 @@ from imapipe.wire.search_key import SearchKey
 from imapipe.wire.uid_set import UidSet
 
 
-class Pipeline(PipelineBuilder):
+class Pipeline(Followable):
     """A job on one mailbox, described step by step.
 
     Made by `Mailbox.search`. All steps may be left out; without `fetch` only UIDs are fetched.

@@ -1,0 +1,1 @@
+"""Following: what is in mailboxes, and then what arrives, until somebody ends it."""

@@ -1,0 +1,110 @@
+"""The part of `Pipeline` that goes on after what is there: `follow`."""
+
+from __future__ import annotations
+
+from typing import overload
+
+from imapipe.pipeline.builder import PipelineBuilder
+from imapipe.pipeline.delivery.consumption import DEFAULT_CONCURRENCY, Consumption
+from imapipe.pipeline.delivery.handler_retry import HandlerRetry
+from imapipe.pipeline.delivery.handlers import Handler
+from imapipe.pipeline.delivery.sink import Sink
+from imapipe.pipeline.delivery.stream import OnError
+from imapipe.pipeline.follow.following import DEFAULT_POLL_SECONDS, Follow, FollowOptions, FollowStream, following
+from imapipe.pipeline.follow.one import OneMailbox
+from imapipe.pipeline.follow.watch import Way
+
+
+class Followable(PipelineBuilder):
+    """A job that can be followed."""
+
+    __slots__ = ()
+
+    @overload
+    def follow(
+        self,
+        handler: None = None,
+        *,
+        poll_seconds: float = DEFAULT_POLL_SECONDS,
+        idle_seconds: float | None = None,
+        way: Way = "notify",
+    ) -> FollowStream: ...
+
+    @overload
+    def follow(
+        self,
+        handler: Handler | Sink,
+        *,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        on_error: OnError = "record",
+        handler_retry: HandlerRetry | None = None,
+        commit_every_messages: int | None = None,
+        commit_every_seconds: float | None = None,
+        poll_seconds: float = DEFAULT_POLL_SECONDS,
+        idle_seconds: float | None = None,
+        way: Way = "notify",
+    ) -> Follow: ...
+
+    def follow(
+        self,
+        handler: Handler | Sink | None = None,
+        *,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        on_error: OnError = "record",
+        handler_retry: HandlerRetry | None = None,
+        commit_every_messages: int | None = None,
+        commit_every_seconds: float | None = None,
+        poll_seconds: float = DEFAULT_POLL_SECONDS,
+        idle_seconds: float | None = None,
+        way: Way = "notify",
+    ) -> Follow | FollowStream:
+        """Handle what the search finds, and then what arrives, until it is ended.
+
+        ::
+
+            report = await job.follow(handle)               # until it is cancelled
+
+            async with job.follow() as messages:
+                async for message in messages: ...
+
+        Each message is handled once; once more where its connection, or this process without a checkpoint, died in
+        the middle. News comes by NOTIFY where the server has it, else by IDLE on all connections but one, else by
+        asking for counts. Connections that end are replaced for ever; events of the pool and `health` tell of it. What
+        comes to match the search later on, by a change of flags, is no arrival.
+
+        Args:
+            handler: A handler or a sink, as in `run`; without one what is returned is to be iterated over.
+            concurrency: As in `run`.
+            on_error: As in `run`: "raise" ends it with what a handler raises.
+            handler_retry: As in `run`.
+            commit_every_messages: As in `run`.
+            commit_every_seconds: As in `run`.
+            poll_seconds: How often to ask for the counts of mailboxes of which the server does not tell by itself.
+            idle_seconds: When IDLE is ended and begun anew, and a dead connection is noticed; unless said what suits
+                the provider, 240.
+            way: The best way to use: "notify", "idle" or "poll".
+
+        Returns:
+            Something to await, which gives a report, with a handler; else something to iterate over. Both have
+            `health`, `report` and `stop()`.
+
+        Raises:
+            TypeError, ValueError: An argument that cannot be. All else when it is awaited: AuthenticationFailed, a
+                certificate that is not trusted, PoolClosed, errors of a checkpoint or a sink; and of a single mailbox
+                that it does not exist, or that its UIDs mean other messages than those of the checkpoint.
+
+        Cancelling it ends runs as in `run`: what is done is saved, and `report` tells what it was.
+        """
+        consumption = None
+        if handler is not None:
+            consumption = Consumption.checked(
+                handler,
+                concurrency=concurrency,
+                on_error=on_error,
+                handler_retry=handler_retry,
+                commit_every_messages=commit_every_messages,
+                commit_every_seconds=commit_every_seconds,
+            )
+        options = FollowOptions(poll_seconds, idle_seconds, way)
+        where = OneMailbox(self._pool, self._specification)
+        return following(where, self._pool, self._account, self._runs, consumption, options)

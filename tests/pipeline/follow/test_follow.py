@@ -1,0 +1,282 @@
+"""Following: what is there, then what arrives, whatever the connections do meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+import imapipe
+from imapipe import search as q
+from imapipe import sinks
+from imapipe.events import Event, FollowTrouble, MailboxFollowed, MailboxGone
+from imapipe.testing import Bye, CutAfterBytes, CutConnection, Mailbox, RefuseConnection, RefuseCredentials, Server
+
+_MAIL = b"Message-ID: <%d@x>\r\nSubject: new\r\n\r\nnew\r\n"
+_WITHOUT_NOTIFY = {"LIST-STATUS", "IDLE", "ESEARCH", "UIDPLUS", "LITERAL+", "ENABLE", "CONDSTORE"}
+
+
+class Follower:
+    """A job that is followed, and what it handled."""
+
+    def __init__(self, pool: imapipe.Pool, server: Server) -> None:
+        self.pool = pool
+        self.server = server
+        self.handled: Counter[tuple[str, int]] = Counter()
+        self.events: list[Event] = []
+        self._came = asyncio.Event()
+        pool.events.subscribe(self._hear)
+
+    def _hear(self, event: Event) -> None:
+        self.events.append(event)
+        self._came.set()
+
+    async def handle(self, message: imapipe.Message) -> None:
+        self.handled[message.mailbox, message.uid] += 1
+        self._came.set()
+
+    async def until(self, wanted: Callable[[], bool], seconds: float = 30.0) -> None:
+        async with asyncio.timeout(seconds):
+            while not wanted():
+                self._came.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(0.1):
+                        await self._came.wait()
+
+    def is_watched(self, *ways: str) -> bool:
+        told = {event.mailbox: event.way for event in self.events if isinstance(event, MailboxFollowed)}
+        return sorted(told.values()) == sorted(ways)
+
+
+@asynccontextmanager
+async def _following(
+    server: Server,
+    job: Callable[[imapipe.Pool], imapipe.Pipeline | imapipe.AccountPipeline],
+    max_size: int = 4,
+    **options: object,
+) -> AsyncIterator[tuple[Follower, imapipe.Follow]]:
+    async with imapipe.create_pool(
+        server.url, password=server.password, max_size=max_size, command_timeout_seconds=2.0, stall_timeout_seconds=1.0
+    ) as pool:
+        follower = Follower(pool, server)
+        follow = job(pool).follow(follower.handle, **options)  # type: ignore[call-overload]
+        task = asyncio.ensure_future(_await(follow))
+        try:
+            yield follower, follow
+        finally:
+            follow.stop()
+            await task
+
+
+async def _await(follow: imapipe.Follow) -> imapipe.FollowReport:
+    return await follow
+
+
+def check_sums(report: imapipe.FollowReport) -> None:
+    assert report.planned == report.done + report.skipped + report.vanished + report.failed + report.pending
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("extensions", "way", "size", "expected"),
+    [
+        (None, "notify", 4, "notify"),
+        (_WITHOUT_NOTIFY, "notify", 4, "idle"),
+        (_WITHOUT_NOTIFY, "notify", 1, "idle"),
+        (None, "idle", 2, "idle"),
+        (None, "poll", 4, "poll"),
+    ],
+)
+async def test_what_is_there_and_what_arrives_by_each_way(
+    extensions: set[str] | None, way: str, size: int, expected: str
+) -> None:
+    server = (
+        Server({"INBOX": 3, "other": 2})
+        if extensions is None
+        else Server({"INBOX": 3, "other": 2}, extensions=extensions)
+    )
+    async with server:
+        job = _following(
+            server, lambda pool: pool.mailbox("INBOX").search(q.ALL).fetch("envelope"),
+            way=way, max_size=size, poll_seconds=0.1 if way == "poll" else 60.0,
+        )  # fmt: skip
+        async with job as (follower, follow):
+            await follower.until(lambda: len(follower.handled) == 3)
+            await follower.until(lambda: follow.health.mailboxes["INBOX"].way == expected)
+            for number in range(4, 8):
+                server.mailboxes["INBOX"].append(_MAIL % number)
+                await follower.until(lambda number=number: ("INBOX", number) in follower.handled)  # type: ignore[misc]
+            assert set(follower.handled.values()) == {1}
+            await follower.until(lambda: follow.report.done == 7)
+            assert follow.health.is_running
+            assert follow.health.mailboxes["INBOX"].lag_seconds == 0.0
+        check_sums(follow.report)
+        assert (follow.report.done, follow.report.complete, follow.report.latency_seconds.count) == (7, True, 4)
+        assert not follow.health.is_running
+
+
+@pytest.mark.asyncio
+async def test_iterating_acknowledges_and_the_last_one_is_not(tmp_path: Path) -> None:
+    async with Server({"INBOX": 2}) as server, imapipe.create_pool(server.url, password=server.password) as pool:
+        job = pool.mailbox("INBOX").search(q.ALL).fetch("envelope").use(imapipe.Checkpoint(tmp_path / "state.json"))
+        uids = []
+        async with asyncio.timeout(30), job.follow() as messages:
+            async for message in messages:
+                uids.append(message.uid)
+                if message.uid == 2:
+                    server.mailboxes["INBOX"].append(_MAIL % 3)
+                if message.uid == 3:
+                    break
+        assert uids == [1, 2, 3]
+        report = messages.report
+        check_sums(report)
+        assert (report.done, report.pending) == (2, 1)
+        # The next one goes on where this one ended.
+        async with asyncio.timeout(30), job.follow() as messages:
+            async for message in messages:
+                assert message.uid == 3
+                break
+        assert messages.report.skipped == 2
+
+
+@pytest.mark.asyncio
+async def test_all_mailboxes_with_those_that_come_go_and_get_other_names() -> None:
+    async with Server({"INBOX": 1, "a": 1, "b": 0}) as server:
+        job = _following(server, lambda pool: pool.each().search(q.ALL).fetch("envelope"), poll_seconds=0.2)
+        async with job as (follower, follow):
+            await follower.until(lambda: follower.is_watched("notify", "notify", "notify"))
+            server.mailboxes.add("c", Mailbox())
+            server.mailboxes["c"].append(_MAIL % 1)
+            await follower.until(lambda: ("c", 1) in follower.handled)
+            # It is told apart by MAILBOXID: nothing of it comes again.
+            server.mailboxes.rename("a", "d")
+            server.mailboxes["d"].append(_MAIL % 2)
+            await follower.until(lambda: ("d", 2) in follower.handled)
+            assert ("d", 1) not in follower.handled
+            server.mailboxes.remove("b")
+            await follower.until(lambda: MailboxGone("b") in follower.events)
+        assert set(follower.handled.values()) == {1}
+        assert (follow.report.done, follow.report.complete) == (4, True)
+
+
+@pytest.mark.asyncio
+async def test_uids_that_begin_anew_are_all_handled_and_a_checkpoint_says_no(tmp_path: Path) -> None:
+    async with Server({"INBOX": 2}) as server:
+        async with _following(server, lambda pool: pool.mailbox("INBOX").search(q.ALL)) as (follower, follow):
+            await follower.until(lambda: len(follower.handled) == 2)
+            server.mailboxes["INBOX"].uidvalidity += 1
+            server.mailboxes["INBOX"].append(_MAIL % 3)
+            await follower.until(lambda: follower.handled["INBOX", 1] == 2)
+            await follower.until(lambda: ("INBOX", 3) in follower.handled)
+        check_sums(follow.report)
+        async with imapipe.create_pool(server.url, password=server.password) as pool:
+            job = pool.mailbox("INBOX").search(q.ALL).use(imapipe.Checkpoint(tmp_path / "state.json"))
+            await job.run(follower.handle)
+            server.mailboxes["INBOX"].uidvalidity += 1
+            with pytest.raises(imapipe.UidValidityChanged):
+                await job.follow(follower.handle)
+
+
+@pytest.mark.asyncio
+async def test_final_errors_end_it_and_cancelling_saves(tmp_path: Path) -> None:
+    async with Server({"INBOX": 5}) as server, imapipe.create_pool(server.url, password=server.password) as pool:
+        with pytest.raises(imapipe.CommandNo):
+            await pool.mailbox("nowhere").search().follow(_ignore)
+        with pytest.raises(TypeError, match="async"):
+            await pool.mailbox("INBOX").search().follow(print)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="poll_seconds"):
+            pool.mailbox("INBOX").search().follow(poll_seconds=0)
+        done = asyncio.Event()
+
+        async def handle(message: imapipe.Message) -> None:
+            if message.uid == 5:
+                done.set()
+                await asyncio.Event().wait()
+
+        job = pool.mailbox("INBOX").search(q.ALL).use(imapipe.Checkpoint(tmp_path / "state.json"))
+        follow = job.follow(handle)
+        task = asyncio.ensure_future(_await(follow))
+        await done.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        check_sums(follow.report)
+        assert (follow.report.done, follow.report.pending) == (4, 1)
+        assert pool.stats.leased == 0
+        report = await job.run(_ignore)
+        assert (report.skipped, report.done) == (4, 1)
+        server.faults.add(RefuseCredentials())
+        async with imapipe.create_pool(server.url, password=server.password) as other:
+            with pytest.raises(imapipe.AuthenticationFailed):
+                await other.mailbox("INBOX").search().follow(_ignore)
+
+
+@pytest.mark.asyncio
+async def test_a_sink_gets_all_and_commits(tmp_path: Path) -> None:
+    async with (
+        Server({"INBOX": 2, "a": 1}) as server,
+        imapipe.create_pool(server.url, password=server.password) as pool,
+    ):
+        follower = Follower(pool, server)
+        follow = (
+            pool.each().search(q.ALL).fetch("full").follow(sinks.Maildir(tmp_path / "mail"), commit_every_seconds=0.1)
+        )
+        task = asyncio.ensure_future(_await(follow))
+        await follower.until(lambda: follow.report.done == 3)
+        server.mailboxes["a"].append(_MAIL % 2)
+        await follower.until(lambda: follow.report.done == 4)
+        follow.stop()
+        report = await task
+        assert (report.complete, report.latency_seconds.count) == (True, 1)
+        assert len([path for path in (tmp_path / "mail").rglob("*") if path.parent.name in ("cur", "new")]) == 4
+
+
+async def _ignore(_: imapipe.Message) -> None:
+    return
+
+
+@pytest.mark.asyncio
+@pytest.mark.slow
+@pytest.mark.parametrize("notify", [True, False])
+async def test_a_thousand_arrivals_over_connections_that_are_cut_stalled_and_refused(notify: bool) -> None:
+    """Each is handled once, or again where a cut came in the middle; nothing is lost, and trouble is told."""
+    chance = random.Random(20 + notify)
+    names = ["INBOX", *(f"box {number}" for number in range(19))]
+    faults = [
+        CutConnection(lambda: 4000 + int(chance.expovariate(1 / 12_000)), kind="reset"),
+        CutAfterBytes(
+            lambda: chance.randrange(400), kind="close", command="UID FETCH", when=lambda _: chance.random() < 0.1
+        ),
+        CutAfterBytes(10, kind="stall", command="IDLE", when=lambda _: chance.random() < 0.1),
+        RefuseConnection(when=lambda _: chance.random() < 0.2),
+        Bye("going", command="EXAMINE", when=lambda _: chance.random() < 0.03),
+    ]
+    boxes = dict.fromkeys(names, 1)
+    server = Server(boxes, faults=faults) if notify else Server(boxes, faults=faults, extensions=_WITHOUT_NOTIFY)
+    async with server:
+        job = _following(
+            server, lambda pool: pool.each().search(q.ALL).fetch("envelope"), poll_seconds=1.0, idle_seconds=0.3
+        )
+        async with job as (follower, follow):
+            await follower.until(lambda: len(follower.handled) == 20)
+            for _ in range(100):
+                box = server.mailboxes[chance.choice(names)]
+                for number in range(10):
+                    box.append(_MAIL % number)
+                await asyncio.sleep(chance.random() * 0.04)
+            await follower.until(lambda: len(follower.handled) == 1020, seconds=90)
+            await follower.until(lambda: follow.report.done == 1020, seconds=90)
+            assert all(each.heard_seconds_ago is not None for each in follow.health.mailboxes.values())
+        report = follow.report
+        check_sums(report)
+        assert (report.complete, report.failed, report.vanished) == (True, 0, 0)
+        # Whatever was handled twice was so because its connection ended before the run knew.
+        assert 1020 <= sum(follower.handled.values()) <= 1100
+        assert report.latency_seconds.count >= 1000
+        assert report.reconnects
+        assert any(isinstance(event, FollowTrouble) for event in follower.events)
