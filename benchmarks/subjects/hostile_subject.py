@@ -14,39 +14,54 @@ from typing import Final
 
 import imapipe
 import imapipe.client
+from benchmarks.flood import FLOODS, Flood
 from benchmarks.job import Job
 from benchmarks.meter import Meter
 from benchmarks.tally import Tally
 from imapipe import search as q
 
 VERSION: Final = imapipe.__version__
-_ENOUGH_SECONDS: Final = 60.0
-_FETCHED: Final = {"subject": "envelope", "structure": "structure"}
+_ENOUGH_SECONDS: Final = 15.0
 
 
 def run(job: Job, tally: Tally, meter: Meter) -> dict[str, float]:
-    flood = job.options["flood"]
-    command = [sys.executable, "-m", "benchmarks.flood", flood]
+    name = job.options["flood"]
+    command = [sys.executable, "-m", "benchmarks.flood", name]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         port = int(server.stdout.readline())
         try:
-            received = asyncio.run(_run(port, flood, meter))
+            received = asyncio.run(_run(port, FLOODS[name], meter))
         finally:
             server.kill()
     tally.count = 1
     return {"received": received}
 
 
-async def _run(port: int, flood: str, meter: Meter) -> float:
-    async def read(message: imapipe.Message) -> None:
-        if flood in _FETCHED:
-            _ = message.envelope.subject if flood == "subject" else message.structure
-
-    async with imapipe.create_pool(f"imap://ann@127.0.0.1:{port}", password="secret", max_size=1) as pool:
-        with suppress(imapipe.ImapipeError):
-            # The end of the connection, where it is not one message that failed.
+async def _run(port: int, flood: Flood, meter: Meter) -> float:
+    url = f"imap://ann@127.0.0.1:{port}"
+    async with imapipe.create_pool(url, password="secret", max_size=flood.connections) as pool:
+        with suppress(imapipe.ImapipeError, TimeoutError):
+            # The end of the connection, where it is not one message that failed; it may be made anew each time.
             async with asyncio.timeout(_ENOUGH_SECONDS):
-                await pool.mailbox("INBOX").search(q.ALL).fetch(_FETCHED.get(flood, "flags")).run(read)
+                await _ask(pool, flood)
         meter.stop()
         return float(pool.connections.wire_bytes)
+
+
+async def _ask(pool: imapipe.Pool, flood: Flood) -> None:
+    if flood.asks == "list":
+        await pool.mailboxes()
+        return
+    if flood.asks in ("namespace", "identify"):
+        async with pool.acquire() as connection:
+            await (connection.namespace() if flood.asks == "namespace" else connection.identify())
+        return
+
+    async def read(message: imapipe.Message) -> None:
+        _ = {"flags": lambda: message.flags, "envelope": lambda: message.envelope.subject}.get(
+            flood.fetch, lambda: message.structure
+        )()
+
+    job = pool.mailbox("INBOX").search(q.ALL).fetch(flood.fetch)
+    await (job.batch(flood.batch) if flood.batch else job).run(read)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 import tracemalloc
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -16,9 +18,9 @@ import pytest
 
 import imapipe
 from imapipe import search as q
-from imapipe.errors import MAX_TEXT, CommandNo, ImapipeError, ProtocolError, ResponseTooLarge
+from imapipe.errors import MAX_TEXT, CommandNo, ConnectionLost, ImapipeError, ProtocolError, ResponseTooLarge
 from imapipe.models.message import Message, MessageContext
-from imapipe.net import holdings
+from imapipe.net import arrivals, holdings
 from imapipe.net.authentication import Credentials
 from imapipe.net.command import Command, Company, FetchCommand
 from imapipe.net.dataplane import Dataplane
@@ -26,7 +28,10 @@ from imapipe.net.holdings import MAX_FILES
 from imapipe.net.options import PlaneOptions
 from imapipe.net.session import SelectedMailbox, Session
 from imapipe.wire.command.fetch import Fetch
+from imapipe.wire.response import fetch as fetch_module
+from imapipe.wire.response.fetch import FetchScan, flags_of, parse_flags, scan_fetch
 from imapipe.wire.response.limits import Limits
+from imapipe.wire.response.response import Status, parse_response
 from imapipe.wire.response.shape import compile_shape
 from imapipe.wire.uid_set import UidSet
 from scripted_server import AnsweringServer, FakeTransport
@@ -187,6 +192,83 @@ async def test_what_the_session_keeps() -> None:
     assert max(map(len, line.session.alerts)) <= MAX_TEXT
 
 
+@pytest.mark.asyncio
+async def test_commands_in_flight_together_have_one_limit() -> None:
+    """32 STATUS commands, and each of them kept as much as a connection may."""
+    line = Line(PlaneOptions(limits=Limits(kept_bytes=300_000, line_bytes=300_000))).greet()
+    commands = [line.ask("STATUS", Company.STATUS) for _ in range(8)]
+    for command in commands:
+        if not command.finished.done():
+            line.transport.feed(b"* STATUS x (MESSAGES 1)\r\n" * 100 + command.tag + b" OK done\r\n")
+    assert commands[3].finished.done()
+    with pytest.raises(ResponseTooLarge, match="the answer to STATUS"):
+        await commands[-1].finished
+    for command in commands:
+        command.let_go()
+    assert line.plane.holdings.is_empty
+
+
+@pytest.mark.asyncio
+async def test_what_waits_to_be_inflated_is_on_the_account() -> None:
+    line = Line(PlaneOptions(max_held_bytes=1000)).greet()
+    compress = asyncio.ensure_future(line.plane.compress(Command("COMPRESS", [b"COMPRESS DEFLATE\r\n"])))
+    await asyncio.sleep(0)
+    line.transport.feed(b"P1 OK go\r\n")
+    await compress
+    line.fetch("1:3", Fetch(section=""))
+    deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    body = random.Random(1).randbytes(40_000)
+    told = b"".join(b"* 1 FETCH (UID %d BODY[] {40000}\r\n%b)\r\n" % (uid, body) for uid in (1, 2, 3))
+    line.transport.feed(deflater.compress(told) + deflater.flush(zlib.Z_SYNC_FLUSH))
+    assert line.is_paused()
+    assert line.plane.holdings.stream_bytes > 0
+    line.plane.abort(ConnectionLost("so"))
+    for message in line.messages:
+        line.plane.release(message)
+    assert line.plane.holdings.is_empty
+
+
+MANY_WORDS = {
+    "capabilities": b"* CAPABILITY%b",
+    "enabled": b"* ENABLED%b",
+    "flags": b"* FLAGS (%b)",
+    "attributes": b'* LIST (%b) "/" x',
+    "rough-attributes": b'* LIST (a(b%b) "/" x',
+    "status": b"* STATUS x (%b)",
+    "fetched-flags": b"* 1 FETCH (UID 1 FLAGS (%b))",
+    "items": b"* 1 FETCH (UID 1%b)",
+    "code": b"* OK [CAPABILITY%b] so",
+    "permanent-flags": b"* OK [PERMANENTFLAGS (%b)] so",
+    "copyuid": b"* OK [COPYUID%b] so",
+}
+
+
+@pytest.mark.parametrize("form", MANY_WORDS.values(), ids=MANY_WORDS.keys())
+def test_many_words_are_not_taken_apart(form: bytes) -> None:
+    """A word of two bytes is an object of fifty, and a line has two million of them."""
+    text = form % b"".join(b" X%d 1" % number for number in range(15_000))
+    with peak(4 * len(text) + MIB):
+        try:
+            response = parse_response(text)
+            if isinstance(response, FetchScan):
+                parse_flags(text, response.items["FLAGS"])
+            elif isinstance(response, Status) and response.code is not None:
+                code = response.code
+                assert not any((code.capabilities, code.permanent_flags, code.copy_uid))
+                return
+        except ProtocolError:
+            return
+    pytest.fail("it was taken apart")
+
+
+def test_no_table_of_the_process_keeps_long_texts() -> None:
+    for number in range(50):
+        words = b"%d" % number + b" k" * 2000
+        flags_of(b"(" + words + b")")
+        scan_fetch(b"* 1 FETCH (UID 1 BODY[HEADER.FIELDS (" + words + b")] NIL)")
+    assert max(map(len, (*fetch_module._NAMES, *fetch_module._FLAG_SETS))) <= fetch_module._SHORT_BYTES
+
+
 # -- before login ------------------------------------------------------------------------------------------------------
 
 ENDLESS = {
@@ -282,6 +364,24 @@ async def test_messages_in_parts(flood: Iterator[bytes]) -> None:
         await line.flood(flood, 8 * MIB)
     with pytest.raises(ResponseTooLarge, match="messages that are not whole"):
         await command.finished
+
+
+@pytest.mark.asyncio
+async def test_malformed_messages_of_one_fetch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only some are shown, and all are on the account."""
+    monkeypatch.setattr(arrivals, "_MOST_EXCERPTS", 10)
+    line = Line().greet()
+    command = line.fetch("1:200", Fetch("flags"))
+    told = b"".join(b"* 1 FETCH (UID %d FLAGS (((" % uid + b"x" * 1000 + b"\r\n" for uid in range(1, 201))
+    await line.flood(iter([told]), MIB)
+    while len(command.malformed) < 200:  # noqa: ASYNC110 - what is left of a turn comes in the next
+        await asyncio.sleep(0)
+    assert 200 * 500 < line.plane.holdings.kept_bytes < 200 * 1000
+    line.transport.feed(b"P1 OK done\r\n")
+    await command.finished
+    assert len(command.malformed) == 200
+    assert sum(bool(failure.excerpt) for failure in command.malformed.values()) == 10
+    assert line.plane.holdings.is_empty
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ A command ends exactly once: `complete` by its tagged reply, or `fail`. `finishe
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Container, Sequence
 from enum import Enum
 from typing import Protocol, Self
@@ -28,8 +29,11 @@ from imapipe.wire.uid_set import UidSet
 # What servers send of a message whenever it changes (RFC 9051 §7.5.2, RFC 7162 §3.2).
 _TOLD_UNASKED = frozenset(("FLAGS", "MODSEQ"))
 
-# What the objects for an untagged response, and for each literal in it, take beside their bytes.
-_RESPONSE_BYTES = 120
+# What the objects for an untagged response, and for each literal in it, take beside their bytes. News of messages are
+# kept as text; of others values are made, which take more than their text.
+_NEWS = re.compile(rb"[\0 ]*\* *\d")
+_NEWS_BYTES = 120
+_RESPONSE_BYTES = 700
 _LITERAL_BYTES = 60
 
 # The reason of a failure: the server sent NIL for what every message has.
@@ -159,7 +163,7 @@ class Command:
         Raises:
             ResponseTooLarge: There is none.
         """
-        cost = len(text) + _RESPONSE_BYTES
+        cost = len(text) + (_NEWS_BYTES if _NEWS.match(text) else _RESPONSE_BYTES)
         if literals:
             cost += sum(map(len, literals)) + _LITERAL_BYTES * len(literals)
         self.keep_bytes(cost)

@@ -33,9 +33,20 @@ from imapipe.wire.command.logout import logout
 from imapipe.wire.command.namespace import namespace
 from imapipe.wire.command.noop import noop
 from imapipe.wire.response.limits import LONG_BYTES
-from imapipe.wire.response.response import Id, Namespace, Response, Tagged, parse_response
+from imapipe.wire.response.response import (
+    Exists,
+    Expunge,
+    FetchScan,
+    Id,
+    Namespace,
+    Recent,
+    Response,
+    Tagged,
+    parse_response,
+)
 
 _WHO_WE_ARE = {"name": "imapipe"}
+_NEWS = (Exists, Expunge, FetchScan, Recent)
 _KIND = re.compile(rb"[\0 ]*(?:\* *)?(?:\d+ +)?([A-Za-z]*)")
 
 
@@ -255,10 +266,16 @@ class Conversation:
         self.round_trip_seconds = min(self.round_trip_seconds, now - command.started_at)
 
     async def _responses(self, command: Command) -> Sequence[Response]:
-        """What came before the reply of a command; what cannot be read and is no answer to it is passed over."""
+        """What came before the reply of a command, news of messages apart, which the session has heard.
+
+        What cannot be read and is no answer to it is passed over.
+        """
         responses: list[Response] = []
         left = TURN_RESPONSES
-        for text, literals in command.untagged:
+        # What was read is not kept as text, too.
+        waiting, command.untagged = command.untagged[::-1], []
+        while waiting:
+            text, literals = waiting.pop()
             left -= cost_of(text)
             if left <= 0:
                 # A hundred thousand mailboxes are no reason to keep others waiting.
@@ -266,9 +283,11 @@ class Conversation:
                 await asyncio.sleep(0)
             try:
                 if len(text) > LONG_BYTES:
-                    responses.append(await asyncio.to_thread(parse_response, text, literals))
+                    response = await asyncio.to_thread(parse_response, text, literals)
                 else:
-                    responses.append(parse_response(text, literals))
+                    response = parse_response(text, literals)
+                if not isinstance(response, _NEWS):
+                    responses.append(response)
             except ProtocolError as error:
                 kind = _kind_of(text)
                 # Of mailboxes the others are still good; of a SEARCH messages would be missing.

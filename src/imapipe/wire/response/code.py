@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from imapipe.errors import ProtocolError
 from imapipe.wire.response.limits import LONG_BYTES
-from imapipe.wire.response.token import QUOTED, Cursor
+from imapipe.wire.response.token import QUOTED, Cursor, split_words
 from imapipe.wire.sequence_set import parse_sequence_set
 from imapipe.wire.uid_set import UidSet
 
@@ -142,15 +142,18 @@ class Code:
 
     @property
     def capabilities(self) -> frozenset[str] | None:
-        """CAPABILITY: the names in capitals."""
+        """CAPABILITY: the names in capitals; none where there are more than anybody has."""
         if self.name != "CAPABILITY":
             return None
-        return frozenset(self.arguments.decode("ascii", "replace").upper().split())
+        try:
+            return frozenset([word.decode("ascii", "replace").upper() for word in split_words(self.arguments)])
+        except ProtocolError:
+            return frozenset()
 
     @property
     def copy_uid(self) -> CopyUid | None:
         """COPYUID: which UIDs became which."""
-        pieces = self.arguments.split()
+        pieces = self.arguments.split(None, 3)
         if self.name != "COPYUID" or len(pieces) != 3 or not _is_number(pieces[0], MAX_NUMBER64):
             return None
         try:
@@ -161,7 +164,7 @@ class Code:
     @property
     def append_uid(self) -> AppendUid | None:
         """APPENDUID: where the message went."""
-        pieces = self.arguments.split()
+        pieces = self.arguments.split(None, 2)
         if self.name != "APPENDUID" or len(pieces) != 2 or not _is_number(pieces[0], MAX_NUMBER64):
             return None
         try:
@@ -172,7 +175,7 @@ class Code:
     @property
     def message_limit(self) -> MessageLimit | None:
         """MESSAGELIMIT: the command stopped early."""
-        numbers = self.arguments.split()
+        numbers = self.arguments.split(None, 2)
         if self.name != "MESSAGELIMIT" or not numbers or not all(map(_is_number, numbers)):
             return None
         return MessageLimit(int(numbers[0]), int(numbers[1]) if len(numbers) > 1 else None)

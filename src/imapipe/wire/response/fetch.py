@@ -31,6 +31,7 @@ from imapipe.wire.response.token import (
     ItemSpan,
     loose_number,
     malformed,
+    split_words,
     unquote,
     value_end,
 )
@@ -75,10 +76,10 @@ _TAIL = re.compile(rb"[ \n]*\) *")
 
 _FIELD = re.compile(QUOTED + rb"|" + MARKER + rb'|[^ ()"\r\n]++')
 
-# Names repeat with every message. The table is bounded, as header field names may be anything.
+# Names repeat with every message. The table is bounded, and holds no long ones: header field names may be anything.
 _NAMES: dict[bytes, str] = {}
+# Nor does anybody ask for more items of a message.
 _MAX_NAMES: Final = 1024
-
 # So do flags, and equal sets are then one object.
 _FLAG_SETS: dict[bytes, frozenset[str]] = {b"()": frozenset()}
 _MAX_FLAG_SETS: Final = 4096
@@ -179,7 +180,7 @@ def _scan_reading(text: bytes, literals: Sequence[Literal], position: int, readi
     index = 0
     while _TAIL.fullmatch(text, position) is None:
         match = _ITEM_NAME.match(text, position)
-        if match is None:
+        if match is None or len(items) >= _MAX_NAMES:
             raise malformed("the name of an item was expected", text, position)
         name = _NAMES.get(match[1]) or canonical_name(match[1], literals, index)
         first = match.end()
@@ -295,7 +296,7 @@ def _flag_words(raw: bytes) -> list[bytes]:
     except ProtocolError:
         if raw[:1] != b"(" or raw[-1:] != b")":
             raise
-    return [word for word in raw[1:-1].split(b" ") if word]
+    return split_words(raw[1:-1])
 
 
 def parse_number(text: bytes, span: ItemSpan) -> int:

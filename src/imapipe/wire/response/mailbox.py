@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from imapipe.errors import ProtocolError
 from imapipe.wire.response.code import MAX_NUMBER, MAX_NUMBER64
 from imapipe.wire.response.literal import literal_bytes
-from imapipe.wire.response.token import Cursor, Value, loose_number, value_end
+from imapipe.wire.response.token import MAX_WORDS, Cursor, Value, loose_number, split_words, value_end
 
 # Attributes have no case; these are written in the usual one, others as the server writes them.
 _ATTRIBUTES: Final = {
@@ -122,6 +122,8 @@ def parse_status(cursor: Cursor) -> MailboxStatus:
     cursor.spaces()
     values: dict[str, int | str] = {}
     while not cursor.accept(b")"):
+        if len(values) >= MAX_WORDS:
+            raise cursor.error(f"no more than {MAX_WORDS} numbers were expected")
         key = cursor.atom().decode("ascii", "replace").upper()
         cursor.spaces()
         if cursor.peek() == b")":
@@ -181,7 +183,7 @@ def _attributes(cursor: Cursor) -> list[bytes]:
     if end is None:
         raise cursor.error("the attributes of a mailbox were expected")
     cursor.pos = end.end()
-    return cursor.text[start + 1 : end.start()].split()
+    return split_words(cursor.text[start + 1 : end.start()])
 
 
 def _delimiter(cursor: Cursor) -> str | None:

@@ -45,7 +45,7 @@ from imapipe.wire.response.search import (
     parse_uid_batches,
     parse_vanished,
 )
-from imapipe.wire.response.token import Cursor, malformed
+from imapipe.wire.response.token import Cursor, malformed, split_words
 
 __all__ = [
     "AppendUid",
@@ -283,7 +283,7 @@ def _skip_start(text: bytes) -> tuple[int, bool]:
 
 
 def _names(cursor: Cursor) -> frozenset[str]:
-    return frozenset(cursor.text[cursor.pos :].decode("ascii", "replace").upper().split())
+    return frozenset([word.decode("ascii", "replace").upper() for word in split_words(cursor.text[cursor.pos :])])
 
 
 def _flags(cursor: Cursor) -> Flags:

@@ -64,6 +64,9 @@ _LOOSE_NUMBER = re.compile(rb"([+-]?)(\d{1,30})(?:\.\d{1,30})?(?:[eE]\+?\d{1,3})
 MAX_TOKENS = 400_000
 """Values with more strings, atoms and parentheses are not taken apart: an object costs a hundred times its text."""
 
+MAX_WORDS = 10_000
+"""Lists of words with more are not taken apart: no server has so many capabilities, no mailbox so many keywords."""
+
 LONG_VALUE = 65_536
 """From this many bytes on, lists are counted token by token: an expression that can go back needs memory per token."""
 
@@ -133,6 +136,14 @@ def loose_number(text: bytes) -> int | None:
     if match[2] == text:
         return min(int(text), _LARGEST)
     return int(min(float(text), _LARGEST))
+
+
+def split_words(text: bytes) -> list[bytes]:
+    """The words between the spaces of a text. Raises ProtocolError: there are more than MAX_WORDS."""
+    words = text.split(None, MAX_WORDS)
+    if len(words) > MAX_WORDS:
+        raise malformed(f"no more than {MAX_WORDS} words were expected", text, 0)
+    return words
 
 
 def value_end(text: bytes, offset: int) -> int:
@@ -279,7 +290,7 @@ class Cursor:
         return self.atom()
 
     def atoms(self) -> list[bytes]:
-        """A parenthesised list of atoms and strings, such as `flag-list`; NIL is an empty list."""
+        """A parenthesised list of at most MAX_WORDS atoms and strings, such as `flag-list`; NIL is an empty list."""
         found: list[bytes] = []
         if not self.accept(b"("):
             if self.atom().upper() != b"NIL":
@@ -289,9 +300,11 @@ class Cursor:
         match = _ATOMS.match(self.text, self.pos)
         if match is not None:
             self.pos = match.end()
-            return match[1].split()
+            return split_words(match[1])
         self.spaces()
         while not self.accept(b")"):
+            if len(found) >= MAX_WORDS:
+                raise self.error(f"no more than {MAX_WORDS} words were expected")
             found.append(self.astring())
             self.spaces()
         return found
