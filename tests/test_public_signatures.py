@@ -18,6 +18,8 @@ HANDED_OUT = {
     "imapipe.AccountPipeline",
     "imapipe.Attachment",
     "imapipe.BatchStream",
+    "imapipe.ChangePipeline",
+    "imapipe.ChangePlan",
     "imapipe.ChangeStream",
     "imapipe.Changes",
     "imapipe.Connection",

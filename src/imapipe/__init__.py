@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         ImapipeError,
         InvalidSearch,
         InvalidURL,
+        JournalError,
         LeaseEnded,
         MessageIndexError,
         MessageVanished,
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
         SinkError,
         SpoolError,
         Throttled,
+        TooManyMessages,
         UidValidityChanged,
         WorkerDied,
     )
@@ -83,6 +85,7 @@ if TYPE_CHECKING:
     from imapipe.net.pool.leased_connection import Lease
     from imapipe.net.pool.pool import PoolStats
     from imapipe.pipeline.batching import AdaptiveBatch, BatchPolicy, FixedBatch, MessageClass, Sizer
+    from imapipe.pipeline.change_pipeline import ChangePipeline, ChangePlan
     from imapipe.pipeline.delivery.handler_retry import HandlerRetry
     from imapipe.pipeline.delivery.handlers import in_threads
     from imapipe.pipeline.delivery.processes import ProcessHandler, in_processes
@@ -140,6 +143,8 @@ __all__ = [
     "ByteBudget",
     "CapabilityMissing",
     "Change",
+    "ChangePipeline",
+    "ChangePlan",
     "ChangeStream",
     "Changes",
     "Checkpoint",
@@ -183,6 +188,7 @@ __all__ = [
     "InvalidURL",
     "JobKey",
     "JobPlan",
+    "JournalError",
     "JsonCheckpointStore",
     "Lease",
     "LeaseEnded",
@@ -238,6 +244,7 @@ __all__ = [
     "SpoolError",
     "Stream",
     "Throttled",
+    "TooManyMessages",
     "UidSet",
     "UidValidityChanged",
     "Vanished",
@@ -259,10 +266,7 @@ _HOMES = {
     "imapipe.accounts": ("AccountSettings", "load_accounts"),
     "imapipe.catalog.index": ("IndexEntry", "MessageIndex", "Searchable", "SizeClass"),
     "imapipe.catalog.index_report": ("IndexReport",),
-    "imapipe.catalog.search_cache": (
-        "SearchCache",
-        "SearchCacheStats",
-    ),
+    "imapipe.catalog.search_cache": ("SearchCache", "SearchCacheStats"),
     "imapipe.client": ("Pool", "create_pool"),
     "imapipe.errors": (
         "AccountsError",
@@ -283,6 +287,7 @@ _HOMES = {
         "ImapipeError",
         "InvalidSearch",
         "InvalidURL",
+        "JournalError",
         "LeaseEnded",
         "MessageIndexError",
         "MessageVanished",
@@ -295,6 +300,7 @@ _HOMES = {
         "SinkError",
         "SpoolError",
         "Throttled",
+        "TooManyMessages",
         "UidValidityChanged",
         "WorkerDied",
     ),
@@ -308,52 +314,28 @@ _HOMES = {
     "imapipe.limits.rate_limit": ("RateLimit",),
     "imapipe.mailbox": ("Mailbox",),
     "imapipe.middleware.retry": ("Retry",),
-    "imapipe.models.batch": (
-        "Batch",
-        "BatchInterrupted",
-        "BatchResult",
-        "Failure",
-    ),
+    "imapipe.models.batch": ("Batch", "BatchInterrupted", "BatchResult", "Failure"),
     "imapipe.changes.feed": ("ChangeStream", "Changes"),
     "imapipe.models.change": ("Arrived", "Change", "FlagsChanged", "Vanished"),
     "imapipe.models.cursor": ("Cursor",),
-    "imapipe.models.mailbox": (
-        "MailboxEntry",
-        "MailboxStatus",
-    ),
-    "imapipe.models.message": (
-        "Attachment",
-        "Gmail",
-        "Message",
-    ),
+    "imapipe.models.mailbox": ("MailboxEntry", "MailboxStatus"),
+    "imapipe.models.message": ("Attachment", "Gmail", "Message"),
     "imapipe.models.report": ("Incomplete", "RunReport"),
     "imapipe.net.connection": ("Connection",),
     "imapipe.net.pool.leased_connection": ("Lease",),
     "imapipe.net.pool.pool": ("PoolStats",),
     "imapipe.pipeline.batching": ("AdaptiveBatch", "BatchPolicy", "FixedBatch", "MessageClass", "Sizer"),
+    "imapipe.pipeline.change_pipeline": ("ChangePipeline", "ChangePlan"),
     "imapipe.pipeline.delivery.handler_retry": ("HandlerRetry",),
     "imapipe.pipeline.delivery.handlers": ("in_threads",),
-    "imapipe.pipeline.findings": (
-        "JobPlan",
-        "Reduction",
-    ),
-    "imapipe.pipeline.priority": (
-        "PriorityBatch",
-        "PriorityClass",
-    ),
+    "imapipe.pipeline.findings": ("JobPlan", "Reduction"),
+    "imapipe.pipeline.priority": ("PriorityBatch", "PriorityClass"),
     "imapipe.pipeline.delivery.processes": ("ProcessHandler", "in_processes"),
     "imapipe.pipeline.delivery.sink": ("Sink",),
     "imapipe.pipeline.follow.following": ("Follow", "FollowStream"),
     "imapipe.pipeline.follow.report": ("FollowHealth", "FollowReport", "FollowedReport", "MailboxHealth"),
-    "imapipe.pipeline.pipeline": (
-        "Pipeline",
-        "SearchResult",
-    ),
-    "imapipe.pipeline.source.search_store": (
-        "MailboxState",
-        "SearchQuestion",
-        "SearchStore",
-    ),
+    "imapipe.pipeline.pipeline": ("Pipeline", "SearchResult"),
+    "imapipe.pipeline.source.search_store": ("MailboxState", "SearchQuestion", "SearchStore"),
     "imapipe.store": (
         "BlockingCheckpointHolding",
         "BlockingCheckpointStore",
@@ -370,10 +352,7 @@ _HOMES = {
     "imapipe.models.distribution": ("Distribution",),
     "imapipe.pipeline.delivery.stream": ("BatchStream", "Stream"),
     "imapipe.wire.response.body_structure": ("BodyStructure",),
-    "imapipe.wire.response.envelope": (
-        "Address",
-        "Envelope",
-    ),
+    "imapipe.wire.response.envelope": ("Address", "Envelope"),
     "imapipe.providers": ("Provider",),
     "imapipe.wire.command.fetch": ("Fetch",),
     "imapipe.wire.response.note": ("Note",),

@@ -30,6 +30,8 @@
     ├ AccountsError (ValueError)             a file of accounts cannot be used
     ├ InvalidSearch (ValueError)
     ├ MessageIndexError                      the file of a local index cannot be used
+    ├ JournalError                           the journal of a change cannot be used
+    ├ TooManyMessages                        a change would touch more messages than it may
     └ CheckpointError
        ├ CheckpointCorrupt
        ├ CheckpointVersion
@@ -403,6 +405,36 @@ class MessageIndexError(ImapipeError):
         self.reason = reason
         self.path = path
         super().__init__(f"index {path}: {reason}" if path else f"index: {reason}")
+
+
+class JournalError(ImapipeError):
+    """The journal of a change cannot be used. What was not written down in it was not sent.
+
+    Attributes:
+        path: The file.
+    """
+
+    def __init__(self, reason: str, *, path: str = "") -> None:
+        self.reason = reason
+        self.path = path
+        super().__init__(f"journal {path}: {reason}" if path else f"journal: {reason}")
+
+
+class TooManyMessages(ImapipeError):
+    """A change is for more messages than `max_messages=` allows; nothing was sent.
+
+    Attributes:
+        found: How many the search found.
+        max_messages: How many there may be.
+    """
+
+    def __init__(self, found: int, max_messages: int) -> None:
+        self.found = found
+        self.max_messages = max_messages
+        super().__init__(
+            f"the search finds {found:,} messages and max_messages={max_messages} allows fewer: "
+            "narrow the search, or raise it"
+        )
 
 
 class CheckpointError(ImapipeError):

@@ -27,12 +27,13 @@ from imapipe.pipeline.memory import memory_of
 from imapipe.pipeline.run import Run
 from imapipe.pipeline.source.failed import Failed
 from imapipe.pipeline.source.sizes import Sizes, fetch_sizes
+from imapipe.pipeline.steps import ChangeSteps
 from imapipe.wire.response.note import Note, add_counts
 from imapipe.wire.search_key import SearchKey
 from imapipe.wire.uid_set import UidSet
 
 
-class Pipeline(Followable):
+class Pipeline(Followable, ChangeSteps):
     """A job on one mailbox, described step by step.
 
     Made by `Mailbox.search`. All steps may be left out; without `fetch` only UIDs are fetched.

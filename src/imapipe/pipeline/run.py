@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from datetime import datetime
 from functools import partial
+from typing import TypeVar
 
 from imapipe.middleware.base import Layer
 from imapipe.models.cursor import Cursor
@@ -50,6 +51,8 @@ from imapipe.wire.response.note import Note
 from imapipe.wire.search_key import SearchKey
 from imapipe.wire.uid_set import UidSet
 
+_Result = TypeVar("_Result")
+
 _log = logging.getLogger(__name__)
 
 
@@ -67,6 +70,7 @@ class Run:
         events: What happens beside the messages.
         resources: What the run costs the machine.
         access: Its connections, with the mailbox open.
+        today: The day from which relative dates count.
     """
 
     def __init__(
@@ -96,7 +100,8 @@ class Run:
             pool,
             specification.mailbox,
             writes=specification.operation.writes,
-            remembers=specification.search_store is not None,
+            # A change tells by mod-sequences what others changed meanwhile.
+            remembers=specification.search_store is not None or specification.operation.writes,
             events=self.events,
             books=self._books,
             outage=Outage(outage_seconds_of(specification.middleware), self.events),
@@ -109,7 +114,7 @@ class Run:
             events=self.events,
             max_failures=max_failures,
         )
-        self._today = datetime.now().astimezone().date()
+        self.today = datetime.now().astimezone().date()
         self._lane_count = lanes
         self._by_batch = by_batch
         self._lease: Connection | None = None
@@ -161,15 +166,18 @@ class Run:
         """See `middleware.base.Run`."""
         if not self.cursor.leaves_open(remembered):
             return self.cursor
+        return await self.reach(partial(self.access.believable_cursor, remembered=remembered))
+
+    async def reach(self, work: Callable[[Connection], Awaitable[_Result]]) -> _Result:
+        """Do something on a connection of the run before its first batch; raises as `access.reach` does."""
         first, self._lease = self._lease, None
-        compare = partial(self.access.believable_cursor, remembered=remembered)
-        lease, cursor = await self.access.reach(compare, first)
+        lease, result = await self.access.reach(work, first)
         if first is None:
             # Asked in the middle of the run, where the lanes have leases of their own.
             self.access.give_back(lease)
         else:
             self._lease = lease
-        return cursor
+        return result
 
     @property
     def unaccounted(self) -> int:
@@ -182,8 +190,8 @@ class Run:
         return self._books.may_be_short
 
     @property
-    def notes(self) -> Mapping[Note, int]:
-        """What of answers was passed over so far."""
+    def notes(self) -> MutableMapping[Note, int]:
+        """What of answers was passed over so far; whoever passes over more adds to it."""
         return self._books.notes
 
     @property
@@ -279,7 +287,7 @@ class Run:
 
         async def find(connection: Connection) -> UidSet:
             await self.access.reopen(connection)
-            return await narrow(connection, criteria, uids, self._today, notes)
+            return await narrow(connection, criteria, uids, self.today, notes)
 
         found = await self.access.revisit(find, uidvalidity=uidvalidity, cursor=cursor)
         self._books.searched(notes)
@@ -313,7 +321,7 @@ class Run:
             self.account,
             self.mailbox,
             specification.search,
-            self._today,
+            self.today,
             search_store=specification.search_store,
             memory=memory_of(specification.middleware),
             save=save,
@@ -331,7 +339,7 @@ class Run:
     async def _tiers(self, connection: Connection, found: Found) -> list[Tier]:
         classes = self._specification.policy.classes
         if classes:
-            return await find_tiers(connection, classes, found, self._today, self._books.notes)
+            return await find_tiers(connection, classes, found, self.today, self._books.notes)
         return [Tier(found.uids, newest_first=self._specification.newest)]
 
     async def _prepare(self, consumer: Consumer | None) -> Connection:
@@ -342,6 +350,7 @@ class Run:
                 self.ledger.skip(self.plan.planned - self.plan.remaining - self.ledger.failed)
             if consumer is not None:
                 await consumer.begin(self)
+                self.ledger.skip(self.plan.planned - self.plan.remaining - self.ledger.failed)
         except BaseException:
             if self._lease is not None:
                 self.access.give_back(self._lease)
@@ -361,7 +370,7 @@ class Run:
             self._dispatch,
             self.access,
             self._specification.operation,
-            Workbench(self.access, self._lane_count, self.ledger, self.inbox, self._books, remainders, self._today),
+            Workbench(self.access, self._lane_count, self.ledger, self.inbox, self._books, remainders, self.today),
             self.layers,
             self.events,
             depth=self._specification.depth,

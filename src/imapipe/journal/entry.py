@@ -1,0 +1,234 @@
+"""What stands in a journal, as values, and as lines of JSON.
+
+    {"journal":"imapipe","version":1,"account":"ann@imap.example.org:993","mailbox":"INBOX","uidvalidity":7,
+     "change":{"kind":"move","target":"Archive"}}
+    {"intent":1,"uids":"1:500","uidvalidity":9,"uidnext":1,"keys":["1","k3Jd…"],"before":[]}
+    {"copied":1,"done":"1:500","pairs":[[1,1,500]]}
+    {"result":1,"done":"1:500","pairs":[[1,1,500]],"vanished":"","marked":""}
+
+Invariant: a pair says that so many messages, from one UID on, became as many in the target, from another UID on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from imapipe.wire.uid_set import UidSet
+
+NO_UIDS = UidSet()
+Pair = tuple[int, int, int]
+"""The first UID here, the first UID in the target, and how many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a journal is of.
+
+    Attributes:
+        account: `user@host:port`.
+        mailbox: Where the messages are that are changed.
+        uidvalidity: Its UIDVALIDITY.
+        kind: `move`, `copy`, `delete`, `add`, `remove` or `set`.
+        target: The other mailbox, or "".
+        flags: The flags.
+    """
+
+    account: str
+    mailbox: str
+    uidvalidity: int
+    kind: str
+    target: str = ""
+    flags: tuple[str, ...] = ()
+
+    def line(self) -> dict[str, object]:
+        """As a line."""
+        change: dict[str, object] = {"kind": self.kind}
+        if self.target:
+            change["target"] = self.target
+        if self.flags:
+            change["flags"] = list(self.flags)
+        return {
+            "journal": "imapipe",
+            "version": 1,
+            "account": self.account,
+            "mailbox": self.mailbox,
+            "uidvalidity": self.uidvalidity,
+            "change": change,
+        }
+
+    @classmethod
+    def read(cls, line: Mapping[str, object]) -> Job:
+        """From a line; raises KeyError, TypeError, ValueError."""
+        if line["journal"] != "imapipe" or line["version"] != 1:
+            raise ValueError("it is of another version")
+        change = line["change"]
+        if not isinstance(change, dict):
+            raise TypeError("change is no object")
+        return cls(
+            str(line["account"]),
+            str(line["mailbox"]),
+            _number(line["uidvalidity"]),
+            str(change["kind"]),
+            str(change.get("target", "")),
+            tuple(str(flag) for flag in change.get("flags", ())),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What is about to be sent.
+
+    Attributes:
+        number: Counts from 1 in a journal.
+        uids: For which messages.
+        uidvalidity: UIDVALIDITY of the target, or 0.
+        uidnext: UIDNEXT of the target: what comes of the command is not below it.
+        keys: What each message is known by, in the order of `uids`; empty where nothing goes elsewhere.
+        before: The flags that messages had.
+    """
+
+    number: int
+    uids: UidSet
+    uidvalidity: int = 0
+    uidnext: int = 0
+    keys: tuple[str, ...] = ()
+    before: tuple[tuple[frozenset[str], UidSet], ...] = ()
+
+    def line(self) -> dict[str, object]:
+        """As a line."""
+        return {
+            "intent": self.number,
+            "uids": self.uids.text(),
+            "uidvalidity": self.uidvalidity,
+            "uidnext": self.uidnext,
+            "keys": list(self.keys),
+            "before": [[sorted(flags), uids.text()] for flags, uids in self.before],
+        }
+
+    @classmethod
+    def read(cls, line: Mapping[str, object]) -> Intent:
+        """From a line; raises KeyError, TypeError, ValueError."""
+        return cls(
+            _number(line["intent"]),
+            _uids(line["uids"]),
+            _number(line["uidvalidity"]),
+            _number(line["uidnext"]),
+            tuple(str(key) for key in _list(line["keys"])),
+            tuple(
+                (frozenset(map(str, _list(flags))), _uids(uids)) for flags, uids in map(_list, _list(line["before"]))
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of an intent. What is in none of the sets was not changed.
+
+    Attributes:
+        number: Of which.
+        done: What the server confirmed, or what was found done.
+        pairs: Where messages are now.
+        vanished: Messages that somebody else removed.
+        marked: Of `done` those that only got `\\Deleted`.
+    """
+
+    number: int
+    done: UidSet = NO_UIDS
+    pairs: tuple[Pair, ...] = ()
+    vanished: UidSet = NO_UIDS
+    marked: UidSet = NO_UIDS
+
+    def line(self, word: str = "result") -> dict[str, object]:
+        """As a line."""
+        return {
+            word: self.number,
+            "done": self.done.text(),
+            "pairs": [list(pair) for pair in self.pairs],
+            "vanished": self.vanished.text(),
+            "marked": self.marked.text(),
+        }
+
+    @classmethod
+    def read(cls, line: Mapping[str, object], word: str = "result") -> Result:
+        """From a line; raises KeyError, TypeError, ValueError."""
+        pairs = []
+        for pair in map(_list, _list(line["pairs"])):
+            here, there, count = map(_number, pair)
+            pairs.append((here, there, count))
+        return cls(
+            _number(line[word]), _uids(line["done"]), tuple(pairs), _uids(line["vanished"]), _uids(line["marked"])
+        )
+
+
+@dataclass(slots=True)
+class Story:
+    """What a journal tells.
+
+    Attributes:
+        job: What it is of.
+        steps: Intents that were answered, with what came of them.
+        pending: The intent without a result, or None.
+        copied: What was copied for it.
+    """
+
+    job: Job | None = None
+    steps: list[tuple[Intent, Result]] = field(default_factory=list)
+    pending: Intent | None = None
+    copied: Result | None = None
+
+    @property
+    def last_number(self) -> int:
+        """The number of the last intent."""
+        return max([number.number for number, _ in self.steps] + [self.pending.number if self.pending else 0])
+
+    def add(self, line: Mapping[str, object]) -> None:
+        """Go on by a line; raises KeyError, TypeError, ValueError."""
+        if self.job is None:
+            self.job = Job.read(line)
+        elif "intent" in line:
+            if self.pending is not None:
+                raise ValueError("an intent follows one that has no result")
+            self.pending = Intent.read(line)
+        elif "copied" in line:
+            self.copied = Result.read(line, "copied")
+        else:
+            result = Result.read(line)
+            if self.pending is None or self.pending.number != result.number:
+                raise ValueError("a result without its intent")
+            self.steps.append((self.pending, result))
+            self.pending = self.copied = None
+
+
+def as_pairs(pairs: Iterable[tuple[int, int]]) -> tuple[Pair, ...]:
+    """UIDs and what they became, joined where both go up by one."""
+    joined: list[list[int]] = []
+    for here, there in pairs:
+        last = joined[-1] if joined else None
+        if last is not None and (here, there) == (last[0] + last[2], last[1] + last[2]):
+            last[2] += 1
+        else:
+            joined.append([here, there, 1])
+    return tuple((here, there, count) for here, there, count in joined)
+
+
+def each_pair(pairs: Iterable[Pair]) -> Iterator[tuple[int, int]]:
+    """The way back from `as_pairs`."""
+    for here, there, count in pairs:
+        yield from ((here + offset, there + offset) for offset in range(count))
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"{value!r} is no number")
+    return value
+
+
+def _uids(value: object) -> UidSet:
+    return UidSet.parse(str(value)) if value else NO_UIDS
+
+
+def _list(value: object) -> Sequence[object]:
+    if not isinstance(value, list):
+        raise TypeError("a list is missing")
+    return value

@@ -1,0 +1,176 @@
+"""The journal of a change: a file of JSON lines, which is on the disk before a command is sent.
+
+Invariants:
+
+- An intent is durable when `intend` returns. At most one of them has no result; the next is refused until it has.
+- A result need not be durable: without it the next run looks for itself what came of the intent.
+- A last line that was cut off by a crash is dropped: nothing was sent for it.
+- One run has the file at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import orjson
+
+from imapipe.durable_file import close, open_in_place, read_file, sync_folder, write_all
+from imapipe.errors import JournalError, UidValidityChanged
+from imapipe.journal.entry import Intent, Job, Result, Story
+from imapipe.runtime.completion import to_the_end
+from imapipe.store.run_lock import RunLock
+from imapipe.wire.uid_set import UidSet
+
+
+class Journal:
+    """The journal of one run.
+
+    Args:
+        path: The file; None keeps it in memory, so that a run can go on after a lost connection and no further.
+
+    Attributes:
+        done: What is done by it.
+        story: What it tells.
+    """
+
+    __slots__ = ("_fd", "_lock", "_path", "done", "story")
+
+    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+        self._path = os.fspath(path) if path is not None else ""
+        self._fd = -1
+        self._lock: RunLock | None = None
+        self.story = Story()
+        self.done = UidSet()
+
+    def take(self) -> None:
+        """Take the file, and read it; it is made where there is none.
+
+        Raises:
+            JournalError: It is no journal, cannot be read or written, or another run has it.
+        """
+        if not self._path:
+            return
+        lock = RunLock(f"{self._path}.lock")
+        try:
+            if not lock.acquire():
+                raise JournalError("another run has it; wait for that, or name another file", path=self._path)
+            self._lock = lock
+            self._fd = open_in_place(self._path, os.O_APPEND)
+            self.story, length = _read(self._path)
+            os.ftruncate(self._fd, length)
+        except OSError as error:
+            self.close()
+            raise self._failed(error) from error
+        except BaseException:
+            self.close()
+            raise
+        for _, result in self.story.steps:
+            self.done |= result.done
+
+    def begin(self, job: Job) -> None:
+        """Say what it is of; one that was begun earlier must be of the same.
+
+        Raises:
+            JournalError: It is of another change, or cannot be written.
+            UidValidityChanged: The UIDs in it mean other messages now.
+        """
+        known = self.story.job
+        if known is None:
+            self.story.job = job
+            self._write(job.line(), durable=True)
+            if self._path:
+                sync_folder(self._path)
+            return
+        if (known.account, known.mailbox) == (job.account, job.mailbox) and known.uidvalidity != job.uidvalidity:
+            raise UidValidityChanged(
+                job.mailbox, expected=known.uidvalidity, found=job.uidvalidity, advice="begin another journal"
+            )
+        if known != job:
+            raise JournalError(
+                f"it is of another change ({known.kind} in {known.mailbox!r} of {known.account}); name another file",
+                path=self._path,
+            )
+
+    async def intend(self, intent: Intent) -> None:
+        """Write down what is about to be sent. Raises JournalError: then nothing is to be sent.
+
+        When it is cancelled, it ends first.
+        """
+        assert self.story.pending is None
+        await to_the_end(asyncio.to_thread(self._write, intent.line(), durable=True))
+        self.story.pending = intent
+
+    def copied(self, result: Result) -> None:
+        """What was copied, and is to be removed here next. Raises JournalError."""
+        self._write(result.line("copied"))
+        self.story.copied = result
+
+    def answered(self, result: Result) -> None:
+        """What came of the intent. Raises JournalError."""
+        pending = self.story.pending
+        assert pending is not None
+        self._write(result.line())
+        self.story.steps.append((pending, result))
+        self.story.pending = self.story.copied = None
+        self.done |= result.done
+
+    def close(self) -> None:
+        """Make all of it durable and give the file back."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            try:
+                os.fsync(fd)
+            except OSError as error:
+                raise self._failed(error) from error
+            finally:
+                close(fd)
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.release()
+
+    def _write(self, line: dict[str, object], *, durable: bool = False) -> None:
+        if self._fd < 0:
+            return
+        try:
+            write_all(self._fd, orjson.dumps(line) + b"\n")
+            if durable:
+                os.fsync(self._fd)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: OSError) -> JournalError:
+        return JournalError(str(error.strerror or error), path=self._path)
+
+
+def read_journal(path: str | os.PathLike[str]) -> Story:
+    """What a journal tells.
+
+    Raises:
+        JournalError: It is none, or cannot be read.
+    """
+    try:
+        story, _ = _read(os.fspath(path))
+    except OSError as error:
+        raise JournalError(str(error.strerror or error), path=os.fspath(path)) from error
+    if story.job is None:
+        raise JournalError("it is empty: nothing was changed by it", path=os.fspath(path))
+    return story
+
+
+def _read(path: str) -> tuple[Story, int]:
+    """It, and the length of what is whole."""
+    data = read_file(path)
+    length = data.rfind(b"\n") + 1
+    story = Story()
+    try:
+        for line in data[:length].splitlines():
+            entry = orjson.loads(line)
+            if not isinstance(entry, dict):
+                raise TypeError("a line is no object")
+            story.add(entry)
+    except (KeyError, TypeError, ValueError) as error:
+        reason = f"{Path(path).name} is no journal of a change ({error}); name another file"
+        raise JournalError(reason, path=path) from error
+    return story, length

@@ -1,0 +1,247 @@
+r"""`ChangePipeline`: search → batch → change, as an immutable value that is planned, or run.
+
+Invariants:
+
+- Nothing is sent that changes anything before `run`, and there not before all that can be refused was refused.
+- A run uses one connection: what came of each command is known before the next one is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from imapipe.errors import CapabilityMissing, CommandNo, TooManyMessages
+from imapipe.journal.journal import Journal
+from imapipe.middleware.base import Run as MiddlewareRun
+from imapipe.models.argument import check_whole
+from imapipe.models.message import Message
+from imapipe.models.report import RunReport
+from imapipe.net.connection import Connection
+from imapipe.pipeline.builder import PipelineBuilder
+from imapipe.pipeline.operation.change import TRASH, ChangeMessages
+from imapipe.pipeline.operation.changing import ChangeSession
+from imapipe.pipeline.operation.recovery import settle_pending
+from imapipe.pipeline.operation.step import Step, target_numbers
+from imapipe.pipeline.plan import Plan
+from imapipe.pipeline.run import Run
+from imapipe.pipeline.source.sizes import fetch_sizes
+from imapipe.pipeline.source.values import fetch_values
+from imapipe.wire.command.fetch import Fetch
+from imapipe.wire.uid_set import UidSet
+
+SAMPLE_MESSAGES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ChangePlan:
+    r"""What a change would do: the dry run.
+
+    Attributes:
+        account: `user@host:port`.
+        mailbox: The mailbox.
+        uidvalidity: Its UIDVALIDITY.
+        change: The change in words.
+        target: The mailbox where messages go, or "".
+        uids: Which messages.
+        messages: How many.
+        total_bytes: The sum of RFC822.SIZE.
+        commands: What will be sent, one line for each command, without what is asked beforehand. Messages that have the
+            flags already when it is their turn are left out then.
+        sample: The newest of the messages, with envelope.
+    """
+
+    account: str
+    mailbox: str
+    uidvalidity: int
+    change: str
+    target: str
+    uids: UidSet
+    messages: int
+    total_bytes: int
+    commands: tuple[str, ...]
+    sample: tuple[Message, ...]
+
+
+class ChangePipeline(PipelineBuilder):
+    """A change of messages of one mailbox, described step by step. Made by `Pipeline.move_to` and its like."""
+
+    __slots__ = ()
+
+    async def plan(self) -> ChangePlan:
+        """What a run would do; nothing is changed. Raises as `run` does before its first command."""
+        operation = self._operation
+        run = self._new_run(operation)
+        uids: UidSet
+        refused = _Preparation(run, operation, ChangeSession(Journal()), None)
+        connection = await run.look()
+        uids = run.plan.remaining
+
+        async def learn(lease: Connection) -> tuple[str, int, Sequence[Message], bool, bool]:
+            await run.access.reopen(lease)
+            target = await refused.check(lease)
+            await run.access.reopen(lease)
+            sizes = await fetch_sizes(lease, uids)
+            sample = await fetch_values(lease, uids[-SAMPLE_MESSAGES:], Fetch("envelope"), lambda message: message)
+            return target, sizes.total_bytes, [*sample.values()], lease.offers("MOVE"), lease.offers("UIDPLUS")
+
+        connection, (target, size, sample, moves, expunges) = await run.access.reach(learn, connection)
+        run.access.give_back(connection)
+        commands: list[str] = []
+        batches = Plan(uids, max_command_bytes=operation.max_uid_text_bytes)
+        sizer = self._specification.policy.sizer()
+        while (batch := batches.next_batch(sizer, 0)) is not None:
+            commands += operation.commands(batch.uids, target, moves=moves, expunges=expunges)
+        return ChangePlan(
+            run.account,
+            run.mailbox,
+            run.uidvalidity,
+            operation.describe(),
+            target,
+            uids,
+            len(uids),
+            size,
+            tuple(commands),
+            tuple(sample),
+        )
+
+    async def run(
+        self,
+        *,
+        journal: str | os.PathLike[str] | None = None,
+        max_messages: int | None = None,
+        max_failures: int | None = None,
+    ) -> RunReport:
+        """Make the change.
+
+        Args:
+            journal: A file in which each command is written down before it is sent. After a crash the same run with the
+                same journal finds out what came of the last one, and goes on; `imapipe.undo` reads it, too. Without
+                it a run can only tell what became of a command as long as its process lives.
+            max_messages: Refuse to begin where the search finds more.
+            max_failures: Give up when more messages than this were tried and failed.
+
+        Returns:
+            The report; `done` is what the server confirmed, `skipped` what an earlier run with this journal did,
+            `vanished` what somebody else removed. `notes` tells where messages were marked and not removed.
+
+        Raises:
+            TooManyMessages: There are more than `max_messages`; nothing was sent.
+            CommandNo: A mailbox does not exist, or keeps no such flags; nothing was sent.
+            CapabilityMissing: It cannot be done safely on this server; nothing was sent.
+            JournalError: The journal is another change's, or cannot be written.
+            UidValidityChanged: What the journal knows means other messages now.
+            AuthenticationFailed, ConnectionFailed, CheckpointError: The run as a whole could not be done.
+
+        Cancellation ends the connection; the journal then says what is in doubt, and the next run finds it out.
+        """
+        for name, value in (("max_messages", max_messages), ("max_failures", max_failures)):
+            if value is not None:
+                check_whole(name, value)
+                if value < 0:
+                    raise ValueError(f"{name} must be 0 or more, not {value}")
+        await self._runs.wait_for_dropped()
+        session = ChangeSession(Journal(journal))
+        operation = replace(self._operation, session=session)
+        await asyncio.to_thread(session.journal.take)
+        try:
+            run = self._new_run(operation, max_failures=max_failures)
+            await run.drive(_Preparation(run, operation, session, max_messages))
+        finally:
+            session.journal.close()
+        return run.report()
+
+    @property
+    def _operation(self) -> ChangeMessages:
+        operation = self._specification.operation
+        assert isinstance(operation, ChangeMessages)
+        return operation
+
+    def _new_run(self, operation: ChangeMessages, *, max_failures: int | None = None) -> Run:
+        specification = replace(self._specification, operation=operation, depth=1)
+        return Run(specification, self._pool, self._account, lanes=1, max_failures=max_failures)
+
+
+class _Preparation:
+    """What is done before the first batch (a `Consumer`): refuse what cannot be done, end what an earlier run began."""
+
+    def __init__(self, run: Run, operation: ChangeMessages, session: ChangeSession, max_messages: int | None) -> None:
+        self._run = run
+        self._operation = operation
+        self._session = session
+        self._max_messages = max_messages
+
+    async def begin(self, run: MiddlewareRun) -> None:
+        """See `Consumer`."""
+        journal = self._session.journal
+        self._session.planned = run.plan.planned
+        target = await self._run.reach(self.check)
+        journal.begin(self._operation.job(run.account, run.mailbox, run.uidvalidity, target))
+        await self._run.reach(self._settle)
+        run.plan.skip(journal.done)
+        left = len(run.plan.remaining)
+        if self._max_messages is not None and left > self._max_messages:
+            raise TooManyMessages(left, self._max_messages)
+
+    async def finish(self) -> None:
+        """See `Consumer`: batches have their outcome when they end."""
+
+    async def check(self, connection: Connection) -> str:
+        """Refuse what cannot be done safely; gives the name of the target.
+
+        Raises:
+            CommandNo: No such mailbox, or it keeps no such flags.
+            CapabilityMissing: The server cannot do it without harm.
+        """
+        operation, mailbox = self._operation, self._run.mailbox
+        await self._run.access.reopen(connection)
+        selected = connection.selected
+        if operation.flags and operation.kind != "remove" and selected is not None and selected.permanent_flags:
+            kept = {flag.lower() for flag in selected.permanent_flags}
+            refused = [flag for flag in operation.flags if flag.lower() not in kept and not _is_new(flag, kept)]
+            if refused:
+                reason = f"{mailbox!r} does not keep the flag {refused[0]}: choose one of those it keeps"
+                raise CommandNo("STORE", "PERMANENTFLAGS", reason)
+        if operation.kind == "delete" and connection.offers("X-GM-EXT-1"):
+            await self._check_gmail(connection)
+        if not operation.target:
+            return ""
+        target = operation.target
+        if target == TRASH:
+            target = await _trash(connection)
+            if target == mailbox:
+                reason = f"{mailbox!r} is the Trash itself: to remove messages for good say delete(permanently=True)"
+                raise CommandNo("MOVE", "TRASH", reason)
+        if target == mailbox:
+            raise CommandNo(operation.kind.upper(), "SAME", f"the messages are in {mailbox!r} already: name another")
+        await target_numbers(connection, target)
+        return target
+
+    async def _check_gmail(self, connection: Connection) -> None:
+        """On Gmail an EXPUNGE removes a label; only in Trash and Spam does it remove the message."""
+        roles = {entry.name: (entry.special_use or "").lower() for entry in await connection.list()}
+        if roles.get(self._run.mailbox) not in ("\\trash", "\\junk"):
+            raise CapabilityMissing(
+                "EXPUNGE of messages outside of Trash: Gmail only takes the label away; use delete(), "
+                "and delete(permanently=True) in its Trash"
+            )
+
+    async def _settle(self, connection: Connection) -> None:
+        run, journal = self._run, self._session.journal
+        await run.access.reopen(connection)
+        await settle_pending(Step(connection, run.access, journal, run.today, run.notes))
+
+
+async def _trash(connection: Connection) -> str:
+    for entry in await connection.list():
+        if entry.is_selectable and (entry.special_use or "").lower() == TRASH.lower():
+            return str(entry.name)
+    reason = "the account has no mailbox with the use \\Trash: name one with move_to(), or say delete(permanently=True)"
+    raise CommandNo("LIST", "TRASH", reason)
+
+
+def _is_new(flag: str, kept: set[str]) -> bool:
+    """Whether the mailbox takes a keyword that it does not have yet."""
+    return not flag.startswith("\\") and "\\*" in kept

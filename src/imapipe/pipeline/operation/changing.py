@@ -1,0 +1,144 @@
+"""Changing one batch: an intent in the journal, the commands, what came of it.
+
+Invariants:
+
+- Nothing is sent that changes a message before its intent is durable.
+- A message is done when the server confirmed it, or when a look at the mailboxes shows it.
+- While it is open what came of an intent, nothing else is changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from imapipe.errors import CommandBad, CommandNo, Throttled
+from imapipe.journal.entry import NO_UIDS, Job
+from imapipe.journal.journal import Journal
+from imapipe.models.batch import Batch, BatchResult, Failure
+from imapipe.net.connection import Connection
+from imapipe.pipeline.delivery.flight import Gathering
+from imapipe.pipeline.operation.base import Workbench
+from imapipe.pipeline.operation.flagging import flag_messages
+from imapipe.pipeline.operation.recovery import settle_pending
+from imapipe.pipeline.operation.step import Outcome, Step
+from imapipe.pipeline.operation.transfer import remove_messages, transfer_messages
+from imapipe.wire.command.store import FlagChange
+from imapipe.wire.uid_set import UidSet
+
+# What a line has room for besides its UIDs was taken into account when the batch was made.
+_LINE_ROOM = 8_000
+_FLAG_CHANGES = {"add": FlagChange.ADD, "remove": FlagChange.REMOVE, "set": FlagChange.REPLACE}
+
+
+@dataclass(slots=True)
+class ChangeSession:
+    """What the batches of a run share.
+
+    Attributes:
+        journal: What is written down.
+        planned: What the run is for; an earlier one may have left more to find out about.
+        lock: One batch at a time.
+    """
+
+    journal: Journal
+    planned: UidSet = NO_UIDS
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Changing:
+    """The work of changing one batch (a `Work`)."""
+
+    __slots__ = ("_batch", "_bench", "_elapsed", "_failed", "_is_over", "_session")
+
+    def __init__(self, session: ChangeSession, batch: Batch, bench: Workbench) -> None:
+        self._session = session
+        self._batch = batch
+        self._bench = bench
+        self._failed: dict[int, Failure] = {}
+        self._elapsed = 0.0
+        self._is_over = False
+
+    @property
+    def is_unfinished(self) -> bool:
+        """See `Work`."""
+        return not self._is_over and bool(self._missing)
+
+    @property
+    def was_our_doing(self) -> bool:
+        """See `Work`."""
+        return False
+
+    @property
+    def _missing(self) -> UidSet:
+        return self._batch.uids - self._bench.ledger.outcome_of(self._batch.uids)
+
+    async def perform(self, connection: Connection, gathering: Gathering | None) -> None:
+        """See `Work`. Cancelling it ends the connection; what came of its command is found out by the next run."""
+        loop = asyncio.get_running_loop()
+        async with self._session.lock:
+            began = loop.time()
+            bench = self._bench
+            step = Step(connection, bench.access, self._session.journal, bench.today, bench.books.notes)
+            try:
+                await self._change(step)
+            except (CommandNo, CommandBad, Throttled):
+                if connection.is_open:
+                    # A refusal may come after a part of it was done (RFC 6851 §3.3, MESSAGELIMIT).
+                    await self._settle(step)
+                raise
+            finally:
+                self._elapsed += loop.time() - began
+        self._is_over = True
+
+    def result(self) -> BatchResult:
+        """See `Work`."""
+        ledger, uids = self._bench.ledger, self._batch.uids
+        failed = dict(self._failed)
+        for uid in uids & ledger.failed:
+            failed.setdefault(uid, ledger.failures.get(uid) or Failure(uid, "failed"))
+        return BatchResult(
+            self._batch,
+            done=ledger.handled(uids),
+            vanished=uids & ledger.vanished,
+            failed=failed,
+            missing=self._missing,
+            elapsed_seconds=self._elapsed,
+        )
+
+    async def _settle(self, step: Step) -> None:
+        result = await settle_pending(step)
+        if result is not None:
+            self._book(Outcome(done=result.done, vanished=result.vanished))
+
+    async def _change(self, step: Step) -> None:
+        await self._settle(step)
+        job = step.job
+        while uids := self._missing:
+            part, _ = uids.take_within(len(uids), step.connection.ways.learned.room(_LINE_ROOM))
+            self._book(await change_messages(step, job, part))
+
+    def _book(self, outcome: Outcome) -> None:
+        ledger = self._bench.ledger
+        known = ledger.outcome_of(outcome.done | outcome.vanished)
+        planned = self._session.planned
+        for uid in (outcome.done & planned) - known:
+            ledger.settle(uid)
+        if gone := (outcome.vanished & planned) - known:
+            ledger.vanish(gone)
+        for failure in outcome.failed:
+            self._failed[failure.uid] = failure
+            ledger.fail(failure)
+
+
+async def change_messages(step: Step, job: Job, uids: UidSet) -> Outcome:
+    """Do to some messages what a job is; those without an outcome are still to be done.
+
+    Raises:
+        ImapipeError: What stopped it. What came of it stays open in the journal.
+    """
+    if job.kind in _FLAG_CHANGES:
+        return await flag_messages(step, job, _FLAG_CHANGES[job.kind], uids)
+    if job.kind == "delete":
+        return await remove_messages(step, uids)
+    return await transfer_messages(step, job, uids)

@@ -1,0 +1,272 @@
+"""Flags, moves, copies and removals: every message ends in one place, whatever happens on the way."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from tests.pipeline.world import OpenWorld, World, check_sums
+
+import imapipe
+from imapipe import search as q
+from imapipe.journal.entry import each_pair
+from imapipe.journal.journal import Journal, read_journal
+from imapipe.pipeline.operation import recovery
+from imapipe.testing import Act, CutAfterBytes, CutInput, Mailbox, Reply
+from imapipe.testing.messages import make_messages
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("impatient")]
+
+COUNT = 60
+MOVES = {"UID MOVE"}
+COPIES = {"UID COPY", "UID STORE", "UID EXPUNGE"}
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server of these tests does nothing any more when a connection has ended."""
+    monkeypatch.setattr(recovery, "LOOK_AGAIN_SECONDS", 0.0)
+
+
+async def _open(open_world: OpenWorld, **server: object) -> World:
+    boxes = {"INBOX": Mailbox(make_messages(COUNT)), "Archive": Mailbox(make_messages(3, seed=9))}
+    return await open_world(boxes, **server)
+
+
+def _uids(box: Mailbox) -> list[int]:
+    return [message.uid for message in box]
+
+
+def _subjects(world: World, *names: str) -> Counter[bytes]:
+    """How often each message is in some mailboxes, by its bytes."""
+    boxes = (world.server.mailboxes[name] for name in names)
+    return Counter(bytes(box[uid].content.raw) for box in boxes for uid in _uids(box))
+
+
+def _job(world: World, size: int = 10) -> imapipe.Pipeline:
+    return world.pool.mailbox("INBOX").search(q.ALL).batch(size).use(imapipe.Retry(wait_initial_seconds=0))
+
+
+async def test_flags_are_changed_where_they_differ(open_world: OpenWorld, tmp_path: Path) -> None:
+    world = await _open(open_world)
+    box = world.server.mailboxes["INBOX"]
+    for uid in _uids(box):
+        box.set_flags(uid, frozenset({"\\Seen"}) if uid % 2 else frozenset())
+    journal = tmp_path / "flags.jsonl"
+    report = await _job(world).add_flags("\\Seen", "$Work").run(journal=journal)
+    check_sums(report)
+    assert (report.planned, report.done, report.complete) == (COUNT, COUNT, True)
+    assert all(box.flags_of(uid) == {"\\Seen", "$Work"} for uid in _uids(box))
+    again = await _job(world).add_flags("\\Seen", "$Work").run(journal=journal)
+    assert (again.done, again.skipped) == (0, COUNT)
+    stores = len(world.server.commands.named("UID STORE"))
+    assert stores == COUNT // 10
+    # Without a journal nothing is skipped, and nothing is sent either: all of them have the flags.
+    assert (await _job(world).add_flags("$work").run()).done == COUNT
+    assert len(world.server.commands.named("UID STORE")) == stores
+    await _job(world).set_flags("$Other").run()
+    await _job(world).limit(1).remove_flags("$Other").run()
+    assert Counter(box.flags_of(uid) for uid in _uids(box)) == {frozenset({"$Other"}): COUNT - 1, frozenset(): 1}
+
+
+@pytest.mark.parametrize("remove", [(), ("MOVE",), ("OBJECTID",), ("MOVE", "OBJECTID", "CONDSTORE")])
+async def test_a_move_loses_nothing_and_doubles_nothing(
+    open_world: OpenWorld, tmp_path: Path, remove: Iterable[str]
+) -> None:
+    world = await _open(open_world, remove_extensions=remove)
+    before = _subjects(world, "INBOX", "Archive")
+    report = await _job(world).move_to("Archive").run(journal=tmp_path / "move.jsonl")
+    check_sums(report)
+    assert (report.done, report.complete) == (COUNT, True)
+    assert _subjects(world, "INBOX").total() == 0
+    assert _subjects(world, "Archive") == before
+    story = read_journal(tmp_path / "move.jsonl")
+    assert story.pending is None
+    pairs = [pair for _, result in story.steps for pair in each_pair(result.pairs)]
+    assert pairs == [(uid, uid + 3) for uid in range(1, COUNT + 1)]
+
+
+async def test_without_uidplus_a_removal_only_marks_and_says_so(open_world: OpenWorld) -> None:
+    world = await _open(open_world, extensions="plain")
+    report = await _job(world).limit(5).delete(permanently=True).run()
+    assert (report.done, [note.kind for note in report.notes]) == (5, ["only-marked"])
+    box = world.server.mailboxes["INBOX"]
+    assert sum("\\Deleted" in box.flags_of(uid) for uid in _uids(box)) == 5
+    assert not {record.name for record in world.server.commands} & {"EXPUNGE", "CLOSE", "UID EXPUNGE"}
+
+
+async def test_a_removal_goes_to_the_trash_or_for_good(open_world: OpenWorld) -> None:
+    boxes = {"INBOX": Mailbox(make_messages(8)), "Bin": Mailbox(special_use="\\Trash")}
+    world = await open_world(boxes)
+    assert (await _job(world).limit(3).delete().run()).done == 3
+    assert len(world.server.mailboxes["Bin"]) == 3
+    with pytest.raises(imapipe.CommandNo, match="permanently=True"):
+        await world.pool.mailbox("Bin").search().delete().run()
+    assert (await world.pool.mailbox("Bin").search().delete(permanently=True).run()).done == 3
+    assert (len(world.server.mailboxes["Bin"]), len(world.server.mailboxes["INBOX"])) == (0, 5)
+
+
+@pytest.mark.parametrize("kind", ["move", "copy", "add", "delete"])
+@pytest.mark.parametrize("remove", [(), ("MOVE",), ("MOVE", "OBJECTID")])
+@pytest.mark.parametrize("fault", ["before", "after"])
+async def test_a_cut_in_each_command_ends_in_one_place(
+    open_world: OpenWorld, tmp_path: Path, kind: str, remove: Iterable[str], fault: str
+) -> None:
+    """Each command that changes something is cut before it is done, or after it, at its second time."""
+    world = await _open(open_world, remove_extensions=remove)
+    before = _subjects(world, "INBOX", "Archive")
+    for name in MOVES | COPIES:
+        cut = CutInput if fault == "before" else lambda **given: CutAfterBytes(0, **given)
+        world.server.faults.add(cut(command=name, nth=2))
+    job = _job(world, 20)
+    change = {
+        "move": job.move_to("Archive"),
+        "copy": job.copy_to("Archive"),
+        "add": job.add_flags("$Work"),
+        "delete": job.delete(permanently=True),
+    }[kind]
+    report = await change.run(journal=tmp_path / "journal.jsonl")
+    check_sums(report)
+    assert (report.done, report.failed) == (COUNT, 0), report.failures
+    assert report.reconnects >= 1
+    here, there = _subjects(world, "INBOX"), _subjects(world, "Archive")
+    if kind == "delete":
+        assert (here.total(), there.total()) == (0, 3)
+    elif kind == "copy":
+        assert (here.total(), there) == (COUNT, before)
+    else:
+        assert here + there == before
+    assert read_journal(tmp_path / "journal.jsonl").pending is None
+
+
+async def test_a_crash_at_each_step_of_the_journal_is_made_good(
+    open_world: OpenWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process ends before an intent, behind it, behind the reply, and between copy and removal."""
+
+    class Killed(BaseException):
+        pass
+
+    write = Journal._write
+    for remove in ((), ("MOVE", "OBJECTID")):
+        for word in ("intent", "copied", "result"):
+            for after in (False, True):
+                world = await _open(open_world, remove_extensions=remove)
+                before = _subjects(world, "INBOX", "Archive")
+
+                def dying(
+                    journal: Journal,
+                    line: dict[str, object],
+                    *,
+                    durable: bool = False,
+                    word: str = word,
+                    after: bool = after,
+                ) -> None:
+                    if line.get(word) == 2 and not after:
+                        raise Killed
+                    write(journal, line, durable=durable)
+                    if line.get(word) == 2:
+                        raise Killed
+
+                path = tmp_path / f"{len(remove)}{word}{after}.jsonl"
+                monkeypatch.setattr(Journal, "_write", dying)
+                if word != "copied" or remove:
+                    with pytest.raises((Killed, BaseExceptionGroup)):
+                        await _job(world, 20).move_to("Archive").run(journal=path)
+                monkeypatch.setattr(Journal, "_write", write)
+                report = await _job(world, 20).move_to("Archive").run(journal=path)
+                check_sums(report)
+                assert report.complete
+                assert _subjects(world, "INBOX").total() == 0
+                assert _subjects(world, "Archive") == before
+                story = read_journal(path)
+                assert sum(len(result.done) for _, result in story.steps) == COUNT
+
+
+async def test_what_others_do_meanwhile_is_neither_lost_nor_undone(open_world: OpenWorld) -> None:
+    world = await _open(open_world)
+    box = world.server.mailboxes["INBOX"]
+
+    def meddle(record: object) -> None:
+        box.set_flags(1, box.flags_of(1) | {"$Theirs"})
+        box.expunge([2])
+
+    world.server.faults.add(Act(meddle, command="UID STORE", nth=1))
+    report = await _job(world, COUNT).add_flags("$Ours").run()
+    check_sums(report)
+    assert (report.done, report.vanished, report.failed) == (COUNT - 1, 1, 0)
+    assert box.flags_of(1) == {"$Theirs", "$Ours"}
+    # The message that they changed was left alone, read again until nothing came between, and changed then.
+    assert [record.message_set for record in world.server.commands.named("UID STORE")] == [f"1:{COUNT}", "1", "1"]
+
+
+async def test_who_changes_a_message_again_and_again_is_told_of(open_world: OpenWorld) -> None:
+    world = await _open(open_world)
+    box = world.server.mailboxes["INBOX"]
+
+    def meddle(record: object) -> None:
+        box.set_flags(1, box.flags_of(1) ^ {"$Theirs"})
+
+    world.server.faults.add(Act(meddle, command="UID STORE"))
+    report = await _job(world, COUNT).add_flags("$Ours").run()
+    check_sums(report)
+    assert (report.done, report.failures[1].reason) == (COUNT - 1, "conflict")
+    assert "$Ours" not in box.flags_of(1)
+
+
+async def test_a_refusal_is_told_and_nothing_is_sent(open_world: OpenWorld, tmp_path: Path) -> None:
+    world = await _open(open_world)
+    job = _job(world)
+    with pytest.raises(imapipe.TooManyMessages, match="max_messages=59"):
+        await job.move_to("Archive").run(max_messages=COUNT - 1)
+    with pytest.raises(imapipe.CommandNo):
+        await job.move_to("No such").run()
+    with pytest.raises(imapipe.CommandNo, match="already"):
+        await job.move_to("inbox").run()
+    with pytest.raises(imapipe.CommandNo, match="Trash"):
+        await job.delete().run()
+    await job.limit(1).add_flags("$One").run(journal=tmp_path / "one.jsonl")
+    with pytest.raises(imapipe.JournalError, match="another change"):
+        await job.move_to("Archive").run(journal=tmp_path / "one.jsonl")
+    (tmp_path / "mail.txt").write_text("Subject: no journal\n")
+    with pytest.raises(imapipe.JournalError, match="no journal"):
+        await job.move_to("Archive").run(journal=tmp_path / "mail.txt")
+    for wrong in ("", "a\r\nb"):
+        with pytest.raises(ValueError, match="name of a mailbox"):
+            job.move_to(wrong)
+    with pytest.raises(ValueError, match="flag"):
+        job.add_flags()
+    assert not world.server.commands.named("UID MOVE")
+
+
+async def test_a_plan_tells_and_changes_nothing(open_world: OpenWorld) -> None:
+    world = await _open(open_world, remove_extensions=["MOVE"])
+    plan = await world.pool.mailbox("INBOX").search(q.ALL).batch(40).move_to("Archive").plan()
+    assert (plan.messages, plan.target, len(plan.sample)) == (COUNT, "Archive", 5)
+    assert plan.commands == (
+        "UID COPY 1:40 'Archive'",
+        "UID STORE 1:40 +FLAGS.SILENT (\\Deleted)",
+        "UID EXPUNGE 1:40",
+        "UID COPY 41:60 'Archive'",
+        "UID STORE 41:60 +FLAGS.SILENT (\\Deleted)",
+        "UID EXPUNGE 41:60",
+    )
+    assert plan.total_bytes == sum(world.server.mailboxes["INBOX"][uid].content.size for uid in range(1, COUNT + 1))
+    assert not {record.name for record in world.server.commands} & (MOVES | COPIES)
+
+
+async def test_a_server_that_throttles_is_waited_for(open_world: OpenWorld) -> None:
+    world = await _open(open_world)
+    world.server.faults.add(Reply("NO", "Too many", "LIMIT", command="UID MOVE", times=1))
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    job = world.pool.mailbox("INBOX").search(q.ALL).use(imapipe.Retry(sleep=sleep)).move_to("Archive")
+    report = await job.run()
+    assert (report.done, report.failed) == (COUNT, 0)
+    assert waited
+    assert waited[0] >= 5.0
