@@ -56,6 +56,8 @@ MADE: dict[type[BaseException], Callable[[], BaseException]] = {
     errors.SpoolError: lambda: errors.SpoolError(28, "No space left on device", "/tmp/x"),
     errors.InvalidURL: lambda: errors.InvalidURL("text"),
     errors.InvalidSearch: lambda: errors.InvalidSearch("text"),
+    errors.JournalError: lambda: errors.JournalError("reason", path="p"),
+    errors.TooManyMessages: lambda: errors.TooManyMessages(60, 59),
     errors.MessageIndexError: lambda: errors.MessageIndexError("reason", path="p"),
     errors.AccountsError: lambda: errors.AccountsError("reason", path="p", account="a"),
     errors.SinkError: lambda: errors.SinkError("reason", path="p"),

@@ -110,6 +110,7 @@ if TYPE_CHECKING:
         MemoryCheckpointStore,
         SimpleCheckpointStore,
     )
+    from imapipe.undo import UndoReport, undo
     from imapipe.wire.command.fetch import Fetch
     from imapipe.wire.response.body_structure import BodyStructure
     from imapipe.wire.response.envelope import Address, Envelope
@@ -247,6 +248,7 @@ __all__ = [
     "TooManyMessages",
     "UidSet",
     "UidValidityChanged",
+    "UndoReport",
     "Vanished",
     "WorkerDied",
     "create_pool",
@@ -255,6 +257,7 @@ __all__ = [
     "load_accounts",
     "search",
     "sinks",
+    "undo",
 ]
 
 _HOMES = {
@@ -354,6 +357,7 @@ _HOMES = {
     "imapipe.wire.response.body_structure": ("BodyStructure",),
     "imapipe.wire.response.envelope": ("Address", "Envelope"),
     "imapipe.providers": ("Provider",),
+    "imapipe.undo": ("UndoReport", "undo"),
     "imapipe.wire.command.fetch": ("Fetch",),
     "imapipe.wire.response.note": ("Note",),
     "imapipe.wire.response.limits": ("Limits",),

@@ -141,6 +141,7 @@ async def test_a_cut_in_each_command_ends_in_one_place(
     assert read_journal(tmp_path / "journal.jsonl").pending is None
 
 
+@pytest.mark.slow
 async def test_a_crash_at_each_step_of_the_journal_is_made_good(
     open_world: OpenWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

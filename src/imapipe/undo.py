@@ -1,0 +1,154 @@
+r"""Undoing a change by its journal: messages go back, and flags become what they were.
+
+Invariants:
+
+- Nothing is made up: only messages of which the journal knows where they went are moved back.
+- Only what the change itself did is taken back: of flags that somebody else set since, none is touched.
+- An undo is a change like others, with a journal of its own beside the first one: it may be interrupted and run again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from imapipe import search as q
+from imapipe.client import Pool
+from imapipe.errors import JournalError
+from imapipe.journal.entry import Job, Story, each_pair
+from imapipe.journal.journal import read_journal
+from imapipe.models.report import RunReport
+from imapipe.pipeline.change_pipeline import ChangePipeline
+from imapipe.pipeline.operation.flagging import result_of
+from imapipe.pipeline.pipeline import Pipeline
+from imapipe.wire.uid_set import UidSet
+
+SUFFIX = ".undo"
+"""What the name of the journal of an undo ends in; flags that are put back have a number behind it."""
+
+
+@dataclass(frozen=True, slots=True)
+class UndoReport:
+    """What an undo did.
+
+    Attributes:
+        undone: Messages that are as they were, over all runs of the undo; those that went back have new UIDs.
+        lost: How many messages could not be brought back, by the reason.
+        reports: The reports of the runs that it took.
+    """
+
+    undone: int
+    lost: Mapping[str, int]
+    reports: tuple[RunReport, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything is as it was."""
+        return not self.lost
+
+    def to_json(self) -> str:
+        """As a JSON object."""
+        runs = [json.loads(report.to_json()) for report in self.reports]
+        return json.dumps(
+            {"undone": self.undone, "lost": dict(self.lost), "complete": self.complete, "runs": runs}, indent=2
+        )
+
+    def table(self) -> str:
+        """For people."""
+        lines = [f"undone  {self.undone:,}"]
+        lines += [f"not undone  {count:,}: {reason}" for reason, count in self.lost.items()]
+        return "\n".join(lines)
+
+
+async def undo(journal: str | os.PathLike[str], pool: Pool) -> UndoReport:
+    """Take a change back.
+
+    Args:
+        journal: The journal of the change.
+        pool: A pool of the same account.
+
+    Returns:
+        What was done, and what cannot be undone: messages that were removed for good, copies (which stay, because
+        one of them may be the only one left), messages of which the server did not tell where they went.
+
+    Raises:
+        JournalError: It is no journal, of another account, or its last command has no result yet.
+        UidValidityChanged: What it knows means other messages now.
+        ImapipeError: As `ChangePipeline.run` does.
+    """
+    story = read_journal(journal)
+    job = story.job
+    assert job is not None
+    if job.account != pool.account:
+        raise JournalError(f"it is of {job.account}, not of {pool.account}", path=os.fspath(journal))
+    if story.pending is not None:
+        raise JournalError(
+            "it is not known what came of its last command; run the change again with it first", path=os.fspath(journal)
+        )
+    steps, lost = _plan(story, job, pool)
+    undone, reports = 0, []
+    for number, (step, counts) in enumerate(steps):
+        suffix = SUFFIX if len(steps) == 1 else f"{SUFFIX}{number}"
+        report = await step.run(journal=f"{os.fspath(journal)}{suffix}")
+        reports.append(report)
+        if not counts:
+            continue
+        undone += report.done + report.skipped
+        for reason, count in (("somebody removed the message since", report.vanished), ("see failures", report.failed)):
+            if count:
+                lost[reason] = lost.get(reason, 0) + count
+    return UndoReport(undone, lost, tuple(reports))
+
+
+def _plan(story: Story, job: Job, pool: Pool) -> tuple[list[tuple[ChangePipeline, bool]], dict[str, int]]:
+    """The changes that take it back, each with whether its messages are to be counted, and what none of them can."""
+    lost: dict[str, int] = {}
+
+    def lose(reason: str, count: int) -> None:
+        if count:
+            lost[reason] = lost.get(reason, 0) + count
+
+    done = UidSet()
+    marked = UidSet()
+    back: dict[int, UidSet] = {}
+    for intent, result in story.steps:
+        done |= result.done
+        marked |= result.marked
+        if job.kind == "move":
+            kept = [there for here, there in each_pair(result.pairs) if here not in result.marked]
+            back[intent.uidvalidity] = back.get(intent.uidvalidity, UidSet()) | UidSet.from_numbers(kept)
+            lose("the server did not tell where the message went", len(result.done - result.marked) - len(kept))
+    here = pool.mailbox(job.mailbox).search(q.ALL)
+    steps: list[tuple[ChangePipeline, bool]] = []
+    if job.kind == "copy":
+        lose("a copy stays: remove it yourself where you do not want it", len(done))
+    elif job.kind == "delete":
+        lose("the message was removed for good", len(done - marked))
+    elif job.kind == "move":
+        there = pool.mailbox(job.target).search(q.ALL)
+        for uidvalidity, uids in back.items():
+            if uids:
+                steps.append((there.only(uids, uidvalidity=uidvalidity).move_to(job.mailbox), True))
+    else:
+        steps += _flags_back(story, job, here)
+    if marked:
+        steps.append((here.only(marked, uidvalidity=job.uidvalidity).remove_flags("\\Deleted"), True))
+    return steps, lost
+
+
+def _flags_back(story: Story, job: Job, here: Pipeline) -> Iterator[tuple[ChangePipeline, bool]]:
+    """Take away what was added, and add what was taken away; a message that had both is counted once."""
+    groups: dict[tuple[frozenset[str], frozenset[str]], UidSet] = {}
+    for intent, result in story.steps:
+        for before, uids in intent.before:
+            after = result_of(job, before)
+            difference = (after - before, before - after)
+            groups[difference] = groups.get(difference, UidSet()) | uids & result.done
+    for (added, removed), uids in groups.items():
+        chosen = here.only(uids, uidvalidity=job.uidvalidity)
+        if added and uids:
+            yield chosen.remove_flags(*sorted(added)), True
+        if removed and uids:
+            yield chosen.add_flags(*sorted(removed)), not added
