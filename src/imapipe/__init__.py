@@ -110,7 +110,7 @@ if TYPE_CHECKING:
         MemoryCheckpointStore,
         SimpleCheckpointStore,
     )
-    from imapipe.undo import UndoReport, undo
+    from imapipe.undoing import UndoReport, undo
     from imapipe.wire.command.fetch import Fetch
     from imapipe.wire.response.body_structure import BodyStructure
     from imapipe.wire.response.envelope import Address, Envelope
@@ -357,7 +357,7 @@ _HOMES = {
     "imapipe.wire.response.body_structure": ("BodyStructure",),
     "imapipe.wire.response.envelope": ("Address", "Envelope"),
     "imapipe.providers": ("Provider",),
-    "imapipe.undo": ("UndoReport", "undo"),
+    "imapipe.undoing": ("UndoReport", "undo"),
     "imapipe.wire.command.fetch": ("Fetch",),
     "imapipe.wire.response.note": ("Note",),
     "imapipe.wire.response.limits": ("Limits",),

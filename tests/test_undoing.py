@@ -25,6 +25,7 @@ async def test_flags_become_what_they_were_and_those_of_others_stay(tmp_path: Pa
         assert {box.flags_of(uid) for uid in range(1, 21)} == {frozenset({"$Ours", "$New"})}
         box.set_flags(3, box.flags_of(3) | {"$Theirs"})
         report = await imapipe.undo(journal, pool)
+        assert isinstance(report, imapipe.UndoReport)
         assert (report.undone, report.complete) == (20, True)
         assert {uid: box.flags_of(uid) for uid in range(1, 21)} == {**before, 3: before[3] | {"$Theirs"}}
         again = await imapipe.undo(journal, pool)
