@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, Literal, TypeVar
 
 from imapipe.changes.feed import Changes
+from imapipe.errors import CommandNo
 from imapipe.models.argument import check_number
 from imapipe.models.mailbox import MailboxStatus
 from imapipe.models.message import Attachment, Message
@@ -21,6 +22,8 @@ from imapipe.pipeline.specification import Specification
 from imapipe.search import ALL
 from imapipe.store.base import BlockingCheckpointStore, CheckpointStore
 from imapipe.store.job_key import JobKey
+from imapipe.wire.command.append import NewMessage
+from imapipe.wire.response.code import AppendUid
 from imapipe.wire.search_key import SearchKey
 
 ALL_STATUS_ITEMS: Final = (*STATUS_ITEMS, "SIZE", "HIGHESTMODSEQ", "MAILBOXID")
@@ -112,6 +115,57 @@ class Mailbox:
         """
         key = JobKey(self._account, self.name, name)
         return Changes(self._pool, self._runs, key, store, on_uidvalidity=on_uidvalidity, outage_seconds=outage_seconds)
+
+    async def create(self) -> None:
+        """Make it (CREATE). Raises CommandNo where it is there already, or cannot be."""
+        async with self._pool.lease() as connection:
+            await connection.create(self.name)
+
+    async def rename(self, new_name: str) -> Mailbox:
+        """Give it, and those below it, another name (RENAME); gives the mailbox of that name. Raises CommandNo."""
+        renamed = Mailbox(self._pool, self._account, self._runs, new_name, search_store=self._search_store)
+        async with self._pool.lease() as connection:
+            await connection.rename(self.name, renamed.name)
+        return renamed
+
+    async def delete(self, *, with_messages: bool = False) -> None:
+        """Remove it (DELETE). What is removed cannot be brought back.
+
+        Args:
+            with_messages: Also where there are messages in it.
+
+        Raises:
+            CommandNo: There are messages in it, or the server refuses.
+        """
+        async with self._pool.lease() as connection:
+            if not with_messages and (count := (await connection.status(self.name, ("MESSAGES",))).messages) != 0:
+                reason = f"{self.name!r} holds {count} messages: move them, or say delete(with_messages=True)"
+                raise CommandNo("DELETE", "NOTEMPTY", reason)
+            await connection.delete(self.name)
+
+    async def subscribe(self, subscribed: bool = True) -> None:
+        """List it among the subscribed mailboxes (SUBSCRIBE), or no more (UNSUBSCRIBE). Raises CommandNo."""
+        async with self._pool.lease() as connection:
+            await (connection.subscribe(self.name) if subscribed else connection.unsubscribe(self.name))
+
+    async def append(self, messages: Iterable[NewMessage]) -> list[AppendUid | None]:
+        """Put messages into it (APPEND), one after the other, on one connection.
+
+        Args:
+            messages: `imapipe.connection.NewMessage` values: the bytes or a `Body`, flags, date.
+
+        Returns:
+            Where each of them is, None where the server does not tell (no UIDPLUS).
+
+        Raises:
+            CommandNo, CommandBad, Throttled: The server refused one; those before it are there.
+            ConnectionLost: Whether the last one arrived is not known; nothing is sent twice.
+            ValueError: A message without bytes, or a flag that cannot be set.
+
+        Cancelling it ends the connection; the message under way may be there or not.
+        """
+        async with self._pool.lease() as connection:
+            return [await connection.append(self.name, message) for message in messages]
 
     def search(self, criteria: SearchKey = ALL) -> Pipeline:
         """Begin a job on the messages that match; see `Pipeline`.

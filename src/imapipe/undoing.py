@@ -20,7 +20,7 @@ from imapipe.errors import JournalError
 from imapipe.journal.entry import Job, Story, each_pair
 from imapipe.journal.journal import read_journal
 from imapipe.models.report import RunReport
-from imapipe.pipeline.change_pipeline import ChangePipeline
+from imapipe.pipeline.change_pipeline import ChangePipeline, ChangePlan
 from imapipe.pipeline.operation.flagging import result_of
 from imapipe.pipeline.pipeline import Pipeline
 from imapipe.wire.uid_set import UidSet
@@ -78,16 +78,7 @@ async def undo(journal: str | os.PathLike[str], pool: Pool) -> UndoReport:
         UidValidityChanged: What it knows means other messages now.
         ImapipeError: As `ChangePipeline.run` does.
     """
-    story = read_journal(journal)
-    job = story.job
-    assert job is not None
-    if job.account != pool.account:
-        raise JournalError(f"it is of {job.account}, not of {pool.account}", path=os.fspath(journal))
-    if story.pending is not None:
-        raise JournalError(
-            "it is not known what came of its last command; run the change again with it first", path=os.fspath(journal)
-        )
-    steps, lost = _plan(story, job, pool)
+    steps, lost = _read(journal, pool)
     undone, reports = 0, []
     for number, (step, counts) in enumerate(steps):
         suffix = SUFFIX if len(steps) == 1 else f"{SUFFIX}{number}"
@@ -100,6 +91,25 @@ async def undo(journal: str | os.PathLike[str], pool: Pool) -> UndoReport:
             if count:
                 lost[reason] = lost.get(reason, 0) + count
     return UndoReport(undone, lost, tuple(reports))
+
+
+async def plan_undo(journal: str | os.PathLike[str], pool: Pool) -> tuple[list[ChangePlan], dict[str, int]]:
+    """What an undo would do, and what it could not bring back; raises as `undo` does."""
+    steps, lost = _read(journal, pool)
+    return [await step.plan() for step, _ in steps], lost
+
+
+def _read(journal: str | os.PathLike[str], pool: Pool) -> tuple[list[tuple[ChangePipeline, bool]], dict[str, int]]:
+    story = read_journal(journal)
+    job = story.job
+    assert job is not None
+    if job.account != pool.account:
+        raise JournalError(f"it is of {job.account}, not of {pool.account}", path=os.fspath(journal))
+    if story.pending is not None:
+        raise JournalError(
+            "it is not known what came of its last command; run the change again with it first", path=os.fspath(journal)
+        )
+    return _plan(story, job, pool)
 
 
 def _plan(story: Story, job: Job, pool: Pool) -> tuple[list[tuple[ChangePipeline, bool]], dict[str, int]]:

@@ -11,6 +11,7 @@ import typer
 
 import imapipe
 from imapipe.cli.backup import BackupOptions, backup
+from imapipe.cli.change_commands import add_change_commands
 from imapipe.cli.demo import DemoOptions, demo
 from imapipe.cli.errors import Status
 from imapipe.cli.execute import execute, forget_stdout
@@ -334,6 +335,9 @@ def _demo(
 ) -> int:
     """Kill a job in the middle, resume it, and prove that nothing was lost. Needs no mail account."""
     return execute(demo(DemoOptions(messages=messages, rate=rate, json=output.json)), debug=output.debug)
+
+
+add_change_commands(app)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -42,6 +42,9 @@ PHRASES: Final = (
     ('on_mismatch="accept"', "--on-mismatch accept"),
     ("make one with MessageIndex.update", "make one with `imapipe index`"),
     ("proxy= takes", "--proxy takes"),
+    ("delete(permanently=True)", "`imapipe delete --permanently`"),
+    ("move_to()", "`imapipe move`"),
+    ("max_messages=", "--max-messages "),
     (" or as user=", ""),
     (", or Fetch(...)", ""),
 )
@@ -87,6 +90,8 @@ def explain(error: BaseException, *, mailbox: str = "") -> tuple[str, Status]:
             return printable(f"{reason}; `imapipe folders` lists those there are"), Status.FAILED
         case imapipe.CommandNo(command="UID SEARCH") | imapipe.CommandBad(command="UID SEARCH"):
             return printable(f"the server refused the search: {error.text}; try a simpler one"), Status.FAILED
+        case imapipe.TooManyMessages():
+            return printable(_as_options(str(error))), Status.USAGE
         case imapipe.ImapipeError():
             return _advised(error, str(error)), Status.FAILED
         case OSError():

@@ -1,0 +1,106 @@
+"""`imapipe move`, `flag`, `delete` and `undo`."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from imapipe.cli import change
+from imapipe.testing import Mailbox, Server
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Call, Serve
+
+CHANGES = {"UID STORE", "UID MOVE", "UID COPY", "UID EXPUNGE"}
+
+
+@pytest.fixture
+def account(serve: Serve) -> Server:
+    return serve({"INBOX": 12, "Archive": 0, "Bin": Mailbox(special_use="\\Trash")})
+
+
+def _changes(server: Server) -> set[str]:
+    return CHANGES & {record.name for record in server.commands}
+
+
+def test_a_move_is_looked_at_made_and_taken_back(account: Server, call: Call, tmp_path: Path) -> None:
+    journal = tmp_path / "move.jsonl"
+    move = ("move", account.url, "INBOX", "Archive", "--search", "UID 1:8", "--journal", journal, "--quiet")
+    looked = call(*move, "--dry-run", "--json").document
+    assert (looked["messages"], looked["target"], looked["commands"]) == (8, "Archive", ["UID MOVE 1:8 'Archive'"])
+    assert "8 (" in call(*move, "--dry-run").out
+    assert not _changes(account)
+    assert call(*move, "--yes", "--json").document["done"] == 8
+    assert (len(account.mailboxes["INBOX"]), len(account.mailboxes["Archive"])) == (4, 8)
+    undo = ("undo", account.url, journal)
+    assert call(*undo, "--dry-run", "--json").document["plans"][0]["messages"] == 8
+    assert "UID MOVE" in call(*undo, "--dry-run").out
+    assert call(*undo, "--yes", "--json").document["undone"] == 8
+    assert (len(account.mailboxes["INBOX"]), len(account.mailboxes["Archive"])) == (12, 0)
+
+
+def test_flags_are_given_and_taken_away(account: Server, call: Call) -> None:
+    box = account.mailboxes["INBOX"]
+    assert call("flag", account.url, "INBOX", "+\\Seen +$Work", "--yes", "--quiet").status == 0
+    assert call("flag", account.url, "INBOX", "+$More -\\Seen", "--yes", "--quiet").status == 0
+    assert box.flags_of(3) == {"$Work", "$More"}
+    assert call("flag", account.url, "INBOX", "--yes", "--quiet", "--", "-$More").status == 0
+    assert call("flag", account.url, "INBOX", "=$Only", "--yes", "--quiet").status == 0
+    assert box.flags_of(3) == {"$Only"}
+
+
+def test_a_removal_goes_to_the_trash_or_for_good(account: Server, call: Call) -> None:
+    assert call("delete", account.url, "INBOX", "--search", "UID 1:2", "--yes", "--quiet").status == 0
+    assert call("delete", account.url, "INBOX", "--search", "UID 3", "--permanently", "--yes", "--quiet").status == 0
+    assert (len(account.mailboxes["INBOX"]), len(account.mailboxes["Bin"])) == (9, 2)
+    refused = call("delete", account.url, "Bin", "--yes", "--quiet")
+    assert (refused.status, "imapipe delete --permanently" in refused.sentence) == (1, True)
+
+
+def test_without_a_yes_nothing_is_changed(account: Server, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    move = ("move", account.url, "INBOX", "Archive", "--quiet")
+    outcome = call(*move)
+    assert (outcome.status, outcome.sentence) == (
+        2,
+        "nobody can be asked here: look first with --dry-run, then say --yes",
+    )
+    for answer, left in (("", 12), ("n\n", 12), ("yes\n", 0)):
+        person = io.StringIO(answer)
+        monkeypatch.setattr(person, "isatty", lambda: True)
+        monkeypatch.setattr(change, "sys", SimpleNamespace(stdin=person, stderr=sys.stderr))
+        outcome = call(*move)
+        assert "12 messages of INBOX? [y/N]" in outcome.err
+        assert outcome.status == (0 if not left else 1)
+        assert len(account.mailboxes["INBOX"]) == left
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (["move", "INBOX", "Archive", "--max-messages", "11"], "--max-messages 11 allows fewer"),
+        (["flag", "INBOX", "Seen"], "put + or - before each flag"),
+        (["flag", "INBOX", "=a +b"], "say what is to be done with which flags"),
+        (["flag", "INBOX", " "], "say what is to be done with which flags"),
+        (["flag", "INBOX", "+\\Nonsense\\x"], "flag"),
+        (["flag", "INBOX", "+a -b", "--journal", "j"], "a journal is of one change"),
+        (["flag", "INBOX", "+a -b", "--json"], "one document"),
+        (["move", "INBOX", "Archive", "--search", "NONSENSE"], "NONSENSE"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_in_a_sentence(
+    account: Server, call: Call, words: list[str], advice: str
+) -> None:
+    outcome = call(words[0], account.url, *words[1:], "--yes", "--quiet")
+    assert outcome.status == 2
+    assert advice in outcome.sentence
+    assert not _changes(account)
+
+
+def test_a_journal_that_is_none_is_told(account: Server, call: Call, tmp_path: Path) -> None:
+    outcome = call("undo", account.url, tmp_path / "none.jsonl", "--yes")
+    assert (outcome.status, "No such file" in outcome.sentence) == (1, True)
