@@ -80,6 +80,7 @@ class Pool:
 
         Raises:
             PoolTimeout, PoolClosed, AuthenticationFailed, ConnectionFailed, Throttled: On entering the block.
+            CommandTimeout, CommandBad, ServerBye, ProtocolError: The same; the server answers late, or nonsense.
             CommandNo: There is no such mailbox, or it cannot be opened for writing.
             LeaseEnded: By the lease, and whatever was kept of it, when it is used after the block.
 
@@ -127,6 +128,8 @@ class Pool:
         Args:
             pattern: Names, with `*` for any characters, and `%` for those of one level.
             outage_seconds: How long to wait for a server that does not work; `events` tells of each wait.
+
+        Raises ValueError for a pattern with a line end, else raises as `acquire` and `Connection.list` do.
         """
 
         async def ask(connection: Connection) -> list[MailboxEntry]:

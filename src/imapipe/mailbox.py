@@ -56,6 +56,8 @@ class Mailbox:
 
         Raises:
             CommandNo: There is no such mailbox.
+
+        Otherwise it raises as `Pool.acquire` and `Connection.status` do.
         """
 
         async def ask(connection: Connection) -> MailboxStatus:
@@ -112,6 +114,9 @@ class Mailbox:
             on_uidvalidity: What to do where UIDVALIDITY changed or UIDNEXT fell: `"raise"`, or `"restart"` from
                 nothing (`ChangeStream.has_restarted` tells).
             outage_seconds: How long to wait for a server that does not work; `Pool.events` tells of each wait.
+
+        Iterating raises UidValidityChanged, CheckpointError; otherwise it raises as `Pool.acquire` and
+        `Connection.uid_search` do.
         """
         key = JobKey(self._account, self.name, name)
         return Changes(self._pool, self._runs, key, store, on_uidvalidity=on_uidvalidity, outage_seconds=outage_seconds)

@@ -24,11 +24,12 @@ from typing import Final
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from fuzz import dialogs, inputs, parsers, targets
+from fuzz import dialogs, inputs, methods, parsers, targets
 
 KEPT: Final = Path(__file__).resolve().parents[2] / "tests" / "fuzz" / "inputs"
 EXAMPLES: Final = 150
 DIALOGS: Final = 48
+METHODS: Final = 24
 
 
 class Session:
@@ -43,6 +44,7 @@ class Session:
     def __init__(self, chance: random.Random) -> None:
         self.chance = chance
         self.parsers = parsers.find()
+        self.methods = methods.find()
         self.executions: Counter[str] = Counter()
         self.findings: list[str] = []
         self.slowest: tuple[float, str, bytes] = (0.0, "", b"")
@@ -83,6 +85,9 @@ class Session:
             self.executions["dialogs"] += 1
             self.ended[dialog.ended.partition(":")[0] or "well"] += 1
             self.findings += [f"dialog {dialog.seed}: {finding}" for finding in dialog.findings]
+        called = self.chance.sample(self.methods, METHODS)
+        self.executions["methods"] += METHODS
+        self.findings += methods.play(called, [self.chance.getrandbits(40)])
 
     def guard(self, target: str, data: bytes, run: Callable[[], object]) -> float:
         """Run a target; what it raises is a finding, and its input is kept. Gives the seconds of processor it took."""

@@ -261,7 +261,7 @@ class Client:
         """Do one of the things that the library is for; gives what was raised, in words."""
         try:
             async with asyncio.timeout(LONGEST_SECONDS):
-                async with self._pool(port, folder) as pool:
+                async with self.pool(port, folder) as pool:
                     await self.random.choice(
                         (self._run, self._run, self._stream, self._batches, self._ask, self._lease)
                     )(pool)
@@ -272,10 +272,11 @@ class Client:
         except BaseExceptionGroup as group:
             self.findings.append(f"a group was raised: {group!r}")
         except Exception as error:  # noqa: BLE001 - that is what is looked for
-            self.findings.append(f"{error!r} was raised{_where(error)}")
+            self.findings.append(f"{error!r} was raised{where(error)}")
         return ""
 
-    def _pool(self, port: int, folder: str) -> imapipe.Pool:
+    def pool(self, port: int, folder: str) -> imapipe.Pool:
+        """A pool that waits for nothing long."""
         return imapipe.create_pool(
             f"imap://ann@127.0.0.1:{port}",
             password="secret",
@@ -290,7 +291,8 @@ class Client:
             limits=Limits(line_bytes=100_000, literal_bytes=100_000, kept_bytes=300_000, literals=50),
         )
 
-    def _pipeline(self, pool: imapipe.Pool) -> imapipe.Pipeline:
+    def pipeline(self, pool: imapipe.Pool) -> imapipe.Pipeline:
+        """One of many jobs."""
         key = self.random.choice((q.ALL, q.SEEN, q.subject("x"), q.since(days=3), q.uid("1:30")))
         presets = self.random.sample(PRESETS, self.random.randrange(1, 3))
         batch = imapipe.FixedBatch(self.random.choice((1, 3, 100)), max_bytes=self.random.choice((None, None, 1000)))
@@ -301,22 +303,22 @@ class Client:
         try:
             look_at(message)
         except Exception as error:  # noqa: BLE001 - that is what is looked for
-            self.findings.append(f"a message raises {error!r}{_where(error)}")
+            self.findings.append(f"a message raises {error!r}{where(error)}")
         if self.random.randrange(20) == 0:
             raise OSError("the handler fails")
 
     async def _run(self, pool: imapipe.Pool) -> None:
-        self._check(await self._pipeline(pool).run(self._handle, concurrency=self.random.randrange(1, 4)))
+        self._check(await self.pipeline(pool).run(self._handle, concurrency=self.random.randrange(1, 4)))
 
     async def _stream(self, pool: imapipe.Pool) -> None:
-        async with self._pipeline(pool).stream(on_error="record") as stream:
+        async with self.pipeline(pool).stream(on_error="record") as stream:
             async for message in stream:
                 with suppress(OSError):
                     await self._handle(message)
         self._check(stream.report)
 
     async def _batches(self, pool: imapipe.Pool) -> None:
-        async for batch in self._pipeline(pool).batches():
+        async for batch in self.pipeline(pool).batches():
             for message in batch:
                 with suppress(OSError):
                     await self._handle(message)
@@ -324,7 +326,7 @@ class Client:
     async def _ask(self, pool: imapipe.Pool) -> None:
         look_at(await pool.mailboxes())
         look_at(await pool.mailbox("INBOX").status())
-        look_at(await self._pipeline(pool).plan())
+        look_at(await self.pipeline(pool).plan())
 
     async def _lease(self, pool: imapipe.Pool) -> None:
         async with pool.acquire("INBOX") as lease:
@@ -386,6 +388,7 @@ def _note(plane: Dataplane, transport: asyncio.BaseTransport) -> None:
     _connection_made(plane, transport)
 
 
-def _where(error: BaseException) -> str:
+def where(error: BaseException) -> str:
+    """Where an exception was raised, in words."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f" in {Path(frame.filename).name}:{frame.lineno} ({frame.name})"

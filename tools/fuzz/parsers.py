@@ -15,6 +15,7 @@ from datetime import date, datetime
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
+import imapipe
 from fuzz.expressions import modules
 from imapipe import errors
 from imapipe.mime.part import parse_parts
@@ -204,9 +205,13 @@ def documented(function: object) -> tuple[type[Exception], ...]:
     text = inspect.getdoc(function) or ""
     lines = re.search(r"^Raises:\n((?:    .*\n?)+)", text, re.MULTILINE)
     names = re.findall(r"^    ([\w, ]+):", lines[1], re.MULTILINE) if lines is not None else []
-    names += re.findall(r"\bRaises ([A-Z]\w+(?:, [A-Z]\w+)*)", text)
-    found = (getattr(errors, name, None) or getattr(builtins, name, None) for name in ", ".join(names).split(", "))
+    names += re.findall(r"\b[Rr]aises ([A-Z]\w+(?:, [A-Z]\w+)*)", text)
+    found = (_kind(name) for name in ", ".join(names).split(", "))
     return tuple(kind for kind in found if isinstance(kind, type) and issubclass(kind, Exception))
+
+
+def _kind(name: str) -> object:
+    return next((getattr(where, name) for where in (errors, imapipe, builtins) if hasattr(where, name)), None)
 
 
 def look_at(value: object, depth: int = 3) -> object:

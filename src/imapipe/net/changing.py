@@ -31,23 +31,38 @@ class Changing(Watching):
     __slots__ = ()
 
     async def create(self, mailbox: str) -> None:
-        """CREATE a mailbox."""
+        """CREATE a mailbox.
+
+        Raises ValueError for its arguments, else raises as `execute` does.
+        """
         await self._ask(create(mailbox, self._dialect))
 
     async def delete(self, mailbox: str) -> None:
-        """DELETE a mailbox, with all that is in it."""
+        """DELETE a mailbox, with all that is in it.
+
+        Raises ValueError for its arguments, else raises as `execute` does.
+        """
         await self._ask(delete(mailbox, self._dialect))
 
     async def rename(self, mailbox: str, new_name: str) -> None:
-        """RENAME a mailbox."""
+        """RENAME a mailbox.
+
+        Raises ValueError for its arguments, else raises as `execute` does.
+        """
         await self._ask(rename(mailbox, new_name, self._dialect))
 
     async def subscribe(self, mailbox: str) -> None:
-        """SUBSCRIBE to a mailbox."""
+        """SUBSCRIBE to a mailbox.
+
+        Raises ValueError for its arguments, else raises as `execute` does.
+        """
         await self._ask(subscribe(mailbox, self._dialect))
 
     async def unsubscribe(self, mailbox: str) -> None:
-        """UNSUBSCRIBE from a mailbox."""
+        """UNSUBSCRIBE from a mailbox.
+
+        Raises ValueError for its arguments, else raises as `execute` does.
+        """
         await self._ask(unsubscribe(mailbox, self._dialect))
 
     async def uid_store(
@@ -70,6 +85,8 @@ class Changing(Watching):
 
         Returns:
             The UIDs of messages left alone because somebody else had changed them.
+
+        Raises CapabilityMissing, ValueError for its arguments, else raises as `execute` does.
         """
         if unchanged_since is not None:
             self.require(["CONDSTORE"])
@@ -78,18 +95,27 @@ class Changing(Watching):
         return read_modified(tagged)
 
     async def uid_copy(self, uids: UidSet, mailbox: str) -> CopyUid | None:
-        """UID COPY into another mailbox; gives which UIDs became which, where the server tells."""
+        """UID COPY into another mailbox; gives which UIDs became which, where the server tells.
+
+        Raises ValueError for its arguments, else raises as `execute` does.
+        """
         tagged, responses = await self._ask(uid_copy(uids, mailbox, self._dialect))
         return read_copy_uid(responses, tagged)
 
     async def uid_move(self, uids: UidSet, mailbox: str) -> CopyUid | None:
-        """UID MOVE into another mailbox; needs MOVE. Gives which UIDs became which, where the server tells."""
+        """UID MOVE into another mailbox; needs MOVE. Gives which UIDs became which, where the server tells.
+
+        Raises CapabilityMissing, ValueError for its arguments, else raises as `execute` does.
+        """
         self.require(["MOVE"])
         tagged, responses = await self._ask(uid_move(uids, mailbox, self._dialect))
         return read_copy_uid(responses, tagged)
 
     async def uid_expunge(self, uids: UidSet) -> None:
-        r"""UID EXPUNGE: remove those of these messages that have `\Deleted`; needs UIDPLUS."""
+        r"""UID EXPUNGE: remove those of these messages that have `\Deleted`; needs UIDPLUS.
+
+        Raises CapabilityMissing, ValueError for its arguments, else raises as `execute` does.
+        """
         self.require(["UIDPLUS"])
         await self._ask(uid_expunge(uids))
 
@@ -101,6 +127,8 @@ class Changing(Watching):
 
         Returns:
             Where they are, if the server tells (UIDPLUS).
+
+        Raises CapabilityMissing, ValueError for its arguments, else raises as `execute` does.
         """
         if len(messages) > 1:
             self.require(["MULTIAPPEND"])

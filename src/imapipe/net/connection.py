@@ -76,11 +76,16 @@ class Connection(Searching):
 
         Raises:
             ValueError: A line end or NUL in the name.
+
+        Otherwise it raises as `execute` does.
         """
         return await self._select(mailbox, condstore=condstore, read_only=True)
 
     async def select(self, mailbox: str, *, condstore: bool = False) -> SelectedMailbox:
-        """Open a mailbox for reading and writing (SELECT); arguments as in `examine`."""
+        """Open a mailbox for reading and writing (SELECT); arguments as in `examine`.
+
+        Raises as `examine` does.
+        """
         return await self._select(mailbox, condstore=condstore, read_only=False)
 
     async def _select(self, mailbox: str, *, condstore: bool, read_only: bool) -> SelectedMailbox:
@@ -120,6 +125,8 @@ class Connection(Searching):
         """Leave the mailbox without expunging: UNSELECT (RFC 3691), or where it is missing a harmless failure.
 
         CLOSE is never used: it expunges.
+
+        Raises as `execute` does.
         """
         if self.session.selected is None:
             return

@@ -160,6 +160,10 @@ class Conversation:
 
         Raises:
             CommandNo, CommandBad, Throttled: The server refused it.
+            ConnectionLost, CommandTimeout, ServerBye: The connection ended first.
+            ProtocolError: What came cannot be read, or is too much.
+
+        Cancelling it ends the connection, unless the command was not sent yet.
         """
         try:
             tagged = await self.plane.run(command)
@@ -197,13 +201,19 @@ class Conversation:
         return True
 
     async def ask_capabilities(self) -> None:
-        """CAPABILITY, where the server has not said it already; one that does not say it offers nothing."""
+        """CAPABILITY, where the server has not said it already; one that does not say it offers nothing.
+
+        Raises as `execute` does.
+        """
         if not self.session.capabilities:
             with suppress(CommandNo, CommandBad):
                 await self._ask(capability())
 
     async def noop(self) -> None:
-        """NOOP: the server tells what changed."""
+        """NOOP: the server tells what changed.
+
+        Raises as `execute` does.
+        """
         await self._ask(noop())
 
     async def enable(self, *capabilities: str) -> frozenset[str]:
@@ -211,6 +221,8 @@ class Conversation:
 
         Raises:
             ValueError: One of them is no name of a capability.
+
+        Otherwise it raises as `execute` does.
         """
         await self._ask(enable(capabilities))
         return self.session.enabled
@@ -220,13 +232,18 @@ class Conversation:
 
         Raises:
             ValueError: A line end or NUL in a field, or more than RFC 2971 allows.
+
+        Otherwise it raises as `execute` does.
         """
         _, responses = await self._ask(id_(fields or _WHO_WE_ARE, self._dialect))
         self._identified = True
         return next((dict(r.fields) for r in responses if isinstance(r, Id)), {})
 
     async def namespace(self) -> Namespace | None:
-        """NAMESPACE (RFC 2342), or None where the server says nothing, or refuses to."""
+        """NAMESPACE (RFC 2342), or None where the server says nothing, or refuses to.
+
+        Raises as `execute` does.
+        """
         found: list[Response] = []
 
         async def ask() -> None:

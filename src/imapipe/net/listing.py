@@ -68,6 +68,8 @@ class Listing(Conversation):
 
         Raises:
             ValueError: A line end or NUL in a name, or an item of STATUS that is none.
+
+        Otherwise it raises as `execute` does.
         """
         # All are looked at: whether one is refused must not depend on the server.
         atoms(("MESSAGES", *status_items), "an item of STATUS")
@@ -87,6 +89,8 @@ class Listing(Conversation):
         Raises:
             CommandNo: There is no such mailbox.
             ValueError: A line end or NUL in the name, or an item that is none.
+
+        Otherwise it raises as `execute` does.
         """
         atoms(("MESSAGES", *items), "an item of STATUS")
         name = self._spelled(mailbox)

@@ -49,6 +49,8 @@ class Searching(Changing):
         Raises:
             CommandNo, CommandBad, Throttled: The server refused the search.
             ValueError: The program was put together by hand, and not well.
+
+        Otherwise it raises as `execute` does.
         """
         if within is not None and not within:
             return SearchAnswer(within)
@@ -64,6 +66,8 @@ class Searching(Changing):
         """The first `count` UIDs above `above` that match: UID SEARCH RETURN (PARTIAL …), RFC 9394.
 
         Paging goes by the last UID seen: the offsets of PARTIAL drift when messages come and go.
+
+        Raises CapabilityMissing, ValueError for its arguments, else raises as `execute` does.
         """
         self.require(["PARTIAL"])
         above_only = UidSet.from_ranges([(above + 1, MAX_UID)]) if above else None
@@ -72,7 +76,10 @@ class Searching(Changing):
         return replace(answer, uids=answer.uids - UidSet.from_ranges([(1, above)])) if above else answer
 
     async def uid_batches(self, size: int) -> UidRanges:
-        """Ranges of UIDs that hold `size` messages each, lowest first: UIDBATCHES (RFC 10022)."""
+        """Ranges of UIDs that hold `size` messages each, lowest first: UIDBATCHES (RFC 10022).
+
+        Raises CapabilityMissing, ValueError for its arguments, else raises as `execute` does.
+        """
         self.require(["UIDBATCHES"])
         _, responses = await self._ask(uidbatches(size))
         ranges = [found for r in responses if isinstance(r, UidBatches) for found in r.ranges]

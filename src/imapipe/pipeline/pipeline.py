@@ -78,6 +78,8 @@ class Pipeline(Followable, ChangeSteps):
                 whole could not be done. Failures of single messages or batches are in the report instead.
 
         Cancellation stops the handlers, ends connections with something in flight, saves the checkpoint.
+
+        Otherwise it raises as `Pool.acquire` and `Connection.uid_search` do.
         """
         consumption = Consumption.checked(
             handler,
@@ -105,6 +107,8 @@ class Pipeline(Followable, ChangeSteps):
         Args:
             on_error: "record" leaves failures to the report; "raise" raises `Incomplete` at the end.
             connections: How many connections to use at most; None is all of the pool.
+
+        Iterating raises Incomplete where `on_error` says so, and otherwise raises as `run` does.
         """
         return Stream(self._new_run(connections), self._runs, check_on_error(on_error))
 
@@ -118,11 +122,16 @@ class Pipeline(Followable, ChangeSteps):
         Args:
             on_error: As in `stream`.
             connections: As in `stream`.
+
+        Iterating raises Incomplete where `on_error` says so, and otherwise raises as `run` does.
         """
         return BatchStream(self._new_run(connections, by_batch=True), self._runs, check_on_error(on_error))
 
     async def uids(self) -> SearchResult:
-        """The UIDs of a run now: what the search finds, within the limit. Checkpoints are not asked."""
+        """The UIDs of a run now: what the search finds, within the limit. Checkpoints are not asked.
+
+        Raises as `run` does.
+        """
         run = self._new_run(1)
         run.access.give_back(await run.look(save=True))
         criteria, found = self._specification.search, run.plan.planned
@@ -147,6 +156,8 @@ class Pipeline(Followable, ChangeSteps):
 
         Returns:
             They, and what of the answer was passed over.
+
+        Raises as `run` does.
         """
         if not uids:
             return uids, {}
@@ -154,13 +165,19 @@ class Pipeline(Followable, ChangeSteps):
         return await run.narrow(criteria, uids, uidvalidity=uidvalidity, cursor=cursor), run.notes
 
     async def compare(self, remembered: Cursor, *, uidvalidity: int, cursor: Cursor) -> Cursor:
-        """A cursor, to be compared with an earlier one; the way to it is `SearchResult.believable_cursor`."""
+        """A cursor, to be compared with an earlier one; the way to it is `SearchResult.believable_cursor`.
+
+        Raises as `run` does.
+        """
         if not cursor.leaves_open(remembered):
             return cursor
         return await self._new_run(1).compare(remembered, uidvalidity=uidvalidity, cursor=cursor)
 
     async def plan(self) -> JobPlan:
-        """What a run would do: counts and bytes, without what an earlier run did. Only sizes are fetched."""
+        """What a run would do: counts and bytes, without what an earlier run did. Only sizes are fetched.
+
+        Raises as `run` does.
+        """
         run = self._new_run(1)
         run.access.give_back(await run.look())
         memory = memory_of(self.middleware)
