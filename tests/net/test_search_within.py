@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import datetime
+import threading
+from collections.abc import Callable
+from operator import and_, or_
 
 import pytest
 
 import imapipe
 from imapipe import search as q
+from imapipe.net import searching
 from imapipe.net.search_set import MAX_SEARCH_COMMANDS, pack
 from imapipe.testing import Reply, Server, SyntheticMailbox
 from imapipe.wire.command.encoder import MAX_COMMAND_BYTES
@@ -129,3 +133,34 @@ async def test_a_server_that_cannot_save_is_asked_without() -> None:
         server.faults.add(Reply("NO", "Too much", "NOTSAVED", command="UID SEARCH", nth=1))
         assert len((await connection.uid_search(UNSEEN, save=True)).uids) == 30
         assert searches(server) == ["RETURN (SAVE ALL COUNT) UNSEEN", "RETURN (ALL COUNT) UNSEEN"]
+
+
+@pytest.mark.asyncio
+async def test_large_sets_are_put_together_by_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A million scattered UIDs are half a second of the processor."""
+    here = threading.get_ident()
+    ranges_here = [0]
+
+    def counting(
+        operation: Callable[[imapipe.UidSet, imapipe.UidSet], imapipe.UidSet],
+    ) -> Callable[..., imapipe.UidSet]:
+        def count(left: imapipe.UidSet, right: imapipe.UidSet) -> imapipe.UidSet:
+            if threading.get_ident() == here:
+                ranges_here.append(left.range_count + right.range_count)
+            return operation(left, right)
+
+        return count
+
+    monkeypatch.setattr(searching, "and_", counting(and_))
+    monkeypatch.setattr(searching, "or_", counting(or_))
+    monkeypatch.setattr(searching, "MANY_RANGES", 300)
+    async with (
+        Server({"INBOX": SyntheticMailbox(2000)}) as server,
+        imapipe.create_pool(server.url, password="secret") as pool,
+        pool.acquire("INBOX") as lease,
+    ):
+        within = odd(1000)
+        program = q.ALL.program(today=datetime.date(2024, 6, 1))
+        answer = await lease.uid_search(program, within=within)
+        assert answer.uids == within
+    assert max(ranges_here) <= 300

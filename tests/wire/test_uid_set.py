@@ -6,6 +6,7 @@ import copy
 import pickle
 import random
 import tracemalloc
+from array import array
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 from operator import and_, or_, sub, xor
@@ -361,3 +362,44 @@ def test_half_of_all_uids_take_little_memory(order: str) -> None:
     assert again == uids
     # A list of the numbers alone would be 3.6 MB; the numbers in an array are 0.4 MB.
     assert peak < 3_000_000, peak
+
+
+@pytest.mark.parametrize("block", [1, 2, 3])
+@given(
+    numbers=st.lists(st.integers(1, 40), max_size=30),
+    ranges=st.lists(st.tuples(st.integers(1, 60), st.integers(1, 60))),
+)
+def test_blocks_change_nothing(block: int, numbers: list[int], ranges: list[tuple[int, int]]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(interval, "BLOCK", block)
+        found = UidSet.from_numbers(numbers)
+        text = ",".join(f"{first}:{last}" for first, last in ranges)
+        parsed = UidSet.parse(text)
+    assert list(found) == sorted(set(numbers))
+    assert set(parsed) == {uid for first, last in ranges for uid in range(min(first, last), max(first, last) + 1)}
+    assert all(end + 1 < start for (_, end), (start, _) in pairwise(parsed.ranges()))
+
+
+def test_no_call_goes_over_more_than_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads that read millions of UIDs give way between two calls into C, and not within one."""
+    most = 0
+
+    def counted_map(function: Callable[..., int], *values: Iterable[int]) -> Iterable[int]:
+        nonlocal most
+        most = max([most, *(len(value) for value in values if isinstance(value, array))])
+        return map(function, *values)
+
+    def counted_sorted(values: Iterable[int]) -> list[int]:
+        nonlocal most
+        ordered = sorted(values)
+        most = max(most, len(ordered))
+        return ordered
+
+    monkeypatch.setattr(interval, "map", counted_map, raising=False)
+    monkeypatch.setattr(interval, "sorted", counted_sorted, raising=False)
+    numbers = [*range(1, 300_000, 3)]
+    ascending = UidSet.from_numbers(numbers)
+    assert UidSet.parse(",".join(map(str, numbers))) == ascending
+    random.Random(1).shuffle(numbers)
+    assert UidSet.parse(",".join(map(str, numbers))) == UidSet.from_numbers(numbers) == ascending
+    assert 0 < most <= 65_536

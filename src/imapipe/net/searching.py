@@ -6,14 +6,17 @@ Invariants:
   no server that offers ESEARCH or SEARCHRES by mistake finds nothing.
 - A search within a set is cut into commands of the length that the server takes; where one turns out to be too long,
   the rest of the set goes out in shorter ones.
+- Sets of a great many ranges are put together by threads, so that a million of UIDs stops nobody else.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
-from typing import TypeAlias
+from operator import and_, or_, sub
+from typing import Final, TypeAlias
 
 from imapipe.errors import CommandBad, CommandNo, ProtocolError
 from imapipe.net.changing import Changing
@@ -27,6 +30,10 @@ from imapipe.wire.search_program import SearchProgram
 from imapipe.wire.uid_set import MAX_UID, UidSet
 
 UidRanges: TypeAlias = list[tuple[int, int]]
+
+MANY_RANGES: Final = 16_384
+"""Sets with more of them are put together by a thread."""
+
 _Ask: TypeAlias = Callable[[], Awaitable[SearchAnswer]]
 
 
@@ -60,7 +67,7 @@ class Searching(Changing):
         if is_saved and self.ways.may("SEARCHRES", "SEARCH $"):
             by_name["SEARCH $"] = partial(self._search_well, program, within, save=save, within_saved=True)
         answer = await self.ways.first(by_name, partial(self._search_in_pieces, program, within, save=save))
-        return answer if within is None else replace(answer, uids=answer.uids & within)
+        return answer if within is None else replace(answer, uids=await _combine(and_, answer.uids, within))
 
     async def uid_search_page(self, program: SearchProgram, count: int, *, above: int) -> SearchAnswer:
         """The first `count` UIDs above `above` that match: UID SEARCH RETURN (PARTIAL …), RFC 9394.
@@ -73,7 +80,8 @@ class Searching(Changing):
         above_only = UidSet.from_ranges([(above + 1, MAX_UID)]) if above else None
         answer = await self._search(program, above_only, extended=True, first=count)
         # `n:*` and its like give the last message even where its UID is lower (RFC 9051 §9, seq-range).
-        return replace(answer, uids=answer.uids - UidSet.from_ranges([(1, above)])) if above else answer
+        seen = UidSet.from_ranges([(1, above)]) if above else UidSet()
+        return replace(answer, uids=await _combine(sub, answer.uids, seen))
 
     async def uid_batches(self, size: int) -> UidRanges:
         """Ranges of UIDs that hold `size` messages each, lowest first: UIDBATCHES (RFC 10022).
@@ -83,7 +91,9 @@ class Searching(Changing):
         self.require(["UIDBATCHES"])
         _, responses = await self._ask(uidbatches(size))
         ranges = [found for r in responses if isinstance(r, UidBatches) for found in r.ranges]
-        return sorted((min(pair), max(pair)) for pair in ranges)
+        if len(ranges) > MANY_RANGES:
+            return await asyncio.to_thread(_ascending, ranges)
+        return _ascending(ranges)
 
     async def _search_in_pieces(self, program: SearchProgram, within: UidSet | None, *, save: bool) -> SearchAnswer:
         """Search within a set that is sent."""
@@ -106,7 +116,7 @@ class Searching(Changing):
                 pieces = pack(_union(pieces), room)
                 continue
             pieces.pop(0)
-            found |= answer.uids
+            found = await _combine(or_, found, answer.uids)
             modseq = max((m for m in (modseq, answer.modseq) if m is not None), default=None)
             limited = answer.limited_below if answer.limited_below is not None else limited
             notes += answer.notes
@@ -157,7 +167,20 @@ class Searching(Changing):
         if extended and not any(isinstance(answer, Esearch | Search) for answer in answers):
             # RFC 4731 §3.1 wants one also where nothing was found; its tag may have been another command's.
             raise ProtocolError("an extended SEARCH was answered OK without an answer")
+        if sum([answer.uids.range_count for answer in answers if isinstance(answer, Search)]) > MANY_RANGES:
+            return await asyncio.to_thread(read_search, answers, tagged)
         return read_search(answers, tagged)
+
+
+async def _combine(operation: Callable[[UidSet, UidSet], UidSet], left: UidSet, right: UidSet) -> UidSet:
+    """One set of two, by a thread where they are large."""
+    if left.range_count + right.range_count > MANY_RANGES:
+        return await asyncio.to_thread(operation, left, right)
+    return operation(left, right)
+
+
+def _ascending(ranges: UidRanges) -> UidRanges:
+    return sorted((min(pair), max(pair)) for pair in ranges)
 
 
 def _union(pieces: list[UidSet]) -> UidSet:

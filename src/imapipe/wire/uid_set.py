@@ -18,10 +18,20 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import accumulate, chain, islice, repeat, starmap
-from operator import add, le, sub
+from operator import add, sub
 from typing import Final, overload
 
-from imapipe.wire.interval import ascends, by_start, intersect, join, join_numbers, sort_numbers, sort_ranges, subtract
+from imapipe.wire.interval import (
+    are_apart,
+    ascends,
+    by_start,
+    intersect,
+    join,
+    join_numbers,
+    sort_numbers,
+    sort_ranges,
+    subtract,
+)
 from imapipe.wire.sequence_set import MAX_UID, parse_numbers, parse_sequence_set, require_positive
 
 __all__ = ["MAX_UID", "UidSet", "parse_numbers"]
@@ -121,8 +131,8 @@ class UidSet:
         if not len(data):
             return cls()
         starts, ends = parse_sequence_set(data, star)
-        if min(map(sub, starts[1:], ends), default=2) > 1 and all(map(le, starts, ends)):
-            # Ascending and apart, as servers write it: nothing is left to sort or to join.
+        if are_apart(starts, ends):
+            # As servers write it.
             require_positive(starts)
             return cls._of(starts, ends)
         return cls.from_ranges(zip(starts, ends, strict=True))
