@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Final
 
 import pytest
@@ -16,11 +16,14 @@ from imapipe.errors import CommandTimeout, ConnectionLost, ProtocolError
 from imapipe.models import attributes
 from imapipe.models.message import Message, MessageContext
 from imapipe.net import long_responses, session
+from imapipe.net.changed_flags import fetch_changed_flags
 from imapipe.net.command import FetchCommand
+from imapipe.net.connection import Connection
 from imapipe.net.dataplane import Dataplane
 from imapipe.net.options import PlaneOptions
 from imapipe.net.session import SelectedMailbox, Session
 from imapipe.wire.command.fetch import Fetch
+from imapipe.wire.command.store import FlagChange
 from imapipe.wire.response import salvage
 from imapipe.wire.response.limits import LONG_BYTES
 from imapipe.wire.response.salvage import Answer, read_fetch
@@ -42,6 +45,7 @@ ANSWERS: Final = {
     "parentheses": ("structure", _STRUCTURE + b"(" * 90 + b"(()())" * 20_000 + b")" * 90, _STRUCTURE + _PART),
     "broken": ("flags", b"FLAGS ((%b)" % (b"a(b " * 30_000), b"FLAGS ()"),
 }
+UIDS: Final = b",".join(b"%d" % (2 * number) for number in range(1, 10_000))
 GONE: Final = b",".join(b"%d:%d" % (10 * uid, 10 * uid + 5) for uid in range(1, 10_001))
 
 
@@ -187,3 +191,47 @@ async def test_a_server_is_not_silent_while_a_thread_reads(monkeypatch: pytest.M
     goes_on.set()
     with pytest.raises(CommandTimeout):
         await line.command.finished
+
+
+@pytest.mark.parametrize("verb", ["copy", "move", "store", "changes"])
+@pytest.mark.asyncio
+async def test_long_sets_in_the_answers_to_a_change_are_read_by_threads(
+    monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    here = threading.get_ident()
+    read_here: list[int] = [0]
+    parse = UidSet.parse
+
+    def counted(text: bytes) -> UidSet:
+        if threading.get_ident() == here:
+            read_here.append(len(text))
+        return parse(text)
+
+    script = {
+        "copy": b"TAG OK [COPYUID 7 %b %b] done" % (UIDS, UIDS),
+        "move": b"* OK [COPYUID 7 %b %b] moved\r\nTAG OK done" % (UIDS, UIDS),
+        "store": b"TAG OK [MODIFIED %b] done" % UIDS,
+        "changes": b"* VANISHED (EARLIER) %b\r\nTAG OK done" % UIDS,
+    }
+    plane_session = Session(frozenset({"MOVE", "CONDSTORE", "QRESYNC"}), logged_in=True)
+    plane_session.selected = SelectedMailbox("INBOX")
+    connection = Connection(None, Dataplane(plane_session), plane_session)
+    transport = FakeTransport(connection.plane)
+    transport.feed(b"* OK ready\r\n")
+    some = UidSet.parse("1:9")
+    asked: Coroutine[object, object, object]
+    if verb == "copy":
+        asked = connection.uid_copy(some, "Archive")
+    elif verb == "move":
+        asked = connection.uid_move(some, "Archive")
+    elif verb == "store":
+        asked = connection.uid_store(some, FlagChange.ADD, ["\\Seen"], unchanged_since=1)
+    else:
+        asked = fetch_changed_flags(connection, 1, vanished=True)
+    task = asyncio.ensure_future(asked)
+    await asyncio.sleep(0)
+    tag = transport.take_sent().partition(b" ")[0]
+    monkeypatch.setattr(UidSet, "parse", counted)
+    transport.feed(script[verb].replace(b"TAG", tag) + b"\r\n")
+    assert "of 9999 UIDs" in repr(await task)
+    assert max(read_here) <= LONG_BYTES

@@ -6,6 +6,7 @@ takes a few bytes for each.
 
 from __future__ import annotations
 
+import asyncio
 from itertools import chain
 from typing import Final, NamedTuple
 
@@ -15,6 +16,7 @@ from imapipe.net.command import Command
 from imapipe.net.connection import Connection
 from imapipe.wire.command.fetch import Fetch, uid_fetch
 from imapipe.wire.response.fetch import FetchScan, parse_flags
+from imapipe.wire.response.limits import LONG_BYTES
 from imapipe.wire.response.literal import Literal
 from imapipe.wire.response.response import Vanished, parse_response
 from imapipe.wire.uid_set import MAX_UID, UidSet
@@ -39,22 +41,37 @@ class _ChangesCommand(Command):
 
     Attributes:
         error: Why an answer could not be read, or None.
+        unread: What is too long to be read as it comes.
     """
 
-    __slots__ = ("_gatherer", "_vanished", "error")
+    __slots__ = ("_gatherer", "_vanished", "error", "unread")
 
     _gatherer: FlagGatherer
     _vanished: list[UidSet]
     error: ProtocolError | None
+    unread: list[tuple[bytes, tuple[Literal, ...]]]
 
     def begin(self, gatherer: FlagGatherer, vanished: list[UidSet]) -> None:
         """Say where to put what is told."""
         self._gatherer = gatherer
         self._vanished = vanished
         self.error = None
+        self.unread = []
 
     def receive(self, text: bytes, literals: tuple[Literal, ...]) -> None:
-        """Take what an answer says, and let go of its text."""
+        """Take what an answer says, and let go of its text, unless reading it takes its time."""
+        if len(text) > LONG_BYTES:
+            self.unread.append((text, literals))
+        else:
+            self._read(text, literals)
+
+    def read_rest(self) -> None:
+        """Read what was too long; in a thread."""
+        for text, literals in self.unread:
+            self._read(text, literals)
+        self.unread.clear()
+
+    def _read(self, text: bytes, literals: tuple[Literal, ...]) -> None:
         try:
             response = parse_response(text, literals)
             if isinstance(response, FetchScan) and response.uid is not None and "FLAGS" in response.items:
@@ -90,6 +107,8 @@ async def fetch_changed_flags(connection: Connection, since: int, *, vanished: b
         command = _ChangesCommand.of(request)
         command.begin(gatherer, gone)
         tagged = await connection.execute(command)
+        if command.unread:
+            await asyncio.to_thread(command.read_rest)
         if command.error is not None:
             raise command.error
         limit = tagged.code.message_limit if tagged.code is not None else None

@@ -8,7 +8,10 @@ set, because he has to know what was done when one of several commands failed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TypeVar
 
 from imapipe.net.watching import Watching
 from imapipe.wire.command.append import NewMessage, append
@@ -22,7 +25,11 @@ from imapipe.wire.command.store import FlagChange, read_modified, uid_store
 from imapipe.wire.command.subscribe import subscribe
 from imapipe.wire.command.unsubscribe import unsubscribe
 from imapipe.wire.response.code import AppendUid, CopyUid
+from imapipe.wire.response.limits import LONG_BYTES
+from imapipe.wire.response.response import Response, Status, Tagged
 from imapipe.wire.uid_set import UidSet
+
+_Result = TypeVar("_Result")
 
 
 class Changing(Watching):
@@ -92,7 +99,7 @@ class Changing(Watching):
             self.require(["CONDSTORE"])
         request = uid_store(uids, change, flags, silent=silent, unchanged_since=unchanged_since)
         tagged, _ = await self._ask(request)
-        return read_modified(tagged)
+        return await _read(partial(read_modified, tagged), tagged)
 
     async def uid_copy(self, uids: UidSet, mailbox: str) -> CopyUid | None:
         """UID COPY into another mailbox; gives which UIDs became which, where the server tells.
@@ -100,7 +107,7 @@ class Changing(Watching):
         Raises ValueError for its arguments, else raises as `execute` does.
         """
         tagged, responses = await self._ask(uid_copy(uids, mailbox, self._dialect))
-        return read_copy_uid(responses, tagged)
+        return await _read(partial(read_copy_uid, responses, tagged), tagged, *responses)
 
     async def uid_move(self, uids: UidSet, mailbox: str) -> CopyUid | None:
         """UID MOVE into another mailbox; needs MOVE. Gives which UIDs became which, where the server tells.
@@ -109,7 +116,7 @@ class Changing(Watching):
         """
         self.require(["MOVE"])
         tagged, responses = await self._ask(uid_move(uids, mailbox, self._dialect))
-        return read_copy_uid(responses, tagged)
+        return await _read(partial(read_copy_uid, responses, tagged), tagged, *responses)
 
     async def uid_expunge(self, uids: UidSet) -> None:
         r"""UID EXPUNGE: remove those of these messages that have `\Deleted`; needs UIDPLUS.
@@ -134,3 +141,11 @@ class Changing(Watching):
             self.require(["MULTIAPPEND"])
         tagged, _ = await self._ask(append(mailbox, messages, self._dialect))
         return tagged.code.append_uid if tagged.code is not None else None
+
+
+async def _read(read: Callable[[], _Result], *responses: Response) -> _Result:
+    """Read the sets of UIDs in the codes of responses, by a thread where they are long."""
+    codes = [response.code for response in responses if isinstance(response, Status | Tagged)]
+    if sum([len(code.arguments) for code in codes if code is not None]) > LONG_BYTES:
+        return await asyncio.to_thread(read)
+    return read()
