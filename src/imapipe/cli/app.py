@@ -18,6 +18,7 @@ from imapipe.cli.execute import execute, forget_stdout
 from imapipe.cli.export import ExportOptions, export
 from imapipe.cli.find import FindOptions, find
 from imapipe.cli.folders import folders
+from imapipe.cli.follow_command import follow_command
 from imapipe.cli.grouped import grouped
 from imapipe.cli.index import IndexOptions, index
 from imapipe.cli.options import (
@@ -161,6 +162,9 @@ def _export(
     )
     work = export(account, options, kept, limits, quiet=quiet, json=output.json)
     return execute(work, debug=output.debug, interrupted=kept.interrupted)
+
+
+app.command("follow")(grouped(follow_command))
 
 
 @app.command("backup")

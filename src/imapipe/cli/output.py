@@ -2,7 +2,7 @@
 
 Invariants:
 
-- Standard output holds the result and nothing else: one JSON document, or what people read.
+- Standard output holds the result and nothing else: one JSON document (of `follow` JSON Lines), or what people read.
 - Whatever a server, a mail or a file says in it was made fit for a terminal here, and is no markup.
 """
 
@@ -61,6 +61,11 @@ def write_table(table: Table, rows: Iterable[Sequence[str]]) -> None:
 def write_document(document: Mapping[str, object] | Sequence[object]) -> None:
     """Write one JSON document to standard output; raises as `write_result` does."""
     write_json(orjson.dumps(_encodable(document), option=orjson.OPT_INDENT_2).decode())
+
+
+def write_line(document: Mapping[str, object]) -> None:
+    """Write one JSON document on one line to standard output; raises as `write_result` does."""
+    write_json(orjson.dumps(_encodable(document)).decode())
 
 
 def write_json(document: str) -> None:

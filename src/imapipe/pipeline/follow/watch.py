@@ -53,7 +53,9 @@ class Watch:
         """Wait for news, until it is cancelled. Raises what ends following."""
         await follower.caught_up.wait()
         offered = await self._offered(follower)
-        if self._best == "notify" and offered == "notify" and await self._by_notify(follower):
+        # A connection that has said NOTIFY is of no other use: where there is only one, IDLE leaves it to the runs.
+        may_notify = self._best == "notify" and offered == "notify" and follower.gate.limit > 1
+        if may_notify and await self._by_notify(follower):
             return
         if self._best == "poll" or offered == "poll":
             return

@@ -1,0 +1,59 @@
+"""`imapipe follow` tells of messages as they arrive, and ends in good order when it is told to."""
+
+from __future__ import annotations
+
+import imaplib
+import json
+import signal
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Call, Serve, Start
+
+_MAIL = b"From: bo@example.org\r\nSubject: ping\x1b[2J\r\n\r\nnew\r\n"
+
+
+def _lines_until(running: subprocess.Popen[str], text: str) -> list[str]:
+    assert running.stdout is not None
+    lines = []
+    for line in running.stdout:
+        lines.append(line)
+        if text in line:
+            return lines
+    raise AssertionError(f"no {text} in {lines}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_machines_get_lines_and_a_signal_ends_it_with_a_report(
+    serve: Serve, process: Start, tmp_path: Path, name: str
+) -> None:
+    server = serve({"INBOX": 2})
+    running = process("follow", server.url, "--json", "--checkpoint", tmp_path / "state")
+    _lines_until(running, '"way":"notify"')
+    with imaplib.IMAP4("127.0.0.1", server.port) as other:
+        other.login(server.user, server.password)
+        other.append("INBOX", "", "", _MAIL)
+    told = json.loads(_lines_until(running, '"uid":3')[-1])
+    assert (told["event"], told["mailbox"], told["from"], told["subject"]) == (
+        "message", "INBOX", "bo@example.org", "ping\x1b[2J",
+    )  # fmt: skip
+    _lines_until(running, "NewsHandled")
+    running.send_signal(getattr(signal, name))
+    out, _ = running.communicate(timeout=30)
+    report = json.loads(out.splitlines()[-1])
+    assert (report["event"], report["done"], report["complete"]) == ("report", 3, True)
+    assert running.returncode == 0
+
+
+def test_mistakes_and_a_mailbox_that_is_not_there(serve: Serve, call: Call) -> None:
+    url = serve({"INBOX": 1}).url
+    outcome = call("follow", url, "nowhere")
+    assert outcome.status == 1
+    assert "nowhere" in outcome.err or "no such" in outcome.err.lower()
+    assert call("follow", url, "--to", "nothing").status == 2
+    assert call("follow", url, "--poll", "0").status == 2
