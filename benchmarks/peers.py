@@ -19,7 +19,15 @@ _PINS: Final = Path(__file__).with_name("peers.txt")
 _NODE_PACKAGES: Final = ("imapflow@2.10.2", "mailparser@3.14.2")
 _STANDARD: Final = frozenset({"drain", "imaplib_peer", "mbsync_peer"})  # they need the standard library only
 _OURS: Final = frozenset(
-    {"imapipe_subject", "import_subject", "rate_subject", "processes_subject", "sink_subject", "hostile_subject"}
+    {
+        "imapipe_subject",
+        "import_subject",
+        "rate_subject",
+        "processes_subject",
+        "sink_subject",
+        "hostile_subject",
+        "follow_subject",
+    }
 )
 _INSTALL_TIMEOUT_SECONDS: Final = 300
 

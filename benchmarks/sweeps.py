@@ -24,7 +24,7 @@ def sweeps(*, quick: bool) -> list[Row]:
     rows = [*_round_trips(quick=quick), _connections(quick=quick), *_sizes(quick=quick), _imports()]
     if not quick:
         rows += [_connections_unlimited(), _depths(), _batches(), _compress(), _compress_fast(), *_loops(), _layers()]
-    return [*rows, _processes(quick=quick), *_rates(quick=quick), _hostile()]
+    return [*rows, _processes(quick=quick), *_rates(quick=quick), _hostile(), _follow(quick=quick)]
 
 
 def _ours(label: str, *, batch: int = 500, connections: int = 1, **options: str) -> Entry:
@@ -199,6 +199,25 @@ def _processes(*, quick: bool) -> Row:
             Entry(f"{count} worker{'s' * (count > 1)}", "processes_subject", options={"workers": str(count)})
             for count in (1, 2)
         ),
+    )
+
+
+def _follow(*, quick: bool) -> Row:
+    ways = {"NOTIFY": "notify", "IDLE": "idle", "IDLE and FETCH in turn (aioimaplib)": "loop"}
+    return Row(
+        name="follow",
+        title="a message arrives: until its handler has it, round trip of 20 ms",
+        work="",
+        mailbox=None,
+        entries=tuple(
+            Entry(
+                label,
+                "follow_subject",
+                options={"way": way, "messages": "30" if quick else "200", "round_trip_ms": "20"},
+            )
+            for label, way in ways.items()
+        ),
+        rounds=1,
     )
 
 

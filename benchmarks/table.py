@@ -21,7 +21,7 @@ def row_table(row: RowResult) -> str:
     head += ["messages/s", "MB/s", "CPU s per 10,000"] if per_message else ["CPU s"]
     head += ["peak MiB", "over idle", "of the ceiling" if with_ceiling else f"x {row.entries[0].label}"]
     head += ["x imapipe"] if row.entry("imapipe") else []
-    head += ["runs", *(("asked for", "measured") if row.name.startswith("rate-") else ())]
+    head += ["runs", *(title for title, _ in _noted(row))]
     measured = [entry for entry in row.entries if entry.measured]
     parts = [markdown(head, [_cells(row, entry, with_ceiling=with_ceiling) for entry in measured])] if measured else []
     parts += [f"{_name(entry)}: {entry.problem or 'not measured'}." for entry in row.entries if not entry.measured]
@@ -45,7 +45,14 @@ def _cells(row: RowResult, entry: EntryResult, *, with_ceiling: bool) -> list[st
     if row.entry("imapipe"):
         cells += [f"{entry.of_imapipe.median:.2f}" if entry.of_imapipe else _NOTHING]
     cells += [str(wall.count)]
-    return [*cells, *(f"{entry.notes[name]:,.0f}" for name in ("asked", "rate") if row.name.startswith("rate-"))]
+    return [*cells, *(f"{entry.notes[name]:,.0f}" for _, name in _noted(row))]
+
+
+def _noted(row: RowResult) -> Sequence[tuple[str, str]]:
+    """What a row has of its own: titles of columns, and the names of notes."""
+    if row.name.startswith("rate-"):
+        return (("asked for", "asked"), ("measured", "rate"))
+    return (("p50 ms", "p50_ms"), ("p95 ms", "p95_ms")) if row.name == "follow" else ()
 
 
 def _name(entry: EntryResult) -> str:

@@ -116,3 +116,16 @@ async def what_changed(pool: imapipe.Pool) -> None:
                 assert_type(change.uid, int)
     async with changes.stream() as stream:
         assert_type(stream, imapipe.ChangeStream)
+
+
+async def what_arrives(pool: imapipe.Pool) -> None:
+    async def handle(message: imapipe.Message) -> None: ...
+
+    for job in (pool.mailbox("INBOX").search(q.ALL), pool.each("*").search(q.ALL)):
+        following = job.follow(handle, concurrency=4, on_error="raise", way="idle")
+        assert_type(following.health.mailboxes["INBOX"], imapipe.MailboxHealth)
+        assert_type(await following, imapipe.FollowReport)
+        async with job.follow(poll_seconds=30) as messages:
+            assert_type(messages, imapipe.FollowStream)
+            async for message in messages:
+                assert_type(message, imapipe.Message)

@@ -15,7 +15,16 @@ import imapipe
 from imapipe import search as q
 from imapipe import sinks
 from imapipe.events import FollowTrouble, MailboxGone
-from imapipe.testing import Bye, CutAfterBytes, CutConnection, Mailbox, RefuseConnection, RefuseCredentials, Server
+from imapipe.testing import (
+    Bye,
+    CutAfterBytes,
+    CutConnection,
+    Mailbox,
+    RefuseConnection,
+    RefuseCredentials,
+    Reply,
+    Server,
+)
 
 _MAIL = b"Message-ID: <%d@x>\r\nSubject: new\r\n\r\nnew\r\n"
 _WITHOUT_NOTIFY = {"LIST-STATUS", "IDLE", "ESEARCH", "UIDPLUS", "LITERAL+", "ENABLE", "CONDSTORE"}
@@ -198,6 +207,66 @@ async def test_a_sink_gets_all_and_commits(tmp_path: Path) -> None:
         report = await task
         assert (report.complete, report.latency_seconds.count) == (True, 1)
         assert len([path for path in (tmp_path / "mail").rglob("*") if path.parent.name in ("cur", "new")]) == 4
+
+
+@pytest.mark.asyncio
+async def test_whoever_waits_for_a_connection_gets_one_of_those_that_wait_for_news() -> None:
+    async with (
+        Server({"INBOX": 1}, extensions=_WITHOUT_NOTIFY) as server,
+        imapipe.create_pool(server.url, password=server.password, max_size=2) as pool,
+    ):
+        follower = Follower(pool)
+        asked = 0
+
+        async def handle(message: imapipe.Message) -> None:
+            nonlocal asked
+            async with pool.acquire() as connection:
+                await connection.noop()
+                asked += 1
+            await follower.handle(message)
+
+        follow = pool.mailbox("INBOX").search(q.ALL).follow(handle)
+        task = asyncio.create_task(awaited(follow))
+        await follower.until(lambda: follower.is_watched("idle"))
+        server.mailboxes["INBOX"].append(_MAIL % 2)
+        await follower.until(lambda: ("INBOX", 2) in follower.handled)
+        # And comes back to it.
+        await follower.until(lambda: follow.health.mailboxes["INBOX"].way == "idle")
+        assert asked == 2
+        follow.stop()
+        assert (await task).complete
+
+
+@pytest.mark.asyncio
+async def test_notify_that_is_refused_and_a_mailbox_that_goes_and_comes_back() -> None:
+    async with Server({"INBOX": 1, "a": 2}, faults=[Reply("NO", "not now", command="NOTIFY")]) as server:
+        job = _following(server, lambda pool: pool.mailbox("a").search(q.ALL), poll_seconds=0.1)
+        async with job as (follower, follow):
+            await follower.until(lambda: follower.is_watched("idle"))
+            server.mailboxes.remove("a")
+            await follower.until(lambda: MailboxGone("a") in follower.events)
+            assert follow.health.mailboxes["a"].is_gone
+            # Another mailbox of that name: its UIDs are other messages.
+            server.mailboxes.add("a", Mailbox([_MAIL % 7], uidvalidity=77))
+            await follower.until(lambda: follower.handled["a", 1] == 2)
+            server.mailboxes["a"].append(_MAIL % 8)
+            await follower.until(lambda: follower.handled["a", 2] == 2)
+        check_sums(follow.report)
+        assert (follow.report.done, follow.report.complete) == (4, True)
+
+
+@pytest.mark.asyncio
+async def test_what_cannot_be_used_twice_or_without_a_block_says_so() -> None:
+    async with Server({"INBOX": 1}) as server, imapipe.create_pool(server.url, password=server.password) as pool:
+        job = pool.mailbox("INBOX").search(q.ALL)
+        with pytest.raises(RuntimeError, match=r"async with job\.follow"):
+            await anext(job.follow())
+        async with job.follow() as messages:
+            await pool.close()
+            with pytest.raises(imapipe.PoolClosed):
+                await anext(messages)
+        with pytest.raises(RuntimeError, match="used already"):
+            await messages.__aenter__()
 
 
 async def _ignore(_: imapipe.Message) -> None:
