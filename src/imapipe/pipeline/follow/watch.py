@@ -30,6 +30,8 @@ Way = Literal["notify", "idle", "poll"]
 # More names than this, or longer ones, are asked for as all there are.
 _MOST_NAMES: Final = 50
 _MOST_NAME_CHARACTERS: Final = 4000
+# A connection that lasted for so long worked: it is replaced at once, but for a moment.
+_WORKED_SECONDS: Final = 5.0
 
 
 class Watch:
@@ -93,6 +95,7 @@ class Watch:
         tries = 0
         while True:
             told: set[str] = set()
+            began = asyncio.get_running_loop().time()
             try:
                 await self._notify_once(follower, told)
                 tries = 0
@@ -102,8 +105,7 @@ class Watch:
             except ImapipeError as error:
                 self.reconnects += 1
                 self._poll(follower, told)
-                # One that worked before is replaced at once, but for a moment.
-                tries = await self._lost(follower, error, 0 if told else tries, "", "notify")
+                tries = await self._lost(follower, error, _tries_now(tries, began), "", "notify")
             finally:
                 self._poll(follower, told)
 
@@ -168,8 +170,7 @@ class Watch:
                 self._poll(follower, (followed.name,))
                 if isinstance(error, CommandNo):
                     follower.look_again()
-                lasted = asyncio.get_running_loop().time() - began
-                tries = await self._lost(follower, error, 0 if lasted > 1.0 else tries, followed.name, "idle")
+                tries = await self._lost(follower, error, _tries_now(tries, began), followed.name, "idle")
             finally:
                 self._claimed.discard(followed.name)
                 self._poll(follower, (followed.name,))
@@ -245,6 +246,11 @@ class Watch:
         """Tokens run out, and so does the age that a connection may have."""
         if asyncio.get_running_loop().time() > connection.expires_at:
             end.set()
+
+
+def _tries_now(tries: int, began: float) -> int:
+    """How often in a row it was tried in vain, before an attempt that began then and ended now."""
+    return 0 if asyncio.get_running_loop().time() - began > _WORKED_SECONDS else tries
 
 
 async def _until_aside(watching: Coroutine[object, object, None], aside: asyncio.Event, end: asyncio.Event) -> None:
