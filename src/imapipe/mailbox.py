@@ -122,12 +122,18 @@ class Mailbox:
         return Changes(self._pool, self._runs, key, store, on_uidvalidity=on_uidvalidity, outage_seconds=outage_seconds)
 
     async def create(self) -> None:
-        """Make it (CREATE). Raises CommandNo where it is there already, or cannot be."""
+        """Make it (CREATE). Raises CommandNo where it is there already, or cannot be.
+
+        Otherwise it raises as `Pool.acquire` and `Connection.create` do.
+        """
         async with self._pool.lease() as connection:
             await connection.create(self.name)
 
     async def rename(self, new_name: str) -> Mailbox:
-        """Give it, and those below it, another name (RENAME); gives the mailbox of that name. Raises CommandNo."""
+        """Give it, and those below it, another name (RENAME); gives the mailbox of that name. Raises CommandNo.
+
+        Otherwise it raises as `Pool.acquire` and `Connection.rename` do.
+        """
         renamed = Mailbox(self._pool, self._account, self._runs, new_name, search_store=self._search_store)
         async with self._pool.lease() as connection:
             await connection.rename(self.name, renamed.name)
@@ -141,6 +147,8 @@ class Mailbox:
 
         Raises:
             CommandNo: There are messages in it, or the server refuses.
+
+        Otherwise it raises as `Pool.acquire` and `Connection.delete` do.
         """
         async with self._pool.lease() as connection:
             if not with_messages and (count := (await connection.status(self.name, ("MESSAGES",))).messages) != 0:
@@ -149,7 +157,10 @@ class Mailbox:
             await connection.delete(self.name)
 
     async def subscribe(self, subscribed: bool = True) -> None:
-        """List it among the subscribed mailboxes (SUBSCRIBE), or no more (UNSUBSCRIBE). Raises CommandNo."""
+        """List it among the subscribed mailboxes (SUBSCRIBE), or no more (UNSUBSCRIBE). Raises CommandNo.
+
+        Otherwise it raises as `Pool.acquire` and `Connection.subscribe` do.
+        """
         async with self._pool.lease() as connection:
             await (connection.subscribe(self.name) if subscribed else connection.unsubscribe(self.name))
 
@@ -166,6 +177,8 @@ class Mailbox:
             CommandNo, CommandBad, Throttled: The server refused one; those before it are there.
             ConnectionLost: Whether the last one arrived is not known; nothing is sent twice.
             ValueError: A message without bytes, or a flag that cannot be set.
+
+        Otherwise it raises as `Pool.acquire` and `Connection.append` do.
 
         Cancelling it ends the connection; the message under way may be there or not.
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import io
 import pkgutil
@@ -61,6 +62,11 @@ STRINGS: dict[str, list[Call]] = {
     "uid_copy": [lambda c, bad: c.uid_copy(ONE, bad)],
     "uid_move": [lambda c, bad: c.uid_move(ONE, bad)],
     "append": [lambda c, bad: c.append(bad, NewMessage(b"x"))],
+    "watch": [
+        lambda c, bad: c.watch(
+            nothing, asyncio.Event(), renew_seconds=9, answer_seconds=9, renewed=lambda: None, notify=[bad]
+        )
+    ],
     "uid_search": [
         lambda c, bad: c.uid_search(program(q.subject(bad))),
         lambda c, bad: c.uid_search(program(q.header("X-A", bad))),
@@ -118,7 +124,6 @@ WITHOUT = {
         "noop",
         "offers",
         "hold",
-        "release",
     ),
     *("require", "tidy", "try_optional", "unselect"),
 }

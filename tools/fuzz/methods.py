@@ -36,7 +36,8 @@ KINDS: Final = {
 ITERATED: Final = ("Pipeline.stream", "Pipeline.batches", "Mailbox.changes", "Pool.acquire")
 """No coroutines, but they give what is entered and iterated."""
 
-_SEVERAL: Final = frozenset(("capabilities", "messages"))
+# Several at once, in a parameter that elsewhere takes one after the other.
+_SEVERAL: Final = frozenset(("Mailbox.append",))
 
 NOT_CALLED: Final = frozenset(
     {
@@ -182,9 +183,11 @@ async def _target(name: str, pool: imapipe.Pool, client: Client, stack: AsyncExi
 async def _call(method: Method, target: object, folder: Path, chance: random.Random) -> None:
     function = getattr(target, method.name.partition(".")[2])
     given = {name: str(folder / "state.json") if name == "store" else ARGUMENTS[name]() for name in method.parameters}
-    several = [value for name, value in given.items() if name in _SEVERAL]
+    if method.name in _SEVERAL:
+        given = {name: [value] for name, value in given.items()}
     # What comes before values in any number can be given by position only.
-    result: Any = function(*given.values()) if several else function(**given)
+    counts = any(p.kind is p.VAR_POSITIONAL for p in inspect.signature(function).parameters.values())
+    result: Any = function(*given.values()) if counts else function(**given)
     if isinstance(result, Awaitable):
         await result
     elif hasattr(result, "__aenter__"):
