@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import lru_cache
 
 from imapipe.net.command import Command, Owner
 from imapipe.wire.response.limits import Limits
@@ -35,16 +36,27 @@ def bounds_now(limits: Limits, owner: Owner, flight: Iterable[Command]) -> Limit
         flight: The commands in flight.
     """
     if not owner.logged_in:
-        small = _BEFORE_LOGIN_BYTES
-        return Limits(
-            line_bytes=min(limits.line_bytes, small),
-            literal_bytes=min(limits.literal_bytes, small),
-            kept_bytes=min(limits.kept_bytes, small),
-            literals=min(limits.literals, 16),
-        )
+        return _before_login(limits)
     if any(command.is_collected and not command.is_endless for command in flight):
         return replace(limits, kept_bytes=max(limits.kept_bytes, limits.line_bytes))
-    listed = _BYTES_PER_MESSAGE * owner.messages
+    return _in_a_mailbox_of(owner.messages, limits)
+
+
+# Asked for twice for each command, and seldom with anything new.
+@lru_cache(maxsize=64)
+def _before_login(limits: Limits) -> Limits:
+    small = _BEFORE_LOGIN_BYTES
+    return Limits(
+        line_bytes=min(limits.line_bytes, small),
+        literal_bytes=min(limits.literal_bytes, small),
+        kept_bytes=min(limits.kept_bytes, small),
+        literals=min(limits.literals, 16),
+    )
+
+
+@lru_cache(maxsize=64)
+def _in_a_mailbox_of(messages: int, limits: Limits) -> Limits:
+    listed = _BYTES_PER_MESSAGE * messages
     return replace(
         limits,
         line_bytes=min(limits.line_bytes, _LINE_BYTES + listed),
