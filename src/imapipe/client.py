@@ -7,11 +7,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from imapipe.account.group import MailboxGroup
-from imapipe.account.pipeline import Choice
-from imapipe.account.selection import check_words
 from imapipe.mailbox import ALL_STATUS_ITEMS, Mailbox, mailbox_name, patiently
 from imapipe.models.mailbox import MailboxEntry
 from imapipe.net.account import parse_url
@@ -28,6 +25,9 @@ from imapipe.pipeline.source.search_store import SearchStore
 from imapipe.runtime.event_bus import EventBus
 from imapipe.wire.response.limits import Limits
 from imapipe.wire.response.note import Note
+
+if TYPE_CHECKING:
+    from imapipe.account.group import MailboxGroup
 
 
 class Pool:
@@ -116,6 +116,11 @@ class Pool:
         Raises:
             TypeError, ValueError: What cannot be the name of a mailbox.
         """
+        # Not with this module: a job on one mailbox does without, and the import is a part of what that takes.
+        from imapipe.account.group import MailboxGroup  # noqa: PLC0415
+        from imapipe.account.pipeline import Choice  # noqa: PLC0415
+        from imapipe.account.selection import check_words  # noqa: PLC0415
+
         choice = Choice(check_words("each()", names) or ("*",), check_words("exclude=", exclude), subscribed, all_mail)
         return MailboxGroup(self.connections, self.mailbox("INBOX").search, choice)
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
-from imapipe.changes.feed import Changes
 from imapipe.errors import CommandNo
 from imapipe.models.argument import check_number
 from imapipe.models.mailbox import MailboxStatus
@@ -20,11 +19,13 @@ from imapipe.pipeline.pipeline import Pipeline
 from imapipe.pipeline.source.search_store import SearchStore
 from imapipe.pipeline.specification import Specification
 from imapipe.search import ALL
-from imapipe.store.base import BlockingCheckpointStore, CheckpointStore
-from imapipe.store.job_key import JobKey
 from imapipe.wire.command.append import NewMessage
 from imapipe.wire.response.code import AppendUid
 from imapipe.wire.search_key import SearchKey
+
+if TYPE_CHECKING:
+    from imapipe.changes.feed import Changes
+    from imapipe.store.base import BlockingCheckpointStore, CheckpointStore
 
 ALL_STATUS_ITEMS: Final = (*STATUS_ITEMS, "SIZE", "HIGHESTMODSEQ", "MAILBOXID")
 
@@ -118,6 +119,10 @@ class Mailbox:
         Iterating raises UidValidityChanged, CheckpointError; otherwise it raises as `Pool.acquire` and
         `Connection.uid_search` do.
         """
+        # Not with this module: nothing else here needs a store, and its import is a part of what a small job takes.
+        from imapipe.changes.feed import Changes  # noqa: PLC0415
+        from imapipe.store.job_key import JobKey  # noqa: PLC0415
+
         key = JobKey(self._account, self.name, name)
         return Changes(self._pool, self._runs, key, store, on_uidvalidity=on_uidvalidity, outage_seconds=outage_seconds)
 

@@ -20,7 +20,7 @@ from imapipe.errors import CheckpointCorrupt, ConnectionLost
 from imapipe.middleware.base import Layer, Notes, check_order
 from imapipe.models.batch import Batch, BatchResult
 from imapipe.models.event import Wait
-from imapipe.store.checkpoint_state import JSON
+from imapipe.models.json_value import JSON
 from imapipe.testing import Server, SyntheticMailbox
 from imapipe.wire.uid_set import UidSet
 

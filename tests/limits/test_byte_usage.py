@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imapipe.limits.byte_usage import ByteUsage
-from imapipe.store.checkpoint_state import JSON
+from imapipe.models.json_value import JSON
 
 HOUR = 3_600
 DAY = 24 * HOUR

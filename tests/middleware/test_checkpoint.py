@@ -33,9 +33,10 @@ from imapipe.middleware.checkpoint_layer import CheckpointLayer
 from imapipe.middleware.retry import Retry
 from imapipe.models.batch import Batch, BatchResult, Failure
 from imapipe.models.cursor import Cursor
+from imapipe.models.json_value import JSON
 from imapipe.pipeline.memory import done_all_runs_of, memory_of
 from imapipe.store import json_file
-from imapipe.store.checkpoint_state import JSON, CheckpointChange, CheckpointState
+from imapipe.store.checkpoint_state import CheckpointChange, CheckpointState
 from imapipe.store.job_key import JobKey
 from imapipe.store.json_store import JsonCheckpointHolding, JsonCheckpointStore
 from imapipe.store.memory_store import MemoryCheckpointStore

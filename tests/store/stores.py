@@ -10,8 +10,9 @@ from itertools import count
 from pathlib import Path
 
 from imapipe.errors import CheckpointLocked, CheckpointLost
+from imapipe.models.json_value import JSON
 from imapipe.store.base import Lost
-from imapipe.store.checkpoint_state import JSON, CheckpointChange, CheckpointState
+from imapipe.store.checkpoint_state import CheckpointChange, CheckpointState
 from imapipe.store.job_key import JobKey
 from imapipe.store.simple_store import SimpleCheckpointStore
 

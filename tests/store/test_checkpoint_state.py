@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imapipe.models.cursor import Cursor
-from imapipe.store.checkpoint_state import JSON, CheckpointChange, CheckpointState, Counters, new_series, union_all
+from imapipe.models.json_value import JSON
+from imapipe.store.checkpoint_state import CheckpointChange, CheckpointState, Counters, new_series, union_all
 from imapipe.store.job_key import JobKey
 from imapipe.wire.uid_set import UidSet
 

@@ -16,9 +16,10 @@ from tests.store.stores import Database, LeasedHolding, LeasedStore, SqliteStore
 from imapipe import testing
 from imapipe.errors import CheckpointError
 from imapipe.models.cursor import Cursor
+from imapipe.models.json_value import JSON
 from imapipe.store import json_file
 from imapipe.store.base import BlockingCheckpointStore, CheckpointStore
-from imapipe.store.checkpoint_state import JSON, CheckpointChange, CheckpointState
+from imapipe.store.checkpoint_state import CheckpointChange, CheckpointState
 from imapipe.store.conformance import STORE_RULES, Rule, check_store
 from imapipe.store.job_key import JobKey
 from imapipe.store.json_store import JsonCheckpointStore

@@ -23,9 +23,10 @@ from imapipe.changes.news import News
 from imapipe.errors import CheckpointCorrupt, CheckpointError, CheckpointLost, CheckpointMismatch
 from imapipe.models.cursor import Cursor
 from imapipe.models.flag_table import FlagTable
+from imapipe.models.json_value import JSON
 from imapipe.runtime.completion import to_the_end
 from imapipe.store.base import CheckpointHolding, CheckpointStore
-from imapipe.store.checkpoint_state import JSON, CheckpointChange, CheckpointState, new_series
+from imapipe.store.checkpoint_state import CheckpointChange, CheckpointState, new_series
 from imapipe.store.job_key import JobKey
 
 _FINGERPRINT: Final = "changes"

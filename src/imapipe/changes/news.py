@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from imapipe.models.batch import NO_UIDS
 from imapipe.models.change import Arrived, Change, FlagsChanged, Vanished
 from imapipe.models.flag_table import FlagTable
-from imapipe.store.checkpoint_state import JSON
+from imapipe.models.json_value import JSON
 from imapipe.wire.uid_set import UidSet
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from imapipe.store.checkpoint_state import JSON
+from imapipe.models.json_value import JSON
 
 _HOUR: Final = 3600
 _DAY: Final = 24 * _HOUR

@@ -30,7 +30,7 @@ import orjson
 from imapipe.durable_file import kept_mode, read_file, remove_leftovers, save_file
 from imapipe.errors import CheckpointCorrupt, CheckpointError, CheckpointLocked
 from imapipe.limits.byte_usage import ByteUsage
-from imapipe.store.checkpoint_state import JSON
+from imapipe.models.json_value import JSON
 from imapipe.store.run_lock import RunLock
 
 _VERSION: Final = 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from imapipe.store.checkpoint_state import JSON
+from imapipe.models.json_value import JSON
 
 
 class AccountNotes:

@@ -28,9 +28,9 @@ from typing import Protocol, runtime_checkable
 
 from imapipe.models.batch import Batch, BatchResult, Failure
 from imapipe.models.cursor import Cursor
+from imapipe.models.json_value import JSON
 from imapipe.runtime.event_bus import EventBus
 from imapipe.runtime.resources import ResourceUsage
-from imapipe.store.checkpoint_state import JSON
 from imapipe.wire.uid_set import UidSet
 
 Call = Callable[[Batch], Awaitable[BatchResult]]

@@ -31,10 +31,11 @@ from imapipe.errors import CheckpointError, CheckpointLost
 from imapipe.middleware.account_notes import AccountNotes
 from imapipe.middleware.base import Call, Layer, Run
 from imapipe.models.batch import Batch, BatchResult, Failure
+from imapipe.models.json_value import JSON
 from imapipe.runtime.completion import to_the_end
 from imapipe.runtime.ticker import Ticker
 from imapipe.store.base import BlockingCheckpointHolding, CheckpointHolding
-from imapipe.store.checkpoint_state import JSON, CheckpointChange, CheckpointState
+from imapipe.store.checkpoint_state import CheckpointChange, CheckpointState
 from imapipe.store.threaded import ThreadedCheckpointHolding
 from imapipe.wire.uid_set import UidSet
 

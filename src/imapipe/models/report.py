@@ -16,8 +16,6 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Final
 
-import orjson
-
 from imapipe.errors import ImapipeError
 from imapipe.models.batch import NO_UIDS, Failure
 from imapipe.models.cursor import Cursor
@@ -152,6 +150,9 @@ class RunReport:
             "account": printable(self.account),
             "mailbox": printable(self.mailbox),
         }
+        # A job that prints no JSON does without; it brings uuid, json and more.
+        import orjson  # noqa: PLC0415
+
         return orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
 
     def table(self) -> str:

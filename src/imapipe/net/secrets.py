@@ -154,7 +154,7 @@ class Secrets:
     def _are_in(self, text: bytes) -> bool:
         lower = text.lower()
         # Nearly never is any form of one there, and then no more than a search for each is needed.
-        if not any([form in lower for forms in (self._plain, self._encoded) for form in forms]):
+        if not any(form in lower for forms in (self._plain, self._encoded) for form in forms):
             return False
         return next(self._spans(text), None) is not None
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from imapipe.models.json_value import JSON
 from imapipe.store.base import (
     BlockingCheckpointHolding,
     BlockingCheckpointStore,
     CheckpointHolding,
     CheckpointStore,
 )
-from imapipe.store.checkpoint_state import JSON, CheckpointChange, CheckpointState, Counters
+from imapipe.store.checkpoint_state import CheckpointChange, CheckpointState, Counters
 from imapipe.store.job_key import JobKey
 from imapipe.store.json_store import JsonCheckpointHolding, JsonCheckpointStore
 from imapipe.store.memory_store import MemoryCheckpointStore

@@ -26,7 +26,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 from imapipe.errors import CheckpointLost
-from imapipe.store.checkpoint_state import JSON, CheckpointChange, CheckpointState
+from imapipe.models.json_value import JSON
+from imapipe.store.checkpoint_state import CheckpointChange, CheckpointState
 from imapipe.store.job_key import JobKey
 
 Lost: TypeAlias = Callable[[CheckpointLost], None]

@@ -19,18 +19,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import chain
-from typing import Final, TypeAlias
+from typing import Final
 
 import orjson
 
 from imapipe.models.batch import NO_UIDS
 from imapipe.models.cursor import Cursor
+from imapipe.models.json_value import JSON
 from imapipe.models.report import printable
 from imapipe.store.job_key import JobKey
 from imapipe.wire.uid_set import UidSet
-
-JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
-"""What `extra` may hold."""
 
 FORMAT_VERSION: Final = 2
 """The version of the layout that `CheckpointState.to_json` writes."""

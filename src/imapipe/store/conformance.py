@@ -24,8 +24,9 @@ from typing import Final, TypeAlias
 
 from imapipe.errors import CheckpointError, CheckpointLocked, CheckpointLost
 from imapipe.models.cursor import Cursor
+from imapipe.models.json_value import JSON
 from imapipe.store.base import BlockingCheckpointStore, CheckpointStore
-from imapipe.store.checkpoint_state import JSON, Counters
+from imapipe.store.checkpoint_state import Counters
 from imapipe.store.job_key import JobKey
 from imapipe.store.store_place import StorePlace, broken, change_of, expect, state_of
 from imapipe.store.threaded import ThreadedCheckpointStore

@@ -31,7 +31,8 @@ from typing import Final, NamedTuple
 
 from imapipe.durable_file import kept_mode, read_file, remove_leftovers, save_file, sync_folder
 from imapipe.errors import CheckpointError, CheckpointLocked
-from imapipe.store.checkpoint_state import JSON, CheckpointChange, CheckpointState
+from imapipe.models.json_value import JSON
+from imapipe.store.checkpoint_state import CheckpointChange, CheckpointState
 from imapipe.store.job_key import JobKey
 from imapipe.store.journal import Journal
 from imapipe.store.json_document import read_document, write_document

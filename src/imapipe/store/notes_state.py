@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 
 import orjson
 
-from imapipe.store.checkpoint_state import JSON, CheckpointChange, new_series
+from imapipe.models.json_value import JSON
+from imapipe.store.checkpoint_state import CheckpointChange, new_series
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,8 @@ from collections.abc import Mapping, Sequence
 import orjson
 
 from imapipe.errors import CheckpointError, CheckpointLocked
-from imapipe.store.checkpoint_state import JSON, CheckpointChange, CheckpointState
+from imapipe.models.json_value import JSON
+from imapipe.store.checkpoint_state import CheckpointChange, CheckpointState
 from imapipe.store.job_key import JobKey
 
 

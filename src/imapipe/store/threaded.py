@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from inspect import iscoroutinefunction
 from typing import TypeVar, cast
 
+from imapipe.models.json_value import JSON
 from imapipe.store.base import (
     BlockingCheckpointHolding,
     BlockingCheckpointStore,
@@ -24,7 +25,7 @@ from imapipe.store.base import (
     CheckpointStore,
     Lost,
 )
-from imapipe.store.checkpoint_state import JSON, CheckpointChange, CheckpointState
+from imapipe.store.checkpoint_state import CheckpointChange, CheckpointState
 from imapipe.store.job_key import JobKey
 
 T = TypeVar("T")

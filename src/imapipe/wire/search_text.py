@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from difflib import get_close_matches
 from typing import Final
 
 from imapipe.errors import InvalidSearch
@@ -174,7 +173,9 @@ def _unknown(word: _Word) -> str:
         if UidSet.parse(word.text, star=MAX_UID):
             return f"write UID {shown}: plain numbers are places in the mailbox, which change all the time"
     except ValueError:
-        # Not a set of numbers, so a word; there may be one like it.
+        # Not a set of numbers, so a word; there may be one like it. Only who mistypes needs the module.
+        from difflib import get_close_matches  # noqa: PLC0415
+
         close = get_close_matches(name, (*TERMS, "OR", "NOT"), n=1)
         if close:
             return f"{shown} is no search key; write {close[0]} if that is meant"
