@@ -36,7 +36,7 @@ _MIN_BASE64: Final = 4
 _MARGIN_BYTES: Final = 4096
 
 _STATUS: Final = re.compile(
-    rb"[\0 ]*(?:\* *|(?!(?:OK|NO|BAD|BYE|PREAUTH)[ \[])[^ ]++ +)?(?:(OK|NO|BAD|BYE|PREAUTH)(?: +|\Z|(?=\[))|(?=\[))",
+    rb"[\0 ]*+(?:\* *|(?!(?:OK|NO|BAD|BYE|PREAUTH)[ \[])[^ ]++ +)?(?:(OK|NO|BAD|BYE|PREAUTH)(?: +|\Z|(?=\[))|(?=\[))",
     re.IGNORECASE,
 )
 _BASE64: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/_=-"
