@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import inspect
 import sys
 import types
@@ -76,26 +77,29 @@ class Foreign:
 
 
 def evaluated(annotation: str, module: str) -> object:
-    """What an annotation means in its module. A name that is absent there must not be one of ours."""
+    """What an annotation means in its module. What that imports for type checkers only is imported, if it is ours."""
     names = dict(vars(sys.modules[module]))
     while True:
         try:
             return eval(annotation, names)
         except NameError as error:
             absent = str(error.name)
-        if imports_from_imapipe(module, absent):
-            pytest.fail(f"{module} imports {absent} for type checkers only")
-        names[absent] = Foreign
+        home = home_in_imapipe(module, absent)
+        names[absent] = getattr(importlib.import_module(home), absent) if home else Foreign
 
 
-def imports_from_imapipe(module: str, name: str) -> bool:
+def home_in_imapipe(module: str, name: str) -> str:
+    """The module of imapipe that a module imports a name from; "" where it comes from elsewhere."""
     source = inspect.getsource(sys.modules[module])
     imports = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)]
-    return any(
-        alias.name == name and (node.level or (node.module or "").startswith("imapipe"))
+    package = str(sys.modules[module].__package__)
+    homes = [
+        importlib.util.resolve_name("." * node.level + (node.module or ""), package)
         for node in imports
         for alias in node.names
-    )
+        if alias.name == name
+    ]
+    return next((home for home in homes if home.startswith("imapipe")), "")
 
 
 def classes(annotation: object, module: str) -> Iterator[type]:

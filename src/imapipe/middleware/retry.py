@@ -24,7 +24,6 @@ from __future__ import annotations
 import asyncio
 import random as random_module
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from imapipe.errors import CommandError, CommandTimeout, ProtocolError, ServerBye
@@ -155,7 +154,7 @@ class RetryLayer(Layer):
             return verdict
         may_probe = self._probes_left > 0
         self._probes_left -= may_probe
-        return replace(verdict, probe=may_probe)
+        return verdict._replace(probe=may_probe)
 
     async def _wait(self, work: Tries, trouble: Trouble) -> None:
         verdict, error = trouble.verdict, trouble.error

@@ -16,9 +16,8 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 from imapipe.errors import (
     AuthenticationFailed,
@@ -36,8 +35,7 @@ from imapipe.errors import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What to do about an error.
 
     Attributes:
@@ -187,7 +185,7 @@ def is_transient(
             verdict = _command(error, taken_before=taken_before)
             if isinstance(error, ServerBye) and verdict.transient and not (bytes_came and error.command in _FETCHES):
                 # Nothing of what was asked for can be what it took leave at.
-                return replace(OUTAGE, wait_at_least=verdict.wait_at_least)
+                return OUTAGE._replace(wait_at_least=verdict.wait_at_least)
             return verdict
         case _:
             return PERMANENT
@@ -232,7 +230,7 @@ def _command(error: CommandError, *, taken_before: bool) -> Verdict:
         if words in text:
             if is_fetch:
                 # A FETCH that is refused says something of its messages, and the server speaks.
-                return replace(verdict, is_outage=False)
+                return verdict._replace(is_outage=False)
             return PERMANENT if verdict.split_now else verdict
     if not is_fetch and any(words in text for words in _SERVER_WORDS):
         return OUTAGE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from imapipe.models.cursor import Cursor
 from imapipe.wire.uid_set import UidSet
@@ -35,8 +36,7 @@ class JobPlan:
     skipped: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Reduction:
+class Reduction(NamedTuple):
     """One step of narrowing.
 
     Attributes:

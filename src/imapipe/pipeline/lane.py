@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from imapipe.errors import ImapipeError
 from imapipe.middleware.base import Layer, chain
@@ -48,8 +48,7 @@ _ARRIVING_ROUND_TRIPS = 1.5
 _SHORTEST_GAP_SECONDS = 0.001
 
 
-@dataclass(frozen=True, slots=True)
-class LaneTask:
+class LaneTask(NamedTuple):
     """What all lanes of a run have to do.
 
     Attributes:

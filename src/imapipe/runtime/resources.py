@@ -13,7 +13,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from imapipe.models.distribution import NOTHING_SEEN, Distribution
 from imapipe.runtime.histogram import Histogram
@@ -24,8 +24,7 @@ _log = logging.getLogger(__name__)
 _LAG_TICKS_PER_SAMPLE: Final = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """One look at the process and the machine.
 
     Attributes:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 from imapipe.errors import InvalidSearch
 from imapipe.wire.uid_set import MAX_UID, UidSet
@@ -57,8 +57,7 @@ class Kind(Enum):
     OBJECT_ID = "an id of letters, digits, - and _"
 
 
-@dataclass(frozen=True, slots=True)
-class TermRule:
+class TermRule(NamedTuple):
     """What a search key takes and depends on.
 
     Attributes:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from imapipe.errors import InvalidSearch
 from imapipe.wire.search_key import SearchKey, combine
@@ -29,8 +29,7 @@ _MONTH_NUMBERS: Final = {name.upper(): number for number, name in enumerate(MONT
 _SHOWN_CHARACTERS: Final = 40
 
 
-@dataclass(frozen=True, slots=True)
-class _Word:
+class _Word(NamedTuple):
     """A piece of the text: `text` without quotes and escapes; `mark` is "(", ")" or ""."""
 
     text: str

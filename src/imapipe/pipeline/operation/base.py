@@ -12,9 +12,8 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import date
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from imapipe.models.batch import Batch, BatchResult
 from imapipe.net.command import FetchCommand
@@ -30,8 +29,7 @@ Observe = Callable[[Connection, FetchCommand], float]
 """Called with each command that got its tagged reply; gives the seconds that the server worked on it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Workbench:
+class Workbench(NamedTuple):
     """What the works of a run share.
 
     Attributes:

@@ -15,9 +15,9 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from functools import reduce
 from operator import or_
+from typing import NamedTuple
 
 from imapipe.errors import CommandBad, CommandNo, ImapipeError, NotFetched, ProtocolError
 from imapipe.models.batch import Batch, Failure
@@ -38,8 +38,7 @@ Sections = tuple[str, ...] | None
 """What is asked for of a message; None is all of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class FetchText:
+class FetchText(NamedTuple):
     """Fetch the text of the messages, and what describes them and their attachments (an `Operation`).
 
     Attributes:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from imapipe.net.connection import Connection
 from imapipe.pipeline.access import MailboxAccess
@@ -25,8 +25,7 @@ from imapipe.wire.search_key import SearchKey
 from imapipe.wire.uid_set import UidSet
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """What a source may know of the run.
 
     Attributes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from imapipe.models.cursor import Cursor
 from imapipe.net.connection import Connection
@@ -11,8 +11,7 @@ from imapipe.pipeline.source.base import Found, Question
 from imapipe.wire.uid_set import UidSet
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
+class Given(NamedTuple):
     """These UIDs, and no search (a `Source`).
 
     Attributes:

@@ -11,7 +11,7 @@ Invariants:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from imapipe.models.cursor import Cursor
 from imapipe.net.connection import Connection
@@ -51,7 +51,7 @@ class Newer:
             return Found(self.again | came, selected.exists)
         if lowest > MAX_UID:
             return Found(self.again, selected.exists)
-        newer = replace(question, search=question.search & uid(f"{lowest}:*"))
+        newer = question._replace(search=question.search & uid(f"{lowest}:*"))
         found = await search_open(connection, access, newer, selected)
         # The last message is always in the answer, even below (RFC 9051 §6.4.8: `*` is the highest UID there is).
         uids = self.again | found.uids & UidSet.from_ranges([(lowest, MAX_UID)])

@@ -9,7 +9,7 @@ Invariants:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from imapipe.net.connection import Connection
 from imapipe.net.session import SelectedMailbox
@@ -21,8 +21,7 @@ from imapipe.search import ALL
 from imapipe.wire.response.note import Note
 
 
-@dataclass(frozen=True, slots=True)
-class Searched:
+class Searched(NamedTuple):
     """What the search of the pipeline finds (a `Source`)."""
 
     @property

@@ -15,9 +15,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from imapipe.wire.literal_argument import MAX_UNASKED_BYTES, Body, LiteralArgument, StreamedLiteral
 from imapipe.wire.mailbox_name import encode_mailbox_name, quote
@@ -50,8 +49,7 @@ _LITERAL_END: Final = re.compile(rb"\{\d+\+?\}\Z")
 _MAX_NUMBER: Final = 2**63 - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Dialect:
+class Dialect(NamedTuple):
     """What a connection takes beyond the common ground.
 
     Attributes:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from imapipe.errors import ProtocolError
@@ -79,8 +78,7 @@ class InProgress(NamedTuple):
     total: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Code:
+class Code(NamedTuple):
     """A response code.
 
     Attributes:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from itertools import accumulate
 from typing import Final, TypeAlias
 
@@ -43,13 +43,18 @@ _NSTRING = rb"(?:NIL|" + QUOTED + rb"|" + MARKER + rb")"
 _ADDRESS = rb"\(" + _NSTRING + rb" " + _NSTRING + rb" " + _NSTRING + rb" " + _NSTRING + rb"\)"
 _ADDRESSES = rb"(?:NIL|\((?:" + _ADDRESS + rb" ?)+\))"
 _FORM = (_NSTRING, _NSTRING, *[_ADDRESSES] * 6, _NSTRING, _NSTRING)
-_ENVELOPE = re.compile(rb"\((" + rb") (".join(_FORM) + rb")\)")
 # The addresses of a list that is ASCII and holds no escapes and no literals. The route is obsolete and dropped.
 _EASY_ADDRESS = re.compile(r'\((?:NIL|"([^"]*)") (?:NIL|"[^"]*") (?:NIL|"([^"]*)") (?:NIL|"([^"]*)")\)')
 _LITERAL_NAME_ADDRESS = re.compile(
     r'\((?:NIL|"([^"]*)"|(\{\d+\+?\}\r\n)) (?:NIL|"[^"]*") (?:NIL|"([^"]*)") (?:NIL|"([^"]*)")\)'
 )
 _ANY_ADDRESS = re.compile(rb"\((" + _NSTRING + rb") (" + _NSTRING + rb") (" + _NSTRING + rb") (" + _NSTRING + rb")\)")
+
+
+@cache
+def _envelope_form() -> re.Pattern[bytes]:
+    """The ten fields. To compile this takes as long as to read a hundred envelopes, and many jobs read none."""
+    return re.compile(rb"\((" + rb") (".join(_FORM) + rb")\)")
 
 
 class Envelope:
@@ -313,7 +318,7 @@ def parse_envelope(
         ProtocolError: It is no envelope, not even with its strings repaired, and has no field of one.
     """
     start, end, index = span
-    match = _ENVELOPE.fullmatch(text, start, end) if end - start < _LONG_ENVELOPE else None
+    match = _envelope_form().fullmatch(text, start, end) if end - start < _LONG_ENVELOPE else None
     if match is None:
         envelope = _parse_carefully(text, literals, span)
         if notes is not None:

@@ -31,8 +31,7 @@ _EXTENDED: Final = re.compile(rb"\( ?(?:\"|CHILDINFO|OLDNAME|\))", re.IGNORECASE
 _ATTRIBUTES_END: Final = re.compile(rb"\)(?= +(?:\"[^\"\\]\"|\"\\\\?\"|NIL|[^A-Za-z0-9 ()\"]) )", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class ListItem:
+class ListItem(NamedTuple):
     r"""A mailbox in the answer to LIST or LSUB (RFC 9051 §7.3.1).
 
     Attributes:
@@ -71,8 +70,7 @@ class NamespacePrefix(NamedTuple):
     delimiter: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Namespace:
+class Namespace(NamedTuple):
     """The answer to NAMESPACE (RFC 9051 §7.3.2)."""
 
     personal: tuple[NamespacePrefix, ...]

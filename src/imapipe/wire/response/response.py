@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias, cast
+from typing import Final, NamedTuple, TypeAlias, cast
 from typing import Literal as Choice
 
 from imapipe.errors import ProtocolError
@@ -86,8 +86,7 @@ TaggedStatus: TypeAlias = Choice["OK", "NO", "BAD"]
 StatusKind: TypeAlias = Choice["OK", "NO", "BAD", "BYE", "PREAUTH"]
 
 
-@dataclass(frozen=True, slots=True)
-class Greeting:
+class Greeting(NamedTuple):
     """The first line of a connection (RFC 9051 §7.1.4, §7.1.5).
 
     Attributes:
@@ -101,8 +100,7 @@ class Greeting:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Tagged:
+class Tagged(NamedTuple):
     """The end of a command (production `response-tagged`)."""
 
     tag: str
@@ -111,8 +109,7 @@ class Tagged:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(NamedTuple):
     """An untagged status response (production `resp-cond-state`, `resp-cond-bye`, `resp-cond-auth`)."""
 
     kind: StatusKind
@@ -120,22 +117,19 @@ class Status:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Continuation:
+class Continuation(NamedTuple):
     """`+`: the server waits for more of a command (production `continue-req`). The text may be empty."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Capability:
+class Capability(NamedTuple):
     """CAPABILITY: the names in capitals."""
 
     names: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Enabled:
+class Enabled(NamedTuple):
     """ENABLED: the extensions that are on now, in capitals (RFC 9051 §7.2.1)."""
 
     names: frozenset[str]
@@ -155,29 +149,25 @@ class Recent:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class Expunge:
+class Expunge(NamedTuple):
     """EXPUNGE: the message with this sequence number is gone; those behind it move up."""
 
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
-class Flags:
+class Flags(NamedTuple):
     """FLAGS: the flags in use in the mailbox."""
 
     flags: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Id:
+class Id(NamedTuple):
     """ID: what the server says about itself (RFC 2971 §3.2)."""
 
     fields: Mapping[str, str | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Unknown:
+class Unknown(NamedTuple):
     """A response of a kind not known here, as it came, literals cut out."""
 
     text: bytes

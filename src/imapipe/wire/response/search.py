@@ -27,8 +27,7 @@ _RANGE = re.compile(rb"(\d{1,10})(?::(\d{1,10}))?")
 _PARTIAL_RANGE = re.compile(rb"(-?\d{1,10}):(-?\d{1,10})")
 
 
-@dataclass(frozen=True, slots=True)
-class Search:
+class Search(NamedTuple):
     """The answer to a plain SEARCH (RFC 9051 appendix, RFC 3501 §7.2.5). A server may send several for one command.
 
     Attributes:
@@ -83,8 +82,7 @@ class Esearch:
     notes: tuple[Note, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Vanished:
+class Vanished(NamedTuple):
     """UIDs that are gone (RFC 7162 §3.2.10).
 
     Attributes:
@@ -96,8 +94,7 @@ class Vanished:
     uids: UidSet
 
 
-@dataclass(frozen=True, slots=True)
-class UidBatches:
+class UidBatches(NamedTuple):
     """Ranges that hold equally many messages (RFC 10022).
 
     Attributes:
