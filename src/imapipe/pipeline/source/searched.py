@@ -9,7 +9,7 @@ Invariants:
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from imapipe.net.connection import Connection
 from imapipe.net.session import SelectedMailbox
@@ -21,7 +21,8 @@ from imapipe.search import ALL
 from imapipe.wire.response.note import Note
 
 
-class Searched(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Searched:
     """What the search of the pipeline finds (a `Source`)."""
 
     @property
