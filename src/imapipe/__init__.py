@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from imapipe import search, sinks
     from imapipe.account.group import MailboxGroup
+    from imapipe.account.mirror import AccountMirrorReport
     from imapipe.account.pipeline import AccountPipeline
     from imapipe.account.plan import AccountPlan
     from imapipe.account.report import AccountReport
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from imapipe.catalog.index_report import IndexReport
     from imapipe.catalog.search_cache import SearchCache, SearchCacheStats
     from imapipe.changes.feed import Changes, ChangeStream
+    from imapipe.changes.mirror import DeletionBound, Held, Mirror, MirrorReport
     from imapipe.client import Pool, create_pool
     from imapipe.errors import (
         AccountsError,
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
         CommandTimeout,
         ConnectionFailed,
         ConnectionLost,
+        DeletionsRefused,
         ImapipeError,
         InvalidSearch,
         InvalidURL,
@@ -122,6 +125,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AccountMirrorReport",
     "AccountPipeline",
     "AccountPlan",
     "AccountReport",
@@ -167,6 +171,8 @@ __all__ = [
     "ConnectionFailed",
     "ConnectionLost",
     "Cursor",
+    "DeletionBound",
+    "DeletionsRefused",
     "Distribution",
     "Envelope",
     "Failure",
@@ -181,6 +187,7 @@ __all__ = [
     "Gmail",
     "HandlerRetry",
     "Headers",
+    "Held",
     "ImapipeError",
     "Incomplete",
     "IndexEntry",
@@ -209,6 +216,8 @@ __all__ = [
     "Metrics",
     "MetricsSnapshot",
     "Middleware",
+    "Mirror",
+    "MirrorReport",
     "NotFetched",
     "Note",
     "OpenTelemetry",
@@ -263,6 +272,7 @@ __all__ = [
 _HOMES = {
     "imapipe": ("search", "sinks"),
     "imapipe.account.group": ("MailboxGroup",),
+    "imapipe.account.mirror": ("AccountMirrorReport",),
     "imapipe.account.pipeline": ("AccountPipeline",),
     "imapipe.account.plan": ("AccountPlan",),
     "imapipe.account.report": ("AccountReport",),
@@ -287,6 +297,7 @@ _HOMES = {
         "CommandTimeout",
         "ConnectionFailed",
         "ConnectionLost",
+        "DeletionsRefused",
         "ImapipeError",
         "InvalidSearch",
         "InvalidURL",
@@ -319,6 +330,7 @@ _HOMES = {
     "imapipe.middleware.retry": ("Retry",),
     "imapipe.models.batch": ("Batch", "BatchInterrupted", "BatchResult", "Failure"),
     "imapipe.changes.feed": ("ChangeStream", "Changes"),
+    "imapipe.changes.mirror": ("DeletionBound", "Held", "Mirror", "MirrorReport"),
     "imapipe.models.change": ("Arrived", "Change", "FlagsChanged", "Vanished"),
     "imapipe.models.cursor": ("Cursor",),
     "imapipe.models.mailbox": ("MailboxEntry", "MailboxStatus"),

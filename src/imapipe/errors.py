@@ -26,6 +26,7 @@
     ├ WorkerDied                             a worker process ended without an answer
     ├ SpoolError (OSError)                   the temporary file of a large body failed
     ├ SinkError (OSError)                    what a sink writes to cannot be written
+    ├ DeletionsRefused                       more is gone from a mailbox than may be removed from its mirror
     ├ InvalidURL (ValueError)
     ├ AccountsError (ValueError)             a file of accounts cannot be used
     ├ InvalidSearch (ValueError)
@@ -366,6 +367,27 @@ class SinkError(ImapipeError, OSError):
         self.reason = reason
         self.path = path
         super().__init__(f"{path}: {reason}")
+
+
+class DeletionsRefused(ImapipeError):
+    """More messages are gone from a mailbox than may be removed from its mirror; none was.
+
+    Attributes:
+        mailbox: The mailbox.
+        deletions: How many are gone.
+        held: How many messages of it the mirror has.
+        allowed: The bound, as it was given.
+    """
+
+    def __init__(self, mailbox: str, *, deletions: int, held: int, allowed: str) -> None:
+        self.mailbox = mailbox
+        self.deletions = deletions
+        self.held = held
+        self.allowed = allowed
+        super().__init__(
+            f"{deletions:,} of {held:,} messages are gone from {mailbox!r} or have other UIDs, and no more than "
+            f"{allowed} may be removed, so none was; where that is right, allow it once with max_deletions={deletions}"
+        )
 
 
 class InvalidURL(ImapipeError, ValueError):

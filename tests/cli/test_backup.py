@@ -39,6 +39,26 @@ def test_two_accounts_and_then_only_what_is_new(serve: Serve, call: Call, tmp_pa
         assert len((tmp_path / "backup/ann.jsonl").read_bytes().splitlines()) == 9
 
 
+def test_a_mirror_follows_flags_and_deletions_within_a_bound(serve: Serve, call: Call, tmp_path: Path) -> None:
+    server = serve({"INBOX": 10, "Archive": 4})
+    file = _accounts(tmp_path, ann=server.url)
+    command = ("backup", "--accounts", file, "--to", f"maildir:{tmp_path / 'backup'}", "--mirror")
+    assert call(*command).status == 0
+    server.mailboxes["INBOX"].set_flags(1, {"\\Flagged"})
+    server.mailboxes["INBOX"].expunge([2, 3])
+    kept = call(*command)
+    assert kept.status == 0
+    assert "mirrored: 1 with other flags, 0 removed; 2 that are gone were kept" in kept.out
+    refused = call(*command, "--max-deletions", "10%", "--json")
+    assert refused.status == 3
+    assert refused.sentence.startswith("ann: INBOX: 2 of 10 messages are gone from 'INBOX'")
+    assert refused.sentence.endswith("allow it once with --max-deletions 2")
+    assert refused.document["accounts"]["ann"]["mirror"]["complete"] is False
+    assert call(*command, "--max-deletions", "2").status == 0
+    inbox = mailbox.Maildir(tmp_path / "backup/ann", create=False)
+    assert sorted(message.get_flags() for message in inbox) == [""] * 7 + ["F"]
+
+
 def test_one_account_that_fails_does_not_stop_the_others(serve: Serve, call: Call, tmp_path: Path) -> None:
     bad, good = serve(5, faults=[RefuseCredentials()]), serve(3)
     file = _accounts(tmp_path, bad=bad.url, good=good.url)
@@ -63,6 +83,9 @@ def test_people_get_a_table_for_each_account(serve: Serve, call: Call, tmp_path:
     [
         (("nobody",), "has no account nobody; it has ann"),
         (("--search", "NONSENSE"), "NONSENSE"),
+        (("--mirror",), "--mirror does not go with eml: use one of maildir"),
+        (("--mirror", "--to", "maildir:x", "--max-deletions", "ten"), "--max-deletions takes a number such as 100"),
+        (("--max-deletions", "10%"), "add --mirror"),
         (("--to", "zip:x"), "--to zip:x: use one of maildir:PATH"),
     ],
 )

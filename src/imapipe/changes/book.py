@@ -44,6 +44,7 @@ class Book:
         "_acknowledged",
         "_begun",
         "_holding",
+        "_is_settled",
         "_is_unsynced",
         "_losses",
         "_news",
@@ -72,6 +73,7 @@ class Book:
         self._acknowledged = 0
         self._unsaved = 0
         self._is_unsynced = False
+        self._is_settled = False
         self.known = known
 
     @classmethod
@@ -128,6 +130,18 @@ class Book:
         )
         self._sequence = 0
         self.known = FlagTable()
+
+    async def settle(self, now: FlagTable, uidvalidity: int, cursor: Cursor) -> None:
+        """Everything that changed is dealt with; `close` saves that.
+
+        Args:
+            now: The flags of all messages.
+            uidvalidity: UIDVALIDITY of the mailbox.
+            cursor: How far it had come.
+        """
+        self._is_settled = now is not self.known
+        self.known = now
+        await self.begin(News(), uidvalidity, cursor)
 
     async def begin(self, news: News, uidvalidity: int, cursor: Cursor) -> None:
         """Keep what is about to be told.
@@ -207,7 +221,7 @@ class Book:
         """
         try:
             self._refuse_lost()
-            if self._begun is not None and (self._news or self._state.finished != self._begun):
+            if self._begun is not None and (self._news or self._is_settled or self._state.finished != self._begun):
                 async with self._one_at_a_time:
                     await to_the_end(self._put_last(self._begun))
         finally:

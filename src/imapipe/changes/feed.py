@@ -22,19 +22,17 @@ from types import TracebackType
 from typing import Final, Literal, Self
 
 from imapipe.changes.book import Book
-from imapipe.changes.look import enable_qresync, look
+from imapipe.changes.mirror import DeletionBound, MirrorReport, check_mirror
+from imapipe.changes.mirroring import access_for_looking, mirror_mailbox
 from imapipe.changes.news import News
+from imapipe.changes.sight import see
 from imapipe.errors import PoolClosed
 from imapipe.models.argument import check_number
 from imapipe.models.change import Change
-from imapipe.models.cursor import Cursor, reissued
-from imapipe.models.flag_table import FlagTable
-from imapipe.net.connection import Connection
 from imapipe.net.pool.pool import ConnectionPool
 from imapipe.pipeline.access import MailboxAccess
-from imapipe.pipeline.books import Books
+from imapipe.pipeline.delivery.sink import Sink
 from imapipe.pipeline.delivery.stream import Runs
-from imapipe.pipeline.outage import Outage
 from imapipe.store.base import BlockingCheckpointStore, CheckpointStore
 from imapipe.store.job_key import JobKey
 from imapipe.store.json_store import JsonCheckpointStore
@@ -97,19 +95,40 @@ class Changes:
 
     def stream(self) -> ChangeStream:
         """One look as an async context manager, whose end waits until everything is saved."""
-        pool = self._pool
-        access = MailboxAccess(
-            pool,
-            self._key.mailbox,
-            writes=False,
-            remembers=True,
-            events=pool.events,
-            books=Books(),
-            outage=Outage(self._outage_seconds, pool.events),
-        )
+        access = access_for_looking(self._pool, self._key.mailbox, self._outage_seconds)
         open_book = partial(Book.open, self._store, self._key, self._path)
         found = _Look(access, open_book, restarts=self._restarts)
         return ChangeStream(found, self._runs, self._key.mailbox)
+
+    async def mirror(self, sink: Sink, *, max_deletions: int | str | None = None) -> MirrorReport:
+        """Bring what a sink has of the mailbox up to date with it: flags, and what is gone. New messages are a job's.
+
+        What the sink has is compared with what is there now; what is remembered only spares the server. So run it after
+        the job that brings new messages, with a state of its own; a crash at any moment repeats what was not committed.
+
+        Args:
+            sink: A sink that can follow changes (`Mirror`), such as `sinks.Maildir(…)`, that no run uses now.
+            max_deletions: How much may be removed: a number such as 100, or a share of what the sink has of the
+                mailbox, such as "10%"; None is nothing.
+
+        Raises:
+            TypeError, ValueError: A sink that cannot mirror; a bound that is none.
+            DeletionsRefused: More is gone than that; flags are up to date then, and nothing was removed.
+            UidValidityChanged: What the sink has means other messages now, under the same UIDVALIDITY.
+            SinkError: It cannot be written.
+            CheckpointError, ImapipeError: As the iteration raises them.
+
+        Cancelled, it keeps what the sink committed.
+        """
+        return await mirror_mailbox(
+            self._pool,
+            self._key,
+            self._store,
+            self._path,
+            check_mirror(sink),
+            bound=DeletionBound.parse(max_deletions),
+            outage_seconds=self._outage_seconds,
+        )
 
 
 class _Look:
@@ -139,8 +158,9 @@ class _Look:
         """Do all of it. Cancelling it saves what was acknowledged."""
         book = await self._open_book()
         try:
-            connection, (now, cursor) = await self._access.reach(partial(self._find, book))
+            connection, seen = await self._access.reach(partial(see, self._access, book, restarts=self._restarts))
             self._access.give_back(connection)
+            now, self.uidvalidity, cursor, self.has_restarted = seen
             # In a thread: the comparison of hundreds of thousands of messages takes a while.
             news = News() if now is book.known else await asyncio.to_thread(News.between, book.known, now)
             await book.begin(news, self.uidvalidity, cursor)
@@ -153,26 +173,6 @@ class _Look:
                 await book.sync()
         finally:
             await book.close()
-
-    async def _find(self, book: Book, connection: Connection) -> tuple[FlagTable, Cursor]:
-        await enable_qresync(connection)
-        selected = await self._access.open(connection)
-        cursor = self._access.cursor
-        if book.uidvalidity == selected.uidvalidity:
-            cursor = await self._access.believable_cursor(connection, book.cursor)
-        if book.uidvalidity:
-            then, now = (book.uidvalidity, book.cursor), (selected.uidvalidity, cursor)
-            error = reissued(selected.name, then, now, 'start again with on_uidvalidity="restart"')
-            if error is not None and not self._restarts:
-                raise error
-            if error is not None:
-                book.restart()
-                self.has_restarted = True
-        self.uidvalidity = selected.uidvalidity
-        # It may have been opened a second time.
-        selected = connection.selected or selected
-        flags = await look(connection, selected, book.known, book.since)
-        return flags, cursor.met(flags.uids)
 
 
 class ChangeStream:

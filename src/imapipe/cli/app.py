@@ -192,6 +192,18 @@ def _backup(
         bool,
         typer.Option("--no-sync", help="Do not wait for the disk: not safe in a power cut.", rich_help_panel=JOB),
     ] = False,
+    mirror: Annotated[
+        bool,
+        typer.Option("--mirror", help="Bring flags up to date as well; see --max-deletions.", rich_help_panel=JOB),
+    ] = False,
+    max_deletions: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|P%",
+            help="With --mirror: remove what is gone, but of no mailbox more than this; nothing unless given.",
+            rich_help_panel=JOB,
+        ),
+    ] = None,
     quiet: Quiet = False,
 ) -> int:
     """Write all mailboxes of several accounts to files; run again, only what is new."""
@@ -203,6 +215,8 @@ def _backup(
         at_once=at_once,
         outage_seconds=outage,
         durable=not no_sync,
+        mirror=mirror,
+        max_deletions=max_deletions,
     )
     interrupted = "interrupted; what is done is safe, and the same command goes on there"
     return execute(backup(options, quiet=quiet, json=output.json), debug=output.debug, interrupted=interrupted)

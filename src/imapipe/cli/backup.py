@@ -12,16 +12,17 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import orjson
 
 import imapipe
 from imapipe import search as q
 from imapipe.cli.errors import Mistake, Status, explain
-from imapipe.cli.export import make_sink, shortfall_of, split_place
+from imapipe.cli.export import check_mirrored, make_sink, shortfall_of, split_place
 from imapipe.cli.output import write_json, write_note, write_result
 from imapipe.cli.progress import choose_display
+from imapipe.cli.terminal import printable
 from imapipe.cli.together import Together
 
 # One file for a whole account; the other kinds have folders.
@@ -40,6 +41,8 @@ class BackupOptions:
     at_once: int = 4
     outage_seconds: float = 300.0
     durable: bool = True
+    mirror: bool = False
+    max_deletions: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,44 @@ class _Outcome:
 
     status: Status
     report: imapipe.AccountReport | None = None
+    mirrored: imapipe.AccountMirrorReport | None = None
     sentence: str = ""
+
+    @classmethod
+    def of(cls, report: imapipe.AccountReport, mirrored: imapipe.AccountMirrorReport | None) -> Self:
+        """What two reports say."""
+        is_complete = report.complete and (mirrored is None or mirrored.complete)
+        return cls(Status.COMPLETE if is_complete else Status.PARTIAL, report, mirrored)
+
+    @property
+    def text(self) -> str:
+        """For people."""
+        if self.report is None:
+            return self.sentence
+        return "\n".join(each.table() for each in (self.report, self.mirrored) if each is not None)
+
+    @property
+    def shortfall(self) -> str:
+        """One sentence on what it lacks, "" where it is complete."""
+        if self.report is None:
+            return self.sentence
+        if not self.report.complete:
+            return shortfall_of(self.report)
+        if self.mirrored is not None and self.mirrored.errors:
+            name, error = next(iter(self.mirrored.errors.items()))
+            more = len(self.mirrored.errors) - 1
+            others = f" ({more:,} more mailboxes were not mirrored)" if more else ""
+            return f"{printable(name)}: {explain(error, mailbox=name)[0]}{others}"
+        return ""
+
+    @property
+    def document(self) -> object:
+        """For machines."""
+        if self.report is None:
+            return {"complete": False, "error": self.sentence}
+        if self.mirrored is None:
+            return orjson.Fragment(self.report.to_json())
+        return {**orjson.loads(self.report.to_json()), "mirror": orjson.Fragment(self.mirrored.to_json())}
 
 
 async def backup(options: BackupOptions, *, quiet: bool, json: bool) -> Status:
@@ -66,6 +106,10 @@ async def backup(options: BackupOptions, *, quiet: bool, json: bool) -> Status:
         if name not in accounts:
             raise Mistake(f"{options.accounts} has no account {name}; it has {', '.join(accounts)}")
     kind, folder = split_place(options.to)
+    if options.mirror:
+        check_mirrored(kind, options.max_deletions)
+    elif options.max_deletions is not None:
+        raise Mistake("--max-deletions bounds what --mirror removes: add --mirror, or leave it out")
     outcomes: dict[str, _Outcome] = {}
     turns = asyncio.Semaphore(options.at_once)
     display = choose_display(str(options.accounts), quiet=quiet)
@@ -89,11 +133,16 @@ async def backup(options: BackupOptions, *, quiet: bool, json: bool) -> Status:
                 async with settings.open_pool() as pool:
                     group = pool.each(*settings.mailboxes, exclude=settings.exclude)
                     report = await group.search(criteria).fetch("full").use(*layers).run(sink)
+                    mirrored = None
+                    if options.mirror:
+                        mirrored = await group.mirror(
+                            sink, state, max_deletions=options.max_deletions, outage_seconds=options.outage_seconds
+                        )
             except Exception as error:  # noqa: BLE001 - whatever it is, the other accounts go on
                 sentence, status = explain(error)
                 outcomes[settings.name] = _Outcome(status, sentence=sentence)
             else:
-                outcomes[settings.name] = _Outcome(Status.COMPLETE if report.complete else Status.PARTIAL, report)
+                outcomes[settings.name] = _Outcome.of(report, mirrored)
 
     with display:
         async with asyncio.TaskGroup() as group:
@@ -105,21 +154,14 @@ async def backup(options: BackupOptions, *, quiet: bool, json: bool) -> Status:
         write_json(_document(ordered))
     else:
         for name, outcome in ordered.items():
-            write_result(f"{name}\n{outcome.report.table() if outcome.report else outcome.sentence}\n")
+            write_result(f"{name}\n{outcome.text}\n")
     for name, outcome in ordered.items():
-        if outcome.report is None:
-            write_note(f"{name}: {outcome.sentence}")
-        elif not outcome.report.complete:
-            write_note(f"{name}: {shortfall_of(outcome.report)}")
+        if outcome.shortfall:
+            write_note(f"{name}: {outcome.shortfall}")
     return max((outcome.status for outcome in ordered.values()), key=_WORST_LAST.index)
 
 
 def _document(outcomes: dict[str, _Outcome]) -> str:
-    accounts = {
-        name: orjson.Fragment(outcome.report.to_json())
-        if outcome.report
-        else {"complete": False, "error": outcome.sentence}
-        for name, outcome in outcomes.items()
-    }
+    accounts = {name: outcome.document for name, outcome in outcomes.items()}
     complete = all(outcome.status is Status.COMPLETE for outcome in outcomes.values())
     return orjson.dumps({"complete": complete, "accounts": accounts}, option=orjson.OPT_INDENT_2).decode()

@@ -41,6 +41,8 @@ PHRASES: Final = (
     ('name="…"', "--name"),
     ('on_mismatch="accept"', "--on-mismatch accept"),
     ("make one with MessageIndex.update", "make one with `imapipe index`"),
+    ("max_deletions=", "--max-deletions "),
+    ("max_deletions takes", "--max-deletions takes"),
     ("proxy= takes", "--proxy takes"),
     ("delete(permanently=True)", "`imapipe delete --permanently`"),
     ("move_to()", "`imapipe move`"),

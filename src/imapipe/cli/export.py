@@ -66,6 +66,17 @@ def split_place(place: str) -> tuple[str, Path]:
     return kind, Path(path)
 
 
+def check_mirrored(kind: str, max_deletions: str | None) -> None:
+    """Raises Mistake: a kind of place that cannot follow flags and deletions, or a bound that is none."""
+    if not hasattr(_KINDS[kind], "open_mirror"):
+        mirrors = ", ".join(kind for kind, sink in _KINDS.items() if hasattr(sink, "open_mirror"))
+        raise Mistake(f"--mirror does not go with {kind}: use one of {mirrors}")
+    try:
+        imapipe.DeletionBound.parse(max_deletions)
+    except ValueError as error:
+        raise Mistake(str(error)) from error
+
+
 def make_sink(kind: str, path: Path, *, durable: bool) -> imapipe.Sink:
     """A sink of a kind. Raises Mistake where it needs what is not installed."""
     try:

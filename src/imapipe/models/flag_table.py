@@ -10,10 +10,11 @@ Invariants:
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from heapq import merge
 from itertools import chain, repeat
 from operator import itemgetter
+from types import MappingProxyType
 from typing import Final
 
 from imapipe.models.batch import NO_UIDS
@@ -51,6 +52,19 @@ class FlagTable:
     def items(self) -> Iterator[tuple[int, frozenset[str]]]:
         """Go through the messages by UID."""
         return merge(*(zip(uids, repeat(flags)) for flags, uids in self._sets.items()), key=itemgetter(0))
+
+    @property
+    def sets(self) -> Mapping[frozenset[str], UidSet]:
+        """The messages by the flags that they have."""
+        return MappingProxyType(self._sets)
+
+    def mapped(self, change: Callable[[frozenset[str]], frozenset[str]]) -> FlagTable:
+        """The same messages with what becomes of each set of flags."""
+        sets: dict[frozenset[str], UidSet] = {}
+        for flags, uids in self._sets.items():
+            changed = change(flags)
+            sets[changed] = sets.get(changed, NO_UIDS) | uids
+        return FlagTable(sets)
 
     def within(self, uids: UidSet) -> FlagTable:
         """Only these messages."""

@@ -64,9 +64,7 @@ class FileSink(ABC):
             ValueError: The job does not fetch what is to be written.
             UidValidityChanged: What was written before has UIDs that mean other messages now.
         """
-        self._runs += 1
-        if self._runs > 1:
-            raise SinkError("another run has this sink; give each run one of its own", path=str(self.path))
+        self._begin_run()
         if self.needs_body and "BODY[]" not in run.items:
             raise ValueError(f'{type(self).__name__} writes whole messages: put .fetch("full") into the job')
         await self._in_thread(self._open, run)
@@ -78,6 +76,11 @@ class FileSink(ABC):
             changed = reissued(run.mailbox, (run.uidvalidity, met), now, advice)
             if changed is not None:
                 raise changed
+
+    def _begin_run(self) -> None:
+        self._runs += 1
+        if self._runs > 1:
+            raise SinkError("another run has this sink; give each run one of its own", path=str(self.path))
 
     async def write(self, messages: Sequence[Message]) -> Mapping[int, Exception]:
         """See `Sink`. Raises SinkError."""

@@ -17,16 +17,18 @@ import errno
 import os
 import re
 from array import array
-from collections.abc import Collection
-from itertools import chain
+from collections.abc import Collection, Iterator
+from pathlib import Path
 from typing import Final, Literal
 
-from imapipe.durable_file import PLAIN, PRIVATE
+from imapipe.changes.mirror import Held
+from imapipe.durable_file import PLAIN, PRIVATE, sync_folder
 from imapipe.middleware.base import Run
+from imapipe.models.flag_table import FlagGatherer
 from imapipe.models.message import Message
-from imapipe.sinks.base import FileSink
 from imapipe.sinks.content import body_size, chunks_of_body
 from imapipe.sinks.hold import hold
+from imapipe.sinks.mirrored import MirrorSink, Pending
 from imapipe.sinks.place import Place, folder_names, shortened
 from imapipe.sinks.staged import Staged, make_folder, names_in, remove_leftovers
 from imapipe.store.run_lock import RunLock
@@ -43,10 +45,19 @@ _LETTERS: Final = {
     "\\seen": "S",
     "\\deleted": "T",
 }
+_FLAGS: Final = {
+    "D": "\\Draft",
+    "F": "\\Flagged",
+    "P": "$Forwarded",
+    "R": "\\Answered",
+    "S": "\\Seen",
+    "T": "\\Deleted",
+}
+_INFO: Final = re.compile(r"[:;!]2,[A-Za-z]*\Z")
 _NAME: Final = re.compile(r"(\d+)\.U(\d+)M([0-9a-f]{8})\.imapipe(?:,[^:;!]*)?(?:[:;!]2,([A-Za-z]*))?\Z")
 
 
-class Maildir(FileSink):
+class Maildir(MirrorSink):
     """Writes each message to a Maildir, with its flags and the time of its arrival.
 
     Args:
@@ -76,13 +87,16 @@ class Maildir(FileSink):
         return Maildir(path, layout=self._layout, durable=self._durable)
 
     def _open(self, run: Run) -> None:
+        self._begin(Place.of(run))
+
+    def _begin(self, place: Place) -> None:
         for name in ("", "tmp", "new", "cur"):
             make_folder(self.path / name, durable=self._durable)
         if self._layout == "maildir++" and self.path.name.startswith("."):
             os.close(os.open(self.path / "maildirfolder", os.O_WRONLY | os.O_CREAT | PLAIN, PRIVATE))
         self._lock = hold(self.path / ".imapipe.lock", self.path, "folder")
         remove_leftovers(self.path / "tmp")
-        self._place = Place.of(run)
+        self._place = place
         self._tag = self._place.tag
         self._separator = self._find_separator()
         self._there = self._find_uids()
@@ -106,6 +120,62 @@ class Maildir(FileSink):
         )
         self._written.append(message.uid)
 
+    def kept_flags(self, flags: frozenset[str]) -> frozenset[str]:
+        """See `Mirror`: those that have a letter."""
+        return flags_of_letters(letters_of(flags))
+
+    def _open_mirror(self, place: Place) -> Held:
+        self._begin(place)
+        gatherer, earlier = FlagGatherer(), 0
+        for _, _, uid, uidvalidity, letters in self._ours():
+            if uidvalidity == place.uidvalidity:
+                gatherer.add(uid, flags_of_letters(letters))
+            else:
+                earlier += 1
+        return Held(gatherer.table().sets, earlier)
+
+    def _follow(self, pending: Pending) -> None:
+        # A mail program may rename one meanwhile: it is looked for again.
+        is_done = False
+        while not is_done:
+            is_done = self._follow_once(pending)
+        if self._durable:
+            for name in ("new", "cur"):
+                sync_folder(os.fspath(self.path / name / "_"))
+
+    def _follow_once(self, pending: Pending) -> bool:
+        """Do what waits; gives whether no file was moved by somebody else between the listing and its turn."""
+        is_done = True
+        touched = pending.removed | UidSet.from_numbers(pending.flags)
+        concerned = [file for file in self._ours() if self._place.uidvalidity != file[3] or file[2] in touched]
+        for folder, name, uid, uidvalidity, letters in concerned:
+            path = folder / name
+            is_here = uidvalidity == self._place.uidvalidity
+            try:
+                if (is_here and uid in pending.removed) or (not is_here and pending.earlier):
+                    path.unlink()
+                elif is_here and uid in pending.flags:
+                    self._set_letters(path, letters, letters_of(pending.flags[uid]))
+            except FileNotFoundError:
+                is_done = False
+        return is_done
+
+    def _set_letters(self, path: Path, now: str, wanted: str) -> None:
+        # Letters in lower case are keywords of the mail program that put them there.
+        kept = "".join(letter for letter in now if letter.islower())
+        base = _INFO.sub("", path.name)
+        name = self.path / "cur" / f"{base}{self._separator}2,{''.join(sorted(wanted + kept))}"
+        if name != path:
+            path.rename(name)
+
+    def _ours(self) -> Iterator[tuple[Path, str, int, int, str]]:
+        """The files of this mailbox: folder, name, UID, UIDVALIDITY, letters."""
+        for folder in (self.path / "new", self.path / "cur"):
+            for name in names_in(folder):
+                parts = _NAME.match(name)
+                if parts and parts[3] == self._tag:
+                    yield folder, name, int(parts[2]), int(parts[1]), parts[4] or ""
+
     def _commit(self) -> None:
         self._staged.publish()
         self._there |= UidSet.from_numbers(self._written)
@@ -120,12 +190,9 @@ class Maildir(FileSink):
     def _find_uids(self) -> UidSet:
         """The UIDs of this mailbox that are there, by their names."""
         self._written: list[int] = []
-        found = array("L")
-        for name in chain(names_in(self.path / "new"), names_in(self.path / "cur")):
-            parts = _NAME.match(name)
-            if parts and int(parts[1]) == self._place.uidvalidity and parts[3] == self._tag:
-                found.append(int(parts[2]))
-        return UidSet.from_numbers(found)
+        return UidSet.from_numbers(
+            array("L", (uid for _, _, uid, validity, _ in self._ours() if validity == self._place.uidvalidity))
+        )
 
     def _find_separator(self) -> str:
         """What stands before the flags: a colon, or what the file system takes in its place."""
@@ -145,3 +212,8 @@ class Maildir(FileSink):
 def letters_of(flags: Collection[str]) -> str:
     """The letters of flags, in the order of the alphabet; keywords have none."""
     return "".join(sorted({_LETTERS[flag.lower()] for flag in flags if flag.lower() in _LETTERS}))
+
+
+def flags_of_letters(letters: str) -> frozenset[str]:
+    """What letters say; those of others say nothing."""
+    return frozenset(_FLAGS[letter] for letter in letters if letter in _FLAGS)

@@ -12,13 +12,14 @@ import os
 from typing import Final
 
 from imapipe.catalog.archive_file import ArchiveFile
-from imapipe.catalog.index_entry import storable, to_row
+from imapipe.catalog.index_entry import flags_text, storable, to_row
+from imapipe.changes.mirror import Held
 from imapipe.errors import NotFetched, ProtocolError
 from imapipe.middleware.base import Run
 from imapipe.models.message import Message
-from imapipe.sinks.base import FileSink
 from imapipe.sinks.content import body_size, chunks_of_body
 from imapipe.sinks.hold import hold
+from imapipe.sinks.mirrored import MirrorSink, Pending
 from imapipe.sinks.place import Place
 from imapipe.sinks.staged import make_folder
 from imapipe.store.run_lock import RunLock
@@ -27,7 +28,7 @@ from imapipe.wire.uid_set import UidSet
 _NEEDED: Final = ({"FLAGS"}, {"RFC822.SIZE"}, {"INTERNALDATE"}, {"ENVELOPE", "BODY[HEADER]", "BODY[]"})
 
 
-class Sqlite(FileSink):
+class Sqlite(MirrorSink):
     """Writes each message into an SQLite file: who, what, when, flags, its text, and its bytes as they are.
 
     The table `messages` is that of a local index, so `MessageIndex.find` and `imapipe find` work on the file; text and
@@ -95,6 +96,21 @@ class Sqlite(FileSink):
         else:
             self._shared.file.add(self._mailbox, row, text, None, 0)
         self._written.append(message.uid)
+
+    def kept_flags(self, flags: frozenset[str]) -> frozenset[str]:
+        """See `Mirror`: all of them."""
+        return frozenset(filter(None, flags_text(flags).split(" ")))
+
+    def _open_mirror(self, place: Place) -> Held:
+        self._begin(place)
+        return Held(self._shared.file.flags(self._mailbox).sets, self._shared.file.earlier(*place))
+
+    def _follow(self, pending: Pending) -> None:
+        self._shared.file.set_flags(self._mailbox, pending.flags.items())
+        self._shared.file.remove(self._mailbox, pending.removed)
+        if pending.earlier:
+            self._shared.file.remove_earlier(*self._place)
+        self._shared.file.commit()
 
     def _commit(self) -> None:
         self._shared.file.commit()
