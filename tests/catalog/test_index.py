@@ -154,6 +154,34 @@ async def test_an_empty_mailbox_is_a_report_of_zeros(path: Path) -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("extensions", ["modern", "plain"])
+async def test_flags_of_what_is_known_are_brought_up_to_date(path: Path, extensions: str) -> None:
+    async with (
+        Server(50, extensions=extensions) as server,
+        open_pool(server) as pool,
+        imapipe.MessageIndex(path) as index,
+    ):
+        box, mailbox = server.mailboxes["INBOX"], pool.mailbox("INBOX")
+        assert (await index.update(mailbox)).flags_changed == 0
+        box.set_flags(7, {"\\Seen", "$Work"})
+        box.set_flags(8, {"\\Flagged"})
+        box.expunge([8])
+        box.append(b"Subject: new\r\n\r\n", {"\\Draft"})
+        server.commands.clear()
+        report = await index.update(mailbox)
+        assert (report.flags_changed, report.added, report.removed, report.complete) == (1, 1, 1, True)
+        # The new one, and beside it only what changed where the server can tell.
+        assert fetched(server) == (2 if extensions == "modern" else 50)
+        assert {entry.uid: entry.flags for entry in await index.find()} == {m.uid: m.flags for m in box}
+        box.set_flags(7, set())
+        assert (await index.update(mailbox, refresh_flags=False)).flags_changed == 0
+        # What a part of the mailbox told does not count for all of it.
+        assert (await index.update(mailbox, search=q.uid(9))).flags_changed == 0
+        assert (await index.update(mailbox)).flags_changed == 1
+        assert {entry.uid: entry.flags for entry in await index.find()} == {m.uid: m.flags for m in box}
+
+
+@pytest.mark.asyncio
 async def test_another_uidvalidity_begins_the_mailbox_anew(path: Path) -> None:
     async with (
         Server({"INBOX": 10, "Other": 5}) as server,

@@ -4,7 +4,7 @@ Invariants:
 
 - All work on the file is done in a worker thread, one call at a time; the event loop never waits for the disk.
 - A call that is cancelled ends its transaction first: nothing is half written.
-- An update is a run of a pipeline, and can be cut off at any moment: the next one fetches what is missing.
+- An update is runs of a pipeline, and can be cut off at any moment: the next one fetches what is missing.
 """
 
 from __future__ import annotations
@@ -18,26 +18,27 @@ from datetime import date
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self, TypeVar
+from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 
 import anyio.to_thread
 
-from imapipe.catalog.index_entry import IndexEntry, Row, SizeClass, identity_of, search_for, to_row
+from imapipe.catalog.index_entry import IndexEntry, SizeClass, identity_of, search_for, to_row
 from imapipe.catalog.index_file import IndexedMailbox, IndexFile
 from imapipe.catalog.index_query import IndexQuery
 from imapipe.catalog.index_report import IndexReport
-from imapipe.errors import CommandBad, CommandNo, MessageIndexError, ProtocolError
+from imapipe.errors import CapabilityMissing, CommandBad, CommandNo, MessageIndexError, ProtocolError
 from imapipe.middleware.base import Middleware, Run
 from imapipe.models.message import Message
 from imapipe.models.report import RunReport
 from imapipe.pipeline.pipeline import Pipeline, SearchResult
-from imapipe.search import ALL
+from imapipe.search import ALL, modseq
 from imapipe.wire.search_key import SearchKey
 from imapipe.wire.uid_set import UidSet
 
 __all__ = ["IndexEntry", "MessageIndex", "SizeClass"]
 
 _Result = TypeVar("_Result")
+_Item = TypeVar("_Item")
 
 
 class Searchable(Protocol):
@@ -47,19 +48,20 @@ class Searchable(Protocol):
         """Begin a job on the messages that match."""
 
 
-class _Rows:
-    """Adds messages to the index, a transaction for each group (a `Sink`).
+class _Group(Generic[_Item]):
+    """Keeps something of each message, a transaction for each group (a `Sink`).
 
     Attributes:
-        added: How many were added.
+        count: How many rows that made or changed.
     """
 
-    __slots__ = ("_add", "_rows", "added")
+    __slots__ = ("_items", "_keep", "_read", "count")
 
-    def __init__(self, add: Callable[[list[Row]], Awaitable[int]]) -> None:
-        self._add = add
-        self._rows: list[Row] = []
-        self.added = 0
+    def __init__(self, read: Callable[[Message], _Item], keep: Callable[[list[_Item]], Awaitable[int]]) -> None:
+        self._read = read
+        self._keep = keep
+        self._items: list[_Item] = []
+        self.count = 0
 
     async def open(self, run: Run) -> None:
         """See `Sink`."""
@@ -69,18 +71,32 @@ class _Rows:
         malformed: dict[int, Exception] = {}
         for message in messages:
             try:
-                self._rows.append(to_row(message))
+                self._items.append(self._read(message))
             except ProtocolError as error:
                 malformed[message.uid] = error
         return malformed
 
     async def commit(self) -> None:
         """See `Sink`."""
-        rows, self._rows = self._rows, []
-        self.added += await self._add(rows)
+        items, self._items = self._items, []
+        self.count += await self._keep(items)
 
     async def close(self) -> None:
         """See `Sink`."""
+
+
+class _Flags(NamedTuple):
+    """What became of the flags of messages that were known.
+
+    Attributes:
+        changed: How many had others.
+        bytes_received: Bytes of FETCH responses.
+        is_whole: Whether all of them were told.
+    """
+
+    changed: int
+    bytes_received: int = 0
+    is_whole: bool = True
 
 
 class MessageIndex:
@@ -185,18 +201,21 @@ class MessageIndex:
         search: SearchKey = ALL,
         use: Sequence[Middleware] = (),
         connections: int | None = 1,
+        refresh_flags: bool = True,
     ) -> IndexReport:
         """Bring the index up to date with a mailbox: only messages that it does not know are fetched.
 
         Messages that are gone are taken out when the search is for all of them; another search adds to what is there.
-        Flags stay as they were when a message was indexed. A UIDVALIDITY that changed begins the mailbox anew, and so
-        does UIDNEXT that fell, or another message under the last UID that is known.
+        The flags of messages that it knows are brought up to date: with CONDSTORE only those that changed are asked
+        for, else those of all that the search finds. A UIDVALIDITY that changed begins the mailbox anew, and so does
+        UIDNEXT that fell, or another message under the last UID that is known.
 
         Args:
             mailbox: What to index, such as `pool.mailbox("INBOX")`.
             search: Which messages.
             use: Middleware for the run, outermost first, such as `imapipe.Retry()`.
             connections: How many connections to use at most; None is all of the pool.
+            refresh_flags: Whether to bring flags up to date, too.
 
         Raises:
             MessageIndexError: The file cannot be written, or another process begins the mailbox anew.
@@ -206,7 +225,7 @@ class MessageIndex:
         Cancellation keeps what was added; the next update goes on from there.
         """
         began = time.monotonic()
-        found = await mailbox.search(search).use(*use).uids()
+        found = await mailbox.search(search).with_modseq().use(*use).uids()
         account, name, uidvalidity = found.account, found.mailbox, found.uidvalidity
         remembered = await self._in_thread(lambda file: file.remembered(account, name))
         cursor = found.cursor
@@ -219,17 +238,25 @@ class MessageIndex:
             and await self._is_another(mailbox, use, found, indexed)
         ):
             indexed = await self._in_thread(lambda file: file.begin_anew(indexed))
+        if not indexed.known:
+            # The flags of whatever is added from here on are those of a later time.
+            await self._in_thread(lambda file: file.keep_flags_modseq(indexed, cursor.highestmodseq))
         known = indexed.known
         whole = search == ALL and not (found.unaccounted or found.may_be_short)
         gone = known - found.uids if whole else UidSet()
         if gone:
             await self._in_thread(lambda file: file.remove(indexed, gone))
         fresh = found.uids - known
-        rows = _Rows(lambda group: self._in_thread(lambda file: file.add(indexed, group)))
+        rows = _Group(to_row, lambda group: self._in_thread(lambda file: file.add(indexed, group)))
         run: RunReport | None = None
         if fresh:
             run = await found.pipeline(fresh).fetch("envelope").run(rows, connections=connections)
             await self._in_thread(IndexFile.analyse)
+        flags = _Flags(0)
+        if refresh_flags:
+            flags = await self._refresh_flags(mailbox, use, found, indexed, connections)
+            if whole and flags.is_whole:
+                await self._in_thread(lambda file: file.keep_flags_modseq(indexed, found.cursor.highestmodseq))
         total = await self._in_thread(lambda file: file.count(indexed.number))
         return IndexReport(
             str(self.path),
@@ -238,17 +265,46 @@ class MessageIndex:
             uidvalidity,
             found=len(found),
             known=len(found.uids & known),
-            added=rows.added,
+            added=rows.count,
             removed=len(gone),
+            flags_changed=flags.changed,
             failed=run.failed if run is not None else 0,
             unaccounted=found.unaccounted,
             may_be_short=found.may_be_short,
             total=total,
             reindexed=indexed.reindexed,
             failures=run.failures if run is not None else {},
-            bytes_received=run.bytes_received if run is not None else 0,
+            bytes_received=flags.bytes_received + (run.bytes_received if run is not None else 0),
             elapsed_seconds=time.monotonic() - began,
         )
+
+    async def _refresh_flags(
+        self,
+        mailbox: Searchable,
+        use: Sequence[Middleware],
+        found: SearchResult,
+        indexed: IndexedMailbox,
+        connections: int | None,
+    ) -> _Flags:
+        """Bring the flags of messages that were known before up to date."""
+        known = indexed.known & found.uids
+        since = await self._in_thread(lambda file: file.flags_modseq(indexed))
+        highest = found.cursor.highestmodseq
+        if known and since is not None and highest is not None and highest >= since:
+            if highest == since:
+                return _Flags(0)
+            with suppress(CapabilityMissing, CommandNo, CommandBad):
+                changed = await mailbox.search(modseq(since + 1)).use(*use).uids()
+                if changed.uidvalidity == found.uidvalidity and not changed.may_be_short:
+                    known &= changed.uids
+        if not known:
+            return _Flags(0)
+        group = _Group(
+            lambda message: (message.uid, message.flags),
+            lambda flags: self._in_thread(lambda file: file.update_flags(indexed, flags)),
+        )
+        run = await found.pipeline(known).fetch("flags").run(group, connections=connections)
+        return _Flags(group.count, run.bytes_received, is_whole=run.complete)
 
     async def _is_another(
         self, mailbox: Searchable, use: Sequence[Middleware], found: SearchResult, indexed: IndexedMailbox

@@ -35,6 +35,7 @@ class IndexReport:
         failures: Why messages failed, by UID.
         bytes_received: Bytes of FETCH responses.
         elapsed_seconds: How long it took.
+        flags_changed: Messages that were known, and have other flags now.
     """
 
     index: str
@@ -53,6 +54,7 @@ class IndexReport:
     failures: Mapping[int, Failure] = field(default_factory=dict)
     bytes_received: int = 0
     elapsed_seconds: float = 0.0
+    flags_changed: int = 0
 
     @property
     def complete(self) -> bool:
@@ -80,6 +82,7 @@ class IndexReport:
             ("known before", f"{self.known:,}"),
             ("added", f"{self.added:,}"),
             ("removed", f"{self.removed:,}"),
+            ("other flags", f"{self.flags_changed:,}"),
             ("failed", f"{self.failed:,}"),
             (
                 "in the index",

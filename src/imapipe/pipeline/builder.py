@@ -153,6 +153,10 @@ class PipelineBuilder:
         """Highest UIDs first."""
         return self._with(newest=True)
 
+    def with_modseq(self) -> Self:
+        """Have the server tell HIGHESTMODSEQ (`SearchResult.cursor`, `Run.cursor`): some do so only when asked."""
+        return self._with(with_modseq=True)
+
     def depth(self, count: int) -> Self:
         """Keep exactly so many FETCHes in flight on each connection, instead of following the round trip."""
         check_whole("depth()", count)

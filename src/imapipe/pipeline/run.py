@@ -101,7 +101,9 @@ class Run:
             specification.mailbox,
             writes=specification.operation.writes,
             # A change tells by mod-sequences what others changed meanwhile.
-            remembers=specification.search_store is not None or specification.operation.writes,
+            remembers=(
+                specification.search_store is not None or specification.with_modseq or specification.operation.writes
+            ),
             events=self.events,
             books=self._books,
             outage=Outage(outage_seconds_of(specification.middleware), self.events),

@@ -32,6 +32,7 @@ class Specification:
         newest: Highest UIDs first.
         depth: Commands in flight on a connection; None follows the round trip.
         search_store: Where answers to searches are remembered.
+        with_modseq: Have the server tell HIGHESTMODSEQ.
     """
 
     mailbox: str
@@ -44,6 +45,7 @@ class Specification:
     newest: bool = False
     depth: int | None = None
     search_store: SearchStore | None = None
+    with_modseq: bool = False
 
     @property
     def fingerprint(self) -> str:
