@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import imapipe
@@ -40,7 +41,22 @@ def _in_sqlite(path: Path) -> State:
         database.close()
 
 
+def _parquet(path: Path) -> imapipe.Mirror:
+    return sinks.Parquet(path, rows_per_file=7)
+
+
+def _in_parquet(path: Path) -> State:
+    import polars  # noqa: PLC0415
+
+    rows = polars.read_parquet(path / "*.parquet").filter(polars.col("mailbox") == "INBOX").to_dicts()
+    found = {(row["uidvalidity"], row["uid"]): frozenset(row["flags"]) for row in rows}
+    assert len(found) == len(rows)
+    assert all(row["subject"] is not None and row["size"] for row in rows)
+    return found
+
+
 MIRRORS: dict[str, tuple[Callable[[Path], imapipe.Mirror], Callable[[Path], State]]] = {
     "maildir": (sinks.Maildir, _in_maildir),
     "sqlite": (sinks.Sqlite, _in_sqlite),
+    **({"parquet": (_parquet, _in_parquet)} if all(map(find_spec, ("pyarrow", "polars"))) else {}),
 }

@@ -7,6 +7,8 @@ Invariants:
 - A file has its name when it is closed, synced and whole; what was being written when a process died is removed by the
   next run on that mailbox.
 - Each file says in its metadata which messages are in it: one that is there is not written again.
+- A mirror writes those files anew in which something changed, one after the other: whoever reads the folder always
+  finds one table, without rows that other rows make void.
 - Rows wait in memory up to `_GROUP_BYTES`, then they are a row group of the file that is being written.
 """
 
@@ -15,19 +17,19 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import orjson
-
+from imapipe.changes.mirror import Held
 from imapipe.durable_file import PLAIN, PRIVATE, remove, sync_folder
-from imapipe.errors import SinkError
 from imapipe.middleware.base import Run
+from imapipe.models.flag_table import FlagGatherer
 from imapipe.models.message import Message
-from imapipe.sinks.base import FileSink
 from imapipe.sinks.hold import hold
+from imapipe.sinks.mirrored import MirrorSink, Pending
+from imapipe.sinks.parquet_part import KEY, flags_in, note_of, rewrite, uids_in
 from imapipe.sinks.place import Place
 from imapipe.sinks.rows import UNREADABLE, Row, Rows, Value
 from imapipe.sinks.staged import make_folder, names_in
@@ -39,14 +41,13 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 _PART: Final = re.compile(r"([0-9a-f]{8})-(\d+)-(\d{6,})\.parquet\Z")
-_KEY: Final = b"imapipe"
 _GROUP_BYTES: Final = 8 * 1024 * 1024
 _GROUP_ROWS: Final = 10_000
 # What a row costs beside its text.
 _ROW_BYTES: Final = 400
 
 
-class Parquet(FileSink):
+class Parquet(MirrorSink):
     """Writes a row for each message into Parquet files; needs `pip install 'imapipe[parquet]'`.
 
     The columns are always the same, so that files of all jobs go together; what the job does not fetch is null.
@@ -92,11 +93,14 @@ class Parquet(FileSink):
         )
 
     def _open(self, run: Run) -> None:
-        make_folder(self.path, durable=self._durable)
-        self._place = Place.of(run)
-        self._tag = self._place.tag
-        self._lock = hold(self.path / f".{self._tag}.imapipe.lock", self.path, "folder", of=repr(run.mailbox))
         self._make_rows = Rows(run, None)
+        self._begin(Place.of(run))
+
+    def _begin(self, place: Place) -> None:
+        make_folder(self.path, durable=self._durable)
+        self._place = place
+        self._tag = self._place.tag
+        self._lock = hold(self.path / f".{self._tag}.imapipe.lock", self.path, "folder", of=repr(place.mailbox))
         self._partial = self.path / f".{self._tag}.imapipe-part"
         remove(os.fspath(self._partial))
         self._there, self._number = self._find_parts()
@@ -139,7 +143,7 @@ class Parquet(FileSink):
         assert self._writer is not None
         assert self._file is not None
         new = UidSet.from_numbers(self._uids)
-        self._writer.add_key_value_metadata({_KEY: orjson.dumps([*self._place, new.text()])})
+        self._writer.add_key_value_metadata({KEY: note_of(self._place, new)})
         writer, self._writer = self._writer, None
         with self._file as file:
             writer.close()
@@ -176,14 +180,57 @@ class Parquet(FileSink):
     def _find_parts(self) -> tuple[UidSet, int]:
         """What is in the files of this mailbox, and the highest of their numbers."""
         there, number = UidSet(), 0
-        for name in names_in(self.path):
-            part = _PART.match(name)
-            if part is None or part[1] != self._tag:
-                continue
-            number = max(number, int(part[3]))
-            if int(part[2]) == self._place.uidvalidity:
-                there |= _uids_of(self.path / name, self._place)
+        for path, uidvalidity, its_number in self._parts():
+            number = max(number, its_number)
+            if uidvalidity == self._place.uidvalidity:
+                there |= uids_in(path, self._place)
         return there, number
+
+    def _parts(self) -> Iterator[tuple[Path, int, int]]:
+        """The files of this mailbox by their names: path, UIDVALIDITY, number."""
+        for name in list(names_in(self.path)):
+            part = _PART.match(name)
+            if part is not None and part[1] == self._tag:
+                yield self.path / name, int(part[2]), int(part[3])
+
+    def kept_flags(self, flags: frozenset[str]) -> frozenset[str]:
+        """See `Mirror`: all of them."""
+        return flags
+
+    def _open_mirror(self, place: Place) -> Held:
+        self._begin(place)
+        gatherer, earlier = FlagGatherer(), 0
+        for path, uidvalidity, _ in self._parts():
+            uids = uids_in(path, place._replace(uidvalidity=uidvalidity))
+            if uidvalidity != place.uidvalidity:
+                earlier += len(uids)
+            elif uids:
+                for uid, flags in flags_in(path):
+                    gatherer.add(uid, flags)
+        return Held(gatherer.table().sets, earlier)
+
+    def _follow(self, pending: Pending) -> None:
+        touched = pending.removed | UidSet.from_numbers(pending.flags)
+        for path, uidvalidity, _ in self._parts():
+            uids = uids_in(path, self._place._replace(uidvalidity=uidvalidity))
+            is_here = uidvalidity == self._place.uidvalidity
+            left = uids - pending.removed if is_here else UidSet()
+            if not uids or not (uids & touched if is_here else pending.earlier):
+                continue
+            if not left:
+                path.unlink()
+                continue
+            rewrite(
+                path,
+                self._partial,
+                self._place,
+                left,
+                pending.flags,
+                compression=self._compression,
+                durable=self._durable,
+            )
+        if self._durable:
+            sync_folder(os.fspath(self._partial))
 
 
 def _column(field: pa.Field, values: Sequence[Value]) -> pa.Array:
@@ -213,20 +260,6 @@ def _people() -> pa.DataType:
     import pyarrow as pa  # noqa: PLC0415
 
     return pa.list_(pa.struct([("name", pa.string()), ("email", pa.string())]))
-
-
-def _uids_of(path: Path, place: Place) -> UidSet:
-    """The messages of a mailbox that are in a file: none where the tag in its name is another one's by chance."""
-    import pyarrow.lib  # noqa: PLC0415
-    import pyarrow.parquet as pq  # noqa: PLC0415
-
-    try:
-        metadata: Mapping[bytes, bytes] = pq.read_metadata(os.fspath(path)).metadata or {}
-        *whose, uids = orjson.loads(metadata[_KEY])
-        return UidSet.parse(uids) if Place(*whose) == place else UidSet()
-    except (KeyError, TypeError, ValueError, pyarrow.lib.ArrowException) as error:
-        reason = "it does not tell which messages are in it; move it to another folder"
-        raise SinkError(reason, path=str(path)) from error
 
 
 def _schema() -> pa.Schema:

@@ -1,0 +1,117 @@
+"""One file of a folder of Parquet: which messages are in it, and how it is written anew when some of them change.
+
+Invariants:
+
+- A file says in its metadata of which mailbox it is, and which messages are in it.
+- It is replaced by a whole one, in one step: a reader sees the old rows or the new ones, and no row twice.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import orjson
+
+from imapipe.durable_file import PLAIN, PRIVATE, remove
+from imapipe.errors import SinkError
+from imapipe.sinks.place import Place
+from imapipe.wire.uid_set import UidSet
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+KEY: Final = b"imapipe"
+_ROWS_AT_A_TIME: Final = 10_000
+
+
+def note_of(place: Place, uids: UidSet) -> bytes:
+    """What a file says of itself."""
+    return orjson.dumps([*place, uids.text()])
+
+
+def uids_in(path: Path, place: Place) -> UidSet:
+    """The messages of a mailbox that are in a file: none where the tag in its name is another one's by chance."""
+    import pyarrow.lib  # noqa: PLC0415  # 40 MB that only this sink needs
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    try:
+        metadata: Mapping[bytes, bytes] = pq.read_metadata(os.fspath(path)).metadata or {}
+        *whose, uids = orjson.loads(metadata[KEY])
+        return UidSet.parse(uids) if Place(*whose) == place else UidSet()
+    except (KeyError, TypeError, ValueError, pyarrow.lib.ArrowException) as error:
+        reason = "it does not tell which messages are in it; move it to another folder"
+        raise SinkError(reason, path=str(path)) from error
+
+
+def flags_in(path: Path) -> Iterator[tuple[int, frozenset[str]]]:
+    """UIDs and flags of the messages in a file."""
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    sets: dict[tuple[str, ...], frozenset[str]] = {}
+    with pq.ParquetFile(os.fspath(path)) as file:
+        for batch in file.iter_batches(batch_size=_ROWS_AT_A_TIME, columns=["uid", "flags"]):
+            for uid, flags in zip(batch["uid"].to_pylist(), batch["flags"].to_pylist(), strict=True):
+                key = tuple(flags or ())
+                yield uid, sets.setdefault(key, frozenset(key))
+
+
+def rewrite(
+    path: Path,
+    partial: Path,
+    place: Place,
+    left: UidSet,
+    flags: Mapping[int, frozenset[str]],
+    *,
+    compression: str,
+    durable: bool,
+) -> None:
+    """Write a file anew with some of its messages, and with other flags; a few thousand rows are in memory at a time.
+
+    Args:
+        path: The file.
+        partial: Where it is written first, in the same folder.
+        place: Its mailbox.
+        left: The messages that stay.
+        flags: Flags that are different now, by UID.
+        compression: Of the columns.
+        durable: Whether it must be on the disk before it replaces the other one.
+
+    Raises:
+        OSError: It could not be written; the file is as it was.
+    """
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    remove(os.fspath(partial))
+    fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | PLAIN, PRIVATE)
+    try:
+        with os.fdopen(fd, "wb") as target, pq.ParquetFile(os.fspath(path)) as source:
+            schema = source.schema_arrow.remove_metadata()
+            with pq.ParquetWriter(target, schema, compression=compression) as writer:
+                for batch in source.iter_batches(batch_size=_ROWS_AT_A_TIME):
+                    writer.write_table(_changed(pa.Table.from_batches([batch]).cast(schema), left, flags))
+                writer.add_key_value_metadata({KEY: note_of(place, left)})
+            target.flush()
+            if durable:
+                os.fsync(target.fileno())
+        partial.replace(path)
+    except BaseException:
+        remove(os.fspath(partial))
+        raise
+
+
+def _changed(rows: pa.Table, left: UidSet, flags: Mapping[int, frozenset[str]]) -> pa.Table:
+    import pyarrow as pa  # noqa: PLC0415
+
+    rows = rows.filter(pa.array([uid in left for uid in rows["uid"].to_pylist()], pa.bool_()))
+    uids = rows["uid"].to_pylist()
+    if not any(uid in flags for uid in uids):
+        return rows
+    old = rows["flags"].to_pylist()
+    new = [sorted(flags[uid]) if uid in flags else had for uid, had in zip(uids, old, strict=True)]
+    place = rows.schema.get_field_index("flags")
+    field = rows.schema.field(place)
+    return rows.set_column(place, field, pa.array(new, field.type))
