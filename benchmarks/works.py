@@ -60,6 +60,7 @@ def works(*, quick: bool) -> list[Row]:
             entries=(
                 CEILING,
                 Entry("imapipe", "sink_subject", options={"sink": "maildir"}),
+                Entry("Sqlite", "sink_subject", options={"sink": "sqlite"}),
                 Entry("mbsync, durable", MBSYNC.subject, batch=0, options={"fsync": "yes"}),
             ),
         ),

@@ -1,6 +1,6 @@
 """imapipe into a sink: one `run` with its default settings; what was written is read back after the clock has stopped.
 
-Options: `sink` = "maildir", "jsonl" or "parquet".
+Options: `sink` = "maildir", "jsonl", "parquet" or "sqlite".
 """
 
 from __future__ import annotations
@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -63,6 +65,7 @@ _MAKE: Final[dict[str, Callable[[Path], imapipe.Sink]]] = {
     "maildir": sinks.Maildir,
     "jsonl": sinks.JsonLines,
     "parquet": _parquet,
+    "sqlite": sinks.Sqlite,
 }
 
 
@@ -91,8 +94,15 @@ def _read_parquet(path: Path, tally: Tally) -> None:
     _read_rows(iter(parquet.read_table(path).to_pylist()), tally)
 
 
+def _read_sqlite(path: Path, tally: Tally) -> None:
+    with closing(sqlite3.connect(path)) as database:
+        for uid, raw in database.execute("SELECT uid, raw FROM messages JOIN contents ON message = id"):
+            tally.content(uid, raw)
+
+
 _READ_BACK: Final[dict[str, Callable[[Path, Tally], None]]] = {
     "maildir": _read_maildir,
     "jsonl": _read_lines,
     "parquet": _read_parquet,
+    "sqlite": _read_sqlite,
 }
