@@ -147,6 +147,17 @@ async def test_all_mailboxes_and_those_without_changes_cost_nothing(tmp_path: Pa
 
 
 @pytest.mark.asyncio
+async def test_what_was_kept_without_a_bound_is_removed_with_one_though_nothing_changed(tmp_path: Path) -> None:
+    async with Server(5) as server, imapipe.create_pool(server.url, password=server.password) as pool:
+        group, sink, state = pool.each("*"), sinks.Maildir(tmp_path / "out"), tmp_path / "state.json"
+        await group.search(q.ALL).fetch("full").run(sink)
+        server.mailboxes["INBOX"].expunge([1])
+        assert (await group.mirror(sink, state)).kept == 1
+        assert (await group.mirror(sink, state, max_deletions=1)).removed == 1
+        assert (await group.mirror(sink, state, max_deletions=1)).unchanged == ("INBOX",)
+
+
+@pytest.mark.asyncio
 async def test_a_maildir_keeps_what_mail_programs_do_to_it(tmp_path: Path) -> None:
     async with Server(4) as server:
         copy = Copy(server, tmp_path, "maildir")
