@@ -29,14 +29,24 @@ nox.needs_version = ">=2025.5.1"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_venv = "yes"
 nox.options.error_on_external_run = True
+# What is compiled is kept: hundreds of processes of one run import the same modules.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # The tests come last, so that their closing line is near the end of the output.
 nox.options.sessions = ["environments", "lint", "types", "docs", "package", "pythons", "tests"]
 
 VERSIONS: Final = ("3.11", "3.12", "3.13", "3.14")
 PROCESSORS: Final = os.cpu_count() or 1
 PYPROJECT: Final = Path("pyproject.toml")
-# What needs no Dovecot and less than two seconds a test; fewer examples, for they are not what differs.
-FAST: Final = ("-q", "-m", "not slow and not dovecot", "--hypothesis-profile=few")
+# What needs no Dovecot, is not slow and measures no growth; a few cases and examples of each test (tests/cases.py),
+# for they are not what differs. An assertion that fails is not explained: that would cost more than to run them.
+FAST: Final = (
+    "-q",
+    "-m",
+    "not slow and not dovecot and not no_cover",
+    "--few-cases",
+    "--hypothesis-profile=few",
+    "--assert=plain",
+)
 # Enough to see that the wheel has all its modules, that its dependencies are all that it needs, and that jobs run.
 OF_THE_WHEEL: Final = (
     "tests/wire",

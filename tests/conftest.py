@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 from hypothesis import settings
+from tests.cases import A_FEW, few_cases
 from tests.middleware.fakes import jump_instead_of_waiting
 
 from dovecot_server import DovecotServer, find_dovecot
@@ -26,11 +27,24 @@ settings.register_profile("few", settings.get_profile("imapipe"), max_examples=1
 settings.load_profile("imapipe")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs Dovecot, so that it can be left out with -m 'not dovecot'."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--few-cases", action="store_true", help=f"of a test with many cases, {A_FEW} that lie apart")
+
+
+# Before pytest's own, which leaves out by markers.
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what needs Dovecot, and of a test with many cases let only a few be traced for coverage, or run at all."""
     for item in items:
         if isinstance(item, pytest.Function) and "dovecot" in item.fixturenames:
             item.add_marker(pytest.mark.dovecot)
+    chosen = {items[at] for at in few_cases([item.nodeid for item in items])}
+    rest = [item for item in items if item not in chosen]
+    if config.getoption("few_cases"):
+        config.hook.pytest_deselected(items=rest)
+        items[:] = [item for item in items if item in chosen]
+    for item in rest:
+        item.add_marker(pytest.mark.no_cover)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import noxfile
 import pytest
+from tests.cases import few_cases
 
 
 def program(folder: Path, name: str, says: str) -> Path:
@@ -57,3 +58,22 @@ def test_an_environment_is_never_made_where_its_interpreter_came_from(
     (environment / "bin/python").symlink_to(program(machine, "python3.12", "echo 3.12"))
     monkeypatch.chdir(tmp_path)
     assert noxfile.python_of("python-3.12").parents[1] == environment
+
+
+def test_every_test_has_a_case_among_the_few() -> None:
+    names = [
+        "a.py::one",
+        *(f"a.py::many[{number}]" for number in range(9)),
+        "a.py::two[[]",
+        "a.py::two[]]",
+        "b.py::one",
+    ]
+    assert [names[at] for at in sorted(few_cases(names))] == [
+        "a.py::one",
+        "a.py::many[0]",
+        "a.py::many[4]",
+        "a.py::many[8]",
+        "a.py::two[[]",
+        "a.py::two[]]",
+        "b.py::one",
+    ]

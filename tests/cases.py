@@ -1,0 +1,21 @@
+"""Which cases of a test stand for all of them: they are enough where another Python or coverage is looked at.
+
+All cases run on one Python. What another one does differently, and the lines that are reached, hang on the test much
+more than on its hundredth case.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Final
+
+A_FEW: Final = 3
+
+
+def few_cases(names: Sequence[str]) -> set[int]:
+    """Where in a list of the names of tests those are that stand for all: first, last and between of each test."""
+    cases: defaultdict[str, list[int]] = defaultdict(list)
+    for at, name in enumerate(names):
+        cases[name.partition("[")[0]].append(at)
+    return {of[(len(of) - 1) * step // (A_FEW - 1)] for of in cases.values() for step in range(A_FEW)}
