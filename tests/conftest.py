@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import sys
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -45,6 +47,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item in chosen]
     for item in rest:
         item.add_marker(pytest.mark.no_cover)
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Trace nothing in a test that is not to be traced.
+
+    In a process of xdist pytest-cov begins to measure twice, and stops one of the two: the other one goes on, and took
+    three times as long as the test.
+    """
+    if item.get_closest_marker("no_cover") is None:
+        return (yield)
+    traces, traces_of_threads = sys.gettrace(), threading.gettrace()
+    sys.settrace(None)
+    threading.settrace(None)
+    try:
+        return (yield)
+    finally:
+        sys.settrace(traces)
+        threading.settrace(traces_of_threads)
 
 
 @pytest.fixture(scope="session", autouse=True)
