@@ -1,7 +1,6 @@
-"""Which cases of a test stand for all of them: they are enough where another Python or coverage is looked at.
+"""Which cases of a test stand for all of them: they are enough on another Python.
 
-All cases run on one Python. What another one does differently, and the lines that are reached, hang on the test much
-more than on its hundredth case.
+All cases run on one Python. What another one does differently hangs on the test much more than on its hundredth case.
 """
 
 from __future__ import annotations

@@ -36,17 +36,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 # Before pytest's own, which leaves out by markers.
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what needs Dovecot, and of a test with many cases let only a few be traced for coverage, or run at all."""
+    """Mark what needs Dovecot, and with --few-cases leave out the rest of the cases."""
     for item in items:
         if isinstance(item, pytest.Function) and "dovecot" in item.fixturenames:
             item.add_marker(pytest.mark.dovecot)
-    chosen = {items[at] for at in few_cases([item.nodeid for item in items])}
-    rest = [item for item in items if item not in chosen]
     if config.getoption("few_cases"):
-        config.hook.pytest_deselected(items=rest)
-        items[:] = [item for item in items if item in chosen]
-    for item in rest:
-        item.add_marker(pytest.mark.no_cover)
+        chosen = few_cases([item.nodeid for item in items])
+        config.hook.pytest_deselected(items=[item for at, item in enumerate(items) if at not in chosen])
+        items[:] = [item for at, item in enumerate(items) if at in chosen]
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)
