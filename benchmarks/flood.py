@@ -17,8 +17,8 @@ from typing import Final, NamedTuple
 _CHUNK: Final = 64 * 1024
 # The longest line that is taken is 4 MiB, and 32 bytes for each message that there is said to be.
 _LINE: Final = 3_900_000
-# All that is kept is 48 MiB, of which each line takes more than its text.
-_KEPT: Final = 50_000_000
+# All that is kept is 32 MiB, of which each line takes more than its text.
+_KEPT: Final = 33_000_000
 _FOR_A_LINE: Final = 700
 
 Chunks = Callable[[], Iterator[bytes]]
@@ -131,6 +131,12 @@ FLOODS: Final[dict[str, Flood]] = {
     "refusals": Flood("UID FETCH", lambda: _once(b"TAG NO " + b"x" * 1_000_000 + b"\r\n"), messages=3000, batch=1),
     "new labels": Flood("UID FETCH", lambda: _one_line(b"* 1 FETCH (UID 1", b" X%d 1", b")")),
     "small literals": Flood("UID FETCH", lambda: _behind(b"* 1 FETCH (UID 1 X (", b" {18000}\r\n" + b"x" * 18_000)),
+    "small literals of all": Flood(
+        "UID FETCH",
+        lambda: _behind(b"* 1 FETCH (UID 1 X (", b" {15000}\r\n" + b"x" * 15_000),
+        connections=8,
+        messages=100_000,
+    ),
     "large literals": Flood("UID FETCH", lambda: _behind(b"* 1 FETCH (UID 1 X (", _LARGE_LITERAL)),
     "many flags": Flood("UID FETCH", lambda: _one_line(b"* 1 FETCH (UID 1 FLAGS (", b"a%d ", b"))")),
     "subject": Flood("UID FETCH", lambda: _once(_ITEMS + _SUBJECT, _DONE), fetch="envelope"),

@@ -209,6 +209,27 @@ async def test_commands_in_flight_together_have_one_limit() -> None:
 
 
 @pytest.mark.asyncio
+async def test_several_connections_have_one_limit() -> None:
+    """Each of eight connections could be made to keep as much as one may."""
+    limits = Limits(kept_bytes=6 * MIB)
+    lines = [Line(PlaneOptions(limits=limits)).greet() for _ in range(3)]
+    commands = [line.ask("UID SEARCH") for line in lines]
+    literal = b'* LIST () "/" {16000}\r\n' + b"n" * 16_000 + b"\r\n"
+    assert await lines[0].flood(again(literal), 5 * MIB) >= 5 * MIB
+    assert lines[0].plane.error is None
+    # What is the connection's own is there all the same.
+    assert await lines[1].flood(again(literal), MIB) >= MIB
+    with pytest.raises(ResponseTooLarge, match="what several connections keep"):
+        await asyncio.gather(lines[1].flood(again(literal), 5 * MIB), commands[1].finished)
+    lines[0].transport.feed(commands[0].tag + b" OK done\r\n")
+    assert (await commands[0].finished).status == "OK"
+    commands[0].let_go()
+    assert await lines[2].flood(again(literal), 5 * MIB) >= 5 * MIB
+    assert lines[2].plane.error is None
+    assert all(line.plane.holdings.is_empty for line in lines[:2])
+
+
+@pytest.mark.asyncio
 async def test_what_waits_to_be_inflated_is_on_the_account() -> None:
     line = Line(PlaneOptions(max_held_bytes=1000)).greet()
     compress = asyncio.ensure_future(line.plane.compress(Command("COMPRESS", [b"COMPRESS DEFLATE\r\n"])))

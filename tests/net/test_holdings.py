@@ -13,7 +13,7 @@ import imapipe
 from imapipe import search as q
 from imapipe.models.message import Message, MessageContext
 from imapipe.net.dataplane import Dataplane
-from imapipe.net.holdings import Holdings
+from imapipe.net.holdings import Holdings, Reserve
 from imapipe.wire.command.fetch import Fetch
 from scripted_server import AnsweringServer
 
@@ -41,7 +41,7 @@ def counts(holdings: Holdings) -> tuple[int, int]:
 
 
 def test_a_message_is_released_once_and_whole() -> None:
-    holdings = Holdings(1000, 1000, 1000)
+    holdings = Holdings(1000, 1000, 1000, 1000, Reserve())
     one, other = message(300), message(700, spooled=600)
     holdings.hold([one, other])
     assert counts(holdings) == (400, 600)
@@ -53,7 +53,7 @@ def test_a_message_is_released_once_and_whole() -> None:
 
 
 def test_what_is_joined_holds_the_bytes_of_both_and_they_hold_nothing() -> None:
-    holdings = Holdings(1000, 1000, 1000)
+    holdings = Holdings(1000, 1000, 1000, 1000, Reserve())
     context = MessageContext("INBOX", 1, Fetch("flags"))
     one = Message.from_items(context, 1, 100, {})
     other = Message.from_items(context, 1, 900, {}, (Spooled(800),))  # type: ignore[arg-type]
@@ -67,7 +67,7 @@ def test_what_is_joined_holds_the_bytes_of_both_and_they_hold_nothing() -> None:
 
 
 def test_what_is_joined_of_something_released_is_held_by_nobody() -> None:
-    holdings = Holdings(1000, 1000, 1000)
+    holdings = Holdings(1000, 1000, 1000, 1000, Reserve())
     context = MessageContext("INBOX", 1, Fetch("flags"))
     one, other = Message.from_items(context, 1, 100, {}), Message.from_items(context, 1, 200, {})
     holdings.hold([one, other])

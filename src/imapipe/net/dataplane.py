@@ -29,7 +29,7 @@ from imapipe.net.arrivals import Arrivals
 from imapipe.net.bounds import bounds_now
 from imapipe.net.command import Command, FetchCommand, Owner
 from imapipe.net.compression import Deflate
-from imapipe.net.holdings import Charge, Holdings
+from imapipe.net.holdings import Charge, Holdings, reserve_of
 from imapipe.net.intake import Intake, cost_of
 from imapipe.net.long_responses import LongResponses
 from imapipe.net.options import PlaneOptions
@@ -75,7 +75,7 @@ class Dataplane(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self._owner = owner
         self._options = options
-        self.holdings = Holdings(options.max_held_bytes, options.max_spool_bytes, options.limits.kept_bytes)
+        self.holdings = Holdings(*options.most_bytes, reserve_of(self._loop))
         self.arrivals = Arrivals(self.holdings, self.secrets)
         self.places = Places(self.arrivals, options)
         framer = Framer(options.limits, place=self.places.open, spool_above=options.least_spooled)

@@ -11,15 +11,19 @@ Invariants:
   released, both times as the message itself says, in memory and in temporary files apart.
 - A message is released once. Whoever releases it again changes nothing.
 - Files are counted, too: a process has few descriptors.
+- Connections of one event loop share what they keep beyond `own_bytes` each: together it is no more than one may keep,
+  or a server would only have to flood all of them at the same time.
 - What is kept is counted with the objects for it. What is still in the stream is counted once for each chunk of it, so
   the account costs nothing for a message of the expected shape.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Iterable
 from typing import Final
+from weakref import WeakKeyDictionary
 
 from imapipe.errors import ResponseTooLarge
 from imapipe.models.message import Message
@@ -31,6 +35,27 @@ MAX_FILES: Final = 64
 ONE_BODY_BYTES = 64 * 1024 * 1024
 
 
+class Reserve:
+    """What several connections keep beyond their own.
+
+    Attributes:
+        taken_bytes: How much that is.
+    """
+
+    __slots__ = ("__weakref__", "taken_bytes")
+
+    def __init__(self) -> None:
+        self.taken_bytes = 0
+
+
+_RESERVES: WeakKeyDictionary[asyncio.AbstractEventLoop, Reserve] = WeakKeyDictionary()
+
+
+def reserve_of(loop: asyncio.AbstractEventLoop) -> Reserve:
+    """The reserve that all connections of an event loop share."""
+    return _RESERVES.setdefault(loop, Reserve())
+
+
 class Holdings:
     """What a connection holds, as bytes.
 
@@ -38,6 +63,8 @@ class Holdings:
         max_held_bytes: Bytes handed over, in memory, above which it is full.
         max_spool_bytes: The same in temporary files.
         max_kept_bytes: Bytes kept above which the connection ends.
+        own_bytes: Bytes that it may keep whatever others do: as much as a usual answer takes while it comes.
+        reserve: What it shares with others.
 
     Attributes:
         held_bytes: Bytes handed over and not released, in memory.
@@ -49,9 +76,12 @@ class Holdings:
         kept_spooled_bytes: The same in temporary files.
         kept_files: How many files these are.
         stream_bytes: What came and is no whole response yet.
+        borrowed_bytes: How much of the reserve it has taken.
     """
 
     __slots__ = (
+        "_reserve",
+        "borrowed_bytes",
         "held_bytes",
         "kept_bytes",
         "kept_files",
@@ -60,12 +90,18 @@ class Holdings:
         "max_held_seen",
         "max_kept_bytes",
         "max_spool_bytes",
+        "own_bytes",
         "spooled_bytes",
         "spooled_files",
         "stream_bytes",
     )
 
-    def __init__(self, max_held_bytes: int, max_spool_bytes: int, max_kept_bytes: int) -> None:
+    def __init__(
+        self, max_held_bytes: int, max_spool_bytes: int, max_kept_bytes: int, own_bytes: int, reserve: Reserve
+    ) -> None:
+        self._reserve = reserve
+        self.own_bytes = own_bytes
+        self.borrowed_bytes = 0
         self.max_held_bytes = max_held_bytes
         self.max_spool_bytes = max_spool_bytes
         self.max_kept_bytes = max_kept_bytes
@@ -104,7 +140,7 @@ class Holdings:
     @property
     def is_keeping(self) -> bool:
         """Whether something is kept."""
-        return bool(self.kept_bytes or self.kept_spooled_bytes or self.kept_files or self.stream_bytes)
+        return any((self.kept_bytes, self.kept_spooled_bytes, self.kept_files, self.stream_bytes, self.borrowed_bytes))
 
     def hold(self, messages: Iterable[Message]) -> None:
         """Messages are handed over. `Arrivals.take` counts those of the expected shape itself, a chunk at a time."""
@@ -130,6 +166,7 @@ class Holdings:
         """The connection has ended: no limit is to keep anybody from tidying up."""
         self.stream_bytes = 0
         self.max_kept_bytes = sys.maxsize
+        self.settle()
 
     def streaming(self, count: int) -> None:
         """So many bytes came and are no whole response yet.
@@ -138,12 +175,20 @@ class Holdings:
             ResponseTooLarge: With them more is kept than may be.
         """
         self.stream_bytes = count
-        if count + self.kept_bytes > self.max_kept_bytes:
-            self.refuse("what a connection keeps")
+        kept = count + self.kept_bytes
+        if kept > self.max_kept_bytes:
+            raise ResponseTooLarge("what a connection keeps", size=kept, limit=self.max_kept_bytes)
+        if kept > self.own_bytes or self.borrowed_bytes:
+            self.settle()
+            taken = self._reserve.taken_bytes
+            if self.borrowed_bytes and taken > self.max_kept_bytes:
+                raise ResponseTooLarge("what several connections keep", size=taken, limit=self.max_kept_bytes)
 
-    def refuse(self, what: str, more: int = 0) -> None:
-        """Raise ResponseTooLarge: this is what there is too much of."""
-        raise ResponseTooLarge(what, size=self.stream_bytes + self.kept_bytes + more, limit=self.max_kept_bytes)
+    def settle(self) -> None:
+        """Take from the reserve, or give back to it, what is kept now."""
+        borrowed = max(0, self.stream_bytes + self.kept_bytes - self.own_bytes)
+        self._reserve.taken_bytes += borrowed - self.borrowed_bytes
+        self.borrowed_bytes = borrowed
 
 
 class Charge:
@@ -177,8 +222,9 @@ class Charge:
         holdings = self._holdings
         self.kept_bytes += count
         holdings.kept_bytes += count
-        if holdings.kept_bytes + holdings.stream_bytes > holdings.max_kept_bytes:
-            holdings.refuse(self._name)
+        kept = holdings.kept_bytes + holdings.stream_bytes
+        if kept > holdings.max_kept_bytes:
+            raise ResponseTooLarge(self._name, size=kept, limit=holdings.max_kept_bytes)
 
     def spool(self, size: int, files: int = 1) -> None:
         """Keep so many bytes more in temporary files, and so many files.
@@ -208,8 +254,11 @@ class Charge:
 
     def release(self) -> None:
         """Nothing of it is kept any more."""
-        self._holdings.kept_bytes -= self.kept_bytes
+        holdings = self._holdings
+        holdings.kept_bytes -= self.kept_bytes
         self.kept_bytes = 0
+        if holdings.borrowed_bytes:
+            holdings.settle()
         if self.files:
             self._keep_files(-self.spooled_bytes, -self.files)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from imapipe.wire.response.framing import DIRECT_BYTES
+from imapipe.wire.response.framing import BUFFER_BYTES, DIRECT_BYTES
 from imapipe.wire.response.limits import Limits
 
 MAX_HELD_BYTES = 8 * 1024 * 1024
@@ -41,3 +41,9 @@ class PlaneOptions:
     def least_spooled(self) -> int:
         """Literals longer than this go to files: small ones never do, since a process has few descriptors."""
         return max(self.spool_above, DIRECT_BYTES)
+
+    @property
+    def most_bytes(self) -> tuple[int, int, int, int]:
+        """What may be held, be in files, be kept, and be kept whatever others keep (`net.holdings`)."""
+        own = self.least_spooled + BUFFER_BYTES
+        return self.max_held_bytes, self.max_spool_bytes, self.limits.kept_bytes, own

@@ -24,5 +24,5 @@ class Limits:
 
     line_bytes: int = 128 * 1024 * 1024
     literal_bytes: int = 2 * 1024 * 1024 * 1024
-    kept_bytes: int = 48 * 1024 * 1024
+    kept_bytes: int = 32 * 1024 * 1024
     literals: int = 10_000
