@@ -129,3 +129,12 @@ async def what_arrives(pool: imapipe.Pool) -> None:
             assert_type(messages, imapipe.FollowStream)
             async for message in messages:
                 assert_type(message, imapipe.Message)
+
+
+async def changes(pool: imapipe.Pool) -> None:
+    moving = pool.mailbox("INBOX").search(q.SEEN).use(imapipe.Retry()).move_to("Archive").limit(10)
+    assert_type(moving, imapipe.ChangePipeline)
+    assert_type(await moving.plan(), imapipe.ChangePlan)
+    assert_type(await moving.run(journal="moving.jsonl", max_messages=10), imapipe.RunReport)
+    assert_type(await imapipe.undo("moving.jsonl", pool), imapipe.UndoReport)
+    assert_type(await pool.mailbox("Old").rename("New"), imapipe.Mailbox)

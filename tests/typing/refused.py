@@ -20,3 +20,5 @@ async def refused(pool: imapipe.Pool) -> None:
     job.batch("many")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     pool.mailbox(b"INBOX")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     imapipe.create_pool("imaps://x", token=lambda: "x")  # type: ignore[arg-type, return-value]  # pyright: ignore[reportArgumentType]
+    job.move_to(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    job.add_flags(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
