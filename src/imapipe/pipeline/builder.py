@@ -13,6 +13,7 @@ from imapipe.models.report import RunReport
 from imapipe.net.pool.pool import ConnectionPool
 from imapipe.pipeline.batching import BatchPolicy, FixedBatch
 from imapipe.pipeline.delivery.stream import Runs
+from imapipe.pipeline.operation.change import ChangeMessages
 from imapipe.pipeline.operation.fetch import FetchMessages
 from imapipe.pipeline.operation.text import OUTLINE, FetchText
 from imapipe.pipeline.operation.windows import LEAST_WINDOW_BYTES, FetchWindows
@@ -103,8 +104,10 @@ class PipelineBuilder:
         Raises:
             ValueError: An unknown preset; `max_text_bytes` or `prefer_plain` without "text", or with the whole
                 message; `max_text_bytes` below 1; `window_bytes` without the whole message, or below 65,536.
-            TypeError: Neither the name of a preset nor a `Fetch`.
+            TypeError: Neither the name of a preset nor a `Fetch`; or the pipeline changes messages.
         """
+        if isinstance(self._specification.operation, ChangeMessages):
+            raise TypeError("fetch() after a change: messages are fetched or changed; make two pipelines of one search")
         text = "text" in what
         wanted = OUTLINE if text else Fetch()
         for item in what:

@@ -239,6 +239,8 @@ async def test_a_refusal_is_told_and_nothing_is_sent(open_world: OpenWorld, tmp_
             job.move_to(wrong)
     with pytest.raises(ValueError, match="flag"):
         job.add_flags()
+    with pytest.raises(TypeError, match="two pipelines"):
+        job.add_flags("$One").fetch("full")
     assert not world.server.commands.named("UID MOVE")
 
 
