@@ -1,0 +1,142 @@
+"""What has been copied to another account: which message became which, in a file that outlives the process.
+
+    STATE    {"version":1,"kind":"copied"}
+             {"from":["ann@a.example:993","INBOX",7],"to":["ann@b.example:993","INBOX",9],"uids":[[1,101],[2,102]],"settled":102}
+
+Invariants:
+
+- A line is written, and safe, after the server said that it has the messages, and before they count.
+- Above `settled` there may be messages of ours that no line tells of: those of a process that was killed in between.
+- A mailbox whose UIDVALIDITY is another one is another place, on both sides; what was copied there stays copied.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import orjson
+
+from imapipe.durable_file import PLAIN, close, read_file, remove_leftovers, save_file, write_all
+from imapipe.errors import SinkError
+from imapipe.sinks.hold import hold
+from imapipe.sinks.place import Place
+from imapipe.store.run_lock import RunLock
+
+_VERSION: Final = 1
+_HEAD: Final = {"version": _VERSION, "kind": "copied"}
+
+
+class Way(NamedTuple):
+    """From which mailbox into which one."""
+
+    source: Place
+    target: Place
+
+
+class Copied:
+    """The file, or nothing but memory where there is none.
+
+    Args:
+        path: The file; None keeps nothing beyond the process.
+    """
+
+    __slots__ = ("_fd", "_lock", "_path", "_settled", "_uids", "_users", "_writing")
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._fd = -1
+        self._lock: RunLock | None = None
+        self._uids: dict[Way, dict[int, int]] = {}
+        self._settled: dict[Way, int] = {}
+        self._users = 0
+        self._writing = threading.Lock()
+
+    def open(self) -> None:
+        """Read the file, and hold it until as many `close` as `open` were called. Raises OSError, SinkError."""
+        self._users += 1
+        if self._users > 1 or self._path is None:
+            return
+        self._lock = hold(self._path.with_name(f"{self._path.name}.lock"), self._path, "state")
+        self._uids.clear()
+        self._settled.clear()
+        self._read(self._path)
+        remove_leftovers(os.fspath(self._path))
+        lines = [_line(_HEAD), *(self._entry(way, list(uids.items())) for way, uids in self._uids.items())]
+        save_file(os.fspath(self._path), lines, durable=True)
+        self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | PLAIN)
+
+    def close(self) -> None:
+        """Let go, if nobody else has it open."""
+        self._users -= 1
+        if self._users:
+            return
+        if self._fd >= 0:
+            close(self._fd)
+            self._fd = -1
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def has(self, source: Place, uid: int) -> bool:
+        """Whether a message was copied, wherever to."""
+        return any(uid in uids for way, uids in self._uids.items() if way.source == source)
+
+    def settled(self, way: Way) -> int | None:
+        """The UID above which the target may hold messages that no line tells of; None where nothing is known."""
+        return self._settled.get(way)
+
+    def taken(self, target: Place) -> set[int]:
+        """The UIDs in a target that are known to be copies of something."""
+        return {uid for way, uids in self._uids.items() if way.target == target for uid in uids.values() if uid}
+
+    def add(self, way: Way, pairs: list[tuple[int, int]], settled: int) -> bytes:
+        """Know what was copied; gives the line of it, for `save`.
+
+        Args:
+            way: From where to where.
+            pairs: The UIDs here and there; 0 where the server did not tell.
+            settled: See above.
+        """
+        self._settled[way] = settled
+        self._uids.setdefault(way, {}).update(pairs)
+        return self._entry(way, pairs)
+
+    def save(self, line: bytes) -> None:
+        """Write a line, durably; for any thread. Raises OSError."""
+        if self._fd >= 0:
+            with self._writing:
+                write_all(self._fd, line)
+                os.fsync(self._fd)
+
+    def _entry(self, way: Way, pairs: list[tuple[int, int]]) -> bytes:
+        return _line({"from": [*way.source], "to": [*way.target], "uids": pairs, "settled": self._settled[way]})
+
+    def _read(self, path: Path) -> None:
+        try:
+            data = read_file(os.fspath(path))
+        except FileNotFoundError:
+            return
+        # The last line of a killed process may be cut off; what it says was not acted upon.
+        lines = data[: data.rfind(b"\n") + 1].splitlines()
+        try:
+            if orjson.loads(lines[0]) != _HEAD:
+                raise ValueError("it is of another kind or version")
+            for entry in map(orjson.loads, lines[1:]):
+                way = Way(_place(entry["from"]), _place(entry["to"]))
+                self._settled[way] = int(entry["settled"])
+                self._uids.setdefault(way, {}).update((int(here), int(there)) for here, there in entry["uids"])
+        except (IndexError, KeyError, TypeError, ValueError) as error:
+            reason = f"it does not tell what was copied ({error}); move it away to find that out from the mailboxes"
+            raise SinkError(reason, path=str(path)) from error
+
+
+def _place(words: list[object]) -> Place:
+    account, mailbox, uidvalidity = words
+    return Place(str(account), str(mailbox), int(str(uidvalidity)))
+
+
+def _line(entry: object) -> bytes:
+    return orjson.dumps(entry) + b"\n"

@@ -1,0 +1,100 @@
+"""By what a message is found again in another mailbox: its Message-ID, when it arrived, and its size.
+
+Invariant: a message of the target is taken for one of the source at most, so that of twins as many stay as there are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from datetime import datetime
+from heapq import heappop, heappush
+from typing import BinaryIO, Final, NamedTuple
+
+from imapipe.errors import NotFetched, ProtocolError
+from imapipe.models.message import Message
+from imapipe.wire.command.fetch import Fetch
+
+WANTED: Final = Fetch("size", "internal_date", header_fields=("Message-ID",))
+"""What has to be fetched of a message to know its likeness."""
+_CHUNK: Final = 256 * 1024
+
+
+class Likeness(NamedTuple):
+    """What a copy has in common with its message.
+
+    Attributes:
+        message_id: The Message-ID, or "".
+        arrived: The INTERNALDATE in seconds since 1970; -1 where it is not known.
+        size: Its bytes.
+    """
+
+    message_id: str
+    arrived: int
+    size: int
+
+    @classmethod
+    def of(cls, message: Message, size: int) -> Likeness:
+        """That of a message whose size is known."""
+        return cls(_message_id(message), _seconds(message), size)
+
+
+class Candidates:
+    """Messages of a target that may be copies of what comes."""
+
+    __slots__ = ("_ascending", "_taken", "_uids")
+
+    def __init__(self) -> None:
+        self._uids: dict[Likeness, list[int]] = {}
+        self._ascending: list[int] = []
+        self._taken: set[int] = set()
+
+    @property
+    def lowest(self) -> int | None:
+        """The lowest UID of those that are left."""
+        while self._ascending and self._ascending[0] in self._taken:
+            self._taken.remove(heappop(self._ascending))
+        return self._ascending[0] if self._ascending else None
+
+    def add(self, likeness: Likeness, uid: int) -> None:
+        """One of them."""
+        self._uids.setdefault(likeness, []).append(uid)
+        heappush(self._ascending, uid)
+
+    def like(self, likeness: Likeness) -> list[int]:
+        """The UIDs of those that are alike, the oldest first."""
+        return sorted(self._uids.get(likeness, ()))
+
+    def take(self, likeness: Likeness, uid: int) -> None:
+        """It is the copy of a message."""
+        self._uids[likeness].remove(uid)
+        self._taken.add(uid)
+
+
+def size_of(message: Message) -> int:
+    """The bytes of a message that was fetched whole; what a server says of its size may be wrong."""
+    with message.open() as file:
+        return file.seek(0, os.SEEK_END)
+
+
+def digest_of(file: BinaryIO) -> bytes:
+    """Names the content of a file."""
+    digest = hashlib.blake2b()
+    while chunk := file.read(_CHUNK):
+        digest.update(chunk)
+    return digest.digest()
+
+
+def _message_id(message: Message) -> str:
+    try:
+        return (message.headers.get("Message-ID") or "").strip()
+    except (NotFetched, ProtocolError):
+        return ""
+
+
+def _seconds(message: Message) -> int:
+    try:
+        date: datetime | None = message.internal_date
+    except (NotFetched, ProtocolError):
+        return -1
+    return int(date.timestamp()) if date is not None else -1

@@ -1,0 +1,216 @@
+"""Copying to another account: the same bytes, flags and times, whatever is cut off, and nothing twice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from tests.sinks.conftest import ODD
+
+import imapipe
+from dovecot_server import DovecotServer
+from imapipe import search as q
+from imapipe import sinks
+from imapipe.testing import CutAfterBytes, CutInput, Mailbox, Server
+from imapipe.testing.faults.base import Fault
+from imapipe.testing.messages import make_messages
+
+COUNT = 60
+Seen = Counter[tuple[bytes, frozenset[str], object]]
+
+
+async def holds(pool: imapipe.Pool, mailbox: str = "INBOX") -> Seen:
+    """All that is in a mailbox, each as often."""
+    job = pool.mailbox(mailbox).search(q.ALL).fetch("full")
+    return Counter([(m.body, m.flags - {"\\Recent"}, m.internal_date) async for m in job])
+
+
+class Two:
+    """A source with messages, and an empty target."""
+
+    def __init__(self, source: Server, target: Server, here: imapipe.Pool, there: imapipe.Pool) -> None:
+        self.source = source
+        self.target = target
+        self.here = here
+        self.there = there
+
+    async def copy(self, state: Path | None = None, mailbox: str = "INBOX", **options: object) -> imapipe.RunReport:
+        """Copy a mailbox."""
+        sink = sinks.Account(self.there, state=state, **options)  # type: ignore[arg-type]
+        return (
+            await self.here.mailbox(mailbox).search(q.ALL).fetch("full").batch(10).run(sink, commit_every_messages=10)
+        )
+
+    def appended(self) -> int:
+        """How many messages the target's server took."""
+        return sum(record.messages or 0 for record in self.target.commands.named("APPEND") if record.outcome == "OK")
+
+
+@pytest_asyncio.fixture(params=["modern", "plain"])
+async def two(request: pytest.FixtureRequest) -> AsyncIterator[Two]:
+    """With every extension, and with none."""
+    async with AsyncExitStack() as stack:
+        messages = [*ODD, *ODD[:1], *make_messages(COUNT - len(ODD) - 1, seed=4)]
+        source = await stack.enter_async_context(Server(messages, user="ann"))
+        target = await stack.enter_async_context(Server(0, user="bob", extensions=request.param))
+        pools = [
+            await stack.enter_async_context(imapipe.create_pool(server.url, password=server.password))
+            for server in (source, target)
+        ]
+        yield Two(source, target, *pools)
+
+
+@pytest.mark.asyncio
+async def test_the_same_bytes_flags_and_times(two: Two, tmp_path: Path) -> None:
+    async with two.here.acquire("INBOX", write=True) as connection:
+        await connection.imap.uid("store", "3:5", "+FLAGS", "(\\Seen $Work)")
+    report = await two.copy(tmp_path / "state")
+    assert report.complete
+    assert await holds(two.there) == await holds(two.here)
+    assert two.appended() == COUNT
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("keeps_state", [True, False])
+async def test_running_again_appends_nothing(two: Two, tmp_path: Path, keeps_state: bool) -> None:
+    state = tmp_path / "state"
+    for _ in range(3):
+        assert (await two.copy(state)).done == COUNT
+        if not keeps_state:
+            state.unlink()
+    assert two.appended() == COUNT
+    assert await holds(two.there) == await holds(two.here)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("at", [1, 4, 7])
+@pytest.mark.parametrize("kind", ["reply", "input", "middle"])
+async def test_an_answer_that_is_missing_doubles_nothing_and_loses_nothing(
+    two: Two, tmp_path: Path, at: int, kind: str
+) -> None:
+    faults: dict[str, Fault] = {
+        "reply": CutAfterBytes(0, command="APPEND", nth=at),
+        "input": CutInput(command="APPEND", nth=at),
+        "middle": CutInput(700, command="APPEND", nth=at),
+    }
+    two.target.faults.add(faults[kind])
+    assert (await two.copy(tmp_path / "state")).complete
+    assert await holds(two.there) == await holds(two.here)
+
+
+@pytest.mark.asyncio
+async def test_what_a_killed_process_had_not_noted_is_found(two: Two, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    assert (await two.copy(state)).complete
+    # The last lines of the state were never written.
+    lines = state.read_bytes().splitlines(keepends=True)
+    state.write_bytes(b"".join(lines[:3]) + lines[3][:20])
+    assert (await two.copy(state)).complete
+    assert two.appended() == COUNT
+    assert await holds(two.there) == await holds(two.here)
+
+
+@pytest.mark.asyncio
+async def test_what_is_too_large_is_named_and_a_full_account_ends_the_run(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        large = b"Subject: large\r\n\r\n" + b"x" * 5000 + b"\r\n"
+        source = await stack.enter_async_context(
+            Server([b"Subject: 1\r\n\r\n1\r\n", large, b"Subject: 3\r\n\r\n3\r\n"])
+        )
+        target = await stack.enter_async_context(Server(0, append_limit=4000))
+        here, there = [
+            await stack.enter_async_context(imapipe.create_pool(server.url, password=server.password))
+            for server in (source, target)
+        ]
+        with pytest.raises(ValueError, match=r'put \.fetch\("full"\)'):
+            await here.mailbox("INBOX").search(q.ALL).fetch("envelope").run(sinks.Account(there))
+        report = await here.mailbox("INBOX").search(q.ALL).fetch("full").run(sinks.Account(there, {"INBOX": "Copy/In"}))
+        assert (report.done, report.failed) == (2, 1)
+        assert "4000" in str(report.failures[2])
+        assert sum((await holds(there, "Copy/In")).values()) == 2
+        assert (tmp_path / "state").exists() is False
+
+
+@pytest.mark.asyncio
+async def test_whole_accounts(two: Two, tmp_path: Path) -> None:
+    two.source.mailboxes.add("Archive", Mailbox(list(make_messages(7, seed=8))))
+    for _ in range(2):
+        job = two.here.each("*").search(q.ALL).fetch("full")
+        report = await job.run(sinks.Account(two.there, lambda name: f"Old/{name}", state=tmp_path / "state"))
+        assert report.complete
+    assert two.appended() == COUNT + 7
+    for name in ("INBOX", "Archive"):
+        assert await holds(two.there, f"Old/{name}") == await holds(two.here, name)
+
+
+@pytest.mark.asyncio
+async def test_to_dovecot_and_back(dovecot: DovecotServer, tmp_path: Path) -> None:
+    users = [dovecot.new_user("copy") for _ in range(3)]
+    dovecot.fill(users[0], "INBOX", make_messages(40, seed=6))
+    async with AsyncExitStack() as stack:
+        pools = [
+            await stack.enter_async_context(
+                imapipe.create_pool(dovecot.url(user), user=user, password=dovecot.password)
+            )
+            for user in users
+        ]
+        for here, there in pairwise(pools):
+            for state in (tmp_path / "state", tmp_path / "state", None):
+                job = here.mailbox("INBOX").search(q.ALL).fetch("full")
+                assert (await job.run(sinks.Account(there, state=state))).done == 40
+        first, *others = await asyncio.gather(*map(holds, pools))
+        assert others == [first, first]
+
+
+@pytest.mark.slow
+@pytest.mark.asyncio
+async def test_twenty_deaths(dovecot: DovecotServer, tmp_path: Path) -> None:
+    """`kill -9` at random moments, with the state kept and with the state lost."""
+    source = dovecot.new_user("from")
+    dovecot.fill(source, "INBOX", make_messages(300, seed=21))
+    moments = random.Random(6)
+    order = {"password": dovecot.password, "source": dovecot.url(source), "source_user": source}
+    program = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(Path(__file__).with_name("copying_job.py")),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+    )
+    assert program.stdin is not None
+    assert program.stdout is not None
+
+    async def run(target: str, seconds: float) -> str:
+        """Have a child copy; gives how it ended."""
+        assert program.stdin is not None
+        assert program.stdout is not None
+        told = {"target": dovecot.url(target), "target_user": target, "kill_after_seconds": seconds}
+        program.stdin.write(json.dumps({**order, **told, "folder": str(tmp_path / target)}).encode() + b"\n")
+        return (await program.stdout.readline()).decode().strip()
+
+    kills = 0
+    while kills < 20:
+        target = dovecot.new_user("to")
+        (tmp_path / target).mkdir()
+        while kills < 20 and await run(target, moments.uniform(0.02, 0.3)) == "killed":
+            kills += 1
+            if moments.random() < 0.3:
+                (tmp_path / target / "state").unlink(missing_ok=True)
+        assert await run(target, 60.0) == "ended 0"
+        async with (
+            imapipe.create_pool(dovecot.url(source), user=source, password=dovecot.password) as here,
+            imapipe.create_pool(dovecot.url(target), user=target, password=dovecot.password) as there,
+        ):
+            assert await holds(there) == await holds(here)
+    program.stdin.close()
+    assert await program.wait() == 0
