@@ -291,7 +291,7 @@ def proof(session: nox.Session) -> None:
     count = session.posargs[0] if session.posargs else "20000"
     places = ("tests/sinks/test_round_trip.py", "tests/sinks/test_memory.py")
     environment = {"IMAPIPE_PROOF_MESSAGES": count}
-    session.run(program("pytest"), "-v", "--durations=0", *places, external=True, env=environment)
+    session.run(program("pytest"), "-v", "--timeout=0", *places, external=True, env=environment)
 
 
 @nox.session(venv_backend="none")
