@@ -52,6 +52,7 @@ BETWEEN_OURSELVES = {
     "FetchCommand.receive",
     "Message.from_items",
     "Server.sessions",
+    "Target.connections",
 }
 
 

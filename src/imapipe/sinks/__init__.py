@@ -15,7 +15,7 @@ them hold to:
 
 from __future__ import annotations
 
-from imapipe.sinks.account import Account
+from imapipe.sinks.account import Account, Target
 from imapipe.sinks.attachments import Attachments
 from imapipe.sinks.eml_folder import EmlFolder
 from imapipe.sinks.json_lines import JsonLines
@@ -25,4 +25,4 @@ from imapipe.sinks.parquet import Parquet
 from imapipe.sinks.sqlite import Sqlite
 from imapipe.sinks.tee import Tee
 
-__all__ = ["Account", "Attachments", "EmlFolder", "JsonLines", "Maildir", "Mbox", "Parquet", "Sqlite", "Tee"]
+__all__ = ["Account", "Attachments", "EmlFolder", "JsonLines", "Maildir", "Mbox", "Parquet", "Sqlite", "Target", "Tee"]
