@@ -345,3 +345,43 @@ async def test_gmail_gives_each_message_once_with_its_labels_and_all_that_was_as
     assert [mailbox for mailbox, *_ in seen] == ["[Gmail]/All Mail"] * 3
     assert sorted(sorted(labels) for _, labels, _ in seen) == [[], ["Home", "Work"], ["Work", "\\Inbox"]]
     assert all(length <= 100 for *_, length in seen)
+
+
+@pytest.mark.asyncio
+async def test_the_state_of_a_mailbox_follows_it_to_other_names(account: Account, tmp_path: Path) -> None:
+    """A mailbox gets a new name, two exchange theirs, and another one takes the name that became free."""
+    job = account.pool.each().search(q.ALL).fetch("full").use(imapipe.Checkpoint(tmp_path / "state.json"))
+    assert (await job.run(account.handle)).complete
+    boxes = account.server.mailboxes
+    for old, new in (("Lists", "News"), ("Sent", "aside"), ("Trash", "Sent"), ("aside", "Trash")):
+        boxes.rename(old, new)
+    boxes.add("Lists", Mailbox(make_messages(3, seed=77)))
+    boxes["News"].append(b"Subject: new\r\n\r\nnew\r\n")
+    account.handled.clear()
+    assert (await job.plan()).messages == 4
+    report = await job.run(account.handle)
+    assert report.complete
+    assert Counter(mailbox for mailbox, _ in account.handled) == {"Lists": 3, "News": 1}
+    assert {"Sent", "Trash"} <= set(report.unchanged)
+    assert len(json.loads((tmp_path / "state.json").read_bytes())["entries"]) == 8
+
+
+@pytest.mark.asyncio
+async def test_a_name_whose_mailbox_is_another_one_is_no_new_name_of_the_old_one(
+    account: Account, tmp_path: Path
+) -> None:
+    """And without MAILBOXID a mailbox of a new name is a new one."""
+    checkpoint = imapipe.Checkpoint(tmp_path / "state.json", on_uidvalidity="restart")
+    job = account.pool.each().search(q.ALL).fetch("flags").use(checkpoint)
+    await job.run(account.handle)
+    account.server.mailboxes.remove("Lists")
+    account.server.mailboxes.add("Lists", Mailbox(make_messages(2)))
+    assert (await job.run(account.handle)).done == 2
+    async with (
+        Server({"INBOX": 1, "Old": 5}, extensions="dovecot") as server,
+        imapipe.create_pool(server.url, password=server.password) as pool,
+    ):
+        there = pool.each().search(q.ALL).fetch("flags").use(checkpoint)
+        await there.run(account.handle)
+        server.mailboxes.rename("Old", "New")
+        assert (await there.run(account.handle)).done == 5

@@ -14,6 +14,7 @@ from imapipe.middleware.base import Layer, Settled
 from imapipe.models.batch import NO_UIDS, Batch, BatchInterrupted, BatchResult, Failure
 from imapipe.models.cursor import Cursor
 from imapipe.models.event import Event
+from imapipe.models.identity import Identity
 from imapipe.runtime.event_bus import EventBus
 from imapipe.runtime.resources import ResourceUsage
 from imapipe.wire.uid_set import UidSet
@@ -145,6 +146,9 @@ class FakeRun:
 
     async def believable_cursor(self, remembered: Cursor) -> Cursor:
         return self.cursor
+
+    async def identities(self, uids: UidSet) -> Mapping[int, Identity]:
+        return {}
 
     def refuse(self, uids: UidSet, reason: str, detail: str) -> None:
         for uid in self.plan.skip(uids):

@@ -334,6 +334,8 @@ class AccountPipeline:
         memory = memory_of(job.middleware)
         known: Mapping[str, Remembered] = {}
         if memory is not None:
+            ids = {entry.name: entry.status.mailbox_id for entry in entries if entry.status is not None}
+            await memory.follow_names(job.account, {name: each for name, each in ids.items() if each})
             known = await memory.recall_all(job.account, [entry.name for entry in entries])
         todo: list[_Task] = []
         unchanged: list[str] = []

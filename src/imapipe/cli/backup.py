@@ -123,7 +123,7 @@ async def backup(options: BackupOptions, *, quiet: bool, json: bool) -> Status:
                 await asyncio.to_thread(state.parent.mkdir, mode=0o700, parents=True, exist_ok=True)
                 layers: list[imapipe.Middleware] = [
                     imapipe.Progress(together.show),
-                    imapipe.Checkpoint(state, on_uidvalidity="restart"),
+                    imapipe.Checkpoint(state, on_uidvalidity="match"),
                     imapipe.Retry(outage_seconds=options.outage_seconds),
                 ]
                 if settings.bytes_per_day is not None:

@@ -15,11 +15,11 @@ import os
 import re
 import ssl
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import typer
 
@@ -269,6 +269,14 @@ class OnUidvalidity(StrEnum):
 
     stop = "raise"
     restart = "restart"
+    match = "match"
+
+
+_ON_UIDVALIDITY: Final[Mapping[OnUidvalidity, Literal["raise", "restart", "match"]]] = {
+    OnUidvalidity.stop: "raise",
+    OnUidvalidity.restart: "restart",
+    OnUidvalidity.match: "match",
+}
 
 
 class OnMismatch(StrEnum):
@@ -294,7 +302,10 @@ class CheckpointOptions:
     ] = ""
     on_uidvalidity: Annotated[
         OnUidvalidity,
-        typer.Option(help="Where the mailbox was renumbered: stop, or begin anew.", rich_help_panel=LIMITS),
+        typer.Option(
+            help="Where the mailbox was renumbered: stop, begin anew, or find messages again (match).",
+            rich_help_panel=LIMITS,
+        ),
     ] = OnUidvalidity.stop
     on_mismatch: Annotated[
         OnMismatch,
@@ -309,7 +320,7 @@ class CheckpointOptions:
             imapipe.Checkpoint(
                 self.checkpoint,
                 name=self.name,
-                on_uidvalidity="restart" if self.on_uidvalidity is OnUidvalidity.restart else "raise",
+                on_uidvalidity=_ON_UIDVALIDITY[self.on_uidvalidity],
                 on_mismatch="accept" if self.on_mismatch is OnMismatch.accept else "raise",
             )
         ]

@@ -23,6 +23,7 @@ from imapipe.middleware.base import (
     Run,
     Settled,
 )
+from imapipe.models.identity import Identity
 from imapipe.runtime.resources import ResourceUsage
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ __all__ = [
     "AccountNotes",
     "Call",
     "CheckpointLayer",
+    "Identity",
     "KeepsNotes",
     "Layer",
     "Ledger",

@@ -28,6 +28,7 @@ from typing import Protocol, runtime_checkable
 
 from imapipe.models.batch import Batch, BatchResult, Failure
 from imapipe.models.cursor import Cursor
+from imapipe.models.identity import Identity
 from imapipe.models.json_value import JSON
 from imapipe.runtime.event_bus import EventBus
 from imapipe.runtime.resources import ResourceUsage
@@ -129,6 +130,15 @@ class Run(Protocol):
 
         Raises:
             ImapipeError: It could not be asked.
+        """
+
+    async def identities(self, uids: UidSet) -> Mapping[int, Identity]:
+        """What tells messages of the mailbox apart whatever UIDs they have; of those that are there.
+
+        For the `start` of a layer, like `believable_cursor`.
+
+        Raises:
+            ImapipeError: The server could not be asked.
         """
 
     @property

@@ -12,19 +12,22 @@ Invariants:
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Collection, Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Final, Literal
 
 from imapipe.errors import CheckpointError, CheckpointMismatch
 from imapipe.middleware.base import Limit, Middleware, Run
 from imapipe.middleware.checkpoint_layer import CheckpointLayer, Loss, Sharing
+from imapipe.middleware.renumbering import Renumbering
 from imapipe.middleware.retry import Retry
-from imapipe.models.cursor import Cursor, reissued
+from imapipe.models.cursor import reissued
+from imapipe.models.report import printable
 from imapipe.runtime.completion import to_the_end
-from imapipe.store.base import BlockingCheckpointStore, CheckpointHolding, CheckpointStore
+from imapipe.store.base import BlockingCheckpointStore, CheckpointHolding, CheckpointStore, ListsKeys
 from imapipe.store.checkpoint_state import CheckpointState
 from imapipe.store.job_key import JobKey
 from imapipe.store.json_store import JsonCheckpointStore
@@ -63,7 +66,9 @@ class Checkpoint(Middleware):
         save_every_messages: How many messages a killed process may have to repeat, beside those in hand.
         retry_failed: Whether messages are tried again that failed in an earlier run; or the reasons for which they are.
             The others fail again, untried. Where an outage was the reason, they are tried again in any case.
-        on_uidvalidity: What to do where UIDVALIDITY changed or UIDNEXT fell: `"raise"`, or `"restart"` from nothing.
+        on_uidvalidity: What to do where UIDVALIDITY changed or UIDNEXT fell: `"raise"`; `"restart"` from nothing; or
+            `"match"`: what is found again, by EMAILID or by Message-ID, Date and size, is done. For that, these are
+            asked for ahead of each run (some 150 bytes for each message that is new), and kept in `PATH.identities`.
         on_mismatch: What to do where the checkpoint belongs to another search or fetch: `"raise"`, or `"accept"`
             what it has as done.
         when_complete: What to do with it when everything is done: `"keep"` or `"delete"`.
@@ -85,7 +90,7 @@ class Checkpoint(Middleware):
         save_every_seconds: float = 0.5,
         save_every_messages: int = 500,
         retry_failed: bool | Collection[str] = True,
-        on_uidvalidity: Literal["raise", "restart"] = "raise",
+        on_uidvalidity: Literal["raise", "restart", "match"] = "raise",
         on_mismatch: Literal["raise", "accept"] = "raise",
         when_complete: Literal["keep", "delete"] = "keep",
     ) -> None:
@@ -95,7 +100,7 @@ class Checkpoint(Middleware):
             raise ValueError("save_every_messages must be at least 1")
         if isinstance(retry_failed, str):
             raise ValueError("retry_failed is True, False, or a collection of reasons")
-        _check_word("on_uidvalidity", on_uidvalidity, ("raise", "restart"))
+        _check_word("on_uidvalidity", on_uidvalidity, ("raise", "restart", "match"))
         _check_word("on_mismatch", on_mismatch, ("raise", "accept"))
         _check_word("when_complete", when_complete, ("keep", "delete"))
         self.store = JsonCheckpointStore(store) if isinstance(store, str | os.PathLike) else store
@@ -108,6 +113,11 @@ class Checkpoint(Middleware):
         self._retry_all = retry_failed is True
         self._retried = OUTAGES if isinstance(retry_failed, bool) else OUTAGES.union(retry_failed)
         self._restart = on_uidvalidity == "restart"
+        self._renumbering: Renumbering | None = None
+        if on_uidvalidity == "match":
+            if not self._path or when_complete == "delete":
+                raise ValueError('on_uidvalidity="match" needs a checkpoint in a file, and one that is kept')
+            self._renumbering = Renumbering(f"{self._path}.identities")
         self._accept = on_mismatch == "accept"
         self._delete = when_complete == "delete"
         self._sharing = Sharing()
@@ -129,6 +139,37 @@ class Checkpoint(Middleware):
         keys = [JobKey(account, mailbox, self.name, self.shard) for mailbox in mailboxes]
         return {key.mailbox: state for key, state in (await self._store.peek_all(keys)).items()}
 
+    async def follow_names(self, account: str, mailboxids: Mapping[str, str]) -> None:
+        """Move the states of mailboxes that were renamed to the names that they have now.
+
+        A store that cannot list its keys (`store.ListsKeys`) keeps them where they are.
+
+        Args:
+            account: The account.
+            mailboxids: MAILBOXID of mailboxes, by their names.
+
+        Raises:
+            CheckpointError: They cannot be read or written.
+        """
+        if not isinstance(self.store, ListsKeys) or not mailboxids:
+            return
+        listed = await asyncio.to_thread(self.store.keys, account)
+        keys = [key for key in listed if (key.name, key.shard) == (self.name, self.shard)]
+        states = (await self._store.peek_all(keys)).values()
+        places = {(state.cursor.mailboxid, state.mailbox): state for state in states}
+        by_id = {mailboxid: state for (mailboxid, _), state in places.items()}
+        moved = {
+            name: by_id[mailboxid]
+            for name, mailboxid in mailboxids.items()
+            if mailboxid in by_id and (mailboxid, printable(name)) not in places
+        }
+        for name, state in moved.items():
+            async with self._held(replace(state.key, mailbox=name)) as holding:
+                await to_the_end(holding.save(replace(state, mailbox=name)))
+        for mailbox in {state.mailbox for state in moved.values()} - set(map(printable, moved)):
+            async with self._held(JobKey(account, mailbox, self.name, self.shard)) as holding:
+                await to_the_end(holding.delete())
+
     async def done_before(self, run: Run) -> UidSet:
         """What a run would take out of its plan; another run may be changing it.
 
@@ -136,7 +177,11 @@ class Checkpoint(Middleware):
             CheckpointError, UidValidityChanged: As `start` does.
         """
         loaded = await self.recall(run.account, run.mailbox)
-        return self._begin(run, loaded, await self._cursor_of(run, loaded)).done
+        begun = await self._begin(run, loaded)
+        if self._renumbering is not None and loaded is not None and loaded.series != begun.series:
+            # Made for this look.
+            await self._renumbering.forget(begun.series)
+        return begun.done
 
     async def start(self, run: Run) -> CheckpointLayer:
         """Take and read the checkpoint of the run's job, and take what is done out of the plan.
@@ -158,11 +203,15 @@ class Checkpoint(Middleware):
         try:
             holding = await to_the_end(take())
             loaded = await to_the_end(holding.load())
-            begun = self._begin(run, loaded, await self._cursor_of(run, loaded))
+            begun = await self._begin(run, loaded)
+            if self._renumbering is not None:
+                await self._renumbering.learn(run, begun)
             layer = CheckpointLayer(
                 run, holding, begun, loss, self._sharing, path=self._path, delete_complete=self._delete
             )
             await layer.save()
+            if self._renumbering is not None and loaded is not None and loaded.series != begun.series:
+                await self._renumbering.forget(loaded.series)
         except BaseException:
             for holding in taken:
                 # What ended the start is told, not this.
@@ -175,6 +224,15 @@ class Checkpoint(Middleware):
         layer.begin(self._save_every_seconds, self._save_every_messages)
         return layer
 
+    @asynccontextmanager
+    async def _held(self, key: JobKey) -> AsyncIterator[CheckpointHolding]:
+        """A key, outside of a run."""
+        holding = await to_the_end(self._store.open(key, Loss()))
+        try:
+            yield holding
+        finally:
+            await to_the_end(holding.release())
+
     def _refuse_failed(self, run: Run, begun: CheckpointState) -> None:
         """Try nothing again that failed in an earlier run, but for some reasons."""
         for reason, uids in begun.failed.items():
@@ -182,15 +240,11 @@ class Checkpoint(Middleware):
             if self._retried.isdisjoint((reason, reason.partition(" ")[0])):
                 run.refuse(uids, reason, "failed in an earlier run and was not tried again")
 
-    @staticmethod
-    async def _cursor_of(run: Run, loaded: CheckpointState | None) -> Cursor:
-        """How far the mailbox is, to be compared with what is kept."""
-        if loaded is not None and loaded.uidvalidity == run.uidvalidity:
-            return await run.believable_cursor(loaded.cursor)
-        return run.cursor
-
-    def _begin(self, run: Run, loaded: CheckpointState | None, cursor: Cursor) -> CheckpointState:
+    async def _begin(self, run: Run, loaded: CheckpointState | None) -> CheckpointState:
         """The state with which this run begins."""
+        cursor = run.cursor
+        if loaded is not None and loaded.uidvalidity == run.uidvalidity:
+            cursor = await run.believable_cursor(loaded.cursor)
         fresh = CheckpointState(
             account=run.account,
             mailbox=run.mailbox,
@@ -211,12 +265,15 @@ class Checkpoint(Middleware):
         if changed is not None:
             if self._restart:
                 return replace(fresh, extra=loaded.extra)
-            raise changed
+            if self._renumbering is None:
+                raise changed
         if not self.name and loaded.fingerprint != run.fingerprint and not self._accept:
             raise CheckpointMismatch(
                 'it belongs to another search or fetch; use another file, name="…", or on_mismatch="accept"',
                 path=self._path,
             )
+        if changed is not None and self._renumbering is not None:
+            return await self._renumbering.carry_over(run, loaded, replace(fresh, extra=loaded.extra))
         return replace(loaded, fingerprint=run.fingerprint, cursor=loaded.cursor.advanced(cursor))
 
 

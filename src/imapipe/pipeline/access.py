@@ -251,6 +251,19 @@ class MailboxAccess:
         self.give_back(connection)
         return result
 
+    async def ask(
+        self, work: Callable[[Connection], Awaitable[_Result]], lease: Connection | None
+    ) -> tuple[Connection | None, _Result]:
+        """`reach`, on the lease that is held where one is; one that had to be taken is given back.
+
+        So it is in the middle of a run, where the lanes have leases of their own.
+        """
+        connection, result = await self.reach(work, lease)
+        if lease is not None:
+            return connection, result
+        self.give_back(connection)
+        return None, result
+
     async def reach(
         self, work: Callable[[Connection], Awaitable[_Result]], connection: Connection | None = None
     ) -> tuple[Connection, _Result]:

@@ -47,6 +47,9 @@ class Memory(Protocol):
     async def recall_all(self, account: str, mailboxes: Iterable[str]) -> Mapping[str, Remembered]:
         """Read what is known of several mailboxes."""
 
+    async def follow_names(self, account: str, mailboxids: Mapping[str, str]) -> None:
+        """Have what is known of mailboxes follow them to other names: MAILBOXID stays (RFC 8474), by name here."""
+
     async def done_before(self, run: Run) -> UidSet:
         """What earlier runs did of the run's job, which its UIDs are to be read with; outside of a run."""
 

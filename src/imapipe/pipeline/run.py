@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
 from imapipe.middleware.base import Layer
 from imapipe.models.cursor import Cursor
+from imapipe.models.identity import Identity
 from imapipe.models.report import RunReport
 from imapipe.net.connection import Connection
 from imapipe.net.pool.pool import ConnectionPool
@@ -42,6 +43,7 @@ from imapipe.pipeline.outage import Outage, outage_seconds_of
 from imapipe.pipeline.plan import Plan, Tier
 from imapipe.pipeline.source.base import Found, Question
 from imapipe.pipeline.source.find import narrow
+from imapipe.pipeline.source.identities import find_identities
 from imapipe.pipeline.source.sizes import fetch_sizes
 from imapipe.pipeline.source.tiers import find_tiers
 from imapipe.pipeline.specification import Specification
@@ -173,13 +175,12 @@ class Run:
     async def reach(self, work: Callable[[Connection], Awaitable[_Result]]) -> _Result:
         """Do something on a connection of the run before its first batch; raises as `access.reach` does."""
         first, self._lease = self._lease, None
-        lease, result = await self.access.reach(work, first)
-        if first is None:
-            # Asked in the middle of the run, where the lanes have leases of their own.
-            self.access.give_back(lease)
-        else:
-            self._lease = lease
+        self._lease, result = await self.access.ask(work, first)
         return result
+
+    async def identities(self, uids: UidSet) -> Mapping[int, Identity]:
+        """See `middleware.base.Run`."""
+        return await self.reach(partial(find_identities, self.access, uids))
 
     @property
     def unaccounted(self) -> int:
@@ -270,11 +271,7 @@ class Run:
             self._report = self.report()
 
     async def look(self, *, save: bool = False) -> Connection:
-        """Open the mailbox and find out what is to be done; gives the connection, see `access.reach`.
-
-        Args:
-            save: Have the server save what it finds, for `narrow` (RFC 5182).
-        """
+        """Open the mailbox and find out what is to be done; `save` has the server keep that for `narrow` (RFC 5182)."""
         connection, _ = await self.access.reach(partial(self._look, save=save))
         return connection
 

@@ -8,6 +8,7 @@ from imapipe.store.base import (
     BlockingCheckpointStore,
     CheckpointHolding,
     CheckpointStore,
+    ListsKeys,
 )
 from imapipe.store.checkpoint_state import CheckpointChange, CheckpointState, Counters
 from imapipe.store.job_key import JobKey
@@ -28,6 +29,7 @@ __all__ = [
     "JobKey",
     "JsonCheckpointHolding",
     "JsonCheckpointStore",
+    "ListsKeys",
     "MemoryCheckpointStore",
     "SimpleCheckpointHolding",
     "SimpleCheckpointStore",

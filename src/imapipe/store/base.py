@@ -23,7 +23,7 @@ embedded databases. `Checkpoint(store)` takes either, and lets a thread wait for
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from imapipe.errors import CheckpointLost
 from imapipe.models.json_value import JSON
@@ -101,6 +101,17 @@ class CheckpointStore(Protocol):
 
     async def peek_all(self, keys: Sequence[JobKey]) -> Mapping[JobKey, CheckpointState]:
         """Read the states of several keys, as `peek` does; of keys without one there is nothing in it."""
+
+
+@runtime_checkable
+class ListsKeys(Protocol):
+    """What a store of either form has besides, if it can: so the state of a mailbox that was renamed is found.
+
+    Called in a thread.
+    """
+
+    def keys(self, account: str) -> Sequence[JobKey]:
+        """The keys of an account that have a state."""
 
 
 class BlockingCheckpointHolding(Protocol):

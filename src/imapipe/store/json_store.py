@@ -12,6 +12,7 @@ from pathlib import Path
 
 from imapipe.errors import CheckpointError
 from imapipe.models.json_value import JSON
+from imapipe.models.report import printable
 from imapipe.store.checkpoint_state import CheckpointChange, CheckpointState
 from imapipe.store.job_key import JobKey
 from imapipe.store.json_file import JsonFile, hold, let_go, peek
@@ -46,6 +47,10 @@ class JsonCheckpointStore:
         """Read several states, and the file once."""
         states = peek(self.path)
         return {key: states[name] for key in keys if (name := key.printable()) in states}
+
+    def keys(self, account: str) -> Sequence[JobKey]:
+        """The keys of an account that have a state; see `ListsKeys`."""
+        return [key for key in peek(self.path) if key.account == printable(account)]
 
 
 class JsonCheckpointHolding:

@@ -1,0 +1,66 @@
+"""Messages found again where a server has renumbered their mailbox, so that none is fetched twice.
+
+Invariants:
+
+- The identity of a message is kept before the message can be done.
+- The identities of the old numbering are forgotten only after the state of the new one is safe.
+- What cannot be told apart is not taken for done: it is fetched again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import replace
+from typing import Final
+
+from imapipe.middleware.base import Run
+from imapipe.runtime.completion import to_the_end
+from imapipe.store.checkpoint_state import CheckpointState
+from imapipe.store.identity_book import IdentityBook
+from imapipe.wire.uid_set import UidSet
+
+_AT_A_TIME: Final = 10_000
+
+
+class Renumbering:
+    """Finds messages again for one Checkpoint.
+
+    Args:
+        path: The file of identities, beside that of the checkpoint.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._book = IdentityBook(path)
+
+    async def carry_over(self, run: Run, old: CheckpointState, fresh: CheckpointState) -> CheckpointState:
+        """The state with which the new numbering begins: what was done, under the UIDs that it has now.
+
+        Raises:
+            CheckpointError: The identities cannot be kept.
+            ImapipeError: The server could not be asked.
+        """
+        await self._learn(run, fresh.series, run.plan.planned)
+        pairs = dict(await to_the_end(asyncio.to_thread(self._book.pairs, old.series, fresh.series)))
+
+        def now(uids: UidSet) -> UidSet:
+            return UidSet.from_numbers([new for before, new in pairs.items() if before in uids])
+
+        failed = {reason: found for reason, uids in old.failed.items() if (found := now(uids))}
+        done = now(old.done)
+        return replace(fresh, done=done, failed=failed, cursor=fresh.cursor.met(done))
+
+    async def learn(self, run: Run, state: CheckpointState) -> None:
+        """Keep what tells the messages of a run apart, and those that are done; raises as `carry_over` does."""
+        known = await to_the_end(asyncio.to_thread(self._book.uids, state.series))
+        await self._learn(run, state.series, (run.plan.planned | state.done) - known)
+
+    async def forget(self, series: str) -> None:
+        """A numbering has ended. Raises CheckpointError."""
+        await to_the_end(asyncio.to_thread(self._book.forget, series))
+
+    async def _learn(self, run: Run, series: str, uids: UidSet) -> None:
+        for begin in range(0, len(uids), _AT_A_TIME):
+            some = uids[begin : begin + _AT_A_TIME]
+            found = await run.identities(some)
+            await to_the_end(asyncio.to_thread(self._book.add, series, some, found))
