@@ -60,6 +60,7 @@ MADE: dict[type[BaseException], Callable[[], BaseException]] = {
     errors.TooManyMessages: lambda: errors.TooManyMessages(60, 59),
     errors.MessageIndexError: lambda: errors.MessageIndexError("reason", path="p"),
     errors.AccountsError: lambda: errors.AccountsError("reason", path="p", account="a"),
+    errors.DeletionsRefused: lambda: errors.DeletionsRefused("INBOX", deletions=60, held=100, allowed="10%"),
     errors.SinkError: lambda: errors.SinkError("reason", path="p"),
     errors.CheckpointError: lambda: errors.CheckpointError("reason", path="p"),
     errors.CheckpointCorrupt: lambda: errors.CheckpointCorrupt("reason", path="p"),

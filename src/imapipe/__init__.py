@@ -100,7 +100,7 @@ if TYPE_CHECKING:
     from imapipe.pipeline.pipeline import Pipeline, SearchResult
     from imapipe.pipeline.priority import PriorityBatch, PriorityClass
     from imapipe.pipeline.source.search_store import MailboxState, SearchQuestion, SearchStore
-    from imapipe.providers import Provider
+    from imapipe.providers import Provider, provider_of
     from imapipe.store import (
         BlockingCheckpointHolding,
         BlockingCheckpointStore,
@@ -113,7 +113,7 @@ if TYPE_CHECKING:
         MemoryCheckpointStore,
         SimpleCheckpointStore,
     )
-    from imapipe.undoing import UndoReport, undo
+    from imapipe.undoing import UndoReport, plan_undo, undo
     from imapipe.wire.command.fetch import Fetch
     from imapipe.wire.response.body_structure import BodyStructure
     from imapipe.wire.response.envelope import Address, Envelope
@@ -264,6 +264,8 @@ __all__ = [
     "in_processes",
     "in_threads",
     "load_accounts",
+    "plan_undo",
+    "provider_of",
     "search",
     "sinks",
     "undo",
@@ -368,8 +370,8 @@ _HOMES = {
     "imapipe.pipeline.delivery.stream": ("BatchStream", "Stream"),
     "imapipe.wire.response.body_structure": ("BodyStructure",),
     "imapipe.wire.response.envelope": ("Address", "Envelope"),
-    "imapipe.providers": ("Provider",),
-    "imapipe.undoing": ("UndoReport", "undo"),
+    "imapipe.providers": ("Provider", "provider_of"),
+    "imapipe.undoing": ("UndoReport", "plan_undo", "undo"),
     "imapipe.wire.command.fetch": ("Fetch",),
     "imapipe.wire.response.note": ("Note",),
     "imapipe.wire.response.limits": ("Limits",),

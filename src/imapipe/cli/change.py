@@ -24,7 +24,6 @@ from imapipe.cli.output import write_document, write_note, write_report, write_r
 from imapipe.cli.progress import choose_display
 from imapipe.cli.scan import shortfall
 from imapipe.cli.terminal import printable
-from imapipe.undoing import plan_undo
 
 # So many commands are shown to people; `--json` shows all of them.
 _COMMANDS_SHOWN: Final = 6
@@ -134,7 +133,7 @@ async def take_back(account: AccountOptions, journal: Path, consent: ConsentOpti
         raise Mistake(str(error)) from error
     async with pool:
         if consent.dry_run or not consent.yes:
-            plans, lost = await plan_undo(journal, pool)
+            plans, lost = await imapipe.plan_undo(journal, pool)
             if json and consent.dry_run:
                 write_document({"plans": [_document(plan) for plan in plans], "lost": lost})
             else:

@@ -22,7 +22,6 @@ from imapipe.cli.options import AccountOptions, CheckpointOptions, LimitOptions,
 from imapipe.cli.output import write_document, write_note, write_result, write_table
 from imapipe.cli.progress import choose_display, speed_text
 from imapipe.cli.together import Together
-from imapipe.providers import provider_of
 
 MEASURE_SECONDS: Final = 5.0
 
@@ -98,7 +97,8 @@ async def plan(
         if options.measure and found.messages:
             with choose_display(f"measuring {pool.account}", quiet=quiet) as display:
                 speed = await _measure(job.use(*limited), display.show)
-    quota = limits.bytes_per_day or provider_of(pool.account.rpartition("@")[2].rpartition(":")[0]).bytes_per_day
+    host = pool.account.rpartition("@")[2].rpartition(":")[0]
+    quota = limits.bytes_per_day or imapipe.provider_of(host).bytes_per_day
     estimate = Estimate(speed, quota)
     if json:
         write_document(_document(found, estimate))

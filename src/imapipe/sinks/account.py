@@ -47,7 +47,7 @@ class Target(Protocol):
 
     @property
     def account(self) -> str:
-        """`user@host:port`."""
+        """The account, as user, host and port."""
 
     @property
     def connections(self) -> ConnectionPool:
