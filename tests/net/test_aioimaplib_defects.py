@@ -31,8 +31,8 @@ from imapipe.net.options import PlaneOptions
 from imapipe.net.session import SelectedMailbox, Session
 from imapipe.testing import Server
 from imapipe.wire.command.fetch import Fetch
-from imapipe.wire.response.fetch import FetchScan, scan_fetch
 from imapipe.wire.response.literal import Literal
+from imapipe.wire.response.salvage import Answer, read_fetch
 from imapipe.wire.response.shape import compile_shape
 from imapipe.wire.uid_set import UidSet
 from scripted_server import FakeTransport
@@ -149,12 +149,12 @@ async def test_row_2_the_cost_of_a_response_grows_with_their_number(monkeypatch:
     async def cost_of_ours(count: int) -> int:
         looked_at = 0
 
-        def noted(text: bytes, literals: Sequence[Literal] = (), start: int = 0) -> FetchScan:
+        def noted(text: bytes, literals: Sequence[Literal]) -> Answer:
             nonlocal looked_at
             looked_at += len(text)
-            return scan_fetch(text, literals, start)
+            return read_fetch(text, literals)
 
-        monkeypatch.setattr("imapipe.net.arrivals.scan_fetch", noted)
+        monkeypatch.setattr("imapipe.net.arrivals.read_fetch", noted)
         ours = Ours()
         await exchange(ours, ours.protocol.fetch("1:*", "(FLAGS)"), flags(count) + b"%T OK done\r\n")
         monkeypatch.undo()

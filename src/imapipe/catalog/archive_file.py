@@ -31,7 +31,8 @@ from imapipe.wire.uid_set import MAX_UID, UidSet
 
 _ALL: Final = UidSet.from_ranges([(1, MAX_UID)])
 _ADD_CONTENT: Final = (
-    "INSERT INTO contents (message, text, raw) VALUES (?1, ?2, CASE WHEN ?3 IS NOT NULL THEN zeroblob(?3) END)"
+    "INSERT INTO contents (message, text, raw)"
+    " VALUES (:message, :text, CASE WHEN :size IS NOT NULL THEN zeroblob(:size) END)"
 )
 _REMOVE_CONTENT: Final = (
     "DELETE FROM contents WHERE message IN (SELECT id FROM messages WHERE mailbox = ? AND uid BETWEEN ? AND ?)"
@@ -113,7 +114,7 @@ class ArchiveFile:
         with self._writing() as database:
             key = next_key(database)
             add_rows(database, mailbox, [(key, row)])
-            database.execute(_ADD_CONTENT, (key, text, None if body is None else size))
+            database.execute(_ADD_CONTENT, {"message": key, "text": text, "size": None if body is None else size})
             if body is not None and size:
                 # Piece by piece: a large body is never whole in memory.
                 with database.blobopen("contents", "raw", key) as blob:

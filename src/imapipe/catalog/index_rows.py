@@ -18,7 +18,7 @@ from imapipe.wire.uid_set import UidSet
 
 _ADD_MESSAGE: Final = f"INSERT INTO messages (id, mailbox, {COLUMNS}) VALUES ({', '.join('?' * 12)})"
 _ADD_WORDS: Final = "INSERT INTO words (rowid, subject, sender) VALUES (?, ?, ?)"
-_SET_FLAGS: Final = "UPDATE messages SET flags = ?1 WHERE mailbox = ?2 AND uid = ?3 AND flags <> ?1"
+_SET_FLAGS: Final = "UPDATE messages SET flags = :flags WHERE mailbox = :mailbox AND uid = :uid AND flags <> :flags"
 IN_RANGE: Final = "FROM messages WHERE mailbox = ? AND uid BETWEEN ? AND ?"
 
 
@@ -36,7 +36,8 @@ def add_rows(database: sqlite3.Connection, mailbox: int, keyed: list[tuple[int, 
 
 def set_flags(database: sqlite3.Connection, mailbox: int, flags: Iterable[tuple[int, frozenset[str]]]) -> int:
     """Give messages that are there these flags; gives how many had others."""
-    return database.executemany(_SET_FLAGS, [(flags_text(of), mailbox, uid) for uid, of in flags]).rowcount
+    rows = [{"flags": flags_text(of), "mailbox": mailbox, "uid": uid} for uid, of in flags]
+    return database.executemany(_SET_FLAGS, rows).rowcount
 
 
 def remove_rows(database: sqlite3.Connection, mailbox: int, uids: UidSet) -> int:
