@@ -740,7 +740,8 @@ async def test_nothing_new_is_not_saved() -> None:
     run.ledger.settle(1)
     await until(lambda: len(store.saved) == 2)
     await asyncio.sleep(0.02)
-    assert store.calls == ["open", "save", "append", "save"]
+    # Where the processor was busy the first save looks dear, and a tick before the second one only syncs.
+    assert [call for call in store.calls if call != "sync"] == ["open", "save", "append", "save"]
     await layer.stop()
 
 
