@@ -131,9 +131,7 @@ _OTHERS = {
     "cli/demo.py": "in a temporary folder of its own",
     "cli/demo_job.py": "in the temporary folder of the demo",
     "sinks/maildir.py": "an empty mark, and a probe of what names may be, gone at once",
-    "sinks/parquet.py": "written by pyarrow into what was opened for it",
     "sinks/copied.py": "made by save_file, appended to since",
-    "sinks/parquet_part.py": "like parquet.py",
     "sinks/record.py": "made by save_file, appended to since",
     "sinks/staged.py": "many files that appear, and are synced, together",
 }

@@ -97,8 +97,7 @@ class Partial:
         self._target = target
         # The name is short, since that of the target may be as long as the file system allows.
         self.path = os.path.join(os.path.dirname(target), f"{_prefix(target)}{os.urandom(8).hex()}{_SUFFIX}")  # noqa: PTH118, PTH120
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | PLAIN
-        self.fd = os.open(self.path, flags, PRIVATE)
+        self.fd = open_new(self.path, os.O_APPEND)
         try:
             write_all(self.fd, data)
         except BaseException:
@@ -153,6 +152,22 @@ def read_file(path: str) -> bytes:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise OSError(errno.EINVAL, "it is no file")
         return file.read()
+
+
+def open_new(path: str | os.PathLike[str], flags: int = 0) -> int:
+    """Open a file that is not there yet, to write to it; for its owner only, and no link in its place is followed.
+
+    Args:
+        path: Where.
+        flags: More flags for `os.open`.
+
+    Returns:
+        Its descriptor.
+
+    Raises:
+        OSError: There is something of that name, or it cannot be made.
+    """
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | flags | PLAIN, PRIVATE)
 
 
 def open_in_place(path: str, flags: int = 0, *, only_ours: bool = True) -> int:

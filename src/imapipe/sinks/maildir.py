@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from imapipe.changes.mirror import Held
-from imapipe.durable_file import PLAIN, PRIVATE, sync_folder
+from imapipe.durable_file import PLAIN, PRIVATE, open_new, sync_folder
 from imapipe.middleware.base import Run
 from imapipe.models.flag_table import FlagGatherer
 from imapipe.models.message import Message
@@ -198,7 +198,7 @@ class Maildir(MirrorSink):
         """What stands before the flags: a colon, or what the file system takes in its place."""
         probe = self.path / "tmp" / f".{os.urandom(8).hex()}.imapipe-part:2,S"
         try:
-            os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | PLAIN, PRIVATE))
+            os.close(open_new(probe))
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES, errno.EPERM):
                 raise

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from imapipe.changes.mirror import Held
-from imapipe.durable_file import PLAIN, PRIVATE, remove, sync_folder
+from imapipe.durable_file import open_new, remove, sync_folder
 from imapipe.middleware.base import Run
 from imapipe.models.flag_table import FlagGatherer
 from imapipe.models.message import Message
@@ -127,7 +127,7 @@ class Parquet(MirrorSink):
         if self._writer is None:
             remove(os.fspath(self._partial))
             # Opened by us: nobody else may read it while it is written, and no link is followed.
-            fd = os.open(self._partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | PLAIN, PRIVATE)
+            fd = open_new(self._partial)
             self._file = io.BufferedWriter(io.FileIO(fd, "wb"))
             self._writer = pq.ParquetWriter(self._file, self._schema, compression=self._compression)
         columns = [_column(field, [row.get(field.name) for row in self._rows]) for field in self._schema]

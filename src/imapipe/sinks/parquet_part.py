@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
-from imapipe.durable_file import PLAIN, PRIVATE, remove
+from imapipe.durable_file import open_new, remove
 from imapipe.errors import SinkError
 from imapipe.sinks.place import Place
 from imapipe.wire.uid_set import UidSet
@@ -86,7 +86,7 @@ def rewrite(
     import pyarrow.parquet as pq  # noqa: PLC0415
 
     remove(os.fspath(partial))
-    fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | PLAIN, PRIVATE)
+    fd = open_new(partial)
     try:
         with os.fdopen(fd, "wb") as target, pq.ParquetFile(os.fspath(path)) as source:
             schema = source.schema_arrow.remove_metadata()

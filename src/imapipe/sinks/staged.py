@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from imapipe.durable_file import PLAIN, PRIVATE, remove, sync_folder, write_all
+from imapipe.durable_file import PLAIN, open_new, remove, sync_folder, write_all
 
 # Maildir makes one with flags in its name, to see whether the file system takes them.
 _LEFTOVER: Final = re.compile(r"\.[0-9a-f]{16}\.imapipe-part(?::2,S)?\Z")
@@ -62,7 +62,7 @@ class Staged:
             OSError: It could not be written; nothing is left behind.
         """
         partial = (staging or path.parent) / f".{os.urandom(8).hex()}.imapipe-part"
-        fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | PLAIN, PRIVATE)
+        fd = open_new(partial)
         try:
             try:
                 for chunk in chunks:
