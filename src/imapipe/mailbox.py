@@ -10,7 +10,7 @@ from imapipe.errors import CommandNo
 from imapipe.models.argument import check_number
 from imapipe.models.mailbox import MailboxStatus
 from imapipe.models.message import Attachment, Message
-from imapipe.net.connection import STATUS_ITEMS, Connection
+from imapipe.net.connection import STATUS_ITEMS, Connection, status_apart
 from imapipe.net.pool.pool import ConnectionPool
 from imapipe.pipeline.delivery.stream import Runs
 from imapipe.pipeline.operation.download import download_section
@@ -62,10 +62,7 @@ class Mailbox:
         """
 
         async def ask(connection: Connection) -> MailboxStatus:
-            if connection.selected is not None and connection.selected.name == self.name:
-                # STATUS is for mailboxes that are not selected (RFC 9051 §6.3.11); some servers tell old numbers.
-                await connection.unselect()
-            return await connection.status(self.name, ALL_STATUS_ITEMS)
+            return await status_apart(connection, self.name, ALL_STATUS_ITEMS)
 
         return await patiently(self._pool, ask, outage_seconds)
 

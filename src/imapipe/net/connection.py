@@ -10,11 +10,12 @@ from the next one.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from functools import partial
 from typing import TypeAlias
 
 from imapipe.errors import CommandNo, ProtocolError
+from imapipe.models.mailbox import MailboxStatus
 from imapipe.models.message import Message, MessageContext
 from imapipe.net.bridge import IMAP4, adopt_client
 from imapipe.net.command import Command, FetchCommand
@@ -197,3 +198,13 @@ class Connection(Searching):
         if command.finished.result().status == "OK":
             self.ways.learned.taken(command.line_bytes)
         self.used_at = command.finished_at
+
+
+async def status_apart(connection: Connection, mailbox: str, items: Sequence[str]) -> MailboxStatus:
+    """STATUS of a mailbox; where it is the selected one, it is selected no more. Raises as `Connection.status` does.
+
+    STATUS is for mailboxes that are not selected (RFC 9051 §6.3.11); some servers tell old numbers of one that is.
+    """
+    if connection.selected is not None and connection.selected.name == mailbox:
+        await connection.unselect()
+    return await connection.status(mailbox, items)

@@ -24,7 +24,7 @@ from typing import Final, Protocol
 from imapipe.errors import CommandError, CommandNo, NotFetched, ProtocolError, SinkError
 from imapipe.middleware.base import Run
 from imapipe.models.message import Message
-from imapipe.net.connection import Connection
+from imapipe.net.connection import Connection, status_apart
 from imapipe.net.pool.pool import ConnectionPool
 from imapipe.pipeline.delivery.stream import Runs
 from imapipe.pipeline.outage import Outage
@@ -211,9 +211,7 @@ class _Copy:
         """UIDVALIDITY of the target, and the highest UID that it may hold."""
 
         async def ask(connection: Connection) -> tuple[int, int]:
-            if connection.selected is not None and connection.selected.name == self._name:
-                await connection.unselect()
-            status = await connection.status(self._name, ("UIDVALIDITY", "UIDNEXT"))
+            status = await status_apart(connection, self._name, ("UIDVALIDITY", "UIDNEXT"))
             return status.uidvalidity or 0, max((status.uidnext or 1) - 1, 0)
 
         try:

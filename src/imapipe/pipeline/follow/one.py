@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from imapipe.errors import CommandNo
 from imapipe.models.mailbox import MailboxStatus
-from imapipe.net.connection import STATUS_ITEMS, Connection
+from imapipe.net.connection import STATUS_ITEMS, Connection, status_apart
 from imapipe.net.pool.pool import ConnectionPool
 from imapipe.pipeline.follow.followed import Place
 from imapipe.pipeline.specification import Specification
@@ -30,10 +30,7 @@ class OneMailbox:
         name = self._specification.mailbox
 
         async def ask(connection: Connection) -> MailboxStatus:
-            if connection.selected is not None and connection.selected.name == name:
-                # STATUS is for mailboxes that are not selected (RFC 9051 §6.3.11); some servers tell old numbers.
-                await connection.unselect()
-            return await connection.status(name, _ITEMS)
+            return await status_apart(connection, name, _ITEMS)
 
         try:
             status = await self._pool.perform(ask)
