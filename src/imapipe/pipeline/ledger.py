@@ -162,6 +162,18 @@ class Ledger:
         """Those of `uids` that are done as of the last `flush`, or will be when a sink commits."""
         return uids & self.done | uids & self.uncommitted
 
+    def failures_among(self, uids: UidSet, known: Mapping[int, Failure]) -> dict[int, Failure]:
+        """Why messages failed: as it is known, else as it was written down; all of them that have failed.
+
+        Args:
+            uids: Which messages.
+            known: Failures that are known of.
+        """
+        failures = dict(known)
+        for uid in uids & self.failed:
+            failures.setdefault(uid, self.failures.get(uid) or Failure(uid, "failed"))
+        return failures
+
     def flush(self) -> None:
         """Merge what is recent and tell the subscribers."""
         if not (self._recent or self._recent_failures or self._recent_vanished):

@@ -94,14 +94,11 @@ class Changing:
     def result(self) -> BatchResult:
         """See `Work`."""
         ledger, uids = self._bench.ledger, self._batch.uids
-        failed = dict(self._failed)
-        for uid in uids & ledger.failed:
-            failed.setdefault(uid, ledger.failures.get(uid) or Failure(uid, "failed"))
         return BatchResult(
             self._batch,
             done=ledger.handled(uids),
             vanished=uids & ledger.vanished,
-            failed=failed,
+            failed=ledger.failures_among(uids, self._failed),
             missing=self._missing,
             elapsed_seconds=self._elapsed,
         )

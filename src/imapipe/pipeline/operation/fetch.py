@@ -164,15 +164,12 @@ class Fetching:
         """What became of the batch so far."""
         ledger, uids = self._bench.ledger, self._batch.uids
         missing = self.missing
-        failed = dict(self._flight.failed)
-        # Also what failed before this call, or in another one for the same messages meanwhile.
-        for uid in uids & ledger.failed:
-            failed.setdefault(uid, ledger.failures.get(uid) or Failure(uid, "failed"))
         return BatchResult(
             self._batch,
             done=ledger.handled(uids),
             vanished=uids & ledger.vanished,
-            failed=failed,
+            # Also what failed before this call, or in another one for the same messages meanwhile.
+            failed=ledger.failures_among(uids, self._flight.failed),
             missing=missing,
             elapsed_seconds=self._seconds,
             bytes_received=self._bytes,
