@@ -100,7 +100,7 @@ if TYPE_CHECKING:
     from imapipe.pipeline.pipeline import Pipeline, SearchResult
     from imapipe.pipeline.priority import PriorityBatch, PriorityClass
     from imapipe.pipeline.source.search_store import MailboxState, SearchQuestion, SearchStore
-    from imapipe.providers import Provider, provider_of
+    from imapipe.providers import Provider, provider_of_account
     from imapipe.store import (
         BlockingCheckpointHolding,
         BlockingCheckpointStore,
@@ -265,7 +265,7 @@ __all__ = [
     "in_threads",
     "load_accounts",
     "plan_undo",
-    "provider_of",
+    "provider_of_account",
     "search",
     "sinks",
     "undo",
@@ -370,7 +370,7 @@ _HOMES = {
     "imapipe.pipeline.delivery.stream": ("BatchStream", "Stream"),
     "imapipe.wire.response.body_structure": ("BodyStructure",),
     "imapipe.wire.response.envelope": ("Address", "Envelope"),
-    "imapipe.providers": ("Provider", "provider_of"),
+    "imapipe.providers": ("Provider", "provider_of_account"),
     "imapipe.undoing": ("UndoReport", "plan_undo", "undo"),
     "imapipe.wire.command.fetch": ("Fetch",),
     "imapipe.wire.response.note": ("Note",),

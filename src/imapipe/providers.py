@@ -41,6 +41,11 @@ PROVIDERS: Final = (
 UNKNOWN: Final = Provider("", (), 10)
 
 
+def provider_of_account(account: str) -> Provider:
+    """The provider of an account, which is `user@host:port`."""
+    return provider_of(account.rpartition("@")[2].rpartition(":")[0])
+
+
 def provider_of(host: str) -> Provider:
     """The provider whose server this is, by its name; `UNKNOWN` for any other."""
     host = host.lower().rstrip(".")

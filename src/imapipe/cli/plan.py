@@ -97,8 +97,7 @@ async def plan(
         if options.measure and found.messages:
             with choose_display(f"measuring {pool.account}", quiet=quiet) as display:
                 speed = await _measure(job.use(*limited), display.show)
-    host = pool.account.rpartition("@")[2].rpartition(":")[0]
-    quota = limits.bytes_per_day or imapipe.provider_of(host).bytes_per_day
+    quota = limits.bytes_per_day or imapipe.provider_of_account(pool.account).bytes_per_day
     estimate = Estimate(speed, quota)
     if json:
         write_document(_document(found, estimate))

@@ -27,7 +27,7 @@ from imapipe.pipeline.delivery.stream import Runs
 from imapipe.pipeline.follow.follower import Follower, Territory
 from imapipe.pipeline.follow.report import FollowedReport, FollowHealth, FollowReport, MailboxHealth
 from imapipe.pipeline.follow.watch import Watch, Way
-from imapipe.providers import provider_of
+from imapipe.providers import provider_of_account
 from imapipe.runtime.histogram import Histogram
 
 DEFAULT_POLL_SECONDS: Final = 60.0
@@ -73,8 +73,7 @@ class _Following:
         self._account = account
         self._consumption = consumption
         self._options = options
-        host = account.rpartition("@")[2].rpartition(":")[0]
-        self._watch = Watch(options.way, options.idle_seconds or provider_of(host).idle_seconds)
+        self._watch = Watch(options.way, options.idle_seconds or provider_of_account(account).idle_seconds)
         self._follower: Follower | None = None
         self._inner: asyncio.Task[None] | None = None
         self._is_stopped = False
