@@ -11,7 +11,7 @@ Invariants:
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -24,6 +24,7 @@ from imapipe.changes.mirror import DeletionBound, Mirror, MirrorReport, check_mi
 from imapipe.changes.mirroring import is_up_to_date, mirror_mailbox
 from imapipe.models.mailbox import MailboxEntry
 from imapipe.models.report import printable, shown
+from imapipe.models.sums import Sums, error_fields
 from imapipe.net.pool.pool import ConnectionPool
 from imapipe.pipeline.delivery.sink import sink_for
 from imapipe.store.base import BlockingCheckpointStore, CheckpointStore
@@ -37,7 +38,7 @@ OnMirrored: TypeAlias = Callable[[str, MirrorReport | Exception], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AccountMirrorReport:
+class AccountMirrorReport(Sums):
     """What became of each mailbox of an account in a mirror.
 
     Attributes:
@@ -85,10 +86,7 @@ class AccountMirrorReport:
             "started_at": self.started_at,
             "elapsed_seconds": self.elapsed_seconds,
             "unchanged": [printable(name) for name in self.unchanged],
-            "errors": {
-                printable(name): {"type": type(error).__name__, "text": printable(str(error))}
-                for name, error in self.errors.items()
-            },
+            "errors": error_fields(self.errors),
             "mailboxes": {
                 printable(name): {**asdict(report), "mailbox": printable(report.mailbox)}
                 for name, report in self.reports.items()
@@ -103,8 +101,8 @@ class AccountMirrorReport:
         lines += [f"{shown(name)}: {shown(str(error))}" for name, error in self.errors.items()]
         return "\n".join(lines)
 
-    def _sum(self, name: str) -> int:
-        return sum(getattr(report, name) for report in self.reports.values())
+    def _each(self) -> Iterable[object]:
+        return self.reports.values()
 
 
 async def mirror_account(

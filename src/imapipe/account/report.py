@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 import orjson
 
-from imapipe.models.report import RunReport, shown
+from imapipe.models.report import RunReport, printable, shown
+from imapipe.models.sums import OutcomeSums, error_fields
 
 _SUMS = ("planned", "done", "skipped", "vanished", "failed", "unaccounted", "bytes_received")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AccountReport:
+class AccountReport(OutcomeSums):
     """One report for each mailbox, and their sums.
 
     Attributes:
@@ -34,31 +35,6 @@ class AccountReport:
     elapsed_seconds: float
 
     @property
-    def planned(self) -> int:
-        """Messages that the searches found."""
-        return self._sum("planned")
-
-    @property
-    def done(self) -> int:
-        """Messages that were handled."""
-        return self._sum("done")
-
-    @property
-    def skipped(self) -> int:
-        """Messages that an earlier run did."""
-        return self._sum("skipped")
-
-    @property
-    def vanished(self) -> int:
-        """Messages that were gone."""
-        return self._sum("vanished")
-
-    @property
-    def failed(self) -> int:
-        """Messages that failed."""
-        return self._sum("failed")
-
-    @property
     def unaccounted(self) -> int:
         """Messages that searches did not find although the mailboxes hold them."""
         return self._sum("unaccounted")
@@ -76,17 +52,14 @@ class AccountReport:
     def to_json(self) -> str:
         """The report as one JSON object: the sums, and by name the reports (`mailboxes`) and the texts of `errors`."""
         document = {
-            "account": _printable(self.account),
+            "account": printable(self.account),
             **{name: self._sum(name) for name in _SUMS},
             "complete": self.complete,
             "started_at": self.started_at,
             "elapsed_seconds": self.elapsed_seconds,
-            "unchanged": [_printable(name) for name in self.unchanged],
-            "errors": {
-                _printable(name): {"type": type(error).__name__, "text": _printable(str(error))}
-                for name, error in self.errors.items()
-            },
-            "mailboxes": {_printable(name): orjson.Fragment(report.to_json()) for name, report in self.reports.items()},
+            "unchanged": [printable(name) for name in self.unchanged],
+            "errors": error_fields(self.errors),
+            "mailboxes": {printable(name): orjson.Fragment(report.to_json()) for name, report in self.reports.items()},
         }
         return orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
 
@@ -109,15 +82,10 @@ class AccountReport:
                 yield shown(name), *(f"{getattr(report, column):,}" for column in names)
         yield "sum", *(f"{self._sum(column):,}" for column in names)
 
-    def _sum(self, name: str) -> int:
-        return sum(getattr(report, name) for report in self.reports.values())
+    def _each(self) -> Iterable[object]:
+        return self.reports.values()
 
 
 def _line(row: Sequence[str], widths: Sequence[int]) -> str:
     name, *numbers = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
     return "  ".join((name.strip().ljust(widths[0]), *numbers)).rstrip()
-
-
-def _printable(text: str) -> str:
-    """Text that UTF-8 can hold."""
-    return "".join(text).encode("utf-8", "backslashreplace").decode("utf-8")

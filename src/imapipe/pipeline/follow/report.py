@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
@@ -11,6 +11,7 @@ import orjson
 from imapipe.models.batch import Failure
 from imapipe.models.distribution import Distribution
 from imapipe.models.report import failure_fields, printable, shown
+from imapipe.models.sums import OutcomeSums
 
 _SUMS = ("planned", "done", "skipped", "vanished", "failed", "pending", "unaccounted", "bytes_received")
 
@@ -47,7 +48,7 @@ class FollowedReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FollowReport:
+class FollowReport(OutcomeSums):
     """What following did so far: a report for each mailbox, and their sums.
 
     Attributes:
@@ -66,31 +67,6 @@ class FollowReport:
     reconnects: int
     started_at: datetime
     elapsed_seconds: float
-
-    @property
-    def planned(self) -> int:
-        """Messages that were found."""
-        return self._sum("planned")
-
-    @property
-    def done(self) -> int:
-        """Messages that were handled."""
-        return self._sum("done")
-
-    @property
-    def skipped(self) -> int:
-        """Messages that an earlier job had done."""
-        return self._sum("skipped")
-
-    @property
-    def vanished(self) -> int:
-        """Messages that were gone."""
-        return self._sum("vanished")
-
-    @property
-    def failed(self) -> int:
-        """Messages that failed."""
-        return self._sum("failed")
 
     @property
     def pending(self) -> int:
@@ -137,8 +113,8 @@ class FollowReport:
         end = "complete" if self.complete else "not complete"
         yield f"{len(self.mailboxes):,} mailboxes, {self.reconnects:,} reconnects, {self.elapsed_seconds:,.1f} s, {end}"
 
-    def _sum(self, name: str) -> int:
-        return sum(getattr(each, name) for each in self.mailboxes.values())
+    def _each(self) -> Iterable[object]:
+        return self.mailboxes.values()
 
 
 def _fields(report: FollowedReport) -> dict[str, object]:
