@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Final, Self, overload
+from typing import Final, Self
 
 from imapipe.account.handlers import handlers_for
 from imapipe.account.isolation import do_each
@@ -35,19 +35,12 @@ from imapipe.net.connection import Connection
 from imapipe.net.pool.pool import ConnectionPool
 from imapipe.pipeline.batching import BatchPolicy
 from imapipe.pipeline.builder import runs_of
-from imapipe.pipeline.delivery.consumption import DEFAULT_CONCURRENCY, Consumption
+from imapipe.pipeline.delivery.consumption import DEFAULT_CONCURRENCY
 from imapipe.pipeline.delivery.handler_retry import HandlerRetry
 from imapipe.pipeline.delivery.handlers import Handler
 from imapipe.pipeline.delivery.sink import Sink
 from imapipe.pipeline.delivery.stream import OnError
-from imapipe.pipeline.follow.following import (
-    DEFAULT_POLL_SECONDS,
-    Follow,
-    FollowOptions,
-    FollowStream,
-    following,
-)
-from imapipe.pipeline.follow.watch import Way
+from imapipe.pipeline.followable import Followable, FollowedJob
 from imapipe.pipeline.memory import Remembered, memory_of
 from imapipe.pipeline.outage import Outage, outage_seconds_of
 from imapipe.pipeline.pipeline import Pipeline
@@ -90,7 +83,7 @@ class Chosen:
     with_labels: bool = False
 
 
-class AccountPipeline:
+class AccountPipeline(Followable):
     """A job on many mailboxes of an account, described step by step. Made by `MailboxGroup.search`."""
 
     __slots__ = ("_choice", "_job", "_labelled", "_pool")
@@ -236,66 +229,9 @@ class AccountPipeline:
             elapsed_seconds=time.monotonic() - began,
         )
 
-    @overload
-    def follow(
-        self,
-        handler: None = None,
-        *,
-        poll_seconds: float = DEFAULT_POLL_SECONDS,
-        idle_seconds: float | None = None,
-        way: Way = "notify",
-    ) -> FollowStream: ...
-
-    @overload
-    def follow(
-        self,
-        handler: Handler | Sink,
-        *,
-        concurrency: int = DEFAULT_CONCURRENCY,
-        on_error: OnError = "record",
-        handler_retry: HandlerRetry | None = None,
-        commit_every_messages: int | None = None,
-        commit_every_seconds: float | None = None,
-        poll_seconds: float = DEFAULT_POLL_SECONDS,
-        idle_seconds: float | None = None,
-        way: Way = "notify",
-    ) -> Follow: ...
-
-    def follow(
-        self,
-        handler: Handler | Sink | None = None,
-        *,
-        concurrency: int = DEFAULT_CONCURRENCY,
-        on_error: OnError = "record",
-        handler_retry: HandlerRetry | None = None,
-        commit_every_messages: int | None = None,
-        commit_every_seconds: float | None = None,
-        poll_seconds: float = DEFAULT_POLL_SECONDS,
-        idle_seconds: float | None = None,
-        way: Way = "notify",
-    ) -> Follow | FollowStream:
-        """Handle what the search finds in each of the mailboxes, and then what arrives; see `Pipeline.follow`.
-
-        Mailboxes that come are followed too, where they fit the words that choose; one that goes ends nothing. An error
-        of one mailbox is told by an event, and in `health` and `report`, and the others go on.
-
-        Raises:
-            TypeError, ValueError: An argument that cannot be; else as in `Pipeline.follow`, but for what is of one
-                mailbox.
-        """
-        consumption = None
-        if handler is not None:
-            consumption = Consumption.checked(
-                handler,
-                concurrency=concurrency,
-                on_error=on_error,
-                handler_retry=handler_retry,
-                commit_every_messages=commit_every_messages,
-                commit_every_seconds=commit_every_seconds,
-            )
-        options = FollowOptions(poll_seconds, idle_seconds, way)
+    def _to_follow(self) -> FollowedJob:
         where = ManyMailboxes(self._choose_job, is_everything=self._choice.wanted == ("*",))
-        return following(where, self._pool, self._job.account, runs_of(self._job), consumption, options)
+        return FollowedJob(where, self._pool, self._job.account, runs_of(self._job))
 
     async def _choose_job(self) -> tuple[Sequence[MailboxEntry], Pipeline]:
         chosen = await self._choose()

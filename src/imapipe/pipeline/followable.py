@@ -1,24 +1,45 @@
-"""The part of `Pipeline` that goes on after what is there: `follow`."""
+"""The part of a job that goes on after what is there: `follow`, for one mailbox and for many."""
 
 from __future__ import annotations
 
-from typing import overload
+from abc import ABC, abstractmethod
+from typing import NamedTuple, overload
 
-from imapipe.pipeline.builder import PipelineBuilder
+from imapipe.net.pool.pool import ConnectionPool
 from imapipe.pipeline.delivery.consumption import DEFAULT_CONCURRENCY, Consumption
 from imapipe.pipeline.delivery.handler_retry import HandlerRetry
 from imapipe.pipeline.delivery.handlers import Handler
 from imapipe.pipeline.delivery.sink import Sink
-from imapipe.pipeline.delivery.stream import OnError
+from imapipe.pipeline.delivery.stream import OnError, Runs
+from imapipe.pipeline.follow.follower import Territory
 from imapipe.pipeline.follow.following import DEFAULT_POLL_SECONDS, Follow, FollowOptions, FollowStream, following
-from imapipe.pipeline.follow.one import OneMailbox
 from imapipe.pipeline.follow.watch import Way
 
 
-class Followable(PipelineBuilder):
+class FollowedJob(NamedTuple):
+    """What a job follows, and with what.
+
+    Attributes:
+        territory: The mailboxes.
+        pool: The connections of their account.
+        account: Its name.
+        runs: The runs of its pool that are driven by tasks of their own.
+    """
+
+    territory: Territory
+    pool: ConnectionPool
+    account: str
+    runs: Runs
+
+
+class Followable(ABC):
     """A job that can be followed."""
 
     __slots__ = ()
+
+    @abstractmethod
+    def _to_follow(self) -> FollowedJob:
+        """What is followed."""
 
     @overload
     def follow(
@@ -58,7 +79,7 @@ class Followable(PipelineBuilder):
         idle_seconds: float | None = None,
         way: Way = "notify",
     ) -> Follow | FollowStream:
-        """Handle what the search finds, and then what arrives, until it is ended.
+        """Handle what the search finds, in one mailbox or in each of many, and then what arrives, until it is ended.
 
         ::
 
@@ -71,6 +92,9 @@ class Followable(PipelineBuilder):
         the middle. News comes by NOTIFY where the server has it, else by IDLE on all connections but one, else by
         asking for counts. Connections that end are replaced for ever; events of the pool and `health` tell of it. What
         comes to match the search later on, by a change of flags, is no arrival.
+
+        Of many mailboxes those that come are followed too, where they fit the words that choose; one that goes ends
+        nothing. An error of one mailbox is told by an event, and in `health` and `report`, and the others go on.
 
         Args:
             handler: A handler or a sink, as in `run`; without one what is returned is to be iterated over.
@@ -105,6 +129,4 @@ class Followable(PipelineBuilder):
                 commit_every_messages=commit_every_messages,
                 commit_every_seconds=commit_every_seconds,
             )
-        options = FollowOptions(poll_seconds, idle_seconds, way)
-        where = OneMailbox(self._pool, self._specification)
-        return following(where, self._pool, self._account, self._runs, consumption, options)
+        return following(*self._to_follow(), consumption, FollowOptions(poll_seconds, idle_seconds, way))

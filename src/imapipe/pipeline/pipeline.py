@@ -22,7 +22,8 @@ from imapipe.pipeline.delivery.handlers import Handler
 from imapipe.pipeline.delivery.sink import Sink
 from imapipe.pipeline.delivery.stream import BatchStream, OnError, Stream
 from imapipe.pipeline.findings import JobPlan, Reduction
-from imapipe.pipeline.followable import Followable
+from imapipe.pipeline.follow.one import OneMailbox
+from imapipe.pipeline.followable import Followable, FollowedJob
 from imapipe.pipeline.memory import memory_of
 from imapipe.pipeline.run import Run
 from imapipe.pipeline.source.failed import Failed
@@ -220,6 +221,9 @@ class Pipeline(Followable, ChangeSteps):
             max_failures=max_failures,
             by_batch=by_batch,
         )
+
+    def _to_follow(self) -> FollowedJob:
+        return FollowedJob(OneMailbox(self._pool, self._specification), self._pool, self._account, self._runs)
 
 
 class SearchResult:
