@@ -43,7 +43,7 @@ class Copied:
         path: The file; None keeps nothing beyond the process.
     """
 
-    __slots__ = ("_fd", "_lock", "_path", "_settled", "_uids", "_users", "_writing")
+    __slots__ = ("_copied", "_fd", "_lock", "_path", "_settled", "_uids", "_users", "_writing")
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
@@ -51,6 +51,8 @@ class Copied:
         self._lock: RunLock | None = None
         self._uids: dict[Way, dict[int, int]] = {}
         self._settled: dict[Way, int] = {}
+        # Asked for each message; a mailbox may have been copied to several, and an account has many.
+        self._copied: dict[Place, set[int]] = {}
         self._users = 0
         self._writing = threading.Lock()
 
@@ -62,6 +64,7 @@ class Copied:
         self._lock = hold(self._path.with_name(f"{self._path.name}.lock"), self._path, "state")
         self._uids.clear()
         self._settled.clear()
+        self._copied.clear()
         self._read(self._path)
         remove_leftovers(os.fspath(self._path))
         lines = [_line(_HEAD), *(self._entry(way, list(uids.items())) for way, uids in self._uids.items())]
@@ -82,7 +85,7 @@ class Copied:
 
     def has(self, source: Place, uid: int) -> bool:
         """Whether a message was copied, wherever to."""
-        return any(uid in uids for way, uids in self._uids.items() if way.source == source)
+        return uid in self._copied.get(source, ())
 
     def settled(self, way: Way) -> int | None:
         """The UID above which the target may hold messages that no line tells of; None where nothing is known."""
@@ -100,8 +103,7 @@ class Copied:
             pairs: The UIDs here and there; 0 where the server did not tell.
             settled: See above.
         """
-        self._settled[way] = settled
-        self._uids.setdefault(way, {}).update(pairs)
+        self._know(way, pairs, settled)
         return self._entry(way, pairs)
 
     def save(self, line: bytes) -> None:
@@ -110,6 +112,11 @@ class Copied:
             with self._writing:
                 write_all(self._fd, line)
                 os.fsync(self._fd)
+
+    def _know(self, way: Way, pairs: list[tuple[int, int]], settled: int) -> None:
+        self._settled[way] = settled
+        self._uids.setdefault(way, {}).update(pairs)
+        self._copied.setdefault(way.source, set()).update(here for here, _ in pairs)
 
     def _entry(self, way: Way, pairs: list[tuple[int, int]]) -> bytes:
         return _line({"from": [*way.source], "to": [*way.target], "uids": pairs, "settled": self._settled[way]})
@@ -126,8 +133,8 @@ class Copied:
                 raise ValueError("it is of another kind or version")
             for entry in map(orjson.loads, lines[1:]):
                 way = Way(_place(entry["from"]), _place(entry["to"]))
-                self._settled[way] = int(entry["settled"])
-                self._uids.setdefault(way, {}).update((int(here), int(there)) for here, there in entry["uids"])
+                pairs = [(int(here), int(there)) for here, there in entry["uids"]]
+                self._know(way, pairs, int(entry["settled"]))
         except (IndexError, KeyError, TypeError, ValueError) as error:
             reason = f"it does not tell what was copied ({error}); move it away to find that out from the mailboxes"
             raise SinkError(reason, path=str(path)) from error
