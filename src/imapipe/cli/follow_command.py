@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,6 +13,7 @@ from imapipe.cli.options import (
     JOB,
     LIMITS,
     AccountOptions,
+    AttachmentsFolder,
     CheckpointOptions,
     Exclude,
     LimitOptions,
@@ -39,10 +39,7 @@ def follow_command(
             rich_help_panel=JOB,
         ),
     ] = None,
-    attachments: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Write attachments there too, each content once.", rich_help_panel=JOB),
-    ] = None,
+    attachments: AttachmentsFolder = None,
     exclude: Exclude = None,
     subscribed: Subscribed = False,
     search: Search = "ALL",

@@ -264,6 +264,14 @@ Search = Annotated[
 ]
 
 
+AttachmentsFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--attachments", metavar="DIR", help="Write attachments there too, each content once.", rich_help_panel=JOB
+    ),
+]
+
+
 class OnUidvalidity(StrEnum):
     """What to do where UIDVALIDITY is not that of the checkpoint."""
 
