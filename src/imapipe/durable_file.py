@@ -154,6 +154,11 @@ def read_file(path: str) -> bytes:
         return file.read()
 
 
+def whole_lines(data: bytes) -> bytes:
+    """What a file that grows by lines is believed to hold: a last one without an end is of a killed process."""
+    return data[: data.rfind(b"\n") + 1]
+
+
 def open_new(path: str | os.PathLike[str], flags: int = 0) -> int:
     """Open a file that is not there yet, to write to it; for its owner only, and no link in its place is followed.
 

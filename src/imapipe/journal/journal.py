@@ -16,7 +16,7 @@ from pathlib import Path
 
 import orjson
 
-from imapipe.durable_file import close, open_in_place, read_file, sync_folder, write_all
+from imapipe.durable_file import close, open_in_place, read_file, sync_folder, whole_lines, write_all
 from imapipe.errors import JournalError, UidValidityChanged
 from imapipe.journal.entry import Intent, Job, Result, Story
 from imapipe.runtime.completion import to_the_end
@@ -161,11 +161,10 @@ def read_journal(path: str | os.PathLike[str]) -> Story:
 
 def _read(path: str) -> tuple[Story, int]:
     """It, and the length of what is whole."""
-    data = read_file(path)
-    length = data.rfind(b"\n") + 1
+    whole = whole_lines(read_file(path))
     story = Story()
     try:
-        for line in data[:length].splitlines():
+        for line in whole.splitlines():
             entry = orjson.loads(line)
             if not isinstance(entry, dict):
                 raise TypeError("a line is no object")
@@ -173,4 +172,4 @@ def _read(path: str) -> tuple[Story, int]:
     except (KeyError, TypeError, ValueError) as error:
         reason = f"{Path(path).name} is no journal of a change ({error}); name another file"
         raise JournalError(reason, path=path) from error
-    return story, length
+    return story, len(whole)

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from imapipe.durable_file import PLAIN, close, read_file, remove_leftovers, save_file, write_all
+from imapipe.durable_file import PLAIN, close, read_file, remove_leftovers, save_file, whole_lines, write_all
 from imapipe.errors import SinkError
 from imapipe.sinks.hold import hold
 from imapipe.sinks.place import Place
@@ -126,8 +126,7 @@ class Copied:
             data = read_file(os.fspath(path))
         except FileNotFoundError:
             return
-        # The last line of a killed process may be cut off; what it says was not acted upon.
-        lines = data[: data.rfind(b"\n") + 1].splitlines()
+        lines = whole_lines(data).splitlines()
         try:
             if orjson.loads(lines[0]) != _HEAD:
                 raise ValueError("it is of another kind or version")

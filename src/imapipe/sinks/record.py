@@ -24,7 +24,7 @@ from typing import Final
 
 import orjson
 
-from imapipe.durable_file import PLAIN, close, read_file, remove_leftovers, save_file, write_all
+from imapipe.durable_file import PLAIN, close, read_file, remove_leftovers, save_file, whole_lines, write_all
 from imapipe.errors import SinkError
 from imapipe.sinks.place import Place
 from imapipe.wire.uid_set import UidSet
@@ -132,8 +132,7 @@ class Record:
             self.written[place] = self.written.get(place, UidSet()) | UidSet.parse(uids)
 
     def _lines(self, data: bytes) -> Iterator[dict[str, object]]:
-        # The last line of a killed process may be cut off; what it says was not acted upon.
-        for line in data[: data.rfind(b"\n") + 1].splitlines():
+        for line in whole_lines(data).splitlines():
             entry = orjson.loads(line)
             if not isinstance(entry, dict):
                 raise ValueError("a line is no object")
