@@ -432,6 +432,53 @@ async def test_notes_are_shared_by_the_runs_of_an_account(path: Path) -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_value_is_kept_with_the_outcomes_that_it_belongs_to(path: Path) -> None:
+    """Both are there after a death, and as long as there is a value the job is not complete."""
+    checkpoint, run = Checkpoint(path, when_complete="delete", save_every_seconds=NEVER), FakeRun("1:3")
+    layer = await run.start(checkpoint)
+    assert layer.value("owed") is None
+    layer.accompany("owed", lambda done, failed, vanished: (done | UidSet.from_numbers(failed)).text() or None)
+    run.ledger.settle(1, 2)
+    run.ledger.fail(Failure(3, "ValueError"))
+    run.ledger.flush()
+    await layer.make_durable()
+    die(path, layer)
+    found = kept(path)
+    assert found is not None
+    assert (found.done.text(), found.failed_uids.text(), dict(found.extra)) == ("1:2", "3", {"owed": "1:3"})
+    again = FakeRun("1:3")
+    layer = await again.start(checkpoint)
+    assert layer.value("owed") == "1:3"
+    again.ledger.settle(3)
+    await layer.stop()
+    assert kept_done(path) == "1:3", "it was deleted, with something left to do"
+    last = FakeRun("1:3")
+    layer = await last.start(checkpoint)
+    layer.put_value("owed", None)
+    last.ledger.skipped_count = 3
+    await layer.stop()
+    assert kept(path) is None
+
+
+@pytest.mark.asyncio
+async def test_a_value_that_cannot_be_kept_is_an_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = FakeRun()
+    layer = await run.start(Checkpoint(path, save_every_seconds=NEVER))
+
+    def full(*_: object) -> None:
+        raise CheckpointError("the disk is full", path=str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(layer._holding, "append", full)
+        with pytest.raises(CheckpointError, match="full"):
+            layer.put_value("owed", "1")
+        assert isinstance(run.failure, CheckpointError)
+        with pytest.raises(CheckpointError, match="full"):
+            await layer.make_durable()
+    await layer.stop()
+
+
+@pytest.mark.asyncio
 async def test_a_note_alone_is_made_durable_too() -> None:
     store, run = ScriptedStore(), FakeRun()
     layer = await Checkpoint(store, save_every_seconds=0.001).start(run)

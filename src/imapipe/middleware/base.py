@@ -252,6 +252,38 @@ class KeepsNotes(Protocol):
         """
 
 
+Accompany = Callable[[UidSet, Mapping[int, Failure], UidSet], JSON]
+"""Gives a value that belongs to a group of outcomes: newly done, newly failed, newly vanished."""
+
+
+@runtime_checkable
+class KeepsValues(Protocol):
+    """A layer that keeps values of the run's job by name, together with the outcomes of its messages.
+
+    As long as one of them is not null, the job has something left to do: it is not complete.
+    """
+
+    def value(self, name: str) -> JSON:
+        """What is kept under a name, null where nothing is."""
+
+    def put_value(self, name: str, value: JSON) -> None:
+        """Keep a value, which outlives the process from the moment this returns. Takes microseconds.
+
+        Raises:
+            CheckpointError: It could not be written.
+        """
+
+    def accompany(self, name: str, value: Accompany) -> None:
+        """Keep with each group of outcomes what `value` gives for it: both are there afterwards, or neither is."""
+
+    async def make_durable(self) -> None:
+        """What was kept so far survives a loss of power when this returns.
+
+        Raises:
+            CheckpointError: It does not.
+        """
+
+
 class Middleware:
     """The base of every middleware: a value that any number of runs may use at the same time.
 

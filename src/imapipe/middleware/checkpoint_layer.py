@@ -29,7 +29,7 @@ from typing import Final
 
 from imapipe.errors import CheckpointError, CheckpointLost
 from imapipe.middleware.account_notes import AccountNotes
-from imapipe.middleware.base import Call, Layer, Run
+from imapipe.middleware.base import Accompany, Call, Layer, Run
 from imapipe.models.batch import Batch, BatchResult, Failure
 from imapipe.models.json_value import JSON
 from imapipe.runtime.completion import to_the_end
@@ -107,6 +107,8 @@ class CheckpointLayer(Layer):
         self._state = replace(begun, counters=replace(begun.counters, runs=begun.counters.runs + 1))
         self._sequence = begun.sequence
         self._changes: list[CheckpointChange] = []
+        self._values = dict(begun.extra)
+        self._accompanying: dict[str, Accompany] = {}
         self._is_unsynced = False
         self._began = self._loop.time()
         self._elapsed_before = begun.counters.elapsed_seconds
@@ -133,6 +135,33 @@ class CheckpointLayer(Layer):
             values = await to_the_end(self._holding.notes())
         return AccountNotes(values, self._put_note, self._path)
 
+    def value(self, name: str) -> JSON:
+        """See `KeepsValues`."""
+        return self._values.get(name)
+
+    def put_value(self, name: str, value: JSON) -> None:
+        """See `KeepsValues`."""
+        self._check()
+        self._values[name] = value
+        self._sequence += 1
+        self._keep(CheckpointChange(series=self._state.series, sequence=self._sequence, extra={name: value}))
+        self._check()
+
+    def accompany(self, name: str, value: Accompany) -> None:
+        """See `KeepsValues`."""
+        self._accompanying[name] = value
+
+    async def make_durable(self) -> None:
+        """See `KeepsValues`."""
+        self._check()
+        async with self._one_at_a_time:
+            try:
+                await self._sync()
+            except Exception as error:
+                self._is_unsynced = True
+                raise self._failed(error) from error
+        self._check()
+
     def begin(self, every_seconds: float, every_messages: int) -> None:
         """Listen to the ledger, and save from time to time."""
         self._sharing.runs += 1
@@ -150,9 +179,12 @@ class CheckpointLayer(Layer):
             CheckpointError: What was done could not be kept, so no more is to be done.
             CheckpointLost: The checkpoint is another's now.
         """
+        self._check()
+        return await call_next(batch)
+
+    def _check(self) -> None:
         if (error := self._loss.error or self.error) is not None:
             raise error
-        return await call_next(batch)
 
     async def save(self) -> None:
         """Save in full without holding up the loop.
@@ -238,7 +270,7 @@ class CheckpointLayer(Layer):
         return self._delete_complete and self._is_complete()
 
     def _is_complete(self) -> bool:
-        if self._run.unaccounted or self._run.may_be_short:
+        if self._run.unaccounted or self._run.may_be_short or any(value is not None for value in self._values.values()):
             return False
         ledger = self._run.ledger
         # A message that failed is in none of the three.
@@ -256,6 +288,9 @@ class CheckpointLayer(Layer):
             by_reason.setdefault(failure.reason, []).append(uid)
         received, self._bytes = self._run.bytes_received - self._bytes, self._run.bytes_received
         self._sequence += 1
+        values = {name: value(done, failed, vanished) for name, value in self._accompanying.items()}
+        news = {name: value for name, value in values.items() if value != self._values.get(name)}
+        self._values |= news
         change = CheckpointChange(
             series=self._state.series,
             sequence=self._sequence,
@@ -263,8 +298,12 @@ class CheckpointLayer(Layer):
             failed={reason: UidSet.from_numbers(uids) for reason, uids in by_reason.items()},
             vanished=vanished,
             bytes_received=max(0, received),
+            extra=news,
         )
         self.done_all_runs += len(done)
+        self._keep(change)
+
+    def _keep(self, change: CheckpointChange) -> None:
         self._changes.append(change)
         if self._loss.error is not None:
             return
@@ -290,11 +329,14 @@ class CheckpointLayer(Layer):
                 await self.save()
             elif self._is_unsynced:
                 async with self._one_at_a_time:
-                    self._is_unsynced = False
-                    await to_the_end(self._holding.sync())
+                    await self._sync()
         except Exception as error:  # noqa: BLE001 - whatever a store of somebody's own raises
             self._is_unsynced = True
             self._failed(error)
+
+    async def _sync(self) -> None:
+        self._is_unsynced = False
+        await to_the_end(self._holding.sync())
 
     def _failed(self, error: Exception) -> CheckpointError:
         """The store raised."""

@@ -13,7 +13,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from imapipe.errors import CapabilityMissing, CommandNo, TooManyMessages
+from imapipe.errors import TooManyMessages
 from imapipe.journal.journal import Journal
 from imapipe.middleware.base import Run as MiddlewareRun
 from imapipe.models.argument import check_whole
@@ -21,10 +21,11 @@ from imapipe.models.message import Message
 from imapipe.models.report import RunReport
 from imapipe.net.connection import Connection
 from imapipe.pipeline.builder import PipelineBuilder
-from imapipe.pipeline.operation.change import TRASH, ChangeMessages
+from imapipe.pipeline.operation.change import ChangeMessages
 from imapipe.pipeline.operation.changing import ChangeSession
+from imapipe.pipeline.operation.checking import check_change
 from imapipe.pipeline.operation.recovery import settle_pending
-from imapipe.pipeline.operation.step import Step, target_numbers
+from imapipe.pipeline.operation.step import Step
 from imapipe.pipeline.plan import Plan
 from imapipe.pipeline.run import Run
 from imapipe.pipeline.source.sizes import fetch_sizes
@@ -189,59 +190,11 @@ class _Preparation:
         """See `Consumer`: batches have their outcome when they end."""
 
     async def check(self, connection: Connection) -> str:
-        """Refuse what cannot be done safely; gives the name of the target.
-
-        Raises:
-            CommandNo: No such mailbox, or it keeps no such flags.
-            CapabilityMissing: The server cannot do it without harm.
-        """
-        operation, mailbox = self._operation, self._run.mailbox
+        """Refuse what cannot be done safely; gives the name of the target. Raises as `check_change` does."""
         await self._run.access.reopen(connection)
-        selected = connection.selected
-        if operation.flags and operation.kind != "remove" and selected is not None and selected.permanent_flags:
-            kept = {flag.lower() for flag in selected.permanent_flags}
-            refused = [flag for flag in operation.flags if flag.lower() not in kept and not _is_new(flag, kept)]
-            if refused:
-                reason = f"{mailbox!r} does not keep the flag {refused[0]}: choose one of those it keeps"
-                raise CommandNo("STORE", "PERMANENTFLAGS", reason)
-        if operation.kind == "delete" and connection.offers("X-GM-EXT-1"):
-            await self._check_gmail(connection)
-        if not operation.target:
-            return ""
-        target = operation.target
-        if target == TRASH:
-            target = await _trash(connection)
-            if target == mailbox:
-                reason = f"{mailbox!r} is the Trash itself: to remove messages for good say delete(permanently=True)"
-                raise CommandNo("MOVE", "TRASH", reason)
-        if target == mailbox:
-            raise CommandNo(operation.kind.upper(), "SAME", f"the messages are in {mailbox!r} already: name another")
-        await target_numbers(connection, target)
-        return target
-
-    async def _check_gmail(self, connection: Connection) -> None:
-        """On Gmail an EXPUNGE removes a label; only in Trash and Spam does it remove the message."""
-        roles = {entry.name: (entry.special_use or "").lower() for entry in await connection.list()}
-        if roles.get(self._run.mailbox) not in ("\\trash", "\\junk"):
-            raise CapabilityMissing(
-                "EXPUNGE of messages outside of Trash: Gmail only takes the label away; use delete(), "
-                "and delete(permanently=True) in its Trash"
-            )
+        return await check_change(connection, self._operation, self._run.mailbox)
 
     async def _settle(self, connection: Connection) -> None:
         run, journal = self._run, self._session.journal
         await run.access.reopen(connection)
         await settle_pending(Step(connection, run.access, journal, run.today, run.notes))
-
-
-async def _trash(connection: Connection) -> str:
-    for entry in await connection.list():
-        if entry.is_selectable and (entry.special_use or "").lower() == TRASH.lower():
-            return str(entry.name)
-    reason = "the account has no mailbox with the use \\Trash: name one with move_to(), or say delete(permanently=True)"
-    raise CommandNo("LIST", "TRASH", reason)
-
-
-def _is_new(flag: str, kept: set[str]) -> bool:
-    """Whether the mailbox takes a keyword that it does not have yet."""
-    return not flag.startswith("\\") and "\\*" in kept

@@ -12,7 +12,7 @@ from imapipe.journal.entry import Job
 from imapipe.models.batch import Batch
 from imapipe.pipeline.operation.base import Observe, Work, Workbench
 from imapipe.pipeline.operation.changing import ChangeSession, Changing
-from imapipe.wire.command.encoder import uid_text_room
+from imapipe.wire.command.encoder import flag_list, uid_text_room
 from imapipe.wire.uid_set import UidSet
 
 TRASH = "\\Trash"
@@ -84,3 +84,48 @@ class ChangeMessages:
         """See `Operation`."""
         assert self.session is not None
         return Changing(self.session, batch, bench)
+
+
+def add_flags(*flags: str) -> ChangeMessages:
+    r"""Give messages flags, such as `\Seen` or `$Work`. Raises ValueError for what cannot be one."""
+    return _flags("add", flags)
+
+
+def remove_flags(*flags: str) -> ChangeMessages:
+    """Take flags away from messages; raises as `add_flags` does."""
+    return _flags("remove", flags)
+
+
+def set_flags(*flags: str) -> ChangeMessages:
+    """Give messages these flags instead of all that they have, maybe none; raises as `add_flags` does."""
+    return _flags("set", flags)
+
+
+def move_to(mailbox: str) -> ChangeMessages:
+    """Move messages into another mailbox of the account. Raises TypeError, ValueError for what cannot be its name."""
+    return ChangeMessages("move", _name(mailbox))
+
+
+def copy_to(mailbox: str) -> ChangeMessages:
+    """Copy messages into another mailbox of the account; raises as `move_to` does."""
+    return ChangeMessages("copy", _name(mailbox))
+
+
+def delete(*, permanently: bool = False) -> ChangeMessages:
+    r"""Move messages to the mailbox with the use `\Trash`, or remove them for good."""
+    return ChangeMessages("delete") if permanently else ChangeMessages("move", TRASH)
+
+
+def _flags(kind: str, flags: tuple[str, ...]) -> ChangeMessages:
+    flag_list(flags)
+    if kind != "set" and not flags:
+        raise ValueError("name at least one flag")
+    return ChangeMessages(kind, flags=tuple(dict.fromkeys(flags)))
+
+
+def _name(mailbox: str) -> str:
+    if not isinstance(mailbox, str):
+        raise TypeError(f"a mailbox is named by a text, not by {mailbox!r}")
+    if not mailbox or any(character in mailbox for character in "\r\n\0"):
+        raise ValueError(f"{mailbox!r} cannot be the name of a mailbox")
+    return "INBOX" if mailbox.upper() == "INBOX" else mailbox

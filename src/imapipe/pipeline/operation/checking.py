@@ -1,0 +1,66 @@
+"""What is refused before a change begins: what the mailbox, its server or its account cannot do without harm."""
+
+from __future__ import annotations
+
+from imapipe.errors import CapabilityMissing, CommandNo
+from imapipe.net.connection import Connection
+from imapipe.pipeline.operation.change import TRASH, ChangeMessages
+from imapipe.pipeline.operation.step import target_numbers
+
+
+async def check_change(connection: Connection, operation: ChangeMessages, mailbox: str) -> str:
+    """Refuse what cannot be done safely; gives the name of the target, or "".
+
+    Args:
+        connection: A connection with the mailbox open for writing.
+        operation: The change.
+        mailbox: The name of the mailbox.
+
+    Raises:
+        CommandNo: No such mailbox, or it keeps no such flags.
+        CapabilityMissing: The server cannot do it without harm.
+    """
+    selected = connection.selected
+    if operation.flags and operation.kind != "remove" and selected is not None and selected.permanent_flags:
+        kept = {flag.lower() for flag in selected.permanent_flags}
+        refused = [flag for flag in operation.flags if flag.lower() not in kept and not _is_new(flag, kept)]
+        if refused:
+            reason = f"{mailbox!r} does not keep the flag {refused[0]}: choose one of those it keeps"
+            raise CommandNo("STORE", "PERMANENTFLAGS", reason)
+    if operation.kind == "delete" and connection.offers("X-GM-EXT-1"):
+        await _check_gmail(connection, mailbox)
+    if not operation.target:
+        return ""
+    target = operation.target
+    if target == TRASH:
+        target = await _trash(connection)
+        if target == mailbox:
+            reason = f"{mailbox!r} is the Trash itself: to remove messages for good say delete(permanently=True)"
+            raise CommandNo("MOVE", "TRASH", reason)
+    if target == mailbox:
+        raise CommandNo(operation.kind.upper(), "SAME", f"the messages are in {mailbox!r} already: name another")
+    await target_numbers(connection, target)
+    return target
+
+
+async def _check_gmail(connection: Connection, mailbox: str) -> None:
+    """On Gmail an EXPUNGE removes a label; only in Trash and Spam does it remove the message."""
+    roles = {entry.name: (entry.special_use or "").lower() for entry in await connection.list()}
+    if roles.get(mailbox) not in ("\\trash", "\\junk"):
+        raise CapabilityMissing(
+            "EXPUNGE of messages outside of Trash: Gmail only takes the label away; use delete(), "
+            "and delete(permanently=True) in its Trash"
+        )
+
+
+async def _trash(connection: Connection) -> str:
+    for entry in await connection.list():
+        if entry.is_selectable and (entry.special_use or "").lower() == TRASH.lower():
+            return str(entry.name)
+    reason = "the account has no mailbox with the use \\Trash: name one with move_to(), or say delete(permanently=True)"
+    raise CommandNo("LIST", "TRASH", reason)
+
+
+def _is_new(flag: str, kept: set[str]) -> bool:
+    """Whether the mailbox takes a keyword that it does not have yet."""
+    return not flag.startswith("\\") and "\\*" in kept
