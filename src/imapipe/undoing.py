@@ -9,16 +9,17 @@ Invariants:
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from imapipe import search as q
 from imapipe.client import Pool
 from imapipe.errors import JournalError
 from imapipe.journal.entry import Job, Story, each_pair
 from imapipe.journal.journal import read_journal
+from imapipe.models.document import Document
 from imapipe.models.report import RunReport
 from imapipe.pipeline.change_pipeline import ChangePipeline, ChangePlan
 from imapipe.pipeline.operation.flagging import result_of
@@ -30,7 +31,7 @@ SUFFIX = ".undo"
 
 
 @dataclass(frozen=True, slots=True)
-class UndoReport:
+class UndoReport(Document):
     """What an undo did.
 
     Attributes:
@@ -38,6 +39,9 @@ class UndoReport:
         lost: How many messages could not be brought back, by the reason.
         reports: The reports of the runs that it took.
     """
+
+    derived: ClassVar[Sequence[str]] = ("complete",)
+    told_as: ClassVar[Mapping[str, str]] = {"reports": "runs"}
 
     undone: int
     lost: Mapping[str, int]
@@ -47,13 +51,6 @@ class UndoReport:
     def complete(self) -> bool:
         """Whether everything is as it was."""
         return not self.lost
-
-    def to_json(self) -> str:
-        """As a JSON object."""
-        runs = [json.loads(report.to_json()) for report in self.reports]
-        return json.dumps(
-            {"undone": self.undone, "lost": dict(self.lost), "complete": self.complete, "runs": runs}, indent=2
-        )
 
     def table(self) -> str:
         """For people."""

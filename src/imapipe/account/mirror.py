@@ -12,19 +12,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import TypeAlias
-
-import orjson
+from typing import ClassVar, TypeAlias
 
 from imapipe.account.isolation import do_each
 from imapipe.changes.mirror import DeletionBound, Mirror, MirrorReport, check_mirror
 from imapipe.changes.mirroring import is_up_to_date, mirror_mailbox
 from imapipe.models.mailbox import MailboxEntry
-from imapipe.models.report import printable, shown
-from imapipe.models.sums import Sums, error_fields
+from imapipe.models.report import shown
+from imapipe.models.sums import Sums
 from imapipe.net.pool.pool import ConnectionPool
 from imapipe.pipeline.delivery.sink import sink_for
 from imapipe.store.base import BlockingCheckpointStore, CheckpointStore
@@ -50,12 +48,25 @@ class AccountMirrorReport(Sums):
         elapsed_seconds: How long it took.
     """
 
+    derived: ClassVar[Sequence[str]] = (*_SUMS, "complete")
+    told_as: ClassVar[Mapping[str, str]] = {"reports": "mailboxes"}
+
     account: str
     reports: Mapping[str, MirrorReport]
     unchanged: tuple[str, ...]
     errors: Mapping[str, Exception]
     started_at: datetime
     elapsed_seconds: float
+
+    @property
+    def held(self) -> int:
+        """Messages that the sink has now."""
+        return self._sum("held")
+
+    @property
+    def missing(self) -> int:
+        """Messages of the mailboxes that the sink does not have."""
+        return self._sum("missing")
 
     @property
     def flags_changed(self) -> int:
@@ -76,23 +87,6 @@ class AccountMirrorReport(Sums):
     def complete(self) -> bool:
         """Whether every mailbox was looked at, and nothing was refused."""
         return not self.errors
-
-    def to_json(self) -> str:
-        """The report as one JSON object: the sums, and by name the reports (`mailboxes`) and the texts of `errors`."""
-        document = {
-            "account": printable(self.account),
-            **{name: self._sum(name) for name in _SUMS},
-            "complete": self.complete,
-            "started_at": self.started_at,
-            "elapsed_seconds": self.elapsed_seconds,
-            "unchanged": [printable(name) for name in self.unchanged],
-            "errors": error_fields(self.errors),
-            "mailboxes": {
-                printable(name): {**asdict(report), "mailbox": printable(report.mailbox)}
-                for name, report in self.reports.items()
-            },
-        }
-        return orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
 
     def table(self) -> str:
         """The report as plain text: what was changed, and what was refused and why."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import ClassVar
 
-import orjson
-
-from imapipe.models.report import RunReport, printable, shown
-from imapipe.models.sums import OutcomeSums, error_fields
+from imapipe.models.report import RunReport, shown
+from imapipe.models.sums import OutcomeSums
 
 _SUMS = ("planned", "done", "skipped", "vanished", "failed", "unaccounted", "bytes_received")
 
@@ -26,6 +25,9 @@ class AccountReport(OutcomeSums):
         started_at: When it began (aware).
         elapsed_seconds: How long it took.
     """
+
+    derived: ClassVar[Sequence[str]] = (*_SUMS, "complete")
+    told_as: ClassVar[Mapping[str, str]] = {"reports": "mailboxes"}
 
     account: str
     reports: Mapping[str, RunReport]
@@ -48,20 +50,6 @@ class AccountReport(OutcomeSums):
     def complete(self) -> bool:
         """Whether every mailbox was reached, and is complete."""
         return not self.errors and all(report.complete for report in self.reports.values())
-
-    def to_json(self) -> str:
-        """The report as one JSON object: the sums, and by name the reports (`mailboxes`) and the texts of `errors`."""
-        document = {
-            "account": printable(self.account),
-            **{name: self._sum(name) for name in _SUMS},
-            "complete": self.complete,
-            "started_at": self.started_at,
-            "elapsed_seconds": self.elapsed_seconds,
-            "unchanged": [printable(name) for name in self.unchanged],
-            "errors": error_fields(self.errors),
-            "mailboxes": {printable(name): orjson.Fragment(report.to_json()) for name, report in self.reports.items()},
-        }
-        return orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
 
     def table(self) -> str:
         """The report as plain text: a line for each mailbox in which something happened, and the sums."""

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-
-import orjson
+from typing import ClassVar
 
 from imapipe.models.batch import Failure
-from imapipe.models.report import failure_fields, printable, shown
+from imapipe.models.document import Document
+from imapipe.models.report import shown
 
 
 @dataclass(frozen=True, slots=True)
-class IndexReport:
+class IndexReport(Document):
     """What an update did.
 
     Attributes:
@@ -38,6 +38,8 @@ class IndexReport:
         flags_changed: Messages that were known, and have other flags now.
     """
 
+    derived: ClassVar[Sequence[str]] = ("complete",)
+
     index: str
     account: str
     mailbox: str
@@ -60,18 +62,6 @@ class IndexReport:
     def complete(self) -> bool:
         """Whether everything that was to be found is in the index, or gone."""
         return not (self.failed or self.unaccounted or self.may_be_short)
-
-    def to_json(self) -> str:
-        """The report as one JSON object, `complete` included; `failures` is keyed by UID."""
-        document = {
-            **{name: getattr(self, name) for name in self.__slots__},
-            "index": printable(self.index),
-            "account": printable(self.account),
-            "mailbox": printable(self.mailbox),
-            "complete": self.complete,
-            "failures": {str(uid): failure_fields(failure) for uid, failure in self.failures.items()},
-        }
-        return orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
 
     def table(self) -> str:
         """The report as plain text: a name and a value on each line."""

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from imapipe.models.document import Document
 from imapipe.pipeline.source.search_store import MailboxState, SearchQuestion
 from imapipe.wire.search_key import SearchKey
 from imapipe.wire.search_term import RAW
@@ -39,7 +40,7 @@ _RANGE_BYTES: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
-class SearchCacheStats:
+class SearchCacheStats(Document):
     """What a cache did so far.
 
     Attributes:

@@ -22,6 +22,7 @@ from typing import Final, Protocol, Self, runtime_checkable
 
 from imapipe.errors import DeletionsRefused
 from imapipe.models.cursor import Cursor, reissued
+from imapipe.models.document import Document
 from imapipe.models.flag_table import FlagTable
 from imapipe.pipeline.delivery.sink import Sink
 from imapipe.wire.uid_set import UidSet
@@ -113,7 +114,7 @@ class DeletionBound:
 
 
 @dataclass(frozen=True, slots=True)
-class MirrorReport:
+class MirrorReport(Document):
     """What became of what a sink has of a mailbox.
 
     Attributes:

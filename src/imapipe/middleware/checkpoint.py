@@ -25,7 +25,7 @@ from imapipe.middleware.checkpoint_layer import CheckpointLayer, Loss, Sharing
 from imapipe.middleware.renumbering import Renumbering
 from imapipe.middleware.retry import Retry
 from imapipe.models.cursor import reissued
-from imapipe.models.report import printable
+from imapipe.models.document import printable
 from imapipe.runtime.completion import to_the_end
 from imapipe.store.base import BlockingCheckpointStore, CheckpointHolding, CheckpointStore, ListsKeys
 from imapipe.store.checkpoint_state import CheckpointState

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from imapipe.middleware.base import Call, Layer, Middleware, Run
 from imapipe.models.batch import Batch, BatchInterrupted, BatchResult
 from imapipe.models.distribution import NOTHING_SEEN, Distribution
+from imapipe.models.document import Document
 from imapipe.models.event import Attempt, Event, Reconnect, Throttle, Wait
 from imapipe.runtime.histogram import Histogram
 from imapipe.runtime.resources import ResourceUsage
 
 
 @dataclass(frozen=True, slots=True)
-class MetricsSnapshot:
+class MetricsSnapshot(Document):
     """What was measured of one run so far.
 
     Attributes:

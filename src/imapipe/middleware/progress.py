@@ -15,11 +15,12 @@ import asyncio
 import inspect
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 from imapipe.middleware.base import Layer, Middleware, Run
+from imapipe.models.document import Document
 from imapipe.models.event import BatchEnd, Event, HandlersPaused, HandlersResumed, Reconnect, ServerAwaited, Wait
 from imapipe.runtime.ticker import Ticker
 
@@ -30,7 +31,7 @@ _SMOOTHING_SECONDS: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class ProgressSnapshot:
+class ProgressSnapshot(Document):
     """How far a run is.
 
     Attributes:
@@ -52,6 +53,8 @@ class ProgressSnapshot:
         account: The run's account, `user@host:port`.
         mailbox: Its mailbox.
     """
+
+    derived: ClassVar[Sequence[str]] = ("settled",)
 
     planned: int
     done: int

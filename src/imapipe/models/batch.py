@@ -10,13 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from imapipe.errors import ImapipeError
+from imapipe.models.document import Document
+from imapipe.models.json_value import JSON
 from imapipe.wire.uid_set import UidSet
 
 NO_UIDS = UidSet()
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(Document):
     """Why one message failed.
 
     Attributes:
@@ -32,9 +34,17 @@ class Failure:
     detail: str = ""
     excerpt: bytes = b""
 
+    def to_dict(self) -> dict[str, JSON]:
+        """As it stands in a document, where its UID is the key; `excerpt` only where there is one."""
+        told = Document.to_dict(self)
+        del told["uid"]
+        if not self.excerpt:
+            del told["excerpt"]
+        return told
+
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(Document):
     """What one call through the middleware asks for.
 
     Attributes:
@@ -62,7 +72,7 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class BatchResult:
+class BatchResult(Document):
     """What became of a batch.
 
     Attributes:

@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 from imapipe.errors import UidValidityChanged
+from imapipe.models.document import Document
+from imapipe.models.json_value import JSON
 from imapipe.wire.uid_set import MAX_UID, UidSet
 
 # What stands where a server does not know better; as the UID of a next message both are as good as impossible.
@@ -20,7 +22,7 @@ _LARGEST_NUMBERS: Final = (2**31 - 1, MAX_UID)
 
 
 @dataclass(frozen=True, slots=True)
-class Cursor:
+class Cursor(Document):
     """What is known of how far a mailbox had come.
 
     Attributes:
@@ -40,6 +42,10 @@ class Cursor:
     def told(self) -> dict[str, int | str]:
         """What is known, by the name of its field; the way back is `Cursor(**told)`."""
         return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def to_dict(self) -> dict[str, JSON]:
+        """The same: `imapipe.Cursor(**document["cursor"])` is the cursor again."""
+        return {**self.told()}
 
     def advanced(self, newer: Cursor) -> Cursor:
         """What is known when `newer` was learned after this one, of the same mailbox and UIDVALIDITY."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from imapipe.models.document import Document
+
 
 @dataclass(frozen=True, slots=True)
-class Distribution:
+class Distribution(Document):
     """What a histogram has seen, in the unit of its values; all zeros when it saw nothing.
 
     Attributes:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from imapipe.models.batch import BatchResult
+from imapipe.models.document import Document
 
 
 @dataclass(frozen=True, slots=True)
-class Throttle:
+class Throttle(Document):
     """The server asked for less. `retry_after_seconds` is its own hint, or None; `source` is OK, NO, BAD or BYE."""
 
     source: str
@@ -21,7 +22,7 @@ class Throttle:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(Document):
     """A connection or a login was refused because there are too many; `limit` is what the pool uses now."""
 
     text: str
@@ -29,7 +30,7 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Reconnect:
+class Reconnect(Document):
     """A lane replaced its connection; `reason` says why the last one ended."""
 
     lane: int
@@ -37,7 +38,7 @@ class Reconnect:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(Document):
     """A batch is asked for again: `attempt` is the number of the try that follows, after `wait_seconds`."""
 
     batch: int
@@ -47,7 +48,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(Document):
     """A layer waited before it let a batch go on: `layer` names it."""
 
     layer: str
@@ -55,7 +56,7 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
-class ServerAwaited:
+class ServerAwaited(Document):
     """The server, or the way to it, does not work.
 
     Attributes:
@@ -70,7 +71,7 @@ class ServerAwaited:
 
 
 @dataclass(frozen=True, slots=True)
-class HandlersPaused:
+class HandlersPaused(Document):
     """Handling stands still: so many calls of the handler in a row failed, the last one for this reason."""
 
     failures: int
@@ -78,21 +79,21 @@ class HandlersPaused:
 
 
 @dataclass(frozen=True, slots=True)
-class HandlersResumed:
+class HandlersResumed(Document):
     """Handling goes on, after it stood still for so long."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class BatchEnd:
+class BatchEnd(Document):
     """A batch went through all layers."""
 
     result: BatchResult
 
 
 @dataclass(frozen=True, slots=True)
-class MailboxFollowed:
+class MailboxFollowed(Document):
     """News of a mailbox comes in this way from now on: "notify", "idle" or "poll"."""
 
     mailbox: str
@@ -100,14 +101,14 @@ class MailboxFollowed:
 
 
 @dataclass(frozen=True, slots=True)
-class MailboxGone:
+class MailboxGone(Document):
     """There is no such mailbox any more; where it comes back, it is followed again."""
 
     mailbox: str
 
 
 @dataclass(frozen=True, slots=True)
-class NewsHandled:
+class NewsHandled(Document):
     """A mailbox of which there was news was looked at.
 
     Attributes:
@@ -124,7 +125,7 @@ class NewsHandled:
 
 
 @dataclass(frozen=True, slots=True)
-class FollowTrouble:
+class FollowTrouble(Document):
     """Something does not work while mailboxes are followed, and is tried again.
 
     Attributes:

@@ -10,16 +10,18 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Final
+from typing import ClassVar, Final
 
 from imapipe.errors import ImapipeError
 from imapipe.models.batch import NO_UIDS, Failure
 from imapipe.models.cursor import Cursor
 from imapipe.models.distribution import NOTHING_SEEN, Distribution
+from imapipe.models.document import Document, printable
+from imapipe.models.json_value import JSON
 from imapipe.wire.response.note import Note
 from imapipe.wire.uid_set import UidSet
 
@@ -28,7 +30,7 @@ _REASONS_SHOWN: Final = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunReport:
+class RunReport(Document):
     """What a run did.
 
     Attributes:
@@ -64,6 +66,8 @@ class RunReport:
         system_memory_percent: Memory in use on the machine, the highest sample.
         done_all_runs: Messages done over all runs of the checkpoint; without one the same as `done`.
     """
+
+    derived: ClassVar[Sequence[str]] = ("unsettled", "complete", "messages_per_second", "error_rate")
 
     account: str = ""
     mailbox: str = ""
@@ -123,37 +127,12 @@ class RunReport:
         tried = self.done + self.vanished + self.failed
         return self.failed / tried if tried else 0.0
 
-    def to_json(self) -> str:
-        """The report as one JSON object, derived values included.
-
-        `missing_items` is keyed by item, `notes` is a list of kind, detail and count, `failures` is keyed by UID,
-        `failed_uids` is an IMAP sequence set, `started_at` is ISO 8601. `cursor` has what the server told:
-        `imapipe.Cursor(**document["cursor"])` is the cursor again.
-        """
-        apart = {"failures", "failed_uids", "cursor", "missing_items", "notes"}
-        names = [name for name in self.__slots__ if name not in apart]
-        values = {name: getattr(self, name) for name in names}
-        document = {
-            **{name: asdict(value) if isinstance(value, Distribution) else value for name, value in values.items()},
-            "cursor": self.cursor.told(),
-            "unsettled": self.unsettled,
-            "complete": self.complete,
-            "messages_per_second": self.messages_per_second,
-            "error_rate": self.error_rate,
-            "failed_uids": self.failed_uids.text(),
-            "failures": {str(uid): failure_fields(failure) for uid, failure in self.failures.items()},
-            "missing_items": {printable(item): count for item, count in self.missing_items.items()},
-            "notes": [
-                {"kind": note.kind, "detail": printable(note.detail), "count": count}
-                for note, count in self.notes.items()
-            ],
-            "account": printable(self.account),
-            "mailbox": printable(self.mailbox),
-        }
-        # A job that prints no JSON does without; it brings uuid, json and more.
-        import orjson  # noqa: PLC0415
-
-        return orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
+    def to_dict(self) -> dict[str, JSON]:
+        """As a JSON-ready value; `notes` is a list of kind, detail and count. See `Document.to_dict`."""
+        notes: list[JSON] = [
+            {"kind": note.kind, "detail": printable(note.detail), "count": count} for note, count in self.notes.items()
+        ]
+        return {**Document.to_dict(self), "notes": notes}
 
     def table(self) -> str:
         """The report as plain text: a name and a value on each line."""
@@ -202,19 +181,6 @@ class RunReport:
         ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         for reason, count in ordered[:_REASONS_SHOWN]:
             yield f"failed: {shown(reason)}", f"{count:,}"
-
-
-def failure_fields(failure: Failure) -> dict[str, str]:
-    """A failure as it stands in a JSON report."""
-    fields = {"reason": printable(failure.reason), "detail": printable(failure.detail)}
-    if failure.excerpt:
-        fields["excerpt"] = failure.excerpt.decode("ascii", "backslashreplace")
-    return fields
-
-
-def printable(text: str) -> str:
-    """Text that UTF-8 can hold: surrogates from undecodable names are written out."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def shown(text: str) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
-from imapipe.models.report import printable
+from imapipe.models.document import Document
 
 
-class Sums(ABC):
+class Sums(Document, ABC):
     """What is counted in a report of each mailbox, added up."""
 
     __slots__ = ()
@@ -50,10 +50,3 @@ class OutcomeSums(Sums):
     def failed(self) -> int:
         """Messages that failed."""
         return self._sum("failed")
-
-
-def error_fields(errors: Mapping[str, Exception]) -> dict[str, dict[str, str]]:
-    """What ended the work on mailboxes, by name, as it stands in a JSON report."""
-    return {
-        printable(name): {"type": type(error).__name__, "text": printable(str(error))} for name, error in errors.items()
-    }

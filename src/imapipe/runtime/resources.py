@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from imapipe.models.distribution import NOTHING_SEEN, Distribution
+from imapipe.models.document import Document
 from imapipe.runtime.histogram import Histogram
 from imapipe.runtime.ticker import Ticker
 
@@ -44,7 +45,7 @@ Probe = Callable[[], Reading]
 
 
 @dataclass(frozen=True, slots=True)
-class ResourceUsage:
+class ResourceUsage(Document):
     """What a sampler saw; all zeros where nothing could be seen.
 
     Attributes:

@@ -25,8 +25,8 @@ import orjson
 
 from imapipe.models.batch import NO_UIDS
 from imapipe.models.cursor import Cursor
+from imapipe.models.document import printable
 from imapipe.models.json_value import JSON
-from imapipe.models.report import printable
 from imapipe.store.job_key import JobKey
 from imapipe.wire.uid_set import UidSet
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from imapipe.models.report import printable
+from imapipe.models.document import printable
 
 
 @dataclass(frozen=True, slots=True, order=True)

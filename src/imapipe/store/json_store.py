@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from imapipe.errors import CheckpointError
+from imapipe.models.document import printable
 from imapipe.models.json_value import JSON
-from imapipe.models.report import printable
 from imapipe.store.checkpoint_state import CheckpointChange, CheckpointState
 from imapipe.store.job_key import JobKey
 from imapipe.store.json_file import JsonFile, hold, let_go, peek

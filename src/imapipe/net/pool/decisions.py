@@ -17,6 +17,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
+from imapipe.models.document import Document
 from imapipe.net.pool.connection_limit import ConnectionLimit
 from imapipe.net.pool.lease import Holder
 from imapipe.net.session import SelectedMailbox
@@ -86,7 +87,7 @@ class Orders(Generic[C, W]):
 
 
 @dataclass(frozen=True, slots=True)
-class PoolStats:
+class PoolStats(Document):
     """The pool at one moment.
 
     Attributes:

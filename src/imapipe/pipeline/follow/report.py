@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-
-import orjson
+from typing import ClassVar
 
 from imapipe.models.batch import Failure
 from imapipe.models.distribution import Distribution
-from imapipe.models.report import failure_fields, printable, shown
+from imapipe.models.document import Document
+from imapipe.models.report import shown
 from imapipe.models.sums import OutcomeSums
 
 _SUMS = ("planned", "done", "skipped", "vanished", "failed", "pending", "unaccounted", "bytes_received")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FollowedReport:
+class FollowedReport(Document):
     """What became of the messages of one mailbox: `planned = done + skipped + vanished + failed + pending`.
 
     Attributes:
@@ -61,6 +61,8 @@ class FollowReport(OutcomeSums):
         elapsed_seconds: How long it took.
     """
 
+    derived: ClassVar[Sequence[str]] = (*_SUMS, "complete")
+
     account: str
     mailboxes: Mapping[str, FollowedReport]
     latency_seconds: Distribution
@@ -74,24 +76,20 @@ class FollowReport(OutcomeSums):
         return self._sum("pending")
 
     @property
+    def unaccounted(self) -> int:
+        """Messages that the first searches did not find although the mailboxes hold them."""
+        return self._sum("unaccounted")
+
+    @property
+    def bytes_received(self) -> int:
+        """Bytes of FETCH responses."""
+        return self._sum("bytes_received")
+
+    @property
     def complete(self) -> bool:
         """Whether every message that was found is done or gone, and no mailbox was in trouble at the end."""
         reports = self.mailboxes.values()
         return not any(each.failed or each.pending or each.unaccounted or each.error for each in reports)
-
-    def to_json(self) -> str:
-        """The report as one JSON object: the sums, and by name the reports of the mailboxes."""
-        document = {
-            "account": printable(self.account),
-            **{name: self._sum(name) for name in _SUMS},
-            "complete": self.complete,
-            "latency_seconds": asdict(self.latency_seconds),
-            "reconnects": self.reconnects,
-            "started_at": self.started_at,
-            "elapsed_seconds": self.elapsed_seconds,
-            "mailboxes": {printable(name): _fields(each) for name, each in self.mailboxes.items()},
-        }
-        return orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
 
     def table(self) -> str:
         """The report as plain text: a line for each mailbox in which something happened, and the sums."""
@@ -117,15 +115,8 @@ class FollowReport(OutcomeSums):
         return self.mailboxes.values()
 
 
-def _fields(report: FollowedReport) -> dict[str, object]:
-    fields: dict[str, object] = {name: getattr(report, name) for name in FollowedReport.__slots__}
-    fields["failures"] = {str(uid): failure_fields(failure) for uid, failure in report.failures.items()}
-    fields["error"] = printable(report.error)
-    return fields
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MailboxHealth:
+class MailboxHealth(Document):
     """How one mailbox stands.
 
     Attributes:
@@ -146,7 +137,7 @@ class MailboxHealth:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FollowHealth:
+class FollowHealth(Document):
     """How following stands.
 
     Attributes:
