@@ -42,7 +42,7 @@ async def _state(pool: imapipe.Pool) -> bytes:
             finished=cursor,
         )
         states.append(state.to_json())
-    return write_document(states, {})
+    return write_document("", states, {})
 
 
 @pytest.mark.parametrize(

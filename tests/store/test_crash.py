@@ -660,14 +660,112 @@ def test_every_moment_of_two_runs_that_share_the_file(
             promised = run.promises.kept if power is None else run.promises.durable
             assert promised <= found_after(folder, monkeypatch, run.key) <= run.promises.issued
         assert notes_after(folder) >= (runs[0].note_kept if power is None else runs[0].note_durable)
-    assert crash_at > 60
+    assert crash_at > 50
     assert sorted(path.name for path in folder.iterdir()) == ["state.json"]
+
+
+def script_of_a_job(first: Noting, second: Process) -> None:
+    """A job of several runs, one after the other, which keeps the file open: states are lines of the journal."""
+    close = first.store.keep_open()
+    for _ in range(2):
+        first.begin()
+        first.append()
+        first.note()
+        first.sync()
+        first.append()
+        first.end()
+        second.begin()
+        second.append()
+        second.append()
+        second.end()
+    close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("power", [None, *range(3)])
+@pytest.mark.parametrize("short", [300, 65_536], ids=["writes anew", "appends"])
+def test_every_moment_of_a_job_of_many_runs(
+    tmp_path: Path,
+    installed: Callable[[Path], FakeOs],
+    monkeypatch: pytest.MonkeyPatch,
+    power: int | None,
+    short: int,
+) -> None:
+    monkeypatch.setattr(json_file, "_SHORT_JOURNAL_BYTES", short)
+    chance = random.Random(power)
+    crash_at = 0
+    alive = False
+    folder = tmp_path
+    while not alive:
+        crash_at += 1
+        folder = prepared(tmp_path / f"{crash_at}")
+        fake = installed(folder)
+        fake.crash_at = crash_at
+        runs = twins(folder)
+        try:
+            script_of_a_job(*runs)
+            alive = True
+        except Crash:
+            if power is not None:
+                fake.lose_power(chance)
+        for run in runs:
+            promised = run.promises.kept if power is None else run.promises.durable
+            assert promised <= found_after(folder, monkeypatch, run.key) <= run.promises.issued
+        assert notes_after(folder) >= (runs[0].note_kept if power is None else runs[0].note_durable)
+    assert crash_at > 45
+    assert sorted(path.name for path in folder.iterdir()) == ["state.json"]
+
+
+def test_a_fresh_start_in_the_journal_leaves_the_old_history_behind(tmp_path: Path) -> None:
+    """Killed afterwards; and the same where the last state was deleted and the file with it."""
+    folder = tmp_path / "x"
+    folder.mkdir()
+    store = JsonCheckpointStore(folder / "state.json")
+    store.keep_open()
+    first = Process(folder, Promises())
+    first.begin()
+    first.append()
+    first.holding.release()
+    again = Process(folder, Promises(next_uid=5_001))
+    again.open()
+    again.state = new_state(INBOX, 2)
+    again.save()
+    again.append()
+    json_file._files.popitem()[1]._lock.release()  # type: ignore[union-attr]
+    kept = store.peek(INBOX)
+    assert kept is not None
+    assert (kept.uidvalidity, set(kept.done)) == (2, again.promises.kept)
+    store.keep_open()
+    holding = store.open(INBOX)
+    holding.delete()
+    assert not (folder / "state.json").exists()
+    holding.save(new_state(INBOX, 3, "1:2"))
+    json_file._files.popitem()[1]._lock.release()  # type: ignore[union-attr]
+    kept = store.peek(INBOX)
+    assert kept is not None
+    assert kept.uidvalidity == 3
+
+
+def test_a_document_that_was_put_back_is_not_mixed_with_a_journal_of_another(tmp_path: Path) -> None:
+    folder = prepared(tmp_path / "x")
+    store = JsonCheckpointStore(folder / "state.json")
+    store.keep_open()
+    process = Process(folder, Promises())
+    process.begin()
+    process.append()
+    process.save()
+    assert b'"state"' in (folder / "state.json.journal").read_bytes()
+    json_file._files.popitem()[1]._lock.release()  # type: ignore[union-attr]
+    (folder / "state.json").write_bytes(other_mailbox())
+    assert store.peek(INBOX) is None
+    assert store.peek(OTHER) is not None
 
 
 def test_two_runs_with_appends_between_any_two_steps_of_a_save(
     tmp_path: Path, installed: Callable[[Path], FakeOs], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One run saves in its thread; the loop appends for the other one, whose lines were synced before."""
+    """One run has the file written in its thread; the loop appends for the other, whose lines were synced before."""
+    monkeypatch.setattr(json_file.JsonFile, "_suits_journal", lambda *_: False)
     crash_at = 0
     alive = False
     interleaved = 0

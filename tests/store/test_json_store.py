@@ -280,6 +280,98 @@ def test_many_threads_share_the_file(path: Path) -> None:
         assert len(kept.done) == 20
 
 
+def _written_for_a_job_on(path: Path, count: int) -> tuple[int, int]:
+    """Bytes, and how often the whole file: each mailbox is saved when its run begins and when it ends."""
+    taken = documents = 0
+    with pytest.MonkeyPatch.context() as patch:
+        write, replace_file = os.write, os.replace
+
+        def counted(fd: int, data: bytes) -> int:
+            nonlocal taken
+            taken += len(data)
+            return write(fd, data)
+
+        def replaced(source: str, target: str) -> None:
+            nonlocal documents
+            documents += target == str(path)
+            replace_file(source, target)
+
+        patch.setattr(os, "write", counted)
+        patch.setattr(os, "replace", replaced)
+        # How long the disk takes is no matter here.
+        patch.setattr(os, "fsync", lambda _: None)
+        patch.setattr(json_file, "_SHORT_JOURNAL_BYTES", 4096)
+        store = JsonCheckpointStore(path)
+        close = store.keep_open()
+        for number in range(count):
+            holding = store.open(JobKey(ACCOUNT, f"Folder {number:04}"))
+            kept = holding.load() or state(f"Folder {number:04}", "", failed={})
+            for sequence in (kept.sequence + 1, kept.sequence + 2):
+                holding.save(replace(kept, sequence=sequence, done=UidSet.parse("1:3")))
+            holding.release()
+        close()
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+    assert len(JsonCheckpointStore(path).keys(ACCOUNT)) == count
+    return taken, documents
+
+
+def test_a_job_writes_in_proportion_to_its_mailboxes(tmp_path: Path) -> None:
+    """Not to their square: the file as a whole only when as much has come as is in it."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    fewer, _ = _written_for_a_job_on(tmp_path / "a/state.json", 60)
+    more, documents = _written_for_a_job_on(tmp_path / "b/state.json", 240)
+    assert more < 6 * fewer
+    assert 3 <= documents <= 20
+    # Once more, with the states there: a change in each of them is not the file for each of them either.
+    again, documents = _written_for_a_job_on(tmp_path / "b/state.json", 240)
+    assert again < 2 * more
+    assert documents <= 20
+
+
+def test_what_is_kept_open_is_known_without_being_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved(path, state(), state("Archive"))
+    store = JsonCheckpointStore(path)
+    close = store.keep_open()
+    holding = store.open(INBOX)
+    kept = holding.load()
+    assert kept is not None
+    holding.save(replace(kept, sequence=1, done=UidSet.parse("1:50")))
+    holding.release()
+    monkeypatch.setattr(json_file, "read_file", None)
+    peeked = store.peek_all([INBOX, ARCHIVE, JobKey(ACCOUNT, "none")])
+    assert {key.mailbox: each.done.text() for key, each in peeked.items()} == {"INBOX": "1:50", "Archive": "1:5,9"}
+    assert {key.mailbox for key in store.keys(ACCOUNT)} == {"INBOX", "Archive"}
+    close()
+    monkeypatch.undo()
+    assert [entry.name for entry in path.parent.iterdir()] == ["state.json"]
+
+
+def test_a_disk_that_is_full_at_the_end_of_a_job_leaves_the_journal(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    saved(path, state())
+    store = JsonCheckpointStore(path)
+    close = store.keep_open()
+    holding = store.open(INBOX)
+    kept = holding.load()
+    assert kept is not None
+    for sequence in (1, 2):
+        holding.save(replace(kept, sequence=sequence, done=UidSet.parse("1:50")))
+    holding.release()
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(json_file, "save_file", full)
+    close()
+    assert "it cannot be written: No space left" in caplog.text
+    monkeypatch.undo()
+    after = loaded(path)
+    assert after is not None
+    assert (after.sequence, after.done.text()) == (2, "1:50")
+
+
 def test_another_process_holds_it_until_it_dies(path: Path) -> None:
     code = (
         "import sys; from imapipe.store import JobKey, JsonCheckpointStore as S\n"

@@ -41,7 +41,7 @@ from imapipe.pipeline.delivery.handlers import Handler
 from imapipe.pipeline.delivery.sink import Sink
 from imapipe.pipeline.delivery.stream import OnError
 from imapipe.pipeline.followable import Followable, FollowedJob
-from imapipe.pipeline.memory import Remembered, memory_of
+from imapipe.pipeline.memory import Remembered, kept_open, memory_of
 from imapipe.pipeline.outage import Outage, outage_seconds_of
 from imapipe.pipeline.pipeline import Pipeline
 from imapipe.wire.command.fetch import Fetch
@@ -199,27 +199,28 @@ class AccountPipeline(Followable):
         started_at, began = datetime.now(UTC), time.monotonic()
         chosen = await self._choose()
         job = self._labelled if chosen.with_labels else self._job
-        todo, unchanged = await self._look_for_news(job, chosen.entries)
-        handlers = handlers_for(handler, [task.entry for task in todo], concurrency)
-        side_by_side, connections_each = self._shares(connections, len(todo) if handlers.are_many else 1)
+        async with kept_open(job.middleware):
+            todo, unchanged = await self._look_for_news(job, chosen.entries)
+            handlers = handlers_for(handler, [task.entry for task in todo], concurrency)
+            side_by_side, connections_each = self._shares(connections, len(todo) if handlers.are_many else 1)
 
-        async def run_one(task: _Task, its_handler: Handler | Sink) -> RunReport:
-            return await task.job.run(
-                its_handler,
-                concurrency=concurrency,
-                connections=connections_each,
-                on_error=on_error,
-                max_failures=max_failures,
-                handler_retry=handler_retry,
-                commit_every_messages=commit_every_messages,
-                commit_every_seconds=commit_every_seconds,
-            )
+            async def run_one(task: _Task, its_handler: Handler | Sink) -> RunReport:
+                return await task.job.run(
+                    its_handler,
+                    concurrency=concurrency,
+                    connections=connections_each,
+                    on_error=on_error,
+                    max_failures=max_failures,
+                    handler_retry=handler_retry,
+                    commit_every_messages=commit_every_messages,
+                    commit_every_seconds=commit_every_seconds,
+                )
 
-        work = [
-            (task.name, partial(run_one, task, its_handler))
-            for task, its_handler in zip(todo, handlers.each, strict=True)
-        ]
-        reports, errors = await do_each(work, on_mailbox, at_once=side_by_side)
+            work = [
+                (task.name, partial(run_one, task, its_handler))
+                for task, its_handler in zip(todo, handlers.each, strict=True)
+            ]
+            reports, errors = await do_each(work, on_mailbox, at_once=side_by_side)
         return AccountReport(
             account=self._job.account,
             reports=reports,
@@ -230,7 +231,7 @@ class AccountPipeline(Followable):
         )
 
     def _to_follow(self) -> FollowedJob:
-        where = ManyMailboxes(self._choose_job, is_everything=self._choice.wanted == ("*",))
+        where = ManyMailboxes(self._choose_job, self._job.middleware, is_everything=self._choice.wanted == ("*",))
         return FollowedJob(where, self._pool, self._job.account, runs_of(self._job))
 
     async def _choose_job(self) -> tuple[Sequence[MailboxEntry], Pipeline]:

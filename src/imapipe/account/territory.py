@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 
 from imapipe.account.news import News, news_in
+from imapipe.middleware.base import Middleware
 from imapipe.models.mailbox import MailboxEntry
 from imapipe.pipeline.builder import specification_of
 from imapipe.pipeline.follow.followed import Place
@@ -17,15 +18,21 @@ class ManyMailboxes:
 
     Args:
         choose: Gives them, and the job that is to be run on each.
+        middleware: The layers of that job.
         is_everything: No mailbox is named: those that come are followed too, and whoever tells of news tells of all.
     """
 
     is_one = False
 
     def __init__(
-        self, choose: Callable[[], Awaitable[tuple[Sequence[MailboxEntry], Pipeline]]], *, is_everything: bool
+        self,
+        choose: Callable[[], Awaitable[tuple[Sequence[MailboxEntry], Pipeline]]],
+        middleware: Sequence[Middleware],
+        *,
+        is_everything: bool,
     ) -> None:
         self._choose = choose
+        self.middleware = middleware
         self.is_everything = is_everything
         self._seen: set[str] = set()
 

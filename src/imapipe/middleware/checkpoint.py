@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Final, Literal
@@ -27,7 +27,7 @@ from imapipe.middleware.retry import Retry
 from imapipe.models.cursor import reissued
 from imapipe.models.document import printable
 from imapipe.runtime.completion import to_the_end
-from imapipe.store.base import BlockingCheckpointStore, CheckpointHolding, CheckpointStore, ListsKeys
+from imapipe.store.base import BlockingCheckpointStore, CheckpointHolding, CheckpointStore, KeepsOpen, ListsKeys
 from imapipe.store.checkpoint_state import CheckpointState
 from imapipe.store.job_key import JobKey
 from imapipe.store.json_store import JsonCheckpointStore
@@ -121,6 +121,31 @@ class Checkpoint(Middleware):
         self._accept = on_mismatch == "accept"
         self._delete = when_complete == "delete"
         self._sharing = Sharing()
+
+    @asynccontextmanager
+    async def kept_open(self) -> AsyncIterator[None]:
+        """Have the store open over several runs, where that saves something (`store.KeepsOpen`).
+
+        A file is this process's meanwhile, also between two runs. Cancelled, it is closed all the same.
+
+        Raises:
+            CheckpointError: It cannot be opened.
+        """
+        store = self.store
+        if not isinstance(store, KeepsOpen):
+            yield
+            return
+        opened: list[Callable[[], None]] = []
+
+        async def open_it() -> None:
+            opened.append(await asyncio.to_thread(store.keep_open))
+
+        try:
+            await to_the_end(open_it())
+            yield
+        finally:
+            for close in opened:
+                await to_the_end(asyncio.to_thread(close))
 
     async def recall(self, account: str, mailbox: str) -> CheckpointState | None:
         """Read what is kept for a mailbox, outside of a run; another run may be changing it.

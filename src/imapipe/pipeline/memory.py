@@ -6,6 +6,7 @@ The pipeline imports no concrete middleware: what has these members is taken for
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Protocol, runtime_checkable
 
 from imapipe.middleware.base import Layer, Middleware, Run
@@ -50,6 +51,9 @@ class Memory(Protocol):
     async def follow_names(self, account: str, mailboxids: Mapping[str, str]) -> None:
         """Have what is known of mailboxes follow them to other names: MAILBOXID stays (RFC 8474), by name here."""
 
+    def kept_open(self) -> AbstractAsyncContextManager[None]:
+        """Have what it knows at hand for the runs of one job."""
+
     async def done_before(self, run: Run) -> UidSet:
         """What earlier runs did of the run's job, which its UIDs are to be read with; outside of a run."""
 
@@ -66,6 +70,12 @@ class Counting(Protocol):
 def memory_of(middleware: Sequence[Middleware]) -> Memory | None:
     """What knows earlier runs, if there is one."""
     return next((one for one in middleware if isinstance(one, Memory)), None)
+
+
+def kept_open(middleware: Sequence[Middleware]) -> AbstractAsyncContextManager[None]:
+    """Have what is known at hand for the runs of one job, if anything is; raises what the memory raises."""
+    memory = memory_of(middleware)
+    return nullcontext() if memory is None else memory.kept_open()
 
 
 def done_all_runs_of(layers: Sequence[Layer]) -> int | None:

@@ -8,6 +8,7 @@ from imapipe.store.base import (
     BlockingCheckpointStore,
     CheckpointHolding,
     CheckpointStore,
+    KeepsOpen,
     ListsKeys,
 )
 from imapipe.store.checkpoint_state import CheckpointChange, CheckpointState, Counters
@@ -29,6 +30,7 @@ __all__ = [
     "JobKey",
     "JsonCheckpointHolding",
     "JsonCheckpointStore",
+    "KeepsOpen",
     "ListsKeys",
     "MemoryCheckpointStore",
     "SimpleCheckpointHolding",

@@ -114,6 +114,17 @@ class ListsKeys(Protocol):
         """The keys of an account that have a state."""
 
 
+@runtime_checkable
+class KeepsOpen(Protocol):
+    """What a store of either form has besides, if opening and closing it costs more than one run should pay.
+
+    A job of many runs (all mailboxes of an account, or what arrives while it is followed) keeps it open over them.
+    """
+
+    def keep_open(self) -> Callable[[], None]:
+        """Open it, and give what ends that. Both are called in a thread; raises as `open` does."""
+
+
 class BlockingCheckpointHolding(Protocol):
     """One key, held; every method is a plain function, and means what it means in `CheckpointHolding`.
 

@@ -104,7 +104,16 @@ class CheckpointChange:
         Raises:
             ValueError: It is something else.
         """
-        fields = _mapping(orjson.loads(data))
+        return cls.from_fields(orjson.loads(data))
+
+    @classmethod
+    def from_fields(cls, value: object) -> CheckpointChange:
+        """Read what a JSON parser made of `to_json`.
+
+        Raises:
+            ValueError: It is something else.
+        """
+        fields = _mapping(value)
         return cls(
             series=_text(fields, "series"),
             sequence=_count(fields, "sequence"),

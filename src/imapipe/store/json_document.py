@@ -1,4 +1,6 @@
-"""What is in a checkpoint file: `{"format", "version", "crc32", "entries": [...], "notes": {account: ...}}`.
+"""What is in a checkpoint file: `{"format", "version", "name", "crc32", "entries": [...], "notes": {account: ...}}`.
+
+Its name is a new one each time it is written; states in the journal name the document that they are to be read with.
 
 Invariant: nothing is believed of a document whose checksum does not fit its content, or whose version is another.
 """
@@ -7,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 import orjson
 
@@ -18,15 +20,30 @@ from imapipe.store.notes_state import NotesState
 _FORMAT: Final = "imapipe-checkpoint"
 
 
-def write_document(entries: Iterable[bytes], notes: Mapping[str, NotesState]) -> bytes:
+class Document(NamedTuple):
+    """What a document says.
+
+    Attributes:
+        name: Its name.
+        states: The states.
+        notes: The notes by account.
+    """
+
+    name: str
+    states: list[CheckpointState]
+    notes: dict[str, NotesState]
+
+
+def write_document(name: str, entries: Iterable[bytes], notes: Mapping[str, NotesState]) -> bytes:
     """Write the whole document, from entries and accounts that are JSON already."""
     body = b"[%b]" % b",".join(entries)
     noted = b"{%b}" % b",".join(b"%b:%b" % (orjson.dumps(account), each.to_json()) for account, each in notes.items())
-    head = orjson.dumps({"format": _FORMAT, "version": FORMAT_VERSION, "crc32": _checksum(body, noted)})
+    checksum = _checksum(name, body, noted)
+    head = orjson.dumps({"format": _FORMAT, "version": FORMAT_VERSION, "name": name, "crc32": checksum})
     return b'%b,"entries":%b,"notes":%b}\n' % (head[:-1], body, noted)
 
 
-def read_document(data: bytes, path: str) -> tuple[list[CheckpointState], dict[str, NotesState]]:
+def read_document(data: bytes, path: str) -> Document:
     """Read a document; `path` is for the text of errors.
 
     Raises:
@@ -48,10 +65,10 @@ def read_document(data: bytes, path: str) -> tuple[list[CheckpointState], dict[s
             "the imapipe that began it, or move the file away to begin anew",
             path=path,
         )
-    entries, notes = document.get("entries"), document.get("notes")
-    if not isinstance(entries, list) or not isinstance(notes, dict):
-        raise CheckpointCorrupt("its entries or notes are missing", path=path)
-    if document.get("crc32") != _checksum(orjson.dumps(entries), orjson.dumps(notes)):
+    name, entries, notes = document.get("name", ""), document.get("entries"), document.get("notes")
+    if not isinstance(name, str) or not isinstance(entries, list) or not isinstance(notes, dict):
+        raise CheckpointCorrupt("its name, entries or notes are missing", path=path)
+    if document.get("crc32") != _checksum(name, orjson.dumps(entries), orjson.dumps(notes)):
         raise CheckpointCorrupt("its checksum does not fit its content", path=path)
     try:
         states = [CheckpointState.from_fields(entry) for entry in entries]
@@ -60,8 +77,8 @@ def read_document(data: bytes, path: str) -> tuple[list[CheckpointState], dict[s
         raise CheckpointCorrupt(f"an entry is not whole: {error}", path=path) from error
     if len({state.key.printable() for state in states}) != len(states):
         raise CheckpointCorrupt("a job is in it twice", path=path)
-    return states, noted
+    return Document(name, states, noted)
 
 
-def _checksum(entries: bytes, notes: bytes) -> str:
-    return f"{zlib.crc32(notes, zlib.crc32(entries)):08x}"
+def _checksum(name: str, entries: bytes, notes: bytes) -> str:
+    return f"{zlib.crc32(name.encode(), zlib.crc32(notes, zlib.crc32(entries))):08x}"

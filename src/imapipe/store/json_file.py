@@ -3,12 +3,15 @@
 ::
 
     state.json            every state and all notes, whole (`json_document`)
-    state.json.journal    changes since the last full save, while a run is on or after a process was killed
+    state.json.journal    what came after it, while a run is on or after a process was killed
     state.json.lock       held by the process as long as one of its runs uses the file
     .89abcdef-….part      the next state.json or journal, for a moment; what is left of one goes when the file is opened
 
-A full save costs as much as the file is large and waits for the disk; a line in the journal costs microseconds.
-So a run appends each group of messages at once and saves in full from time to time, in a thread.
+Writing the file costs as much as it is large and waits for the disk; a line in the journal costs microseconds. So a
+run appends each group of messages at once, and saves its state from time to time, in a thread. Where several runs
+share the file, or one job keeps it open for its runs, a state that is saved is a line in the journal too, synced, and
+the file is written when the journal has become as large, and by the last one who leaves: a job on a thousand mailboxes
+writes in proportion to them, not to their square.
 
 Invariants, whatever moment a crash chooses:
 
@@ -16,17 +19,22 @@ Invariants, whatever moment a crash chooses:
   contains it is durable under its name. A line that was synced never becomes less durable.
 - Order between the threads that save and the loops that append does not matter: a line is recognised by series and
   sequence. A state saved late, after a newer one, is dropped by its sequence under a lock.
-- The file is never written in place. Each full save writes all that is known, also of jobs that no run has now.
-- A journal without its `state.json` (someone removed that) belongs to no series, and is ignored.
-- Nothing is removed or shortened before the first full save since the file was opened has succeeded; that one
+- The file is never written in place. Each time all that is known is written, also of jobs that no run has now.
+- A journal without its `state.json` (someone removed that) belongs to no series and to no document, and is ignored.
+- Nothing is removed or shortened before the file was written for the first time since it was opened; what that has
   contains what earlier processes left in the journal, of all jobs.
+- A state in the journal is read only with the document that it was saved after, and all of them are in the next one.
 - One `JsonFile` for each real path and process; a key has one holder.
 """
 
 from __future__ import annotations
 
+import logging
 import os
+import secrets
 import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 from imapipe.durable_file import kept_mode, read_file, remove_leftovers, save_file, sync_folder
@@ -34,10 +42,16 @@ from imapipe.errors import CheckpointError, CheckpointLocked
 from imapipe.models.json_value import JSON
 from imapipe.store.checkpoint_state import CheckpointChange, CheckpointState
 from imapipe.store.job_key import JobKey
-from imapipe.store.journal import Journal
+from imapipe.store.journal import Journal, SavedState
 from imapipe.store.json_document import read_document, write_document
 from imapipe.store.notes_state import NotesState
 from imapipe.store.run_lock import RunLock
+
+_log = logging.getLogger(__name__)
+
+# A journal that is shorter is never too long.
+_SHORT_JOURNAL_BYTES: Final = 65_536
+_NAME_BYTES: Final = 8
 
 # By process too: what a forked child inherits is not its own.
 _files: Final[dict[tuple[int, str], JsonFile]] = {}
@@ -50,34 +64,76 @@ def hold(path: str | os.PathLike[str], key: JobKey) -> JsonFile:
     Raises:
         CheckpointError: It could not be; see `CheckpointStore.open`.
     """
-    # Through links: what replaces the file must replace the real one, and two names of it are one file.
-    real = os.path.realpath(path)
-    with _counting:
-        file = _files.setdefault((os.getpid(), real), JsonFile(str(path), real))
-        file.users += 1
-    try:
-        file.take(key)
-    except BaseException:
-        _leave(file)
-        raise
-    return file
+    return _join(path, key)
 
 
 def let_go(file: JsonFile, key: JobKey) -> None:
     """Give a key back; the last one closes the file."""
     file.held.discard(key)
-    _leave(file)
+    leave(file)
 
 
-def peek(path: str | os.PathLike[str]) -> dict[JobKey, CheckpointState]:
-    """Read all states without the lock, for looking only."""
+def keep(path: str | os.PathLike[str]) -> JsonFile:
+    """Open a file, as `hold` does, for runs to come. Ended by `leave`.
+
+    Raises:
+        CheckpointError: It could not be opened.
+    """
+    return _join(path, None)
+
+
+def peek(path: str | os.PathLike[str], keys: Iterable[JobKey]) -> dict[JobKey, CheckpointState]:
+    """Read states without the lock, for looking only; keys without one are left out."""
+    with _open_here(path) as file:
+        if file is not None:
+            found = ((key, file.current(key)) for key in keys)
+            return {key: state for key, state in found if state is not None}
+    states = _peek_all(path)
+    return {key: states[key] for key in keys if key in states}
+
+
+def keys_in(path: str | os.PathLike[str]) -> list[JobKey]:
+    """The keys that have a state, read without the lock."""
+    with _open_here(path) as file:
+        if file is not None:
+            return file.keys()
+    return list(_peek_all(path))
+
+
+def _peek_all(path: str | os.PathLike[str]) -> dict[JobKey, CheckpointState]:
     real = os.path.realpath(path)
     _check_place(str(path), real)
     states, _ = _read(Journal(f"{real}.journal"), str(path), real)
     return {state.key.printable(): state for state in states}
 
 
-def _leave(file: JsonFile) -> None:
+@contextmanager
+def _open_here(path: str | os.PathLike[str]) -> Iterator[JsonFile | None]:
+    """The file where this process has it open: it knows its content. Nobody closes it meanwhile."""
+    file = _files.get((os.getpid(), os.path.realpath(path)))
+    if file is None:
+        yield None
+        return
+    with file.busy:
+        yield file if file.is_open else None
+
+
+def _join(path: str | os.PathLike[str], key: JobKey | None) -> JsonFile:
+    # Through links: what replaces the file must replace the real one, and two names of it are one file.
+    real = os.path.realpath(path)
+    with _counting:
+        file = _files.setdefault((os.getpid(), real), JsonFile(str(path), real))
+        file.users += 1
+    try:
+        file.join(key)
+    except BaseException:
+        leave(file)
+        raise
+    return file
+
+
+def leave(file: JsonFile) -> None:
+    """Be one less of those who have it open; the last one closes it."""
     with file.busy:
         with _counting:
             file.users -= 1
@@ -103,6 +159,10 @@ class _Entry(NamedTuple):
     def of(cls, state: CheckpointState) -> _Entry:
         return cls(state.series, state.sequence, state.to_json())
 
+    def contains(self, change: CheckpointChange) -> bool:
+        """Whether a change is in it."""
+        return change.series == self.series and change.sequence <= self.sequence
+
 
 class JsonFile:
     """A checkpoint file, held by this process while `users` is not 0.
@@ -121,15 +181,24 @@ class JsonFile:
         self._notes: dict[str, NotesState] = {}
         # The series that were saved since the file was opened; only to these may be appended.
         self._saved: set[str] = set()
-        self._was_written = False
+        # The name of what this process has written, and how large that is; "" before the first time.
+        self._document = ""
+        self._size = 0
         self._journal: Journal | None = None
         self._lock: RunLock | None = None
 
-    def take(self, key: JobKey) -> None:
-        """Give a key to a run."""
+    @property
+    def is_open(self) -> bool:
+        """Whether its content is known; asked by whoever has `busy`."""
+        return self._journal is not None
+
+    def join(self, key: JobKey | None) -> None:
+        """Open it where it is not open, and give a key to a run."""
         with self.busy:
             if self._lock is None:
                 self._open()
+            if key is None:
+                return
             if key in self.held:
                 raise CheckpointLocked(f"another run of this process has this job ({_called(key)})", path=self.path)
             self.held.add(key)
@@ -147,7 +216,7 @@ class JsonFile:
             lock.release()
             raise
         self._saved = set()
-        self._was_written = False
+        self._document = ""
         self._journal = journal
         self._lock = lock
 
@@ -164,26 +233,55 @@ class JsonFile:
     def load(self, key: JobKey) -> CheckpointState | None:
         """A state with all its changes, or None."""
         with self.busy:
-            journal = self._opened()
-            entry = self._entries.get(key)
-            if entry is None:
-                return None
-            # An earlier run of this process may have appended, and failed to save at its end.
-            return CheckpointState.from_json(entry.data).apply(journal.changes(entry.series))
+            return self.current(key)
+
+    def current(self, key: JobKey) -> CheckpointState | None:
+        """The same, for whoever has `busy`."""
+        journal = self._opened()
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        # An earlier run of this process may have appended, and failed to save at its end.
+        return CheckpointState.from_json(entry.data).apply(journal.changes(entry.series))
+
+    def keys(self) -> list[JobKey]:
+        """The keys that have a state."""
+        return list(self._entries)
 
     def save(self, key: JobKey, state: CheckpointState) -> None:
-        """Write the file anew, with this state in it; see `CheckpointHolding.save`."""
+        """Keep this state, in a line of the journal or by writing the file anew; see `CheckpointHolding.save`."""
         entry = _Entry.of(state)
         with self.busy:
             journal = self._opened()
             kept = self._entries.get(key)
             if kept is not None and kept.series == entry.series and kept.sequence >= entry.sequence:
                 return
-            self._write({**self._entries, key: entry}, self._all_notes())
+            gone = kept.series if kept is not None and kept.series != entry.series else ""
+            if self._suits_journal(entry):
+                self._add(key, entry, gone)
+            else:
+                self._write({**self._entries, key: entry}, self._all_notes())
+                if gone:
+                    journal.forget(gone)
             self._saved.add(entry.series)
-            if kept is not None and kept.series != entry.series:
-                self._saved.discard(kept.series)
-                journal.forget(kept.series)
+            self._saved.discard(gone)
+
+    def _suits_journal(self, entry: _Entry) -> bool:
+        """Whether a state is to be a line of the journal: not where that would be the longer of the two files.
+
+        Whoever has the file alone writes that: there is nothing in it of others, and nothing to be tidied up later.
+        """
+        limit = max(self._size, _SHORT_JOURNAL_BYTES)
+        return bool(self._document) and self.users > 1 and self._opened().size + len(entry.data) <= limit
+
+    def _add(self, key: JobKey, entry: _Entry, gone: str) -> None:
+        journal = self._opened()
+        try:
+            journal.save(self._document, entry.data)
+        except OSError as error:
+            raise _failed(self.path, "its journal cannot be written", error) from error
+        self._entries[key] = entry
+        journal.drop(lambda change: change.series == gone or entry.contains(change))
 
     def append(self, key: JobKey, change: CheckpointChange) -> None:
         """Add a line to the journal; see `CheckpointHolding.append`."""
@@ -225,7 +323,7 @@ class JsonFile:
         with self.busy:
             self._opened()
             notes = self._all_notes()
-            if account not in notes or not self._was_written:
+            if account not in notes or not self._document:
                 notes.setdefault(account, NotesState())
                 self._write(self._entries, notes)
                 with self._noting:
@@ -237,7 +335,7 @@ class JsonFile:
         journal = self._opened()
         with self._noting:
             notes = self._notes.get(account)
-            if notes is None or not self._was_written:
+            if notes is None or not self._document:
                 raise CheckpointError("a note came before the notes were read", path=self.path)
             change = notes.change(name, value)
             try:
@@ -247,7 +345,13 @@ class JsonFile:
             self._notes[account] = notes.apply([change])
 
     def close(self) -> None:
-        """Close the journal and release the lock."""
+        """Write what is in the journal only, close that and release the lock."""
+        try:
+            if self._journal is not None and self._journal.has_states:
+                self._write(self._entries, self._all_notes())
+        except CheckpointError as error:
+            # Nothing is lost: the journal has it, and the next one to open the file reads it there.
+            _log.warning("%s", error)
         lock, self._lock = self._lock, None
         journal, self._journal = self._journal, None
         try:
@@ -263,13 +367,14 @@ class JsonFile:
 
     def _write(self, entries: dict[JobKey, _Entry], notes: dict[str, NotesState]) -> None:
         """Make this the file, and let the journal forget what is in it."""
+        name = secrets.token_hex(_NAME_BYTES)
+        document = write_document(name, (entry.data for entry in entries.values()), notes)
         try:
-            document = write_document((entry.data for entry in entries.values()), notes)
             save_file(self.real, (document,), mode=kept_mode(self.real))
         except OSError as error:
             raise _failed(self.path, "it cannot be written", error) from error
         self._entries = entries
-        self._was_written = True
+        self._document, self._size = name, len(document)
         durable = {entry.series: entry.sequence for entry in entries.values()}
         self._opened().supersede({**durable, **{each.series: each.sequence for each in notes.values()}})
 
@@ -280,6 +385,8 @@ class JsonFile:
         except OSError as error:
             raise _failed(self.path, "it cannot be removed", error) from error
         self._entries = {}
+        # What comes next has no document that it could belong to.
+        self._document = ""
 
     def _opened(self) -> Journal:
         if self._journal is None:
@@ -302,12 +409,22 @@ def _read(journal: Journal, path: str, real: str) -> tuple[list[CheckpointState]
         return [], {}
     except OSError as error:
         raise _failed(path, "it cannot be read", error) from error
-    states, notes = read_document(data, path)
+    document = read_document(data, path)
     try:
-        changes = journal.read()
+        lines = journal.read()
     except OSError as error:
         raise _failed(path, "its journal cannot be read", error) from error
-    return [state.apply(changes) for state in states], {name: each.apply(changes) for name, each in notes.items()}
+    states = {state.key: state for state in document.states}
+    changes: dict[str, list[CheckpointChange]] = {}
+    for line in lines:
+        if not isinstance(line, SavedState):
+            changes.setdefault(line.series, []).append(line)
+        elif line.document == document.name:
+            states[line.state.key] = line.state
+    return (
+        [state.apply(changes.get(state.series, ())) for state in states.values()],
+        {account: notes.apply(changes.get(notes.series, ())) for account, notes in document.notes.items()},
+    )
 
 
 def _called(key: JobKey) -> str:

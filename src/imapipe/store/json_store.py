@@ -7,7 +7,8 @@ path there are. The file is the process's as long as one of them does.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from imapipe.errors import CheckpointError
@@ -15,7 +16,7 @@ from imapipe.models.document import printable
 from imapipe.models.json_value import JSON
 from imapipe.store.checkpoint_state import CheckpointChange, CheckpointState
 from imapipe.store.job_key import JobKey
-from imapipe.store.json_file import JsonFile, hold, let_go, peek
+from imapipe.store.json_file import JsonFile, hold, keep, keys_in, leave, let_go, peek
 
 
 class JsonCheckpointStore:
@@ -44,13 +45,17 @@ class JsonCheckpointStore:
         return self.peek_all([key]).get(key)
 
     def peek_all(self, keys: Sequence[JobKey]) -> Mapping[JobKey, CheckpointState]:
-        """Read several states, and the file once."""
-        states = peek(self.path)
+        """Read several states, and the file at most once."""
+        states = peek(self.path, {key.printable() for key in keys})
         return {key: states[name] for key in keys if (name := key.printable()) in states}
 
     def keys(self, account: str) -> Sequence[JobKey]:
         """The keys of an account that have a state; see `ListsKeys`."""
-        return [key for key in peek(self.path) if key.account == printable(account)]
+        return [key for key in keys_in(self.path) if key.account == printable(account)]
+
+    def keep_open(self) -> Callable[[], None]:
+        """Have the file open over several runs; see `KeepsOpen`. Raises as `open` does."""
+        return partial(leave, keep(self.path))
 
 
 class JsonCheckpointHolding:

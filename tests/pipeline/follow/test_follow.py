@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -315,3 +316,32 @@ async def test_a_thousand_arrivals_over_connections_that_are_cut_stalled_and_ref
         assert report.latency_seconds.count >= 1000
         assert report.reconnects
         assert any(isinstance(event, FollowTrouble) for event in follower.events)
+
+
+@pytest.mark.asyncio
+async def test_arrivals_do_not_write_the_whole_checkpoint_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is opened once for the job, and each arrival adds lines to its journal."""
+    documents = 0
+    replace_file = os.replace
+
+    def counted(source: str, target: str) -> None:
+        nonlocal documents
+        documents += target.endswith(".json")
+        replace_file(source, target)
+
+    monkeypatch.setattr(os, "replace", counted)
+    async with Server({"INBOX": 1}) as server:
+        job = _following(
+            server,
+            lambda pool: (
+                pool.mailbox("INBOX").search(q.ALL).fetch("flags").use(imapipe.Checkpoint(tmp_path / "state.json"))
+            ),
+        )
+        async with job as (follower, follow):
+            for number in range(2, 12):
+                server.mailboxes["INBOX"].append(_MAIL % number)
+                await follower.until(lambda number=number: follow.report.done >= number - 1)  # type: ignore[misc]
+            await follower.until(lambda: follow.report.done == 11)
+            assert documents == 1
+    # The last one is of the end.
+    assert documents == 2

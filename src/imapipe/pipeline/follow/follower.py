@@ -22,6 +22,7 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from imapipe.errors import ImapipeError, UidValidityChanged
+from imapipe.middleware.base import Middleware
 from imapipe.models.event import FollowTrouble, MailboxFollowed, MailboxGone, NewsHandled
 from imapipe.models.mailbox import MailboxStatus
 from imapipe.models.message import Message
@@ -34,6 +35,7 @@ from imapipe.pipeline.delivery.tasks import first_cause
 from imapipe.pipeline.follow.followed import Followed, Place
 from imapipe.pipeline.follow.gate import Gate
 from imapipe.pipeline.follow.verdict import is_final
+from imapipe.pipeline.memory import kept_open
 from imapipe.pipeline.run import Run
 from imapipe.runtime.backoff import Backoff
 from imapipe.runtime.histogram import Histogram
@@ -54,6 +56,10 @@ class Territory(Protocol):
     @property
     def is_everything(self) -> bool:
         """Mailboxes that come are followed too."""
+
+    @property
+    def middleware(self) -> Sequence[Middleware]:
+        """The layers of the job."""
 
     async def look(self) -> Sequence[Place]:
         """The mailboxes there are now; raises ImapipeError where that cannot be found out."""
@@ -112,7 +118,7 @@ class Follower:
     async def follow(self, *others: Callable[[Follower], Awaitable[None]]) -> None:
         """Follow, until it is cancelled or a final error comes; `others` wait for news."""
         try:
-            async with asyncio.TaskGroup() as group:
+            async with kept_open(self.territory.middleware), asyncio.TaskGroup() as group:
                 group.create_task(self._look_around(), name="imapipe follow")
                 group.create_task(self.gate.attend(), name="imapipe follow")
                 for number in range(self.pool.max_size):

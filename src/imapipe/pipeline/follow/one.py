@@ -23,6 +23,7 @@ class OneMailbox:
     def __init__(self, pool: ConnectionPool, specification: Specification) -> None:
         self._pool = pool
         self._specification = specification
+        self.middleware = specification.middleware
         self._was_there = False
 
     async def look(self) -> Sequence[Place]:
