@@ -45,6 +45,7 @@ MADE: dict[type[BaseException], Callable[[], BaseException]] = {
     errors.CommandBad: lambda: errors.CommandBad("NOOP", "CLIENTBUG", "text"),
     errors.ServerBye: lambda: errors.ServerBye("NOOP", "UNAVAILABLE", "text"),
     errors.AuthenticationFailed: lambda: errors.AuthenticationFailed("LOGIN", "NO", "EXPIRED", "text"),
+    errors.TokenRefused: lambda: errors.TokenRefused("invalid_grant", "gone"),
     errors.Throttled: lambda: errors.Throttled("NOOP", "NO", "LIMIT", "text", retry_after_seconds=7.0),
     errors.CapabilityMissing: lambda: errors.CapabilityMissing("ESEARCH", "reason"),
     errors.UidValidityChanged: lambda: errors.UidValidityChanged(

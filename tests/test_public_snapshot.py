@@ -15,6 +15,7 @@ MODULES = (
     "imapipe.connection",
     "imapipe.events",
     "imapipe.middleware",
+    "imapipe.oauth",
     "imapipe.search",
     "imapipe.sinks",
     "imapipe.store",

@@ -5,9 +5,9 @@
             print(message.uid, message.envelope.subject)
 
 Public beside this module: `imapipe.search` (search keys), `imapipe.sinks` (Maildir, mbox, tables and others to write
-to), `imapipe.middleware` (the contract for layers of your own), `imapipe.events` (what happens beside the messages),
-`imapipe.store` (where checkpoints are kept), `imapipe.connection` (what single commands take and give),
-`imapipe.errors`, and `imapipe.testing` (a server to test against). All else may change without a word.
+to), `imapipe.oauth` (access tokens), `imapipe.middleware` (the contract for layers of your own), `imapipe.events` (what
+happens beside the messages), `imapipe.store` (where checkpoints are kept), `imapipe.connection` (what single commands
+take and give), `imapipe.errors`, and `imapipe.testing` (a server to test against). All else may change without a word.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from imapipe import search, sinks
+    from imapipe import oauth, search, sinks
     from imapipe.account.group import MailboxGroup
     from imapipe.account.mirror import AccountMirrorReport
     from imapipe.account.pipeline import AccountPipeline
@@ -62,6 +62,7 @@ if TYPE_CHECKING:
         SinkError,
         SpoolError,
         Throttled,
+        TokenRefused,
         TooManyMessages,
         UidValidityChanged,
         WorkerDied,
@@ -100,7 +101,7 @@ if TYPE_CHECKING:
     from imapipe.pipeline.pipeline import Pipeline, SearchResult
     from imapipe.pipeline.priority import PriorityBatch, PriorityClass
     from imapipe.pipeline.source.search_store import MailboxState, SearchQuestion, SearchStore
-    from imapipe.providers import Provider, provider_of_account
+    from imapipe.providers import OAuthEndpoints, Provider, provider_of_account
     from imapipe.store import (
         BlockingCheckpointHolding,
         BlockingCheckpointStore,
@@ -220,6 +221,7 @@ __all__ = [
     "MirrorReport",
     "NotFetched",
     "Note",
+    "OAuthEndpoints",
     "OpenTelemetry",
     "Pipeline",
     "Pool",
@@ -254,6 +256,7 @@ __all__ = [
     "SpoolError",
     "Stream",
     "Throttled",
+    "TokenRefused",
     "TooManyMessages",
     "UidSet",
     "UidValidityChanged",
@@ -264,6 +267,7 @@ __all__ = [
     "in_processes",
     "in_threads",
     "load_accounts",
+    "oauth",
     "plan_undo",
     "provider_of_account",
     "search",
@@ -272,7 +276,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "imapipe": ("search", "sinks"),
+    "imapipe": ("oauth", "search", "sinks"),
     "imapipe.account.group": ("MailboxGroup",),
     "imapipe.account.mirror": ("AccountMirrorReport",),
     "imapipe.account.pipeline": ("AccountPipeline",),
@@ -316,6 +320,7 @@ _HOMES = {
         "SinkError",
         "SpoolError",
         "Throttled",
+        "TokenRefused",
         "TooManyMessages",
         "UidValidityChanged",
         "WorkerDied",
@@ -370,7 +375,7 @@ _HOMES = {
     "imapipe.pipeline.delivery.stream": ("BatchStream", "Stream"),
     "imapipe.wire.response.body_structure": ("BodyStructure",),
     "imapipe.wire.response.envelope": ("Address", "Envelope"),
-    "imapipe.providers": ("Provider", "provider_of_account"),
+    "imapipe.providers": ("OAuthEndpoints", "Provider", "provider_of_account"),
     "imapipe.undoing": ("UndoReport", "plan_undo", "undo"),
     "imapipe.wire.command.fetch": ("Fetch",),
     "imapipe.wire.response.note": ("Note",),

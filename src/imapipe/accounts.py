@@ -27,10 +27,11 @@ from typing import Final
 from imapipe.client import Pool, create_pool
 from imapipe.errors import AccountsError
 from imapipe.net.account import parse_url
+from imapipe.oauth import TokenFile
+from imapipe.oauth.program import ask_program
 from imapipe.providers import Provider, provider_of
 
 _NAME: Final = re.compile(r"\w[\w.@+-]{0,99}")
-_COMMAND_SECONDS: Final = 60.0
 _SECRETS: Final = (
     "password_env",
     "password_file",
@@ -51,8 +52,8 @@ class AccountSettings:
         password_env: The name of an environment variable with the password.
         password_file: A file with the password in its first line.
         password_command: A program and its arguments that writes the password as its first line; no shell is asked.
-        password_keyring: The name of a service in the system's keyring (needs the package keyring).
-        token_file: A file with an OAuth 2 access token, read again at every connect.
+        password_keyring: The name of a service in the system's keyring (needs `imapipe[keyring]`).
+        token_file: A file that `imapipe login` wrote, or one with an OAuth 2 access token in its first line.
         token_command: A program and its arguments that writes an access token, run at every connect.
         mailboxes: Names, patterns and special uses of mailboxes; see `Pool.each`.
         exclude: Those to leave out.
@@ -116,59 +117,44 @@ class AccountSettings:
                 raise self._error("password_env", f"the environment has no {self.password_env}")
             return password
         if self.password_file:
-            return await asyncio.to_thread(self._read, "password_file", self.password_file)
+            return await asyncio.to_thread(self._read_password)
         if self.password_command:
             return await self._ask("password_command", self.password_command)
         return await asyncio.to_thread(self._ask_keyring)
 
     def _token(self) -> Callable[[], Awaitable[str]] | None:
         if self.token_file:
-            return lambda: asyncio.to_thread(self._read, "token_file", self.token_file)
+            return TokenFile(self._path(self.token_file), proxy=self.proxy or None)
         if self.token_command:
             return lambda: self._ask("token_command", self.token_command)
         return None
 
     async def _ask(self, key: str, command: tuple[str, ...]) -> str:
         """The first line that a program writes."""
-        pipe = asyncio.subprocess.PIPE
         try:
-            program = await asyncio.create_subprocess_exec(
-                *command, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe, cwd=self.folder
-            )
-        except OSError as error:
-            raise self._error(key, f"{command[0]}: {error.strerror or error}") from error
-        try:
-            async with asyncio.timeout(_COMMAND_SECONDS):
-                out, _ = await program.communicate()
-        except TimeoutError:
-            raise self._error(key, f"{command[0]} wrote nothing for {_COMMAND_SECONDS:g} seconds") from None
-        finally:
-            if program.returncode is None:
-                program.kill()
-                await program.wait()
-        secret = out.decode("utf-8", "replace").partition("\n")[0].rstrip("\r")
-        # What it wrote to standard error may hold the secret.
-        if program.returncode or not secret:
-            raise self._error(key, f"{command[0]} ended with status {program.returncode} and no secret")
-        return secret
+            return await ask_program(command, self.folder)
+        except AccountsError as error:
+            raise self._error(key, error.reason) from error
 
     def _ask_keyring(self) -> str:
         try:
             import keyring  # noqa: PLC0415
         except ModuleNotFoundError:
-            raise self._error("password_keyring", "it needs keyring: pip install keyring") from None
+            raise self._error("password_keyring", "it needs keyring: pip install 'imapipe[keyring]'") from None
         password = keyring.get_password(self.password_keyring, parse_url(self.url).user)
         if not password:
             raise self._error("password_keyring", f"the keyring has no password of {self.password_keyring}")
         return str(password)
 
-    def _read(self, key: str, name: str) -> str:
+    def _read_password(self) -> str:
+        name = self.password_file
         try:
             secret = self._path(name).read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
         except (OSError, UnicodeDecodeError) as error:
-            raise self._error(key, f"{name}: {getattr(error, 'strerror', '') or 'it is not text in UTF-8'}") from None
+            reason = getattr(error, "strerror", "") or "it is not text in UTF-8"
+            raise self._error("password_file", f"{name}: {reason}") from None
         if not secret:
-            raise self._error(key, f"the first line of {name} is empty")
+            raise self._error("password_file", f"the first line of {name} is empty")
         return secret
 
     def _path(self, name: str) -> Path:

@@ -208,7 +208,8 @@ def create_pool(
         user: Instead of the URL's user.
         host: Instead of the URL's host.
         password: The password.
-        token: Instead of it, an async function that gives an access token; called at every connect.
+        token: Instead of it, an async function that gives an access token; called at every connect. Where it has a
+            method `renew` (`imapipe.oauth.TokenFile` does), that is given a token that was refused, and gives another.
         max_size: The most connections at a time. Providers allow about 10 to 20.
         ssl_context: For TLS and STARTTLS; the system's defaults unless given.
         starttls: True demands STARTTLS, False forbids it; unless given it is used where it is offered, except on

@@ -17,6 +17,7 @@
     │  ├ CommandBad
     │  ├ ServerBye
     │  ├ AuthenticationFailed
+    │  │  └ TokenRefused                     an OAuth server gives no access token
     │  └ Throttled
     ├ CapabilityMissing                      the server does not offer what is needed
     ├ UidValidityChanged                     the UIDs of the mailbox mean something else now
@@ -246,6 +247,21 @@ class ServerBye(CommandError):
 
 class AuthenticationFailed(CommandError):
     """The server refused the credentials."""
+
+
+class TokenRefused(AuthenticationFailed):
+    """An OAuth server gives no access token (RFC 6749 §4.1.2.1, §5.2; RFC 8628 §3.5).
+
+    Attributes:
+        error: Its word for the reason, such as `invalid_grant` or `access_denied`.
+        description: What it says besides, or "".
+    """
+
+    def __init__(self, error: str, description: str = "") -> None:
+        self.error = _cut(error)
+        self.description = _cut(description)
+        said = f"{self.error}: {self.description}" if self.description else self.error
+        super().__init__("AUTHENTICATE", "NO", "", f"the OAuth server gives no token ({said})")
 
 
 class Throttled(CommandError):

@@ -96,6 +96,9 @@ def test_an_invalid_url(call: Call, url: str, words: str) -> None:
         (["--token-file", "missing"], "--token-file missing: No such file or directory"),
         (["--ca-file", "missing"], "--ca-file missing: No such file or directory"),
         (["--token-file", __file__, "--password-file", __file__], "exclude each other"),
+        (["--token-file", __file__, "--token-command", "true"], "exclude each other"),
+        (["--token-command", "'never closed"], "--token-command 'never closed: No closing quotation"),
+        (["--token-command", ""], "--token-command : the command is a list"),
         (["--ca-file", __file__], "holds no certificate"),
     ],
 )

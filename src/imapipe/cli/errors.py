@@ -54,7 +54,7 @@ PHRASES: Final = (
 _ADVICE: Final[tuple[tuple[type[Exception], str], ...]] = (
     (
         imapipe.AuthenticationFailed,
-        "check the user name and the password; some providers want an app password, or a token (--token-file)",
+        "check the user name and the password; some providers want an app password, or a token (`imapipe login`)",
     ),
     (imapipe.Throttled, "wait a while, then use fewer --connections or a lower --rate"),
     (imapipe.ServerBye, "try again later"),
@@ -85,6 +85,8 @@ def explain(error: BaseException, *, mailbox: str = "") -> tuple[str, Status]:
     match error:
         case Mistake() | imapipe.InvalidURL() | imapipe.InvalidSearch() | imapipe.AccountsError():
             return printable(_as_options(str(error))), Status.USAGE
+        case imapipe.TokenRefused():
+            return printable(f"{error.text}; log in again with `imapipe login`"), Status.AUTHENTICATION
         case imapipe.AuthenticationFailed():
             return _advised(error, f"the server refused the login: {error.text}"), Status.AUTHENTICATION
         case imapipe.CommandNo(command="SELECT" | "EXAMINE") | imapipe.CommandBad(command="SELECT" | "EXAMINE"):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import getpass
 import os
 import re
+import shlex
 import ssl
 import sys
 from collections.abc import Awaitable, Callable, Mapping
@@ -61,7 +62,18 @@ class AccountOptions:
     ] = None
     token_file: Annotated[
         Path | None,
-        typer.Option(help="A file with an OAuth 2 access token, read again at every connect.", rich_help_panel=ACCOUNT),
+        typer.Option(
+            help="A file that `imapipe login` wrote, or one with an OAuth 2 access token in its first line.",
+            rich_help_panel=ACCOUNT,
+        ),
+    ] = None
+    token_command: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COMMAND",
+            help="A program and its arguments that writes an access token, run at every connect; no shell is asked.",
+            rich_help_panel=ACCOUNT,
+        ),
     ] = None
     starttls: Annotated[
         bool | None,
@@ -107,12 +119,10 @@ class AccountOptions:
             Mistake: An option that cannot work.
             InvalidURL: A URL that cannot work.
         """
-        context = self._ssl_context()
-        if self.token_file is not None:
-            if self.password_file is not None:
-                raise Mistake("--token-file and --password-file exclude each other: name one of them")
-            read_secret(self.token_file, "--token-file")
-            return self._make(context, connections, token=_token_reader(self.token_file))
+        context = self.ssl_context()
+        token = self._token()
+        if token is not None:
+            return self._make(context, connections, token=token)
         # Tried without the password first: nobody shall type one for a URL that cannot work.
         account = self._make(context, connections, password="").account
         return self._make(context, connections, password=self._password(account))
@@ -159,7 +169,34 @@ class AccountOptions:
             raise Mistake(f"no password was given; it can also come from {PASSWORD_VARIABLE} or --password-file")
         return password
 
-    def _ssl_context(self) -> ssl.SSLContext | None:
+    def _token(self) -> Callable[[], Awaitable[str]] | None:
+        """Where access tokens come from, if they are what is used. Raises Mistake."""
+        given = {
+            "--token-file": self.token_file,
+            "--token-command": self.token_command,
+            "--password-file": self.password_file,
+        }
+        named = [option for option, value in given.items() if value is not None]
+        if len(named) > 1:
+            raise Mistake(f"{' and '.join(named)} exclude each other: name one of them")
+        if self.token_command is not None:
+            try:
+                return imapipe.oauth.TokenCommand(shlex.split(self.token_command))
+            except ValueError as error:
+                raise Mistake(f"--token-command {self.token_command}: {error}") from error
+        if self.token_file is None:
+            return None
+        try:
+            token = imapipe.oauth.TokenFile(self.token_file, proxy=self.proxy)
+            token.check()
+        except imapipe.AccountsError as error:
+            raise Mistake(f"--token-file {self.token_file}: {error.reason}") from error
+        except (ModuleNotFoundError, ValueError) as error:
+            raise Mistake(str(error)) from error
+        return token
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """What was said about certificates. Raises Mistake: --ca-file holds none."""
         if self.ca_file is None:
             return None
         try:
@@ -383,12 +420,3 @@ def parse_size(text: str, option: str) -> float:
     if size <= 0:
         raise Mistake(f"{option} {text}: use a number of bytes such as 500k or 5M")
     return size
-
-
-def _token_reader(path: Path) -> Callable[[], Awaitable[str]]:
-    """Read the file at every connect, so that another program can renew the token in it."""
-
-    async def token() -> str:
-        return read_secret(path, "--token-file")
-
-    return token

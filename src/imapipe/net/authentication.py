@@ -13,8 +13,8 @@ Invariants:
   surrogate pairs, which are no text.
 - A server that asks on after a refused token (it sends the reason as base64 JSON) is answered, or it would wait for
   ever.
-- Credentials that were refused (NO) are not sent again: accounts get locked by that. A token is asked for anew, once,
-  and sent only if it is another one.
+- Credentials that were refused (NO) are not sent again: accounts get locked by that. A token is asked for anew, once
+  (`RenewableToken` is told which one was refused), and sent only if it is another one.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import Protocol, runtime_checkable
 
 from imapipe.errors import (
     AuthenticationFailed,
@@ -47,6 +48,17 @@ _UNKNOWN_MECHANISM = re.compile(
 
 Token = Callable[[], Awaitable[str]]
 Runner = Callable[[Command], Awaitable[Tagged]]
+
+
+@runtime_checkable
+class RenewableToken(Protocol):
+    """A `token=` that can do more than wait for a token's time to pass: it is told of a refusal."""
+
+    async def __call__(self) -> str:
+        """A token."""
+
+    async def renew(self, refused: str) -> str:
+        """Another token than the one that the server has just refused; the same where there is none."""
 
 
 class Credentials:
@@ -200,7 +212,7 @@ class Login:
     async def _ask_for_token(self) -> str:
         assert self._token is not None
         try:
-            token: object = await self._token()
+            token = await self._next_token(self._token)
         except ImapipeError:
             raise
         except OSError as error:
@@ -213,6 +225,11 @@ class Login:
         if not isinstance(token, str) or not token:
             raise AuthenticationFailed("AUTHENTICATE", "NO", "", f"token() gave {type(token).__name__}, and no token")
         return token
+
+    async def _next_token(self, token: Token) -> object:
+        if self._refusal is not None and isinstance(token, RenewableToken):
+            return await token.renew(self._refused_token)
+        return await token()
 
     def _token_ways(self, token: str, capabilities: frozenset[str]) -> list[Command]:
         mechanisms: list[Mechanism] = []

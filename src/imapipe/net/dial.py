@@ -13,8 +13,6 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-import errno
-import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
@@ -48,6 +46,7 @@ from imapipe.net.options import (
 )
 from imapipe.net.session import Session
 from imapipe.net.signals import is_refusal, refusal_in, status_error, to_error
+from imapipe.net.unreachable import unreachable
 from imapipe.net.upgrade import start_tls
 from imapipe.wire.command.compress import compress
 from imapipe.wire.response.limits import Limits
@@ -55,9 +54,6 @@ from imapipe.wire.response.response import parse_greeting
 
 # How much of what a server says where no IMAP was spoken is told.
 SHOWN_CHARACTERS = 120
-
-# EAI_NODATA is not everywhere. EAI_AGAIN is a name server that does not answer, which passes.
-_NO_SUCH_NAME = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 
 Compress = Choice["auto", True, False]
 OpenSocket: TypeAlias = Callable[[str, int], Awaitable[socket.socket]]
@@ -351,28 +347,9 @@ def _explain(error: BaseException, options: DialOptions, *, name_is_right: bool)
         return _failed(
             f"nothing usable in {options.connect_timeout_seconds:g} seconds (connect_timeout_seconds)", options
         )
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return _failed(
-            f"the TLS certificate was not accepted: {error.verify_message}; check the host name, or "
-            "give an ssl_context that knows the certificate",
-            options,
-            is_permanent=True,
-        )
-    if isinstance(error, ssl.SSLError):
-        return _failed(f"TLS failed ({error.reason or error}); maybe imap:// is what this port wants", options)
-    if isinstance(error, socket.gaierror):
-        return _unresolved(error, options, name_is_right=name_is_right)
     if isinstance(error, OSError):
-        # Several addresses that all failed come as one exception without a number.
-        numbers = {error.errno} if error.errno else {int(n) for n in re.findall(r"\[Errno (\d+)\]", str(error))}
-        if numbers == {errno.ECONNREFUSED}:
-            return _failed("the port refused it; check the port, and that the server runs", options)
-        return _failed(error.strerror or str(error) or type(error).__name__, options)
+        account = options.account
+        return unreachable(
+            error, account.host, account.port, name_is_right=name_is_right, tls_advice="imap:// is what this port wants"
+        )
     return error
-
-
-def _unresolved(error: socket.gaierror, options: DialOptions, *, name_is_right: bool) -> ConnectionFailed:
-    """A name without an address. That there is none is final until it was reached once; then it is an outage of DNS."""
-    if error.errno not in _NO_SUCH_NAME:
-        return _failed("its name could not be looked up, as no name server answered; check the network", options)
-    return _failed("the host name is not known; check its spelling", options, is_permanent=not name_is_right)

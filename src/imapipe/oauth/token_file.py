@@ -1,0 +1,308 @@
+"""A file that keeps an access token fresh, for all tasks and processes that name it.
+
+::
+
+    ann.token         {"version":1,"grant":"refresh_token","client":{…},"token":{…}}, for its owner only
+    ann.token.lock    held while a token is asked for
+
+A file whose first line is an access token and nothing else is taken as well: another program keeps it fresh.
+
+Invariants:
+
+- One at a time asks for a token; who waited for that looks into the file again, and takes what the other one got.
+- What the server gave is on the disk before it is used, and an answer that is under way is waited for also by who is
+  cancelled, for some seconds: the server may take the old refresh token no more.
+- No token is in an exception or a repr.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Final, Literal
+
+import orjson
+
+from imapipe.durable_file import save_file
+from imapipe.errors import AccountsError, ConnectionFailed, TokenRefused
+from imapipe.models.json_value import JSON
+from imapipe.oauth.application import log_in_as_application
+from imapipe.oauth.client import OAuthClient, Token
+from imapipe.oauth.token_endpoint import refresh
+from imapipe.providers import OAuthEndpoints
+from imapipe.store.run_lock import RunLock
+
+_VERSION: Final = 1
+# Before its end: a login that takes long is still one with a good token, and clocks differ.
+_REFRESH_BEFORE_SECONDS: Final = 120.0
+_TRY_EVERY_SECONDS: Final = 0.02
+_FINISH_SECONDS: Final = 5.0
+
+Grant = Literal["refresh_token", "client_credentials"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What stands in the file.
+
+    Attributes:
+        token: The token.
+        client: Who can ask for another one; None where somebody else does.
+        grant: How that is asked for.
+    """
+
+    token: Token
+    client: OAuthClient | None = None
+    grant: Grant = "refresh_token"
+
+    def lasts(self, now: float) -> bool:
+        """Whether it can be used for a while."""
+        ends_at = self.token.expires_at
+        return self.client is None or ends_at is None or ends_at - now > _REFRESH_BEFORE_SECONDS
+
+
+class TokenFile:
+    """An access token in a file, as `token=` of a pool: refreshed before it ends, and when a server refuses it.
+
+    `imapipe login` and `save` write it, readable by its owner only. Any number of tasks and processes may use one file.
+
+    Args:
+        path: The file.
+        ssl_context: Trust other certificates than the system does, when a token is asked for.
+        proxy: The URL of a proxy for that; see `create_pool`.
+        clock: Gives the time in seconds since 1970.
+
+    Raises:
+        ValueError, ModuleNotFoundError: A proxy that cannot work.
+    """
+
+    __slots__ = ("_clock", "_path", "_proxy", "_ssl_context")
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        proxy: str | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._path = Path(path)
+        self._ssl_context = ssl_context
+        self._proxy = proxy
+        self._clock = clock
+
+    def __repr__(self) -> str:
+        return f"TokenFile({str(self._path)!r})"
+
+    async def __call__(self) -> str:
+        """An access token that can be used now; another one is asked for where its end is near.
+
+        Raises:
+            AccountsError: The file cannot be read or written, or is no such file.
+            TokenRefused: The OAuth server gives none any more; somebody has to log in again.
+            ConnectionFailed: It cannot be reached, and the token has ended.
+
+        Cancelling it waits some seconds for an answer that is under way, and keeps that.
+        """
+        kept = await self._read()
+        if kept.lasts(self._clock()):
+            return kept.token.access_token
+        try:
+            return (await self._renewed(lambda found: found.lasts(self._clock()))).access_token
+        except ConnectionFailed:
+            # The last minutes of a token are better than none.
+            if kept.token.expires_at is not None and kept.token.expires_at > self._clock():
+                return kept.token.access_token
+            raise
+
+    async def renew(self, refused: str) -> str:
+        """Another access token than one that a server has refused; the same where nobody can get another one.
+
+        Raises as calling it does, and the same holds for cancelling.
+        """
+        kept = await self._read()
+        if kept.client is None or kept.token.access_token != refused:
+            return kept.token.access_token
+        return (await self._renewed(lambda found: found.token.access_token != refused)).access_token
+
+    async def save(self, client: OAuthClient, token: Token, *, as_application: bool = False) -> None:
+        """Keep what a login gave; the file is replaced, and on the disk when this returns.
+
+        Args:
+            client: Who logged in.
+            token: What it was given.
+            as_application: It was given to the application itself, which asks for the next one as it did for this.
+
+        Raises:
+            AccountsError: It cannot be written.
+        """
+        grant: Grant = "client_credentials" if as_application else "refresh_token"
+        async with self._turn():
+            await asyncio.to_thread(self._write, _Kept(token, client, grant))
+
+    async def client(self) -> OAuthClient | None:
+        """Who logged in; None where another program writes the file.
+
+        Raises:
+            AccountsError: It cannot be read, or is no such file.
+        """
+        return (await self._read()).client
+
+    def check(self) -> None:
+        """Raise AccountsError unless there is a token in it; it is not looked at whether that has ended."""
+        self._read_now()
+
+    async def _renewed(self, is_good: Callable[[_Kept], bool]) -> Token:
+        """The token of the file where that is good now, else another one, which is in the file then."""
+        async with self._turn():
+            kept = await self._read()
+            if is_good(kept):
+                return kept.token
+            work = asyncio.create_task(self._ask(kept))
+            try:
+                return await asyncio.shield(work)
+            except asyncio.CancelledError:
+                await _finish(work)
+                raise
+
+    async def _ask(self, kept: _Kept) -> Token:
+        client = kept.client
+        if client is None:
+            return kept.token
+        if kept.grant == "client_credentials":
+            token = await log_in_as_application(client, ssl_context=self._ssl_context, proxy=self._proxy)
+        elif not kept.token.refresh_token:
+            raise TokenRefused("expired", "and the server gave nothing to ask for another one with")
+        else:
+            token = await refresh(client, kept.token, ssl_context=self._ssl_context, proxy=self._proxy)
+        await asyncio.to_thread(self._write, replace(kept, token=token))
+        return token
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """The file is nobody else's meanwhile; the event loop is not held up."""
+        lock = RunLock(f"{self._target()}.lock")
+        try:
+            while not lock.acquire():  # noqa: ASYNC110  # nobody in this process may know of its release
+                await asyncio.sleep(_TRY_EVERY_SECONDS)
+        except OSError as error:
+            raise self._error(f"its lock file cannot be made: {error.strerror or error}") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _target(self) -> str:
+        """Where the file is; what is mounted into a container is behind a link, which may change."""
+        return os.path.realpath(self._path)
+
+    async def _read(self) -> _Kept:
+        return await asyncio.to_thread(self._read_now)
+
+    def _read_now(self) -> _Kept:
+        try:
+            data = self._path.read_bytes()
+        except OSError as error:
+            raise self._error(error.strerror or str(error)) from None
+        if data.lstrip().startswith(b"{"):
+            return self._parsed(data)
+        try:
+            line = data.decode("utf-8").partition("\n")[0].rstrip("\r")
+        except UnicodeDecodeError:
+            raise self._error("it is not text in UTF-8") from None
+        if not line:
+            raise self._error("its first line is empty")
+        return _Kept(Token(line))
+
+    def _parsed(self, data: bytes) -> _Kept:
+        broken = self._error("it is no token file of this version; log in again with `imapipe login`")
+        try:
+            document = orjson.loads(data)
+        except ValueError:
+            raise broken from None
+        match document:
+            case {
+                "version": 1,
+                "grant": "refresh_token" | "client_credentials" as grant,
+                "client": {
+                    "client_id": str(client_id),
+                    "client_secret": str(client_secret),
+                    "endpoints": dict(endpoints),
+                },
+                "token": {
+                    "access_token": str(access_token),
+                    "expires_at": None | int() | float() as expires_at,
+                    "refresh_token": str(refresh_token),
+                },
+            } if access_token:
+                with suppress(TypeError, KeyError, ValueError):
+                    client = OAuthClient(client_id, client_secret, _endpoints(endpoints))
+                    return _Kept(Token(access_token, expires_at, refresh_token), client, grant)
+        raise broken
+
+    def _write(self, kept: _Kept) -> None:
+        client = kept.client
+        document: dict[str, JSON] = {"version": _VERSION, "grant": kept.grant}
+        if client is not None:
+            document["client"] = asdict(client)
+        document["token"] = asdict(kept.token)
+        try:
+            save_file(self._target(), (orjson.dumps(document, option=orjson.OPT_INDENT_2), b"\n"))
+        except OSError as error:
+            raise self._error(f"it cannot be written: {error.strerror or error}") from error
+
+    def _error(self, reason: str) -> AccountsError:
+        return AccountsError(reason, path=str(self._path))
+
+
+def _endpoints(fields: dict[str, JSON]) -> OAuthEndpoints:
+    """Those of a file. Raises TypeError, ValueError, KeyError: they are none."""
+
+    def words(name: str) -> tuple[str, ...]:
+        value = fields[name]
+        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+            raise ValueError(name)
+        return tuple(str(each) for each in value)
+
+    def text(name: str) -> str:
+        value = fields[name]
+        if not isinstance(value, str):
+            raise TypeError(name)
+        return value
+
+    return OAuthEndpoints(
+        text("authorize_url"),
+        text("token_url"),
+        text("device_url"),
+        words("scopes"),
+        words("application_scopes"),
+        tuple((str(name), str(value)) for name, value in _pairs(fields["parameters"])),
+        text("redirect_host"),
+    )
+
+
+def _pairs(value: JSON) -> list[tuple[JSON, JSON]]:
+    if not isinstance(value, list):
+        raise TypeError
+    pairs: list[tuple[JSON, JSON]] = []
+    for each in value:
+        if not isinstance(each, list) or len(each) != 2:
+            raise TypeError
+        pairs.append((each[0], each[1]))
+    return pairs
+
+
+async def _finish(work: asyncio.Task[Token]) -> None:
+    """Wait some seconds for an answer that is under way; then, or when it is cancelled again, it is given up."""
+    try:
+        await asyncio.wait((work,), timeout=_FINISH_SECONDS)
+    finally:
+        work.cancel()
+        with suppress(BaseException):
+            await work

@@ -1,0 +1,240 @@
+"""A token file keeps the token fresh: one refresh at a time, durable, and nothing lost when somebody gives up."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import stat
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tests.oauth.authorization_server import AuthorizationServer
+
+import imapipe
+from imapipe import search as q
+from imapipe.oauth import OAuthClient, Token, TokenCommand, TokenFile
+from imapipe.testing import Act, Bye, Server
+
+
+async def _logged_in(path: Path, authority: AuthorizationServer, client: OAuthClient, *, lasts: float) -> str:
+    """Save a token that lasts so long; gives it."""
+    given = authority.token()
+    token = Token(str(given["access_token"]), time.time() + lasts, str(given["refresh_token"]))
+    await TokenFile(path).save(client, token)
+    return token.access_token
+
+
+def _names(folder: Path) -> list[str]:
+    return [each.name for each in folder.iterdir()]
+
+
+@pytest.mark.asyncio
+async def test_a_token_that_lasts_is_used_and_the_file_is_its_owners(
+    tmp_path: Path, authority: AuthorizationServer, oauth_client: OAuthClient
+) -> None:
+    path = tmp_path / "ann.token"
+    token = await _logged_in(path, authority, oauth_client, lasts=3600)
+    assert await TokenFile(path)() == token
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert _names(tmp_path) == ["ann.token"]
+    assert authority.asked.total() == 0
+    assert await TokenFile(path).client() == oauth_client
+
+
+@pytest.mark.asyncio
+async def test_many_tasks_refresh_once_and_the_new_refresh_token_is_kept(
+    tmp_path: Path, authority: AuthorizationServer, oauth_client: OAuthClient
+) -> None:
+    path = tmp_path / "ann.token"
+    old = await _logged_in(path, authority, oauth_client, lasts=60)
+    # One object, and others of the same file.
+    files = [TokenFile(path)] * 4 + [TokenFile(path) for _ in range(4)]
+    tokens = await asyncio.gather(*(each() for each in files))
+    assert set(tokens) == authority.valid
+    assert old not in tokens
+    assert authority.asked["refresh_token"] == 1
+    # The one that came with it is taken, the one before no more.
+    later = TokenFile(path, clock=lambda: time.time() + 3600)
+    assert await later() in authority.valid
+    assert authority.asked["refresh_token"] == 2
+
+
+_CHILD = """
+import asyncio, sys
+from imapipe.oauth import TokenFile
+print(asyncio.run(TokenFile(sys.argv[1])()))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.asyncio
+async def test_processes_refresh_once(
+    tmp_path: Path, authority: AuthorizationServer, oauth_client: OAuthClient
+) -> None:
+    path = tmp_path / "ann.token"
+    await _logged_in(path, authority, oauth_client, lasts=60)
+    authority.gate = asyncio.Event()
+    children = [
+        await asyncio.create_subprocess_exec(sys.executable, "-c", _CHILD, path, stdout=asyncio.subprocess.PIPE)
+        for _ in range(2)
+    ]
+    here = asyncio.create_task(TokenFile(path)())
+    await authority.came.wait()
+    authority.gate.set()
+    written = [(await child.communicate())[0].decode().strip() for child in children]
+    assert {await here, *written} == authority.valid
+    assert authority.asked["refresh_token"] == 1
+
+
+@pytest.mark.asyncio
+async def test_who_is_cancelled_keeps_what_the_server_gave(
+    tmp_path: Path, authority: AuthorizationServer, oauth_client: OAuthClient
+) -> None:
+    path = tmp_path / "ann.token"
+    await _logged_in(path, authority, oauth_client, lasts=60)
+    authority.gate = asyncio.Event()
+    waiting = asyncio.create_task(TokenFile(path)())
+    await authority.came.wait()
+    waiting.cancel()
+    await asyncio.sleep(0)
+    authority.gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    # With the old refresh token this would be refused.
+    assert await TokenFile(path)() in authority.valid
+    assert authority.asked["refresh_token"] == 1
+    assert _names(tmp_path) == ["ann.token"]
+
+
+@pytest.mark.asyncio
+async def test_a_token_that_nearly_ended_does_while_its_server_does_not(
+    tmp_path: Path, authority: AuthorizationServer, oauth_client: OAuthClient
+) -> None:
+    path = tmp_path / "ann.token"
+    token = await _logged_in(path, authority, oauth_client, lasts=60)
+    authority.script = ["broken", "broken"]
+    assert await TokenFile(path)() == token
+    with pytest.raises(imapipe.ConnectionFailed, match="does not work now"):
+        await TokenFile(path, clock=lambda: time.time() + 61)()
+
+
+@pytest.mark.asyncio
+async def test_without_a_refresh_token_somebody_has_to_log_in_again(tmp_path: Path, oauth_client: OAuthClient) -> None:
+    path = tmp_path / "ann.token"
+    await TokenFile(path).save(oauth_client, Token("short", time.time() + 60))
+    with pytest.raises(imapipe.TokenRefused, match="expired"):
+        await TokenFile(path)()
+
+
+@pytest.mark.asyncio
+async def test_an_application_asks_again_as_it_did(
+    tmp_path: Path, authority: AuthorizationServer, oauth_client: OAuthClient
+) -> None:
+    authority.client_secret = "s3cret"
+    client = OAuthClient("me", "s3cret", oauth_client.endpoints)
+    file = TokenFile(tmp_path / "app.token")
+    await file.save(client, Token("old", time.time() - 1), as_application=True)
+    assert await file() in authority.valid
+    assert authority.asked == {"client_credentials": 1}
+
+
+@pytest.mark.asyncio
+async def test_a_token_that_another_program_keeps_fresh_is_read_each_time(tmp_path: Path) -> None:
+    path, target = tmp_path / "ann.token", tmp_path / "mounted"
+    target.write_text("first\nsecond line\n")
+    path.symlink_to(target)
+    file = TokenFile(path)
+    assert await file() == "first"
+    target.write_text("second")
+    assert await file.renew("first") == "second"
+    assert await file.renew("second") == "second"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "No such file"),
+        (b"", "its first line is empty"),
+        (b"\xff", "it is not text in UTF-8"),
+        (b"{", "it is no token file of this version; log in again"),
+        (b'{"version": 2}', "it is no token file of this version"),
+        (b'{"version": 1, "grant": "refresh_token", "token": {"access_token": "s3cret"}}', "it is no token file"),
+    ],
+)
+async def test_a_file_that_is_none_is_one_sentence(tmp_path: Path, content: bytes | None, says: str) -> None:
+    path = tmp_path / "ann.token"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(imapipe.AccountsError, match=f"ann.token: {says}") as caught:
+        await TokenFile(path)()
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.asyncio
+async def test_each_key_that_is_missing_is_noticed(
+    tmp_path: Path, authority: AuthorizationServer, oauth_client: OAuthClient
+) -> None:
+    path = tmp_path / "ann.token"
+    await _logged_in(path, authority, oauth_client, lasts=3600)
+    document = json.loads(path.read_bytes())
+    for name in document["client"]["endpoints"]:
+        endpoints = {key: value for key, value in document["client"]["endpoints"].items() if key != name}
+        path.write_text(json.dumps({**document, "client": {**document["client"], "endpoints": endpoints}}))
+        with pytest.raises(imapipe.AccountsError, match="it is no token file"):
+            await TokenFile(path)()
+
+
+@pytest.mark.asyncio
+async def test_a_command_gives_a_token() -> None:
+    assert await TokenCommand([sys.executable, "-c", "print('t0ken')"])() == "t0ken"
+    with pytest.raises(imapipe.AccountsError, match="ended with status 3 and no secret"):
+        await TokenCommand([sys.executable, "-c", "import sys; print('t0ken'); sys.exit(3)"])()
+    with pytest.raises(ValueError, match="a list of a program and its arguments"):
+        TokenCommand("pass show mail")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("mechanism", ["XOAUTH2", "OAUTHBEARER"])
+async def test_a_run_goes_on_when_its_token_ends_in_the_middle(
+    tmp_path: Path, authority: AuthorizationServer, oauth_client: OAuthClient, mechanism: str
+) -> None:
+    """The file believes in the token for an hour; the server ends the session, and takes that token no more."""
+    path = tmp_path / "ann.token"
+    async with Server(400, token="", mechanisms=(mechanism,)) as server:
+        authority.on_token = lambda token: setattr(server, "token", token)
+        await _logged_in(path, authority, oauth_client, lasts=3600)
+        server.faults.add(
+            Act(lambda _: setattr(server, "token", "nobody's"), command="UID FETCH", nth=3),
+            Bye("Session invalidated - AccessTokenExpired", command="UID FETCH", nth=3),
+        )
+        seen: list[int] = []
+
+        async def handle(message: imapipe.Message) -> None:
+            seen.append(message.uid)
+
+        async with imapipe.create_pool(server.url, token=TokenFile(path), max_size=2) as pool:
+            job = pool.mailbox("INBOX").search(q.ALL).batch(imapipe.FixedBatch(50)).fetch("envelope")
+            report = await job.use(imapipe.Retry()).run(handle)
+        assert report.complete
+        assert report.done == 400
+        assert sorted(seen) == list(range(1, 401))
+        assert authority.asked["refresh_token"] == 1
+        assert server.counters.failed_logins >= 1
+
+
+@pytest.mark.asyncio
+async def test_a_token_that_cannot_be_had_ends_a_run_at_once(
+    tmp_path: Path, authority: AuthorizationServer, oauth_client: OAuthClient
+) -> None:
+    path = tmp_path / "ann.token"
+    async with Server(10, token="nobody's") as server:
+        await _logged_in(path, authority, oauth_client, lasts=3600)
+        authority.script = ["invalid_grant"]
+        async with imapipe.create_pool(server.url, token=TokenFile(path)) as pool:
+            with pytest.raises(imapipe.TokenRefused, match="invalid_grant: it said \\(hidden\\)"):
+                await pool.mailboxes()
+    assert authority.asked["refresh_token"] == 1
+    assert _names(tmp_path) == ["ann.token"]
