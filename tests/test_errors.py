@@ -13,6 +13,7 @@ import pytest
 
 import imapipe
 from imapipe import errors
+from imapipe.contrib import errors as of_services
 from imapipe.models.batch import Batch, BatchInterrupted, BatchResult, Failure
 from imapipe.models.report import Incomplete, RunReport
 from imapipe.wire.response.note import Note
@@ -69,6 +70,14 @@ MADE: dict[type[BaseException], Callable[[], BaseException]] = {
     errors.CheckpointMismatch: lambda: errors.CheckpointMismatch("reason", path="p"),
     errors.CheckpointLocked: lambda: errors.CheckpointLocked("reason", path="p"),
     errors.CheckpointLost: lambda: errors.CheckpointLost("reason", path="p"),
+    of_services.ServiceError: lambda: of_services.ServiceError("text"),
+    of_services.UnknownAccount: lambda: of_services.UnknownAccount("ann"),
+    of_services.UnknownJob: lambda: of_services.UnknownJob("7"),
+    of_services.WrongParameters: lambda: of_services.WrongParameters("text"),
+    of_services.TooManyJobs: lambda: of_services.TooManyJobs(7),
+    of_services.JobNotEnded: lambda: of_services.JobNotEnded("7"),
+    of_services.NotServing: of_services.NotServing,
+    of_services.JobFolderError: lambda: of_services.JobFolderError("p", "reason"),
     Incomplete: lambda: Incomplete(_REPORT),
     BatchInterrupted: lambda: BatchInterrupted(_BATCH, BatchResult(_BATCH, failed={3: _FAILURE})),
 }

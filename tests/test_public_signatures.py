@@ -37,6 +37,8 @@ HANDED_OUT = {
     "imapipe.connection.Connection",
     "imapipe.connection.FetchCommand",
     "imapipe.connection.Lease",
+    "imapipe.contrib.jobs.Job",
+    "imapipe.contrib.jobs.Subscription",
     "imapipe.middleware.CheckpointLayer",
     "imapipe.middleware.RetryLayer",
     "imapipe.store.JsonCheckpointHolding",

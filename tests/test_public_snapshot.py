@@ -13,6 +13,7 @@ import imapipe
 MODULES = (
     "imapipe",
     "imapipe.connection",
+    "imapipe.contrib.jobs",
     "imapipe.events",
     "imapipe.middleware",
     "imapipe.oauth",

@@ -1,0 +1,349 @@
+"""Jobs that outlive whoever started them: started, told of, cancelled, ended by a shutdown and gone on with."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+import imapipe
+from imapipe import search as q
+from imapipe.contrib.jobs import (
+    Job,
+    JobFolderError,
+    JobManager,
+    JobNotEnded,
+    NotServing,
+    Pools,
+    TooManyJobs,
+    UnknownAccount,
+    UnknownJob,
+    Work,
+    WrongParameters,
+)
+from imapipe.models.json_value import JSON
+from imapipe.testing import Server
+
+Handle = Callable[[imapipe.Message], Awaitable[None]]
+
+
+async def _nothing(message: imapipe.Message) -> None:
+    """Take a message."""
+
+
+class _Service:
+    """A server, and what the jobs of a test need; a manager is made for each life of the service."""
+
+    def __init__(self, server: Server, folder: Path) -> None:
+        self.server = server
+        self.folder = folder
+        self.opened: list[str] = []
+        self.handle: Handle = _nothing
+
+    def pools(self) -> Pools:
+        async def open_pool(account: str) -> imapipe.Pool:
+            await asyncio.sleep(0)
+            if account == "nobody":
+                raise KeyError(account)
+            self.opened.append(account)
+            return imapipe.create_pool(self.server.url, password=self.server.password)
+
+        return Pools(open_pool)
+
+    @asynccontextmanager
+    async def life(self, *, kept: bool = True, **options: int | bool | float) -> AsyncIterator[JobManager]:
+        async with self.pools() as pools:
+            manager = JobManager(pools, folder=self.folder / "jobs" if kept else None, **options)  # type: ignore[arg-type]
+
+            @manager.job
+            def scan(pool: imapipe.Pool, mailbox: str = "INBOX", limit: int | None = None) -> object:
+                """Look at every message."""
+                job = pool.mailbox(mailbox).search(q.ALL).fetch("flags").batch(10)
+                if limit is not None:
+                    job = job.limit(limit)
+                job = job.use(imapipe.Checkpoint(self.folder / "scan.json", save_every_messages=1))
+                return Work(job, lambda job: job.run(self.handle, concurrency=2))
+
+            @manager.job
+            async def wrong(pool: imapipe.Pool, text: str) -> object:
+                return text
+
+            async with manager:
+                yield manager
+
+
+@asynccontextmanager
+async def _service(tmp_path: Path, **options: object) -> AsyncIterator[_Service]:
+    async with Server(30, **options) as server:  # type: ignore[arg-type]
+        yield _Service(server, tmp_path)
+
+
+async def _all(job: Job) -> list[tuple[str, dict[str, JSON]]]:
+    return [(event.kind, event.data) async for event in job.events()]
+
+
+@pytest.mark.asyncio
+async def test_a_job_runs_and_tells_of_it(tmp_path: Path) -> None:
+    async with _service(tmp_path) as service, service.life() as jobs:
+        assert list(jobs.functions) == ["scan", "wrong"]
+        job = await jobs.start("scan", "ann", {"limit": 20})
+        with pytest.raises(JobNotEnded):
+            _ = job.result
+        events = await _all(job)
+        status = await job.wait()
+        assert (status.state, status.attempt, status.account) == ("complete", 1, "ann")
+        assert status.progress is not None
+        assert (status.progress.done, status.progress.final, status.progress.mailbox) == (20, True, "INBOX")
+        assert job.result is not None
+        assert (job.result["planned"], job.result["done"], job.result["complete"]) == (20, 20, True)
+        kinds = [kind for kind, _ in events]
+        assert [kind for kind in kinds if kind != "progress"] == ["state", "state", "end"]
+        assert kinds[-2:] == ["progress", "end"]
+        assert events[-1][1] == {"state": "complete", "error": None, "report": job.result}
+        assert jobs.list() == jobs.list(state="complete", account="ann") == [job]
+        assert jobs.list(account="bob") == []
+
+
+@pytest.mark.asyncio
+async def test_failures_are_told_and_the_job_is_partial(tmp_path: Path) -> None:
+    async def handle(message: imapipe.Message) -> None:
+        if message.uid in {5, 7}:
+            raise OSError("no room")
+
+    async with _service(tmp_path) as service, service.life(kept=False) as jobs:
+        service.handle = handle
+        job = await jobs.start("scan", "ann")
+        events = await _all(job)
+        told = [data for kind, data in events if kind == "failures"]
+        assert told == [
+            {
+                "count": 2,
+                "failures": [
+                    {"mailbox": "INBOX", "uid": uid, "reason": "OSError", "detail": "no room"} for uid in (5, 7)
+                ],
+            }
+        ]
+        assert job.state == "partial"
+        assert job.result is not None
+        assert job.result["failed_uids"] == "5,7"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("name", "parameters", "said"),
+    [
+        ("sacn", {}, "there is no job 'sacn'; there are: scan, wrong"),
+        ("scan", {"mailbux": "INBOX"}, "no parameter 'mailbux'; there are: mailbox, limit"),
+        ("scan", {"limit": "many"}, "'limit' of the job 'scan' takes a whole number or null, not 'many'"),
+        ("scan", {"limit": True}, "takes a whole number or null"),
+        ("wrong", {}, "the job 'wrong' needs the parameter 'text'"),
+    ],
+)
+async def test_what_a_job_does_not_take_is_said_at_once(
+    tmp_path: Path, name: str, parameters: dict[str, JSON], said: str
+) -> None:
+    async with _service(tmp_path) as service, service.life() as jobs:
+        with pytest.raises(WrongParameters, match=said):
+            await jobs.start(name, "ann", parameters)
+        assert jobs.list() == []
+
+
+@pytest.mark.asyncio
+async def test_what_cannot_be_done_fails_with_the_reason(tmp_path: Path) -> None:
+    async with _service(tmp_path) as service, service.life() as jobs:
+        unknown = await (await jobs.start("scan", "nobody")).wait()
+        no_work = await (await jobs.start("wrong", "ann", {"text": "x"})).wait()
+        no_mailbox = await (await jobs.start("scan", "ann", {"mailbox": "Nowhere"})).wait()
+        assert [status.state for status in (unknown, no_work, no_mailbox)] == ["failed"] * 3
+        assert [status.error.type for status in (unknown, no_work, no_mailbox) if status.error] == [
+            "UnknownAccount",
+            "TypeError",
+            "CommandNo",
+        ]
+        assert service.opened == ["ann"]
+        with pytest.raises(UnknownJob):
+            jobs.get("nonsense")
+
+
+def _until(count: int, seen: list[int]) -> tuple[Handle, asyncio.Event]:
+    """A handler that stands still after so many messages."""
+    reached = asyncio.Event()
+
+    async def handle(message: imapipe.Message) -> None:
+        if len(seen) >= count:
+            reached.set()
+            await asyncio.Event().wait()
+        seen.append(message.uid)
+
+    return handle, reached
+
+
+@pytest.mark.asyncio
+async def test_a_cancelled_job_saves_its_checkpoint_and_is_not_gone_on_with(tmp_path: Path) -> None:
+    seen: list[int] = []
+    async with _service(tmp_path) as service:
+        service.handle, reached = _until(12, seen)
+        async with service.life() as jobs:
+            job = await jobs.start("scan", "ann")
+            await reached.wait()
+            assert await jobs.cancel(job.id) is job
+            assert (await job.wait()).state == "cancelled"
+            assert await jobs.cancel(job.id) is job
+            assert (await _all(job))[-1] == ("end", {"state": "cancelled", "error": None, "report": None})
+        service.handle = _nothing
+        async with service.life() as jobs:
+            assert [(each.id, each.state) for each in jobs.list()] == [(job.id, "cancelled")]
+            again = await (await jobs.start("scan", "ann")).wait()
+            assert again.progress is not None
+            assert (again.progress.skipped, again.progress.done) == (12, 18)
+
+
+@pytest.mark.asyncio
+async def test_a_shutdown_interrupts_and_the_next_start_goes_on(tmp_path: Path) -> None:
+    seen: list[int] = []
+    async with _service(tmp_path) as service:
+        service.handle, reached = _until(12, seen)
+        async with service.life() as jobs:
+            job = await jobs.start("scan", "ann")
+            listening = asyncio.create_task(_all(job))
+            await reached.wait()
+        assert job.state == "interrupted"
+        assert (await listening)[-1][1]["state"] == "interrupted"
+        with pytest.raises(NotServing):
+            await jobs.start("scan", "ann")
+
+        async def handle(message: imapipe.Message) -> None:
+            seen.append(message.uid)
+
+        service.handle = handle
+        async with service.life() as jobs:
+            (again,) = jobs.list()
+            assert again.id == job.id
+            status = await again.wait()
+            assert (status.state, status.attempt) == ("complete", 2)
+            assert again.result is not None
+            assert (again.result["skipped"], again.result["done"]) == (12, 18)
+        assert sorted(seen) == list(range(1, 31))
+
+
+@pytest.mark.asyncio
+async def test_what_a_killed_process_left_is_gone_on_with(tmp_path: Path) -> None:
+    async with _service(tmp_path) as service:
+        service.handle, reached = _until(12, [])
+        async with service.life() as jobs:
+            job = await jobs.start("scan", "ann")
+            await reached.wait()
+            # As the disk is when the process is killed now.
+            shutil.copytree(tmp_path, tmp_path / "copy", ignore=shutil.ignore_patterns("*.lock"))
+        service.handle, service.folder = _nothing, tmp_path / "copy"
+        async with service.life() as jobs:
+            status = await jobs.get(job.id).wait()
+            assert status.state == "complete"
+            assert status.progress is not None
+            assert status.progress.skipped + status.progress.done == 30
+
+
+@pytest.mark.asyncio
+async def test_without_resume_on_start_it_stays_interrupted_until_it_is_cancelled(tmp_path: Path) -> None:
+    async with _service(tmp_path) as service:
+        service.handle, reached = _until(0, [])
+        async with service.life() as jobs:
+            await jobs.start("scan", "ann")
+            await reached.wait()
+        async with service.life(resume_on_start=False) as jobs:
+            (job,) = jobs.list()
+            assert (await job.wait()).state == "interrupted"
+            assert (await _all(job))[-1][0] == "end"
+            await jobs.cancel(job.id)
+        service.handle = _nothing
+        async with service.life() as jobs:
+            assert [each.state for each in jobs.list()] == ["cancelled"]
+
+
+@pytest.mark.asyncio
+async def test_a_job_that_is_ended_before_it_began_ends(tmp_path: Path) -> None:
+    async with _service(tmp_path) as service:
+        async with service.life() as jobs:
+            first = await jobs.start("scan", "ann")
+            await jobs.cancel(first.id)
+            second = await jobs.start("scan", "ann")
+        assert (first.state, second.state) == ("cancelled", "interrupted")
+
+
+@pytest.mark.asyncio
+async def test_jobs_wait_for_their_turn_and_too_many_are_refused(tmp_path: Path) -> None:
+    async with _service(tmp_path) as service:
+        service.handle, reached = _until(0, [])
+        async with service.life(max_running=1, max_waiting=1) as jobs:
+            await jobs.start("scan", "ann")
+            await reached.wait()
+            waiting = await jobs.start("scan", "ann")
+            with pytest.raises(TooManyJobs, match="1 jobs wait already"):
+                await jobs.start("scan", "ann")
+            assert waiting.state == "waiting"
+
+
+@pytest.mark.asyncio
+async def test_of_those_that_ended_a_bounded_number_is_remembered(tmp_path: Path) -> None:
+    async with _service(tmp_path) as service:
+        async with service.life(keep_ended=2) as jobs:
+            started = [await jobs.start("scan", "ann", {"limit": 1}) for _ in range(1)]
+            for _ in range(3):
+                await started[-1].wait()
+                started.append(await jobs.start("scan", "ann"))
+            await started[-1].wait()
+        async with service.life(keep_ended=2) as jobs:
+            assert [job.id for job in jobs.list()] == [job.id for job in (started[3], started[2])]
+            assert jobs.list()[0].result is not None
+
+
+@pytest.mark.asyncio
+async def test_a_folder_is_one_process_s_and_what_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    async with _service(tmp_path) as service:
+        async with service.life() as jobs:
+            await (await jobs.start("scan", "ann")).wait()
+            with pytest.raises(JobFolderError, match="another process has these jobs"):
+                await JobManager(service.pools(), folder=tmp_path / "jobs").open()
+        (file,) = (tmp_path / "jobs").glob("*.job.json")
+        for content, said in ((b'{"version": 1, "id":', "it is no JSON"), (b'{"version": 2}', "another version")):
+            file.write_bytes(content)
+            for _ in range(2):
+                with pytest.raises(JobFolderError, match=said):
+                    await JobManager(service.pools(), folder=tmp_path / "jobs").open()
+
+
+@pytest.mark.asyncio
+async def test_a_job_that_cannot_be_kept_is_not_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with _service(tmp_path) as service, service.life() as jobs:
+
+        def full(*_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patched:
+            patched.setattr("imapipe.contrib.job_folder.save_file", full)
+            with pytest.raises(JobFolderError, match="No space left on device"):
+                await jobs.start("scan", "ann")
+        assert jobs.list() == []
+
+
+@pytest.mark.asyncio
+async def test_an_account_has_one_pool_however_many_ask(tmp_path: Path) -> None:
+    async with _service(tmp_path) as service:
+        pools = service.pools()
+        async with pools:
+            first, *others = await asyncio.gather(*(pools.get("ann") for _ in range(5)))
+            assert {id(pool) for pool in others} == {id(first)}
+            assert service.opened == ["ann"]
+            assert list(pools.stats) == ["ann"]
+            with pytest.raises(UnknownAccount):
+                await pools.get("nobody")
+            opening = asyncio.create_task(pools.get("bob"))
+            await asyncio.sleep(0)
+        with pytest.raises(NotServing):
+            await opening
+        with pytest.raises(NotServing):
+            await pools.get("ann")
