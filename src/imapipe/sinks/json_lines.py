@@ -52,12 +52,13 @@ class JsonLines(FileSink):
         self._place = Place.of(run)
         self._rows = Rows(run, self._columns)
         self._file.open(self)
+        self._there = self._file.known(self._place)
 
     def _known(self) -> UidSet:
-        return self._file.known(self._place)
+        return self._there
 
     def _write_one(self, message: Message) -> None:
-        if self._file.has(self._place, message.uid):
+        if message.uid in self._there:
             return
         self._file.put(orjson.dumps(self._rows.of(message), option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z))
         self._file.note(self._place, message.uid)
