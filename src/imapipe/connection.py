@@ -18,6 +18,7 @@ from imapipe.wire.literal_argument import Body
 from imapipe.wire.response.code import AppendUid, Code, CopyUid, InProgress, MessageLimit
 from imapipe.wire.response.literal import SpooledLiteral
 from imapipe.wire.response.mailbox import Namespace, NamespacePrefix
+from imapipe.wire.response.quota import Quota, QuotaUse
 from imapipe.wire.response.response import Tagged
 
 __all__ = [
@@ -37,6 +38,8 @@ __all__ = [
     "NewMessage",
     "News",
     "PlaneOptions",
+    "Quota",
+    "QuotaUse",
     "SearchAnswer",
     "SelectedMailbox",
     "SpooledLiteral",

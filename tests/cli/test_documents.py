@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 URL = "imaps://ann@imap.example.org"
+TARGET_URL = "imaps://ann@mail.example.net"
 
 
 def blocks(name: str, language: str) -> list[tuple[str, int, str]]:
@@ -28,7 +29,7 @@ def blocks(name: str, language: str) -> list[tuple[str, int, str]]:
 
 PROGRAMS = [
     block
-    for name in ("README.md", "docs/quickstart.md", "docs/searching.md", "docs/changing.md")
+    for name in ("README.md", "docs/quickstart.md", "docs/searching.md", "docs/changing.md", "docs/copy.md")
     for block in blocks(name, "python")
 ]
 COMMANDS = [
@@ -39,6 +40,7 @@ COMMANDS = [
         *blocks("docs/cli.md", "sh"),
         *blocks("docs/searching.md", "sh"),
         *blocks("docs/changing.md", "sh"),
+        *blocks("docs/copy.md", "sh"),
     ]
     for number, command in enumerate(code.splitlines())
     if command.startswith("imapipe ")
@@ -55,6 +57,14 @@ def account(serve: Serve) -> Server:
     return serve({"INBOX": inbox, "Archive": 5, "Bin": Mailbox(special_use="\\Trash"), "Projects/One": 1})
 
 
+@pytest.fixture
+def target(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """An account to copy into."""
+    target = serve(0, password="other")
+    monkeypatch.setenv("IMAPIPE_TARGET_PASSWORD", target.password)
+    return target
+
+
 def test_there_are_programs_and_commands() -> None:
     assert len(PROGRAMS) >= 6
     assert len(COMMANDS) >= 10
@@ -63,6 +73,7 @@ def test_there_are_programs_and_commands() -> None:
 @pytest.mark.parametrize(("name", "line", "code"), PROGRAMS, ids=[f"{name}:{line}" for name, line, _ in PROGRAMS])
 def test_programs_run(
     account: Server,
+    target: Server,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
@@ -72,7 +83,7 @@ def test_programs_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("IMAPIPE_PASSWORD", account.password)
-    program = "\n" * (line - 1) + code.replace(URL, account.url)
+    program = "\n" * (line - 1) + code.replace(URL, account.url).replace(TARGET_URL, target.url)
     exec(compile(program, name, "exec"), {"__name__": "__main__"})
     out, err = capfd.readouterr()
     assert out.strip()
@@ -105,11 +116,18 @@ def test_the_resumable_program_saves_every_message(
 @pytest.mark.slow
 @pytest.mark.parametrize(("place", "command"), COMMANDS, ids=[place for place, _ in COMMANDS])
 def test_commands_run(
-    account: Server, call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str, command: str
+    account: Server,
+    target: Server,
+    call: Call,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    place: str,
+    command: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "password").write_text("secret\n")
-    words = shlex.split(command.replace(URL, account.url).split(" > ")[0])[1:]
+    command = command.replace(URL, account.url).replace(TARGET_URL, target.url)
+    words = shlex.split(command.split(" > ")[0])[1:]
     if words[0] == "demo":
         # Run in full by test_demo.py; here it is small.
         words = ["demo", "--messages", "1000", "--rate", "4000", *(["--json"] if "--json" in words else [])]

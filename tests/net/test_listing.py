@@ -406,7 +406,7 @@ async def test_odd_lines_that_are_no_answer_end_no_command() -> None:
     async with Server(3, faults=[odd]) as server, connected(server) as connection:
         assert (await connection.status("INBOX")).messages == 3
         assert await connection.namespace() is not None
-        assert {note.kind for note in connection.ways.learned.notes} == {"id", "list"}
+        assert {note.kind for note in connection.ways.learned.notes} == {"id", "list", "quota"}
 
 
 @pytest.mark.asyncio

@@ -12,6 +12,7 @@ import typer
 import imapipe
 from imapipe.cli.backup import BackupOptions, backup
 from imapipe.cli.change_commands import add_change_commands
+from imapipe.cli.copy_command import copy_command
 from imapipe.cli.demo import DemoOptions, demo
 from imapipe.cli.errors import Status
 from imapipe.cli.execute import execute, forget_stdout
@@ -162,6 +163,7 @@ def _export(
     return execute(work, debug=output.debug, interrupted=kept.interrupted)
 
 
+app.command("copy")(grouped(copy_command))
 app.command("follow")(grouped(follow_command))
 
 

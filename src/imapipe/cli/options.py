@@ -12,20 +12,20 @@ from __future__ import annotations
 
 import getpass
 import os
-import re
-import shlex
 import ssl
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 import typer
 
 import imapipe
 from imapipe.cli.errors import Mistake
+from imapipe.cli.secrets import ask_command, find_token, read_secret
+from imapipe.cli.sizes import parse_size
 from imapipe.cli.terminal import printable
 
 ACCOUNT: Final = "Account and connection"
@@ -34,8 +34,6 @@ LIMITS: Final = "Limits and failures"
 OUTPUT: Final = "Output"
 
 PASSWORD_VARIABLE: Final = "IMAPIPE_PASSWORD"
-_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kMG]?)B?", re.IGNORECASE)
-_FACTORS: Final = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
 
 
 class Compress(StrEnum):
@@ -48,7 +46,9 @@ class Compress(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountOptions:
-    """How to reach an account."""
+    """How to reach an account; `prefix` stands before the names of the options."""
+
+    prefix: ClassVar[str] = ""
 
     url: Annotated[
         str, typer.Argument(metavar="URL", help="imaps://user@host[:993] for TLS, imap://user@host[:143] for STARTTLS.")
@@ -72,6 +72,14 @@ class AccountOptions:
         typer.Option(
             metavar="COMMAND",
             help="A program and its arguments that writes an access token, run at every connect; no shell is asked.",
+            rich_help_panel=ACCOUNT,
+        ),
+    ] = None
+    password_command: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COMMAND",
+            help="A command whose first line is the password, such as 'pass show mail'; no shell is asked.",
             rich_help_panel=ACCOUNT,
         ),
     ] = None
@@ -155,45 +163,35 @@ class AccountOptions:
 
     def _password(self, account: str) -> str:
         if self.password_file is not None:
-            return read_secret(self.password_file, "--password-file")
-        password = os.environ.get(PASSWORD_VARIABLE, "")
+            return read_secret(self.password_file, self._option("password_file"))
+        if self.password_command is not None:
+            return ask_command(self.password_command, self._option("password_command"))
+        variable = f"IMAPIPE_{self.prefix.upper()}_PASSWORD" if self.prefix else PASSWORD_VARIABLE
+        password = os.environ.get(variable, "")
         if password:
             return password
         if sys.stdin is None or not sys.stdin.isatty():
-            raise Mistake(f"no password: set {PASSWORD_VARIABLE}, or name a file with --password-file or --token-file")
+            files = f"{self._option('password_file')} or {self._option('token_file')}"
+            raise Mistake(f"no password: set {variable}, or name a file with {files}")
         try:
             password = getpass.getpass(f"Password of {printable(account)}: ")
         except EOFError:
             password = ""
         if not password:
-            raise Mistake(f"no password was given; it can also come from {PASSWORD_VARIABLE} or --password-file")
+            also = f"{variable} or {self._option('password_file')}"
+            raise Mistake(f"no password was given; it can also come from {also}")
         return password
+
+    def _option(self, name: str) -> str:
+        """An option as people write it."""
+        return "--" + "-".join(filter(None, (self.prefix, name.replace("_", "-"))))
 
     def _token(self) -> Callable[[], Awaitable[str]] | None:
         """Where access tokens come from, if they are what is used. Raises Mistake."""
-        given = {
-            "--token-file": self.token_file,
-            "--token-command": self.token_command,
-            "--password-file": self.password_file,
-        }
-        named = [option for option, value in given.items() if value is not None]
-        if len(named) > 1:
-            raise Mistake(f"{' and '.join(named)} exclude each other: name one of them")
-        if self.token_command is not None:
-            try:
-                return imapipe.oauth.TokenCommand(shlex.split(self.token_command))
-            except ValueError as error:
-                raise Mistake(f"--token-command {self.token_command}: {error}") from error
-        if self.token_file is None:
-            return None
-        try:
-            token = imapipe.oauth.TokenFile(self.token_file, proxy=self.proxy)
-            token.check()
-        except imapipe.AccountsError as error:
-            raise Mistake(f"--token-file {self.token_file}: {error.reason}") from error
-        except (ModuleNotFoundError, ValueError) as error:
-            raise Mistake(str(error)) from error
-        return token
+        sources = ("token_file", "token_command", "password_file", "password_command")
+        if len(given := [self._option(name) for name in sources if getattr(self, name) is not None]) > 1:
+            raise Mistake(f"{' and '.join(given)} exclude each other: name one of them")
+        return find_token(self.token_file, self.token_command, self.proxy, self._option)
 
     def ssl_context(self) -> ssl.SSLContext | None:
         """What was said about certificates. Raises Mistake: --ca-file holds none."""
@@ -202,9 +200,10 @@ class AccountOptions:
         try:
             return ssl.create_default_context(cafile=str(self.ca_file))
         except ssl.SSLError as error:
-            raise Mistake(f"--ca-file {self.ca_file}: it holds no certificate in PEM form") from error
+            where = f"{self._option('ca_file')} {self.ca_file}"
+            raise Mistake(f"{where}: it holds no certificate in PEM form") from error
         except OSError as error:
-            raise Mistake(f"--ca-file {self.ca_file}: {error.strerror or error}") from error
+            raise Mistake(f"{self._option('ca_file')} {self.ca_file}: {error.strerror or error}") from error
 
 
 OutageSeconds = Annotated[
@@ -390,33 +389,3 @@ class OutputOptions:
 
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.", rich_help_panel=OUTPUT)]
-
-
-def read_secret(path: Path, option: str) -> str:
-    """The first line of a file.
-
-    Raises:
-        Mistake: It cannot be read, or there is nothing in it.
-    """
-    try:
-        line = path.read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
-    except OSError as error:
-        raise Mistake(f"{option} {path}: {error.strerror or error}") from error
-    except UnicodeDecodeError:
-        raise Mistake(f"{option} {path}: it is not text in UTF-8") from None
-    if not line:
-        raise Mistake(f"{option} {path}: its first line is empty")
-    return line
-
-
-def parse_size(text: str, option: str) -> float:
-    """Read a number of bytes such as `500k`, `5M` or `1.5MB` (powers of 1000).
-
-    Raises:
-        Mistake: It is none, or 0.
-    """
-    match = _SIZE.fullmatch(text.strip())
-    size = float(match[1]) * _FACTORS[match[2].lower()] if match else 0.0
-    if size <= 0:
-        raise Mistake(f"{option} {text}: use a number of bytes such as 500k or 5M")
-    return size

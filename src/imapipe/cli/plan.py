@@ -18,9 +18,10 @@ from rich.table import Table
 import imapipe
 from imapipe import search as q
 from imapipe.cli.errors import Mistake, Status
-from imapipe.cli.options import AccountOptions, CheckpointOptions, LimitOptions, parse_size
+from imapipe.cli.options import AccountOptions, CheckpointOptions, LimitOptions
 from imapipe.cli.output import write_document, write_note, write_result, write_table
 from imapipe.cli.progress import choose_display, speed_text
+from imapipe.cli.sizes import parse_size
 from imapipe.cli.together import Together
 
 MEASURE_SECONDS: Final = 5.0

@@ -37,12 +37,18 @@ class Changing(Watching):
 
     __slots__ = ()
 
-    async def create(self, mailbox: str) -> None:
-        """CREATE a mailbox.
+    async def create(self, mailbox: str, *, special_use: str = "") -> None:
+        r"""CREATE a mailbox.
 
-        Raises ValueError for its arguments, else raises as `execute` does.
+        Args:
+            mailbox: Its name.
+            special_use: What it is to be for, such as `\Sent`; needs CREATE-SPECIAL-USE.
+
+        Raises CapabilityMissing, ValueError for its arguments, else raises as `execute` does.
         """
-        await self._ask(create(mailbox, self._dialect))
+        if special_use:
+            self.require(["CREATE-SPECIAL-USE"])
+        await self._ask(create(mailbox, self._dialect, special_use=special_use))
 
     async def delete(self, mailbox: str) -> None:
         """DELETE a mailbox, with all that is in it.
@@ -125,6 +131,15 @@ class Changing(Watching):
         """
         self.require(["UIDPLUS"])
         await self._ask(uid_expunge(uids))
+
+    @property
+    def append_limit(self) -> int | None:
+        """The bytes of the largest message that the server takes (APPENDLIMIT, RFC 7889), where it says so."""
+        for name in self.capabilities:
+            word, _, number = name.partition("=")
+            if word.upper() == "APPENDLIMIT" and number.isdecimal():
+                return int(number)
+        return None
 
     async def append(self, mailbox: str, *messages: NewMessage) -> AppendUid | None:
         """APPEND messages, all or none of them; several need MULTIAPPEND.

@@ -27,9 +27,12 @@ from imapipe.net.conversation import Conversation
 from imapipe.net.signals import to_error
 from imapipe.net.ways import may_be_the_way
 from imapipe.wire.command.encoder import atoms
+from imapipe.wire.command.get_quota_root import get_quota_root
 from imapipe.wire.command.list import list_
+from imapipe.wire.command.lsub import lsub
 from imapipe.wire.command.status import status
 from imapipe.wire.mailbox_name import MailboxName, decode_mailbox_name, decode_mailbox_names
+from imapipe.wire.response.quota import Quota
 from imapipe.wire.response.response import ListItem, Response
 from imapipe.wire.response.response import MailboxStatus as StatusResponse
 
@@ -103,6 +106,31 @@ class Listing(Conversation):
         if name not in counts.found:
             raise ProtocolError("STATUS was answered OK without a STATUS response")
         return replace(counts.found[name], name=str(mailbox))
+
+    async def subscribed(self) -> frozenset[str]:
+        """LSUB: the names that are subscribed to; for servers whose LIST does not tell that (no LIST-EXTENDED).
+
+        Raises as `execute` does.
+        """
+        responses = (await self._ask(lsub(self._dialect)))[1]
+        found = [r for r in responses if isinstance(r, ListItem) and "\\Noselect" not in r.attributes]
+        return frozenset(decode_mailbox_names([each.name for each in found], utf8=self._dialect.utf8).values())
+
+    async def quota(self, mailbox: str = "INBOX") -> Sequence[Quota]:
+        """GETQUOTAROOT (RFC 9208): the limits that a mailbox is under; none where the server does not tell.
+
+        Raises:
+            ValueError: A line end or NUL in the name.
+
+        Otherwise it raises as `execute` does.
+        """
+        found: list[Response] = []
+
+        async def ask() -> None:
+            found.extend((await self._ask(get_quota_root(mailbox, self._dialect)))[1])
+
+        await self.try_optional("QUOTA", ask)
+        return [response for response in found if isinstance(response, Quota)]
 
     def _spelled(self, mailbox: str) -> str:
         """The name as the server spells it, as far as that is known.

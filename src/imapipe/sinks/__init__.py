@@ -15,14 +15,38 @@ them hold to:
 
 from __future__ import annotations
 
-from imapipe.sinks.account import Account, Target
+from imapipe.sinks.account import Account, Folders, Labels
 from imapipe.sinks.attachments import Attachments
+from imapipe.sinks.comparison import CopyDifferences, FolderDifferences, MissingMessage
 from imapipe.sinks.eml_folder import EmlFolder
+from imapipe.sinks.folder_map import Folder, FolderMap
 from imapipe.sinks.json_lines import JsonLines
 from imapipe.sinks.maildir import Maildir
 from imapipe.sinks.mbox import Mbox
 from imapipe.sinks.parquet import Parquet
 from imapipe.sinks.sqlite import Sqlite
+from imapipe.sinks.survey import Target, map_folders
 from imapipe.sinks.tee import Tee
+from imapipe.sinks.verification import verify_copy
 
-__all__ = ["Account", "Attachments", "EmlFolder", "JsonLines", "Maildir", "Mbox", "Parquet", "Sqlite", "Target", "Tee"]
+__all__ = [
+    "Account",
+    "Attachments",
+    "CopyDifferences",
+    "EmlFolder",
+    "Folder",
+    "FolderDifferences",
+    "FolderMap",
+    "Folders",
+    "JsonLines",
+    "Labels",
+    "Maildir",
+    "Mbox",
+    "MissingMessage",
+    "Parquet",
+    "Sqlite",
+    "Target",
+    "Tee",
+    "map_folders",
+    "verify_copy",
+]

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from datetime import datetime
 from heapq import heappop, heappush
 from typing import BinaryIO, Final, NamedTuple
 
 from imapipe.errors import NotFetched, ProtocolError
 from imapipe.models.message import Message
+from imapipe.pipeline.source.identities import identity_of
 from imapipe.wire.command.fetch import Fetch
 
-WANTED: Final = Fetch("size", "internal_date", header_fields=("Message-ID",))
-"""What has to be fetched of a message to know its likeness."""
+WANTED: Final = Fetch("size", "internal_date", header_fields=("Message-ID", "Date"))
+"""What has to be fetched of a message to know its likeness, and its content by name."""
 _CHUNK: Final = 256 * 1024
 
 
@@ -36,39 +38,53 @@ class Likeness(NamedTuple):
     @classmethod
     def of(cls, message: Message, size: int) -> Likeness:
         """That of a message whose size is known."""
-        return cls(_message_id(message), _seconds(message), size)
+        return cls(_message_id(message), seconds_of(message), size)
 
 
 class Candidates:
-    """Messages of a target that may be copies of what comes."""
+    """Messages of a target that may be copies of what comes.
 
-    __slots__ = ("_ascending", "_taken", "_uids")
+    Attributes:
+        are_shared: Each may be the copy of several: the server keeps one of those that are the same.
+    """
+
+    __slots__ = ("_ascending", "_by_content", "_taken", "_uids", "are_shared")
 
     def __init__(self) -> None:
         self._uids: dict[Likeness, list[int]] = {}
+        self._by_content: dict[bytes, list[int]] = {}
         self._ascending: list[int] = []
         self._taken: set[int] = set()
+        self.are_shared = False
 
     @property
     def lowest(self) -> int | None:
         """The lowest UID of those that are left."""
         while self._ascending and self._ascending[0] in self._taken:
-            self._taken.remove(heappop(self._ascending))
+            heappop(self._ascending)
         return self._ascending[0] if self._ascending else None
 
-    def add(self, likeness: Likeness, uid: int) -> None:
-        """One of them."""
+    def add(self, uid: int, likeness: Likeness, content: bytes | None) -> None:
+        """One of them; `content` as `content_of` gives it."""
         self._uids.setdefault(likeness, []).append(uid)
+        if content is not None:
+            self._by_content.setdefault(content, []).append(uid)
         heappush(self._ascending, uid)
 
     def like(self, likeness: Likeness) -> list[int]:
         """The UIDs of those that are alike, the oldest first."""
-        return sorted(self._uids.get(likeness, ()))
+        return self._left(self._uids.get(likeness, ()))
 
-    def take(self, likeness: Likeness, uid: int) -> None:
+    def with_content(self, content: bytes) -> list[int]:
+        """The UIDs of those with this content, the oldest first."""
+        return self._left(self._by_content.get(content, ()))
+
+    def take(self, uid: int) -> None:
         """It is the copy of a message."""
-        self._uids[likeness].remove(uid)
         self._taken.add(uid)
+
+    def _left(self, uids: Iterable[int]) -> list[int]:
+        return sorted(uid for uid in uids if self.are_shared or uid not in self._taken)
 
 
 def size_of(message: Message) -> int:
@@ -85,6 +101,11 @@ def digest_of(file: BinaryIO) -> bytes:
     return digest.digest()
 
 
+def content_of(message: Message) -> bytes | None:
+    """Names what a message says of itself: Message-ID, Date and size; None where it has no Message-ID."""
+    return identity_of(message).content
+
+
 def _message_id(message: Message) -> str:
     try:
         return (message.headers.get("Message-ID") or "").strip()
@@ -92,7 +113,8 @@ def _message_id(message: Message) -> str:
         return ""
 
 
-def _seconds(message: Message) -> int:
+def seconds_of(message: Message) -> int:
+    """Its INTERNALDATE in seconds since 1970; -1 where it is not known."""
     try:
         date: datetime | None = message.internal_date
     except (NotFetched, ProtocolError):

@@ -7,7 +7,6 @@ from contextlib import ExitStack, contextmanager
 from typing import Final
 
 from imapipe.models.message import Message
-from imapipe.net.connection import Connection
 from imapipe.sinks.likeness import Likeness, size_of
 from imapipe.wire.command.append import NewMessage
 from imapipe.wire.literal_argument import Body
@@ -71,12 +70,3 @@ def groups(new: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
         size += one.likeness.size
     if group:
         yield group
-
-
-def append_limit(connection: Connection) -> int | None:
-    """The size of the largest message that the server takes (RFC 7889), where it says so."""
-    for name in connection.capabilities:
-        word, _, number = name.partition("=")
-        if word.upper() == "APPENDLIMIT" and number.isdecimal():
-            return int(number)
-    return None

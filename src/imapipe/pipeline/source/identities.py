@@ -29,10 +29,11 @@ async def find_identities(access: MailboxAccess, uids: UidSet, connection: Conne
     """
     await access.reopen(connection)
     more = ("email_id",) if connection.offers("OBJECTID") else ()
-    return await fetch_values(connection, uids, Fetch("size", *more, header_fields=_FIELDS), _identity)
+    return await fetch_values(connection, uids, Fetch("size", *more, header_fields=_FIELDS), identity_of)
 
 
-def _identity(message: Message) -> Identity:
+def identity_of(message: Message) -> Identity:
+    """What tells a message apart, as far as it was fetched: Message-ID, Date, size, EMAILID."""
     try:
         email = _digest(message.email_id.encode())
     except (NotFetched, ProtocolError):

@@ -34,6 +34,7 @@ from imapipe.wire.response.mailbox import (
     parse_namespace,
     parse_status,
 )
+from imapipe.wire.response.quota import Quota, parse_quota
 from imapipe.wire.response.search import (
     Esearch,
     Partial,
@@ -68,6 +69,7 @@ __all__ = [
     "Namespace",
     "NamespacePrefix",
     "Partial",
+    "Quota",
     "Recent",
     "Response",
     "Search",
@@ -188,6 +190,7 @@ Response: TypeAlias = (
     | ListItem
     | MailboxStatus
     | Namespace
+    | Quota
     | Search
     | Esearch
     | Vanished
@@ -299,6 +302,7 @@ _KEYED: Final[dict[bytes, Callable[[Cursor], Response]]] = {
     b"LIST": parse_list,
     b"LSUB": parse_list,
     b"NAMESPACE": parse_namespace,
+    b"QUOTA": parse_quota,
     b"SEARCH": parse_search,
     b"STATUS": parse_status,
     b"UIDBATCHES": parse_uid_batches,

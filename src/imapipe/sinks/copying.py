@@ -1,0 +1,338 @@
+"""Copying messages of one mailbox into one of another account.
+
+Invariants:
+
+- Where an answer is missing (the connection was lost, the process killed), the target is looked at before anything is
+  sent again: what has the Message-ID, the time of arrival, the size and the content of a message is its copy.
+- With the state lost, all that is in the target is compared by Message-ID, time and size: it is not sent again.
+- A message of the target is the copy of one message at most, whichever mailboxes are copied into it at the same time.
+  (Gmail keeps one of several that are the same; there it is the copy of all of them.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from imapipe.errors import CommandBad, CommandError, CommandNo, SinkError
+from imapipe.models.identity import Identity
+from imapipe.net.connection import Connection, status_apart
+from imapipe.pipeline.delivery.stream import Runs
+from imapipe.pipeline.outage import Outage
+from imapipe.pipeline.pipeline import Pipeline
+from imapipe.pipeline.specification import Specification
+from imapipe.search import uid as uids_between
+from imapipe.sinks.copied import Claims, Copied, Way
+from imapipe.sinks.folder_map import Folder
+from imapipe.sinks.likeness import WANTED, Candidates, Likeness, content_of, digest_of
+from imapipe.sinks.outgoing import Outgoing, groups, opened
+from imapipe.sinks.place import Place
+from imapipe.sinks.survey import Target
+from imapipe.wire.uid_set import UidSet
+
+_log = logging.getLogger(__name__)
+
+
+class MailboxCopy:
+    """The copying of one mailbox into another.
+
+    Args:
+        pool: The pool of the other account.
+        source: Where the messages are from.
+        folder: Where they go.
+        copied: What has been copied.
+        outage: How long to wait for the other server.
+
+    Attributes:
+        compares_content: Copies are told by their content, too: only the last ones are in doubt.
+    """
+
+    def __init__(self, pool: Target, source: Place, folder: Folder, copied: Copied, outage: Outage) -> None:
+        self._connections = pool.connections
+        self._account = pool.account
+        self._source = source
+        self._folder = folder
+        self._name = folder.name
+        self._copied = copied
+        self._outage = outage
+        self._way, self._claims = self._ways(0)
+        # Confirmed, and not in the state yet: UIDs here and there.
+        self._new: list[tuple[int, int]] = []
+        # Confirmed by a server that does not tell where they are, and not met there so far.
+        self._unplaced: dict[int, Likeness] = {}
+        self._candidates = Candidates()
+        self.compares_content = False
+        # The highest UID there of which is known what it is.
+        self._seen = 0
+        self._in_doubt = False
+
+    @property
+    def has_candidates(self) -> bool:
+        """Whether the target holds messages of which is not known what they are."""
+        return self._candidates.lowest is not None
+
+    async def begin(self) -> None:
+        """Make the mailbox where it is missing, and look at what may be ours in it."""
+        uidvalidity, last = await self._outage.around(self._open_there)
+        self._way, self._claims = self._ways(uidvalidity)
+        settled = self._copied.settled(self._way)
+        self.compares_content = settled is not None
+        self._seen = settled or 0
+        if last > self._seen:
+            async with self._claims.turn:
+                await self._outage.around(self._look)
+
+    def match(self, identities: Mapping[int, Identity]) -> UidSet:
+        """Find the copies of messages by what the source's server tells of them; gives those that have one.
+
+        Of twins it says nothing, unless there are as many here as there: which is whose is seen when they are written.
+        """
+        alike: dict[bytes, list[int]] = {}
+        for uid, identity in identities.items():
+            if identity.content is not None:
+                alike.setdefault(identity.content, []).append(uid)
+        matched: list[int] = []
+        for content, uids in alike.items():
+            there = self._candidates.with_content(content)
+            if there and self._candidates.are_shared:
+                there = [there[0]] * len(uids)
+            if len(there) == len(uids):
+                for uid, copy in zip(sorted(uids), there, strict=True):
+                    self._candidates.take(copy)
+                    self._note(uid, copy)
+                matched += uids
+        return UidSet.from_numbers(matched)
+
+    async def write(self, messages: Sequence[Outgoing]) -> Mapping[int, Exception]:
+        """Append what is not there yet; gives what was refused.
+
+        Raises:
+            SinkError: The account is full.
+            ImapipeError: Its server is gone.
+        """
+        failed: dict[int, Exception] = {}
+        new = [each for each in messages if not self._copied.has(self._way, each.message.uid)]
+        async with self._claims.turn:
+            missing = await self._outage.around(lambda: self._without_found(new))
+            for group in groups(missing):
+                failed.update(await self._outage.around(lambda group=group: self._append(group)))  # type: ignore[misc]
+        return failed
+
+    async def settle(self) -> bytes:
+        """What the state has to note; nothing where nothing is new."""
+        if not (self._new or self._unplaced):
+            return b""
+        if self._unplaced:
+            async with self._claims.turn:
+                await self._outage.around(self._look)
+            # Changed on its way in, or taken away by somebody else since: that it arrived is all that is known.
+            self._new += [(here, 0) for here in self._unplaced]
+            self._forget_unplaced()
+        pairs, self._new = self._new, []
+        # What may still turn out to be a copy has to be looked at again.
+        lowest = self._candidates.lowest
+        return self._copied.add(self._way, pairs, self._seen if lowest is None else min(self._seen, lowest - 1))
+
+    def _ways(self, uidvalidity: int) -> tuple[Way, Claims]:
+        way = Way(self._source, Place(self._account, self._name, uidvalidity))
+        return way, self._copied.claims(way.target)
+
+    async def _open_there(self) -> tuple[int, int]:
+        """UIDVALIDITY of the target, and the highest UID that it may hold; it is made where it is missing."""
+        is_new = False
+        for name in filter(None, (self._name, self._folder.plain_name)):
+            try:
+                found = await self._connections.perform(partial(self._numbers, name))
+                self._name = name
+                break
+            except CommandNo:
+                continue
+        else:
+            is_new = True
+            self._name = await self._connections.perform(self._make)
+            found = await self._connections.perform(partial(self._numbers, self._name))
+        if self._folder.subscribe or (is_new and self._folder.subscribe is None):
+            await self._connections.perform(self._subscribe)
+        return found
+
+    async def _make(self, connection: Connection) -> str:
+        """Make the mailbox; gives the name that it got."""
+        name, plain_name, use = self._folder.name, self._folder.plain_name, self._folder.special_use
+        try:
+            if use and connection.offers("CREATE-SPECIAL-USE"):
+                try:
+                    await connection.create(name, special_use=use)
+                except (CommandNo, CommandBad) as error:
+                    _log.info("%s is made without %s: %s", name, use, error)
+                else:
+                    return name
+            await connection.create(name)
+        except CommandNo as error:
+            if error.code.upper() == "ALREADYEXISTS":
+                return name
+            if not plain_name:
+                raise
+            _log.info("%s becomes %s: %s", name, plain_name, error)
+            await connection.create(plain_name)
+            return plain_name
+        return name
+
+    async def _numbers(self, name: str, connection: Connection) -> tuple[int, int]:
+        """UIDVALIDITY of a mailbox, and the highest UID that it may hold."""
+        self._candidates.are_shared = connection.offers("X-GM-EXT-1")
+        status = await status_apart(connection, name, ("UIDVALIDITY", "UIDNEXT"))
+        return status.uidvalidity or 0, max((status.uidnext or 1) - 1, 0)
+
+    async def _subscribe(self, connection: Connection) -> None:
+        try:
+            await connection.subscribe(self._name)
+        except CommandNo as error:
+            _log.warning("%s is not subscribed to: %s", self._name, error)
+
+    async def _look(self) -> None:
+        """Know what is in the target above what is known."""
+        highest = self._seen
+        found: list[tuple[Likeness, bytes | None, int]] = []
+        job = self._pipeline(Specification(self._name, search=uids_between(f"{self._seen + 1}:*")))
+        async for message in job.fetch(WANTED):
+            # `5:*` is the last message, too, where that is below 5.
+            if message.uid > self._seen and message.uid not in self._claims.uids:
+                found.append((Likeness.of(message, message.size), content_of(message), message.uid))
+            highest = max(highest, message.uid)
+        self._seen = highest
+        for likeness, content, uid in found:
+            # Copies of what was confirmed are not those of their twins.
+            if not self._claims.place(likeness, uid):
+                self._candidates.add(uid, likeness, content)
+        self._in_doubt = False
+
+    async def _without_found(self, group: Sequence[Outgoing]) -> list[Outgoing]:
+        """The messages of a group that are not there; the others are noted."""
+        digests: dict[int, bytes] = {}
+        alike = UidSet.from_numbers({uid for new in group for uid in self._free(new.likeness)})
+        if alike and self.compares_content:
+            digests = await self._digests(alike)
+        missing: list[Outgoing] = []
+        for new in group:
+            uids = self._free(new.likeness)
+            if uids and self.compares_content:
+                with new.message.open() as file:
+                    digest = await asyncio.to_thread(digest_of, file)
+                uids = [uid for uid in uids if digests.get(uid) == digest]
+            if uids:
+                self._candidates.take(uids[0])
+                self._note(new.message.uid, uids[0])
+            else:
+                missing.append(new)
+        return missing
+
+    def _free(self, likeness: Likeness) -> list[int]:
+        """Candidates that are alike, without what was found to be the copy of another mailbox's message."""
+        claimed = () if self._candidates.are_shared else self._claims.uids
+        return [uid for uid in self._candidates.like(likeness) if uid not in claimed]
+
+    async def _digests(self, uids: UidSet) -> dict[int, bytes]:
+        """The content of messages of the target."""
+        digests: dict[int, bytes] = {}
+        job = self._pipeline(Specification(self._name, search=uids_between(uids.text())))
+        async for message in job.fetch("full"):
+            with message.open() as file:
+                digests[message.uid] = await asyncio.to_thread(digest_of, file)
+        return digests
+
+    def _pipeline(self, specification: Specification) -> Pipeline:
+        return Pipeline(specification, self._connections, self._account, Runs())
+
+    def _note(self, here: int, there: int) -> None:
+        self._new.append((here, there))
+        self._claims.uids.add(there)
+
+    async def _append(self, group: list[Outgoing]) -> dict[int, Exception]:
+        """Append a group, as far as it is not there; may be called again when the connection was lost."""
+        if self._in_doubt:
+            await self._look()
+            self.compares_content = True
+            group[:] = await self._without_found(group)
+        if not group:
+            return {}
+        self._in_doubt = True
+        async with self._connections.lease() as connection:
+            limit = connection.append_limit
+            failed: dict[int, Exception] = {}
+            for new in [new for new in group if limit is not None and new.likeness.size > limit]:
+                reason = f"message {new.message.uid} has {new.likeness.size} bytes, and the server takes {limit}"
+                failed[new.message.uid] = SinkError(reason, path=f"{self._account} {self._name}")
+                group.remove(new)
+            together = len(group) > 1 and connection.offers("MULTIAPPEND")
+            if not (together and await self._append_together(connection, group)):
+                failed.update(await self._append_each(connection, group))
+        self._in_doubt = False
+        return failed
+
+    async def _append_together(self, connection: Connection, group: list[Outgoing]) -> bool:
+        """All in one command; whether the server took them."""
+        try:
+            where = await self._send(connection, group)
+        except CommandError as error:
+            # All or none of them (RFC 3502): of a full account some may still fit.
+            if error.status not in ("NO", "BAD"):
+                raise
+            # One of them is refused, or a keyword is: each by itself tells which.
+            return False
+        for new, uid in zip(group, where, strict=True):
+            self._placed(new, uid)
+        group.clear()
+        return True
+
+    async def _append_each(self, connection: Connection, group: list[Outgoing]) -> dict[int, Exception]:
+        failed: dict[int, Exception] = {}
+        while group:
+            new = group[0]
+            try:
+                where = await self._send(connection, [new])
+            except CommandError as error:
+                self._check_full(error)
+                if error.status not in ("NO", "BAD"):
+                    raise
+                if new.has_keywords:
+                    _log.warning("%s takes no keywords of message %d: %s", self._name, new.message.uid, error)
+                    new.leave_keywords()
+                    continue
+                failed[new.message.uid] = error
+            else:
+                self._placed(new, where[0])
+            del group[0]
+        return failed
+
+    def _placed(self, new: Outgoing, there: int) -> None:
+        if there:
+            self._note(new.message.uid, there)
+            return
+        here = new.message.uid
+        self._unplaced[here] = new.likeness
+
+        def met(uid: int) -> None:
+            del self._unplaced[here]
+            self._note(here, uid)
+
+        self._claims.expect(new.likeness, self, met)
+
+    def _forget_unplaced(self) -> None:
+        self._unplaced.clear()
+        self._claims.forget(self)
+
+    async def _send(self, connection: Connection, group: Sequence[Outgoing]) -> Sequence[int]:
+        """APPEND; gives the UIDs there, 0 where the server does not tell."""
+        with opened(group) as messages:
+            answer = await connection.append(self._name, *messages)
+        if answer is None or answer.uidvalidity != self._way.target.uidvalidity or len(answer.uids) != len(group):
+            return [0] * len(group)
+        self._seen = max(self._seen, answer.uids.max)
+        return list(answer.uids)
+
+    def _check_full(self, error: CommandError) -> None:
+        if error.code.upper().partition(" ")[0] == "OVERQUOTA":
+            reason = f"the account is full ({error.text}); make room there, and run again"
+            raise SinkError(reason, path=self._account) from error
