@@ -15,8 +15,10 @@ from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 _CHUNK: Final = 64 * 1024
-# The longest line that is taken is 4 MiB, and 32 bytes for each message that there is said to be.
+# The longest line that is taken is 4 MiB, but for lists of messages, which are taken in pieces.
 _LINE: Final = 3_900_000
+# More than anybody has; a server may say it.
+_VERY_MANY: Final = 4_000_000_000
 # All that is kept is 32 MiB, of which each line takes more than its text.
 _KEPT: Final = 33_000_000
 _FOR_A_LINE: Final = 700
@@ -30,8 +32,8 @@ class Flood(NamedTuple):
     Attributes:
         command: The command that is answered so, "" for the greeting.
         chunks: What is sent; `TAG` at the beginning of one is the tag of the command.
-        asks: What the client does: `run` fetches all messages of a mailbox, `each` of all mailboxes, `list` lists
-            mailboxes, `namespace`, `identify` and `flags` say what they ask for.
+        asks: What the client does: `run` fetches all messages of a mailbox, `list` lists mailboxes, `namespace` and
+            `identify` say what they ask for, and `own` searches by a command of aioimaplib's.
         fetch: The preset of the fetch.
         offers: Capabilities that the server has.
         messages: How many messages it says there are.
@@ -71,6 +73,17 @@ def _as_many(form: bytes) -> Iterator[bytes]:
 
 def _once(*pieces: bytes) -> Iterator[bytes]:
     return iter(pieces)
+
+
+def _list(head: bytes, form: bytes, step: int, count: int | None = None) -> Iterator[bytes]:
+    """A list of so many scattered numbers, and the end of the answer; one without an end."""
+    numbers = itertools.count(1_000_000_000, step)
+    yield head
+    while count is None or count > 0:
+        yield b"".join(form % number for number in itertools.islice(numbers, 5000))
+        count = None if count is None else count - 5000
+    yield b"\r\n"
+    yield b"TAG OK done\r\n"
 
 
 def _one_line(head: bytes, form: bytes, tail: bytes = b"") -> Iterator[bytes]:
@@ -115,6 +128,24 @@ FLOODS: Final[dict[str, Flood]] = {
     "tagged code": Flood("EXAMINE", lambda: _once(b"TAG OK [CAPABILITY" + b" X" * (_LINE // 2) + b"] so\r\n")),
     "found": Flood("UID SEARCH", lambda: _as_many(b"* SEARCH %d7\r\n")),
     "scattered": Flood("UID SEARCH", lambda: _one_line(b"* SEARCH", b" %d7")),
+    "endless": Flood("UID SEARCH", lambda: _list(b"* SEARCH", b" %d", 2), messages=_VERY_MANY),
+    "endless numbers": Flood("UID SEARCH", lambda: _list(b"* SEARCH", b" %d", 1), messages=_VERY_MANY),
+    "endless ranges": Flood(
+        "UID SEARCH", lambda: _list(b"* ESEARCH UID ALL 1", b",%d", 3), offers=b"ESEARCH", messages=_VERY_MANY
+    ),
+    "endless vanished": Flood("UID SEARCH", lambda: _list(b"* VANISHED 1", b",%d", 3), messages=_VERY_MANY),
+    "endless line": Flood("UID SEARCH", lambda: _behind(b"* LIST (", b"x "), messages=_VERY_MANY),
+    "endless answer to a user's own": Flood(
+        "UID SEARCH", lambda: _list(b"* SEARCH", b" %d", 2), asks="own", messages=_VERY_MANY
+    ),
+    "millions": Flood("UID SEARCH", lambda: _list(b"* SEARCH", b" %d", 2, 1_300_000), messages=_VERY_MANY),
+    "millions of ranges": Flood(
+        "UID SEARCH",
+        lambda: _list(b"* ESEARCH UID ALL 1", b",%d", 3, 1_300_000),
+        offers=b"ESEARCH",
+        messages=_VERY_MANY,
+    ),
+    "backwards": Flood("UID SEARCH", lambda: _list(b"* SEARCH", b" %d", -2, 1_300_000), messages=_VERY_MANY),
     "ranges": Flood("UID SEARCH", lambda: _one_line(b"* ESEARCH UID ALL 1", b",%d3"), offers=b"ESEARCH"),
     "esearches": Flood("UID SEARCH", lambda: _as_many(b"* ESEARCH UID COUNT 1 ALL %d3\r\n"), offers=b"ESEARCH"),
     "vanished": Flood("UID SEARCH", lambda: _again(b"* VANISHED 1:4294967295\r\n")),
@@ -193,6 +224,8 @@ def _usual(asked: bytes, flood: Flood) -> bytes:
     if asked.startswith(b"EXAMINE"):
         return b"* %d EXISTS\r\n* OK [UIDVALIDITY 1] so\r\n* OK [UIDNEXT %d] so\r\n" % (count, count + 1)
     if asked.startswith(b"UID SEARCH"):
+        if count == _VERY_MANY:
+            return b"* SEARCH\r\n"
         if b"ESEARCH" in flood.offers:
             return b"* ESEARCH UID COUNT %d ALL 1:%d\r\n" % (count, count)
         return b"* SEARCH" + b"".join(b" %d" % uid for uid in range(1, count + 1)) + b"\r\n"

@@ -53,6 +53,10 @@ async def _ask(pool: imapipe.Pool, flood: Flood) -> None:
     if flood.asks == "list":
         await pool.mailboxes()
         return
+    if flood.asks == "own":
+        async with pool.acquire("INBOX") as connection:
+            await connection.imap.uid_search("ALL", charset=None)
+        return
     if flood.asks in ("namespace", "identify"):
         async with pool.acquire() as connection:
             await (connection.namespace() if flood.asks == "namespace" else connection.identify())

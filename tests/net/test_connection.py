@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -12,13 +13,16 @@ import pytest
 from imapipe import search as q
 from imapipe.errors import CapabilityMissing, CommandBad, CommandNo, ConnectionLost, ProtocolError
 from imapipe.models.message import Message
+from imapipe.net import searching
 from imapipe.net.account import parse_url
 from imapipe.net.authentication import Credentials
-from imapipe.net.connection import Connection
+from imapipe.net.connection import Connection, SearchAnswer
 from imapipe.net.dial import DialOptions, dial
 from imapipe.search import SearchKey
 from imapipe.testing import Inject, NilBodies, OmitUids, Reply, Server, Stall
 from imapipe.wire.command.fetch import Fetch
+from imapipe.wire.command.search import read_search
+from imapipe.wire.response.response import Response, Tagged
 from imapipe.wire.search_program import SearchProgram
 from imapipe.wire.uid_set import UidSet
 from scripted_server import ScriptedServer
@@ -273,13 +277,22 @@ async def test_searches_that_servers_answer_in_their_own_way() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_search_answer_of_a_million_uids_on_one_line() -> None:
+async def test_a_search_answer_of_a_million_uids_on_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+
+    def read(responses: Iterable[Response], tagged: Tagged) -> SearchAnswer:
+        threads.append(threading.get_ident())
+        return read_search(responses, tagged)
+
+    monkeypatch.setattr(searching, "read_search", read)
     count = 300_000
     numbers = " ".join(map(str, range(1, 2 * count, 2)))
     lines = ("C: <a> UID SEARCH ALL", f"S: * SEARCH {numbers}", "S: <a> OK")
     async with dialogue(*lines) as connection:
         answer = await connection.uid_search(program(q.ALL))
     assert (len(answer.uids), answer.uids.max) == (count, 2 * count - 1)
+    assert threads
+    assert threading.get_ident() not in threads
 
 
 # -- fetching ----------------------------------------------------------------------------------------------------------

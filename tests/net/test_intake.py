@@ -10,15 +10,18 @@ import pytest
 
 import imapipe
 from imapipe.models.message import Message, MessageContext
-from imapipe.net import conversation, intake
-from imapipe.net.command import Command, FetchCommand
+from imapipe.net import conversation, intake, searching
+from imapipe.net.command import Command, Company, FetchCommand
 from imapipe.net.dataplane import Dataplane
 from imapipe.net.intake import TURN_RESPONSES
 from imapipe.net.options import PlaneOptions
+from imapipe.net.searching import SearchCommand
 from imapipe.net.session import Session
 from imapipe.testing import Server
 from imapipe.wire.command.fetch import Fetch
+from imapipe.wire.command.search import read_search
 from imapipe.wire.response.framing import BUFFER_BYTES
+from imapipe.wire.response.limits import Limits
 from imapipe.wire.response.literal import Literal
 from imapipe.wire.response.response import Response, parse_response
 from imapipe.wire.response.shape import compile_shape
@@ -126,6 +129,43 @@ async def test_messages_that_were_compressed_well_are_taken_in_turns() -> None:
     assert [message.uid for message in line.messages] == list(range(1, 30_001))
     assert command.finished.done()
     assert max(brought for _, brought in line.turns) <= BUFFER_BYTES // ANSWER_BYTES
+
+
+LISTS = {
+    "search": (b"* SEARCH", b" %d"),
+    "esearch": (b'* ESEARCH (TAG "P1") UID ALL 1', b",%d"),
+}
+
+
+@pytest.mark.parametrize("kind", LISTS)
+@pytest.mark.asyncio
+async def test_a_long_list_is_read_in_turns_as_it_comes(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """One of a million UIDs was read by a thread, in a second in which the event loop waited for it again and again."""
+    line = Line()
+    texts: list[int] = []
+    by_turn: list[int] = []
+
+    def parse(text: bytes, literals: tuple[Literal, ...]) -> Response:
+        texts.append(len(text))
+        return parse_response(text, literals)
+
+    monkeypatch.setattr(searching, "parse_response", parse)
+    command = SearchCommand("UID SEARCH", [b"UID SEARCH ALL\r\n"], company=Company.SEARCH)
+    command.begin(None)
+    line.plane.submit(command)
+    head, form = LISTS[kind]
+    numbers = range(1000, 400_000, 2)
+    line.transport.feed(head + b"".join(form % number for number in numbers) + b"\r\nP1 OK\r\n")
+    while not command.finished.done():
+        by_turn.append(sum(texts))
+        texts.clear()
+        await asyncio.sleep(0)
+    assert max(by_turn) <= 3 * Limits().piece_bytes
+    assert len(by_turn) > 10
+    # What is short is read when all has come.
+    rest = [parse_response(*answer) for answer in command.untagged]
+    found = read_search([*command.lists, *rest], await command.finished)
+    assert found.uids == UidSet.from_numbers(numbers) | UidSet.parse("1" if kind == "esearch" else "")
 
 
 @pytest.mark.asyncio

@@ -7,13 +7,13 @@ takes a few bytes for each.
 from __future__ import annotations
 
 import asyncio
-from itertools import chain
 from typing import Final, NamedTuple
 
 from imapipe.errors import ProtocolError
 from imapipe.models.flag_table import FlagGatherer, FlagTable
 from imapipe.net.command import Command
 from imapipe.net.connection import Connection
+from imapipe.net.searching import MANY_RANGES
 from imapipe.wire.command.fetch import Fetch, uid_fetch
 from imapipe.wire.response.fetch import FetchScan, parse_flags
 from imapipe.wire.response.limits import LONG_BYTES
@@ -117,4 +117,5 @@ async def fetch_changed_flags(connection: Connection, since: int, *, vanished: b
         if limit.uid is None or limit.uid > highest:
             raise ProtocolError("the server limits a FETCH and names no lower UID to go on with")
         highest = limit.uid - 1
-    return ChangedFlags(gatherer.table(), UidSet.from_ranges(chain.from_iterable(uids.ranges() for uids in gone)))
+    many = sum([uids.range_count for uids in gone]) > MANY_RANGES
+    return ChangedFlags(gatherer.table(), await asyncio.to_thread(UidSet.union, gone) if many else UidSet.union(gone))

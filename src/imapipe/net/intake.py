@@ -18,8 +18,9 @@ from typing import Final, TypeVar
 
 from imapipe.errors import ProtocolError
 from imapipe.net.compression import STEP_BYTES, Deflate
-from imapipe.wire.response.framing import Cut, Frame, Framer
-from imapipe.wire.response.limits import Limits
+from imapipe.wire.response.framing import Frame, Framer
+from imapipe.wire.response.limits import LONG_BYTES, Limits
+from imapipe.wire.response.literal import Cut
 
 TURN_RESPONSES: Final = 256
 """So many take some 5 ms; messages in the expected shape, of which a chunk of the socket is full, take a tenth each."""
@@ -32,7 +33,9 @@ _Result = TypeVar("_Result")
 
 def cost_of(text: bytes) -> int:
     """How many small responses take as long as one."""
-    return 1 + len(text) // _SMALL_BYTES
+    size = len(text)
+    # What is long is a list: of numbers, say, each of which is an object for a moment.
+    return 1 + (size if size <= LONG_BYTES else 2 * size) // _SMALL_BYTES
 
 
 class Intake:

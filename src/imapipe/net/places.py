@@ -15,9 +15,9 @@ from imapipe.net.options import PlaneOptions
 from imapipe.net.spool import SpoolFile
 from imapipe.net.unfinished import Part, Unfinished
 from imapipe.wire.response.fetch import FetchScan, scan_fetch
-from imapipe.wire.response.framing import MUCH_BYTES, SMALL_BYTES, Cut
+from imapipe.wire.response.framing import MUCH_BYTES, SMALL_BYTES
 from imapipe.wire.response.label import match_labels
-from imapipe.wire.response.literal import Literal
+from imapipe.wire.response.literal import Cut, Literal
 from imapipe.wire.response.token import loose_number
 
 # What is less is not worth a command of its own.

@@ -6,12 +6,14 @@ Invariants:
   no server that offers ESEARCH or SEARCHRES by mistake finds nothing.
 - A search within a set is cut into commands of the length that the server takes; where one turns out to be too long,
   the rest of the set goes out in shorter ones.
+- A long answer is read as it comes, piece by piece (`wire.response.pieces`), and only what was found is kept of it.
 - Sets of a great many ranges are put together by threads, so that a million of UIDs stops nobody else.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
@@ -20,12 +22,14 @@ from typing import Final, TypeAlias
 
 from imapipe.errors import CommandBad, CommandNo, ProtocolError
 from imapipe.net.changing import Changing
-from imapipe.net.command import Company
+from imapipe.net.command import Command, Company
 from imapipe.net.search_set import pack
 from imapipe.wire.command.search import SearchAnswer, read_search, room_within, uid_search
 from imapipe.wire.command.uidbatches import uidbatches
+from imapipe.wire.response.limits import LONG_BYTES
+from imapipe.wire.response.literal import Literal
 from imapipe.wire.response.note import Note
-from imapipe.wire.response.response import Esearch, Search, UidBatches
+from imapipe.wire.response.response import Esearch, Search, UidBatches, parse_response
 from imapipe.wire.search_program import SearchProgram
 from imapipe.wire.uid_set import MAX_UID, UidSet
 
@@ -34,7 +38,48 @@ UidRanges: TypeAlias = list[tuple[int, int]]
 MANY_RANGES: Final = 16_384
 """Sets with more of them are put together by a thread."""
 
+# What a range takes in the set of a piece, in that of all of them, and in a plan.
+_RANGE_BYTES: Final = 24
+_LIST_BYTES: Final = 700
+# So many times what may be kept, a list may have as text.
+_MOST_TEXT: Final = 4
+
+_LIST: Final = re.compile(rb"\* *+E?SEARCH ", re.IGNORECASE)
+
 _Ask: TypeAlias = Callable[[], Awaitable[SearchAnswer]]
+
+
+class SearchCommand(Command):
+    """A search whose long answers are read as they come.
+
+    Attributes:
+        lists: What they said.
+    """
+
+    __slots__ = ("_most_ranges", "_ranges", "lists")
+
+    lists: list[Search | Esearch]
+    _ranges: int
+    _most_ranges: float
+
+    def begin(self, within: UidSet | None) -> None:
+        """Say where is searched: what is found there is not many times as much."""
+        self.lists = []
+        self._ranges = 0
+        self._most_ranges = float("inf") if within is None else MANY_RANGES + 2 * len(within)
+
+    def keep(self, text: bytes, literals: tuple[Literal, ...]) -> None:
+        """Receive an untagged response; raises as `Command.keep` does."""
+        if len(text) > LONG_BYTES and (found := _read_list(text, literals)) is not None:
+            uids = found.uids if isinstance(found, Search) else found.all or UidSet()
+            self._ranges += uids.range_count
+            if self._ranges > self._most_ranges:
+                raise ProtocolError(f"{self.name} within a set finds far more messages than the set has")
+            # Numbers that repeat are to have an end, too.
+            self.keep_bytes(max(_RANGE_BYTES * uids.range_count, len(text) // _MOST_TEXT) + _LIST_BYTES)
+            self.lists.append(found)
+        else:
+            super().keep(text, literals)
 
 
 class Searching(Changing):
@@ -113,7 +158,7 @@ class Searching(Changing):
                 if self.ways.learned.room(full) == room:
                     raise
                 room, is_whole = self.ways.learned.room(full), False
-                pieces = pack(_union(pieces), room)
+                pieces = pack(UidSet.union(pieces), room)
                 continue
             pieces.pop(0)
             found = await _combine(or_, found, answer.uids)
@@ -162,14 +207,27 @@ class Searching(Changing):
         request = uid_search(
             program, extended=extended, save=save, first=first, within=within, within_saved=within_saved
         )
-        tagged, responses = await self._ask(request, company=Company.SEARCH if extended else Company.ALONE)
-        answers = list(responses)
+        command = SearchCommand.of(request, company=Company.SEARCH if extended else Company.ALONE)
+        command.begin(within)
+        tagged = await self.execute(command)
+        answers = [*command.lists, *await self._responses(command)]
         if extended and not any(isinstance(answer, Esearch | Search) for answer in answers):
             # RFC 4731 §3.1 wants one also where nothing was found; its tag may have been another command's.
             raise ProtocolError("an extended SEARCH was answered OK without an answer")
-        if sum([answer.uids.range_count for answer in answers if isinstance(answer, Search)]) > MANY_RANGES:
+        if command.lists:
             return await asyncio.to_thread(read_search, answers, tagged)
         return read_search(answers, tagged)
+
+
+def _read_list(text: bytes, literals: tuple[Literal, ...]) -> Search | Esearch | None:
+    """A long list that is an answer to a search; None for anything else, also for one that cannot be read."""
+    if not _LIST.match(text):
+        return None
+    try:
+        response = parse_response(text, literals)
+    except ProtocolError:
+        return None
+    return response if isinstance(response, Search | Esearch) else None
 
 
 async def _combine(operation: Callable[[UidSet, UidSet], UidSet], left: UidSet, right: UidSet) -> UidSet:
@@ -181,7 +239,3 @@ async def _combine(operation: Callable[[UidSet, UidSet], UidSet], left: UidSet, 
 
 def _ascending(ranges: UidRanges) -> UidRanges:
     return sorted((min(pair), max(pair)) for pair in ranges)
-
-
-def _union(pieces: list[UidSet]) -> UidSet:
-    return UidSet.from_ranges(pair for piece in pieces for pair in piece.ranges())

@@ -154,7 +154,7 @@ class _Reader(io.RawIOBase):
 
 
 class SpoolFile:
-    """A literal on its way to disk (`wire.response.framing.SpoolWriter`).
+    """A literal on its way to disk (`wire.response.literal.SpoolWriter`).
 
     Args:
         size: How many bytes are to come.

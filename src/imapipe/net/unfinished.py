@@ -20,7 +20,7 @@ OVERLAP_BYTES: Final = 64
 
 
 class Part:
-    """A literal of which the beginning came, or a window of one, and the place for it (a `framing.SpoolWriter`).
+    """A literal of which the beginning came, or a window of one, and the place for it (a `literal.SpoolWriter`).
 
     Args:
         place: Where the literal is: memory for all of it, or a file.

@@ -8,9 +8,9 @@ into C goes over more than a block of it: sets of millions are read in threads, 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator
-from itertools import compress, pairwise, repeat, starmap
-from operator import le, lt, sub
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, compress, pairwise, repeat, starmap
+from operator import add, le, lt, sub
 from typing import Final
 
 from imapipe.wire.sequence_set import MAX_UID
@@ -50,6 +50,36 @@ def join_numbers(numbers: array[int]) -> Arrays:
         starts.extend(compress(following, gaps))
     ends.extend(numbers[-1:])
     return starts, ends
+
+
+def join_runs(parts: Sequence[Arrays]) -> Arrays | None:
+    """Put runs behind each other, where each begins above the one before it; None where one does not."""
+    starts, ends = array("I"), array("I")
+    for their_starts, their_ends in parts:
+        if not their_starts:
+            continue
+        if not starts or their_starts[0] > ends[-1] + 1:
+            starts.extend(their_starts)
+            ends.extend(their_ends)
+        elif their_starts[0] == ends[-1] + 1:
+            ends[-1] = their_ends[0]
+            starts.extend(their_starts[1:])
+            ends.extend(their_ends[1:])
+        else:
+            return None
+    return starts, ends
+
+
+def count_before(starts: array[int], ends: array[int]) -> tuple[array[int], int]:
+    """How many numbers are in front of each range, and in all of them."""
+    before = array("I")
+    total = 0
+    for at in range(0, len(starts), BLOCK):
+        widths = map(add, map(sub, ends[at : at + BLOCK], starts[at : at + BLOCK]), repeat(1))
+        block = list(accumulate(widths, initial=total))
+        total = block.pop()
+        before.extend(block)
+    return before, total
 
 
 def by_start(left: Run, right: Run) -> Iterator[tuple[int, int]]:

@@ -16,18 +16,20 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
-from itertools import accumulate, chain, islice, repeat, starmap
-from operator import add, sub
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice, repeat, starmap
+from operator import add
 from typing import Final, overload
 
 from imapipe.wire.interval import (
     are_apart,
     ascends,
     by_start,
+    count_before,
     intersect,
     join,
     join_numbers,
+    join_runs,
     sort_numbers,
     sort_ranges,
     subtract,
@@ -97,6 +99,15 @@ class UidSet:
         require_positive(starts)
         ordered = zip(starts, ends, strict=True) if ascends(starts) else sort_ranges(starts, ends)
         return cls._of(*join(ordered))
+
+    @classmethod
+    def union(cls, sets: Sequence[UidSet]) -> UidSet:
+        """Make one set of many, which costs next to nothing where each begins above the one before it."""
+        runs = join_runs([(part._starts, part._ends) for part in sets])
+        made = cls._of(*runs) if runs is not None else cls.from_ranges(pair for part in sets for pair in part.ranges())
+        # Now and in this thread: for millions of ranges it takes its time.
+        made._ranks()
+        return made
 
     @classmethod
     def from_search(cls, chunks: Iterable[bytes | bytearray | memoryview]) -> UidSet:
@@ -313,9 +324,7 @@ class UidSet:
     def _ranks(self) -> array[int]:
         """Return the rank at which each range begins."""
         if self._before is None:
-            # What the ranges before one hold is the sum of their widths, and one more for each of them.
-            widths = accumulate(map(sub, self._ends, self._starts), initial=0)
-            self._before = array("I", map(add, widths, range(len(self._starts))))
+            self._before, self._count = count_before(self._starts, self._ends)
         return self._before
 
     # ---------------------------------------------------------------- algebra

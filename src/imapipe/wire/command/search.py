@@ -75,12 +75,14 @@ def room_within(program: SearchProgram) -> int:
 
 
 def read_search(responses: Iterable[Response], tagged: Tagged) -> SearchAnswer:
-    """Put the answers to a search together.
+    """Put the answers to a search together: several lines, or the pieces of a long one (`wire.response.pieces`).
 
     Raises:
-        ProtocolError: The answer counts more messages than it lists.
+        ProtocolError: The answer counts other messages than it lists.
     """
     sets: list[UidSet] = []
+    counted: int | None = None
+    listed = 0
     modseq: int | None = None
     notes: list[Note] = []
     for response in responses:
@@ -88,17 +90,21 @@ def read_search(responses: Iterable[Response], tagged: Tagged) -> SearchAnswer:
             # Some servers answer one command with several lines.
             sets.append(response.uids)
         elif isinstance(response, Esearch):
-            if response.count is not None and response.count > len(response.all or ()) and not response.notes:
-                raise ProtocolError(f"ESEARCH counts {response.count} messages and lists fewer")
+            if response.count is not None:
+                counted = response.count + (counted or 0)
             sets.append(response.all or UidSet())
-            sets.append(response.partial.uids if response.partial is not None else UidSet())
+            listed += len(sets[-1])
+            if response.partial is not None:
+                sets.append(response.partial.uids)
         else:
             continue
         notes += response.notes
         modseq = response.modseq if response.modseq is not None else modseq
+    if counted is not None and counted != listed and not notes:
+        raise ProtocolError(f"ESEARCH counts {counted} messages and lists {listed}")
     limit = tagged.code.message_limit if tagged.code is not None else None
     # One union, not one for each line: a server may send as many as it likes.
-    uids = sets[0] if len(sets) == 1 else UidSet.from_ranges(pair for part in sets for pair in part.ranges())
+    uids = sets[0] if len(sets) == 1 else UidSet.union(sets)
     return SearchAnswer(uids, modseq, limit.uid if limit is not None else None, tuple(notes))
 
 

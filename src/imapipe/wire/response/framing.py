@@ -19,19 +19,19 @@ Invariants:
 - Nothing larger than the limits is ever waited for: the error comes when the size is announced.
 - `frames()` may be left at any response; `rest()` then gives the bytes behind it untouched (STARTTLS, COMPRESS).
 - A status or continuation line ends where its line ends: `{12}` there is text, not a literal (resp-text).
+- A long list of messages never stands whole: it comes out as several responses of the same kind (`response.pieces`).
 
 The framer does no I/O; whoever owns it writes into `buffer()` and says how much with `received()`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, Protocol
 
 from imapipe.errors import ResponseTooLarge
 from imapipe.wire.response.limits import Limits
-from imapipe.wire.response.literal import Literal
+from imapipe.wire.response.literal import MARKER, Cut, Literal, SpoolWriter, is_text_line
+from imapipe.wire.response.pieces import first_piece
 
 BUFFER_BYTES = 256 * 1024
 DIRECT_BYTES = 16 * 1024
@@ -46,42 +46,7 @@ _PIECE_BYTES = 100
 Frame = tuple[bytes, tuple[Literal, ...], int]
 """Text, literals, and the bytes the response took on the wire."""
 
-_MARKER = re.compile(rb"\{(\d+)\+?\}\r\n")
-# What begins like this has no literals, whatever its text ends in: `resp-cond-state` and its kin, `continue-req`,
-# `response-tagged`; with the NULs in front and the missing spaces that are met.
-_TEXT_LINE = re.compile(
-    rb"[\0 ]*(?:\* *)?(?:OK|NO|BAD|BYE|PREAUTH)[ \r\[]|[\0 ]*\+|[^*+ \r\n]+ +(?:OK|NO|BAD)[ \r\[]", re.IGNORECASE
-)
 _NO_LITERALS: tuple[Literal, ...] = ()
-
-
-class SpoolWriter(Protocol):
-    """Where a large literal goes while it arrives."""
-
-    def write(self, data: memoryview) -> None:
-        """Append bytes; `data` is not valid after the call."""
-
-    def finish(self) -> Literal:
-        """All bytes are there."""
-
-    def discard(self) -> None:
-        """The rest will not come: free what is held."""
-
-
-class Cut(NamedTuple):
-    """What came of a response that will have no end.
-
-    Attributes:
-        text: It up to the marker of a literal, with the marker.
-        literals: Its literals that came whole.
-        place: Where the literal of that marker was going to, None where it came whole.
-        missing: How many bytes of it did not come.
-    """
-
-    text: bytes
-    literals: tuple[Literal, ...]
-    place: bytearray | SpoolWriter | None
-    missing: int
 
 
 class Framer:
@@ -196,16 +161,25 @@ class Framer:
             ResponseTooLarge: A size above the limits was announced or reached.
             OSError: A spooled literal could not be written.
         """
-        marker_at = _MARKER.match
+        marker_at = MARKER.match
         pieces, literals, limits = self._pieces, self._literals, self.limits
+        piece_bytes = limits.piece_bytes
         whole_literal = self._spool_above if self._place is not None else limits.literal_bytes
         while True:
             if self._in_literal and not self._continue_literal():
                 return
             base, end = self._start, self._end
-            if self._buffer.find(b"\r\n", self._scan, end) < 0:
+            if end - base > piece_bytes and not pieces and (piece := self._cut_list(base)) is not None:
+                yield piece
+                continue
+            line_end = self._buffer.find(b"\r\n", self._scan, end)
+            if line_end < 0:
                 self._await_line_end(base)
                 return
+            if line_end - base > BUFFER_BYTES and not pieces and self._buffer[line_end - 1] != 0x7D:
+                # No second copy of what is as long as this.
+                yield self._take_line(base, line_end)
+                continue
             if pieces:
                 in_memory = self._size - self._spooled + end - base
                 if in_memory > limits.kept_bytes:
@@ -227,7 +201,7 @@ class Framer:
                     brace = chunk.rfind(b"{", start, at)
                     # Without one it is -1, which an expression takes for the beginning.
                     marker = marker_at(chunk, brace) if brace >= 0 else None
-                    if marker is not None and (pieces or not _is_text_line(chunk, start, after)):
+                    if marker is not None and (pieces or not is_text_line(chunk, start, after)):
                         # A literal of 18 digits or more is never here, and is judged by `_begin_literal`.
                         stop = after + int(marker[1][:18])
                         if stop > length or stop - after > whole_literal or len(literals) >= limits.literals:
@@ -239,10 +213,14 @@ class Framer:
                         start = search = stop
                         self._start = self._scan = base + stop
                         continue
+                size = after - start
+                if size > piece_bytes and not pieces and (piece := self._cut_list(base + start)) is not None:
+                    yield piece
+                    break
                 self._start = self._scan = base + after
                 if pieces:
                     pieces.append(chunk[start:at])
-                    text, found, size = b"".join(pieces), tuple(literals), self._size + after - start
+                    text, found, size = b"".join(pieces), tuple(literals), self._size + size
                     pieces.clear()
                     literals.clear()
                     self._size = self._spooled = 0
@@ -250,7 +228,6 @@ class Framer:
                     yield text, found, size
                 else:
                     line = chunk[start:at]
-                    size = after - start
                     start = after
                     if line:
                         yield line, _NO_LITERALS, size
@@ -299,6 +276,29 @@ class Framer:
         self._start = self._scan = self._end = 0
         if len(self._buffer) > BUFFER_BYTES:
             self._replace_buffer(bytearray(BUFFER_BYTES))
+
+    def _cut_list(self, start: int) -> Frame | None:
+        """The beginning of a long list of messages as a response of its own; None for anything else."""
+        piece = first_piece(self._view[start : min(start + self.limits.piece_bytes, self._end)])
+        if piece is None:
+            return None
+        text, head, after = piece
+        # The rest begins as the list did; what was there has been taken.
+        begin = start + after - len(head)
+        self._view[begin : start + after] = head
+        self._start = begin
+        self._scan = max(self._scan, begin)
+        return text, _NO_LITERALS, begin - start
+
+    def _take_line(self, start: int, line_end: int) -> Frame:
+        """A line that is longer than what comes at a time, in as little memory as it can be had."""
+        line = bytes(self._view[start:line_end])
+        rest = bytes(self._view[line_end + 2 : self._end])
+        self._replace_buffer(bytearray(max(BUFFER_BYTES, len(rest))))
+        self._view[: len(rest)] = rest
+        self._start = self._scan = 0
+        self._end = len(rest)
+        return line, _NO_LITERALS, line_end + 2 - start
 
     def _begin_literal(self, line: bytes, digits: bytes, after: int) -> None:
         """Prepare to receive a literal that is not whole in the buffer, or that belongs elsewhere.
@@ -390,10 +390,3 @@ class Framer:
 
     def _too_large(self, what: str, size: int, limit: int) -> None:
         raise ResponseTooLarge(f"{what} is too large", size=size, limit=limit, offset=self.total_bytes)
-
-
-def _is_text_line(chunk: bytes, start: int, end: int) -> bool:
-    """Whether a line that ends in a marker is a status or a continuation; `* <number> …` never is."""
-    if chunk[start] == 0x2A and 0x30 <= chunk[start + 2] <= 0x39:
-        return False
-    return _TEXT_LINE.match(chunk, start, end) is not None

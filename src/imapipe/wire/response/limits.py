@@ -14,15 +14,18 @@ class Limits:
     """How large a response may be, in bytes.
 
     Attributes:
-        line_bytes: One line; a SEARCH answer of ten million UIDs takes about 80 MB.
+        line_bytes: One line of an answer to a command of your own (a million UIDs), which stands whole, and several
+            times for a moment. Others have at most 4 MiB, but for lists of messages.
+        piece_bytes: Lists of messages (SEARCH, ESEARCH, VANISHED) that are longer are taken in pieces of this size.
         literal_bytes: One literal.
         kept_bytes: All that a connection keeps in memory and cannot hand over yet: what has come of a response, of
-            messages that come in parts, and of the answers to a command, with the objects for it. A command that lists
-            the messages of a mailbox may have 32 bytes more for each, up to `line_bytes`.
+            messages that come in parts, and of the answers to a command, with the objects for it. A million of
+            scattered UIDs are as much as that, or lists of 128 MiB.
         literals: The number of literals in one response.
     """
 
-    line_bytes: int = 128 * 1024 * 1024
+    line_bytes: int = 8 * 1024 * 1024
+    piece_bytes: int = 32 * 1024
     literal_bytes: int = 2 * 1024 * 1024 * 1024
     kept_bytes: int = 32 * 1024 * 1024
     literals: int = 10_000
