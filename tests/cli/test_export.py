@@ -129,3 +129,39 @@ def test_the_progress_of_several_is_that_of_one() -> None:
     tell("three", 1)
     assert (shown[-1].planned, shown[-1].done, shown[-1].connections, shown[-1].bytes_received) == (30, 21, 1, 300)
     assert not shown[-1].final
+
+
+@pytest.mark.parametrize("mailboxes", [("INBOX",), ()])
+def test_flags_and_deletions_are_mirrored_within_a_bound(
+    serve: Serve, call: Call, tmp_path: Path, mailboxes: tuple[str, ...]
+) -> None:
+    server = serve({"INBOX": 12, "Lists": 2})
+    places = ("--to", f"maildir:{tmp_path / 'mail'}", "--to", f"sqlite:{tmp_path / 'all.sqlite'}")
+    command = ("export", server.url, *mailboxes, *places, "--mirror", "--max-deletions", "10%")
+    assert call(*command).status == 0
+    server.mailboxes["INBOX"].set_flags(1, {"\\Flagged"})
+    server.mailboxes["INBOX"].expunge([2])
+    outcome = call(*command, "--json")
+    assert outcome.status == 0
+    assert (outcome.document["mirror"]["flags_changed"], outcome.document["mirror"]["removed"]) == (1, 1)
+    assert len(mailbox.Maildir(tmp_path / "mail", create=False)) == 11
+    server.mailboxes["INBOX"].expunge([3, 4, 5])
+    outcome = call(*command)
+    assert outcome.status != 0
+    assert "3 of 11 messages" in outcome.sentence
+    assert len(mailbox.Maildir(tmp_path / "mail", create=False)) == 11
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--to", "mbox:x", "--mirror"), "--mirror does not go with mbox: use one of maildir, parquet, sqlite"),
+        (("--attachments", "y", "--mirror"), "--mirror does not go with --attachments"),
+        (("--mirror", "--max-deletions", "ten"), "--max-deletions takes a number such as 100"),
+        (("--max-deletions", "10%"), "add --mirror"),
+    ],
+)
+def test_what_does_not_go_with_a_mirror(call: Call, tmp_path: Path, words: tuple[str, ...], says: str) -> None:
+    outcome = call("export", "imaps://ann@127.0.0.1", "INBOX", "--to", f"maildir:{tmp_path / 'mail'}", *words)
+    assert outcome.status == 2
+    assert says in outcome.sentence

@@ -12,7 +12,8 @@ from tests.sinks.mirrors import MIRRORS, State
 import imapipe
 from imapipe import search as q
 from imapipe import sinks
-from imapipe.changes.mirror import check_mirror
+from imapipe.changes.mirror import mirrors_of
+from imapipe.store import MemoryCheckpointStore
 from imapipe.testing import Server
 
 
@@ -177,7 +178,7 @@ async def test_a_maildir_keeps_what_mail_programs_do_to_it(tmp_path: Path) -> No
 
 def test_what_cannot_mirror_and_what_is_no_bound_is_told(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="takes a sink that can follow changes, such as"):
-        check_mirror(sinks.Mbox(tmp_path / "mbox"))
+        mirrors_of(sinks.Mbox(tmp_path / "mbox"))
     for wrong in ("ten", "-1", "101%", "1.5", True, ""):
         with pytest.raises(ValueError, match="max_deletions takes a number such as 100"):
             imapipe.DeletionBound.parse(wrong)
@@ -185,3 +186,33 @@ def test_what_cannot_mirror_and_what_is_no_bound_is_told(tmp_path: Path) -> None
         bound = imapipe.DeletionBound.parse(given)
         assert bound is not None
         assert bound.allowed(25) == allowed
+
+
+@pytest.mark.asyncio
+async def test_a_tee_mirrors_into_all_of_its_sinks(tmp_path: Path) -> None:
+    """For one mailbox and for an account; each by what it has itself."""
+    (make, read), (make_other, read_other) = MIRRORS["maildir"], MIRRORS["sqlite"]
+    async with Server({"INBOX": 6, "Archive": 4}) as server:
+        box, other = tmp_path / "maildir", tmp_path / "all.sqlite"
+        async with imapipe.create_pool(server.url, password=server.password) as pool:
+            group, state = pool.each("*"), tmp_path / "state.json"
+            sink = sinks.Tee(make(box), make_other(other))
+            backup = group.search(q.ALL).fetch("full").use(imapipe.Checkpoint(state))
+            await backup.run(sink)
+            server.mailboxes["INBOX"].set_flags(1, {"\\Flagged"})
+            server.mailboxes["INBOX"].expunge([2])
+            # One of them has followed already.
+            await pool.mailbox("INBOX").changes(MemoryCheckpointStore()).mirror(make(box), max_deletions=1)
+            report = await group.mirror(sink, state, max_deletions=1)
+            assert (report.flags_changed, report.removed, report.held, report.complete) == (1, 1, 9, True)
+            server.mailboxes["INBOX"].expunge([3])
+            tee = sinks.Tee(make(box), make_other(other))
+            report_of_one = await pool.mailbox("INBOX").changes(MemoryCheckpointStore()).mirror(tee, max_deletions=1)
+            assert report_of_one == imapipe.MirrorReport("INBOX", 4, removed=1)
+            there = {
+                (server.mailboxes["INBOX"].uidvalidity, message.uid): frozenset(message.flags)
+                for message in server.mailboxes["INBOX"]
+            }
+            assert read(box) == read_other(other) == there
+            with pytest.raises(TypeError, match="not <Attachments"):
+                await group.mirror(sinks.Tee(make(box), sinks.Attachments(tmp_path / "files")), state)

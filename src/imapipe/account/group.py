@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from imapipe.account.mirror import AccountMirrorReport, OnMirrored, mirror_account
 from imapipe.account.pipeline import AccountPipeline, Choice
-from imapipe.changes.mirror import DeletionBound, check_mirror
+from imapipe.changes.mirror import DeletionBound, mirrors_of
 from imapipe.net.pool.pool import ConnectionPool
 from imapipe.pipeline.delivery.sink import Sink
 from imapipe.pipeline.pipeline import Pipeline
@@ -58,7 +58,7 @@ class MailboxGroup:
         the server is not looked at, and what the sink has of it stays.
 
         Args:
-            sink: A sink that can follow changes, such as `sinks.Maildir(…)`, that no run uses now.
+            sink: A sink that can follow changes, such as `sinks.Maildir(…)` or a `sinks.Tee` of such; no run uses it.
             store: Where it is remembered how the mailboxes were: a path, or a store as `Checkpoint` takes it, also the
                 same one. It belongs to the sink.
             max_deletions: How much may be removed of each mailbox: a number such as 100, or a share of what the sink
@@ -77,14 +77,15 @@ class MailboxGroup:
 
         Cancelled, it keeps what the sink committed; the next time goes on from there.
         """
-        mirror, bound = check_mirror(sink), DeletionBound.parse(max_deletions)
+        mirrors_of(sink)
+        bound = DeletionBound.parse(max_deletions)
         kept = JsonCheckpointStore(store) if isinstance(store, str | os.PathLike) else store
         entries = await self.search().mailboxes()
         return await mirror_account(
             self._pool,
             self._begin(ALL).account,
             entries,
-            mirror,
+            sink,
             kept,
             name=name,
             bound=bound,

@@ -18,13 +18,13 @@ from functools import partial
 from typing import ClassVar, TypeAlias
 
 from imapipe.account.isolation import do_each
-from imapipe.changes.mirror import DeletionBound, Mirror, MirrorReport, check_mirror
+from imapipe.changes.mirror import DeletionBound, MirrorReport, mirrors_of
 from imapipe.changes.mirroring import is_up_to_date, mirror_mailbox
 from imapipe.models.mailbox import MailboxEntry
 from imapipe.models.report import shown
 from imapipe.models.sums import Sums
 from imapipe.net.pool.pool import ConnectionPool
-from imapipe.pipeline.delivery.sink import sink_for
+from imapipe.pipeline.delivery.sink import Sink, sink_for
 from imapipe.store.base import BlockingCheckpointStore, CheckpointStore
 from imapipe.store.job_key import JobKey
 from imapipe.store.threaded import as_async
@@ -103,7 +103,7 @@ async def mirror_account(
     pool: ConnectionPool,
     account: str,
     entries: Sequence[MailboxEntry],
-    sink: Mirror,
+    sink: Sink,
     store: CheckpointStore | BlockingCheckpointStore,
     *,
     name: str,
@@ -138,7 +138,7 @@ async def mirror_account(
             key,
             kept,
             path,
-            sink if divided is None else check_mirror(divided),
+            mirrors_of(sink if divided is None else divided),
             bound=bound,
             outage_seconds=outage_seconds,
         )

@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Final, Literal, Self
 
 from imapipe.changes.book import Book
-from imapipe.changes.mirror import DeletionBound, MirrorReport, check_mirror
+from imapipe.changes.mirror import DeletionBound, MirrorReport, mirrors_of
 from imapipe.changes.mirroring import access_for_looking, mirror_mailbox
 from imapipe.changes.news import News
 from imapipe.changes.sight import see
@@ -125,7 +125,7 @@ class Changes:
             self._key,
             self._store,
             self._path,
-            check_mirror(sink),
+            mirrors_of(sink),
             bound=DeletionBound.parse(max_deletions),
             outage_seconds=self._outage_seconds,
         )

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol, Self, runtime_checkable
 
@@ -70,10 +70,21 @@ class Mirror(Sink, Protocol):
         """What was written under another UIDVALIDITY is there under this one."""
 
 
-def check_mirror(sink: object) -> Mirror:
-    """Raises TypeError where a sink cannot follow changes."""
+@runtime_checkable
+class Several(Protocol):
+    """A sink that is several, each of which follows changes by itself (`sinks.Tee`)."""
+
+    @property
+    def parts(self) -> Sequence[Sink]:
+        """The sinks."""
+
+
+def mirrors_of(sink: object) -> Sequence[Mirror]:
+    """The mirrors that a sink is. Raises TypeError where one of them cannot follow changes."""
+    if isinstance(sink, Several):
+        return [mirror for part in sink.parts for mirror in mirrors_of(part)]
     if isinstance(sink, Mirror):
-        return sink
+        return [sink]
     raise TypeError(f"mirror() takes a sink that can follow changes, such as sinks.Maildir(...), not {sink!r}")
 
 
@@ -115,7 +126,7 @@ class DeletionBound:
 
 @dataclass(frozen=True, slots=True)
 class MirrorReport(Document):
-    """What became of what a sink has of a mailbox.
+    """What became of what a sink has of a mailbox; of several in a `Tee`, by each number what is told of the worst.
 
     Attributes:
         mailbox: Its name.
@@ -133,6 +144,15 @@ class MirrorReport(Document):
     removed: int = 0
     kept: int = 0
     missing: int = 0
+
+    @classmethod
+    def of_all(cls, reports: Sequence[Self]) -> Self:
+        """What is to be said of several sinks that are one."""
+        return cls(
+            reports[0].mailbox,
+            min(each.held for each in reports),
+            *(max(getattr(each, name) for each in reports) for name in ("flags_changed", "removed", "kept", "missing")),
+        )
 
 
 async def bring_up_to_date(

@@ -6,6 +6,7 @@ see what is there: without it, or with an older one, the same comes out.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -40,19 +41,19 @@ async def mirror_mailbox(
     key: JobKey,
     store: CheckpointStore,
     path: str,
-    sink: Mirror,
+    sinks: Sequence[Mirror],
     *,
     bound: DeletionBound | None,
     outage_seconds: float,
 ) -> MirrorReport:
-    """Look at a mailbox, and bring a sink up to date with it.
+    """Look at a mailbox, and bring sinks up to date with it, one after the other.
 
     Args:
         pool: Where the connection comes from; none is held while the sink is written.
         key: Under which it is remembered how the mailbox was.
         store: Where.
         path: Where that is, for errors.
-        sink: The sink.
+        sinks: The sinks. What one of them refuses leaves those behind it as they are.
         bound: How much may be removed; None is nothing.
         outage_seconds: How long to wait for a server that does not work.
 
@@ -69,15 +70,19 @@ async def mirror_mailbox(
         # What is remembered is of no account where UIDs mean other messages: the sink says what it has.
         connection, seen = await access.reach(partial(see, access, book, restarts=True))
         access.give_back(connection)
-        report = await bring_up_to_date(
-            sink,
-            seen.flags,
-            account=key.account,
-            mailbox=key.mailbox,
-            uidvalidity=seen.uidvalidity,
-            cursor=seen.cursor,
-            bound=bound,
-        )
+        reports = [
+            await bring_up_to_date(
+                sink,
+                seen.flags,
+                account=key.account,
+                mailbox=key.mailbox,
+                uidvalidity=seen.uidvalidity,
+                cursor=seen.cursor,
+                bound=bound,
+            )
+            for sink in sinks
+        ]
+        report = MirrorReport.of_all(reports)
         # With something kept that is gone, the mailbox is looked at again though nothing changed: a bound may be given.
         await book.settle(
             seen.flags, seen.uidvalidity, replace(seen.cursor, exists=None) if report.kept else seen.cursor

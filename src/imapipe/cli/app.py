@@ -22,6 +22,7 @@ from imapipe.cli.folders import folders
 from imapipe.cli.follow_command import follow_command
 from imapipe.cli.grouped import grouped
 from imapipe.cli.index import IndexOptions, index
+from imapipe.cli.mirrored import MirrorOptions
 from imapipe.cli.options import (
     JOB,
     LIMITS,
@@ -127,6 +128,7 @@ def _export(
         ),
     ],
     kept: CheckpointOptions,
+    mirrored: MirrorOptions,
     limits: LimitOptions,
     output: OutputOptions,
     mailboxes: MailboxWords = None,
@@ -158,6 +160,7 @@ def _export(
         search=search,
         fetch=fetch,
         durable=not no_sync,
+        mirrored=mirrored,
     )
     work = export(account, options, kept, limits, quiet=quiet, json=output.json)
     return execute(work, debug=output.debug, interrupted=kept.interrupted)
@@ -181,6 +184,7 @@ def _backup(
             rich_help_panel=JOB,
         ),
     ],
+    mirrored: MirrorOptions,
     output: OutputOptions,
     names: Annotated[
         list[str] | None, typer.Argument(metavar="ACCOUNT", help="Only these accounts of the file.")
@@ -192,18 +196,6 @@ def _backup(
         bool,
         typer.Option("--no-sync", help="Do not wait for the disk: not safe in a power cut.", rich_help_panel=JOB),
     ] = False,
-    mirror: Annotated[
-        bool,
-        typer.Option("--mirror", help="Bring flags up to date as well; see --max-deletions.", rich_help_panel=JOB),
-    ] = False,
-    max_deletions: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N|P%",
-            help="With --mirror: remove what is gone, but of no mailbox more than this; nothing unless given.",
-            rich_help_panel=JOB,
-        ),
-    ] = None,
     quiet: Quiet = False,
 ) -> int:
     """Write all mailboxes of several accounts to files; run again, only what is new."""
@@ -215,8 +207,7 @@ def _backup(
         at_once=at_once,
         outage_seconds=outage,
         durable=not no_sync,
-        mirror=mirror,
-        max_deletions=max_deletions,
+        mirrored=mirrored,
     )
     interrupted = "interrupted; what is done is safe, and the same command goes on there"
     return execute(backup(options, quiet=quiet, json=output.json), debug=output.debug, interrupted=interrupted)

@@ -19,10 +19,10 @@ import orjson
 import imapipe
 from imapipe import search as q
 from imapipe.cli.errors import Mistake, Status, explain
-from imapipe.cli.export import check_mirrored, make_sink, shortfall_of, split_place
+from imapipe.cli.export import KINDS, make_sink, shortfall_of, split_place
+from imapipe.cli.mirrored import MirrorOptions, document_of, is_complete, refused, text_of
 from imapipe.cli.output import write_json, write_note, write_result
 from imapipe.cli.progress import choose_display
-from imapipe.cli.terminal import printable
 from imapipe.cli.together import Together
 
 # One file for a whole account; the other kinds have folders.
@@ -41,8 +41,7 @@ class BackupOptions:
     at_once: int = 4
     outage_seconds: float = 300.0
     durable: bool = True
-    mirror: bool = False
-    max_deletions: str | None = None
+    mirrored: MirrorOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,38 +56,29 @@ class _Outcome:
     @classmethod
     def of(cls, report: imapipe.AccountReport, mirrored: imapipe.AccountMirrorReport | None) -> Self:
         """What two reports say."""
-        is_complete = report.complete and (mirrored is None or mirrored.complete)
-        return cls(Status.COMPLETE if is_complete else Status.PARTIAL, report, mirrored)
+        is_whole = report.complete and is_complete(mirrored)
+        return cls(Status.COMPLETE if is_whole else Status.PARTIAL, report, mirrored)
 
     @property
     def text(self) -> str:
         """For people."""
         if self.report is None:
             return self.sentence
-        return "\n".join(each.table() for each in (self.report, self.mirrored) if each is not None)
+        return self.report.table() + ("" if self.mirrored is None else f"\n{text_of(self.mirrored)}")
 
     @property
     def shortfall(self) -> str:
         """One sentence on what it lacks, "" where it is complete."""
         if self.report is None:
             return self.sentence
-        if not self.report.complete:
-            return shortfall_of(self.report)
-        if self.mirrored is not None and self.mirrored.errors:
-            name, error = next(iter(self.mirrored.errors.items()))
-            more = len(self.mirrored.errors) - 1
-            others = f" ({more:,} more mailboxes were not mirrored)" if more else ""
-            return f"{printable(name)}: {explain(error, mailbox=name)[0]}{others}"
-        return ""
+        return refused(self.mirrored) if self.report.complete else shortfall_of(self.report)
 
     @property
     def document(self) -> object:
         """For machines."""
         if self.report is None:
             return {"complete": False, "error": self.sentence}
-        if self.mirrored is None:
-            return orjson.Fragment(self.report.to_json())
-        return {**orjson.loads(self.report.to_json()), "mirror": orjson.Fragment(self.mirrored.to_json())}
+        return document_of(self.report, self.mirrored)
 
 
 async def backup(options: BackupOptions, *, quiet: bool, json: bool) -> Status:
@@ -106,10 +96,7 @@ async def backup(options: BackupOptions, *, quiet: bool, json: bool) -> Status:
         if name not in accounts:
             raise Mistake(f"{options.accounts} has no account {name}; it has {', '.join(accounts)}")
     kind, folder = split_place(options.to)
-    if options.mirror:
-        check_mirrored(kind, options.max_deletions)
-    elif options.max_deletions is not None:
-        raise Mistake("--max-deletions bounds what --mirror removes: add --mirror, or leave it out")
+    options.mirrored.check({kind: KINDS[kind]}, KINDS)
     outcomes: dict[str, _Outcome] = {}
     turns = asyncio.Semaphore(options.at_once)
     display = choose_display(str(options.accounts), quiet=quiet)
@@ -134,9 +121,12 @@ async def backup(options: BackupOptions, *, quiet: bool, json: bool) -> Status:
                     group = pool.each(*settings.mailboxes, exclude=settings.exclude)
                     report = await group.search(criteria).fetch("full").use(*layers).run(sink)
                     mirrored = None
-                    if options.mirror:
+                    if options.mirrored.mirror:
                         mirrored = await group.mirror(
-                            sink, state, max_deletions=options.max_deletions, outage_seconds=options.outage_seconds
+                            sink,
+                            state,
+                            max_deletions=options.mirrored.max_deletions,
+                            outage_seconds=options.outage_seconds,
                         )
             except Exception as error:  # noqa: BLE001 - whatever it is, the other accounts go on
                 sentence, status = explain(error)

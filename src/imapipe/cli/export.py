@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+import orjson
 
 import imapipe
 from imapipe import search as q
 from imapipe import sinks
 from imapipe.cli.errors import Mistake, Status
+from imapipe.cli.mirrored import MirrorOptions, document_of, is_complete, refused, text_of
 from imapipe.cli.options import AccountOptions, CheckpointOptions, LimitOptions
-from imapipe.cli.output import write_note, write_report
+from imapipe.cli.output import write_json, write_note, write_report, write_result
 from imapipe.cli.progress import choose_display
 from imapipe.cli.scan import shortfall
 from imapipe.cli.together import Together
+from imapipe.store import MemoryCheckpointStore
 
 _PATTERN_CHARACTERS: Final = frozenset("*%\\")
 
@@ -32,6 +36,7 @@ class ExportOptions:
     search: str = "ALL"
     fetch: str = "full"
     durable: bool = True
+    mirrored: MirrorOptions = field(default_factory=MirrorOptions)
 
     @property
     def one_mailbox(self) -> str | None:
@@ -41,10 +46,14 @@ class ExportOptions:
         return None
 
     def check(self) -> None:
-        """Raises Mistake: what has nothing to choose from."""
+        """Raises Mistake: what has nothing to choose from; places that cannot mirror."""
         if self.one_mailbox is not None and (self.exclude or self.subscribed):
             option = "--exclude" if self.exclude else "--subscribed"
             raise Mistake(f"{option} chooses among mailboxes, and {self.one_mailbox!r} is one: leave {option} out")
+        named: dict[str, object] = {kind: KINDS[kind] for kind, _ in map(split_place, self.to)}
+        if self.attachments is not None:
+            named["--attachments"] = sinks.Attachments
+        self.mirrored.check(named, KINDS)
 
     def sink(self) -> imapipe.Sink:
         """Where all goes.
@@ -61,31 +70,20 @@ class ExportOptions:
 def split_place(place: str) -> tuple[str, Path]:
     """The kind and the path of `KIND:PATH`. Raises Mistake."""
     kind, _, path = place.partition(":")
-    if kind not in _KINDS or not path:
-        raise Mistake(f"--to {place}: use one of {', '.join(f'{kind}:PATH' for kind in _KINDS)}")
+    if kind not in KINDS or not path:
+        raise Mistake(f"--to {place}: use one of {', '.join(f'{kind}:PATH' for kind in KINDS)}")
     return kind, Path(path)
-
-
-def check_mirrored(kind: str, max_deletions: str | None) -> None:
-    """Raises Mistake: a kind of place that cannot follow flags and deletions, or a bound that is none."""
-    if not hasattr(_KINDS[kind], "open_mirror"):
-        mirrors = ", ".join(kind for kind, sink in _KINDS.items() if hasattr(sink, "open_mirror"))
-        raise Mistake(f"--mirror does not go with {kind}: use one of {mirrors}")
-    try:
-        imapipe.DeletionBound.parse(max_deletions)
-    except ValueError as error:
-        raise Mistake(str(error)) from error
 
 
 def make_sink(kind: str, path: Path, *, durable: bool) -> imapipe.Sink:
     """A sink of a kind. Raises Mistake where it needs what is not installed."""
     try:
-        return _KINDS[kind](path, durable=durable)
+        return KINDS[kind](path, durable=durable)
     except ModuleNotFoundError as error:
         raise Mistake(str(error)) from error
 
 
-_KINDS: Final[Mapping[str, Callable[..., imapipe.Sink]]] = {
+KINDS: Final[Mapping[str, Callable[..., imapipe.Sink]]] = {
     "maildir": sinks.Maildir,
     "mbox": sinks.Mbox,
     "eml": sinks.EmlFolder,
@@ -117,6 +115,7 @@ async def export(
         fetch = options.fetch.split(",")
         sink = options.sink()
         layers = [*kept.layers(), *limits.layers()]
+        remembered = MemoryCheckpointStore() if kept.checkpoint is None else kept.checkpoint
         pool = account.open_pool(limits.connections)
         display = choose_display(options.one_mailbox or pool.account, quiet=quiet)
         show = display.show if options.one_mailbox is not None else Together(display.show).show
@@ -128,6 +127,7 @@ async def export(
     except ValueError as error:
         raise Mistake(str(error)) from error
     report: imapipe.RunReport | imapipe.AccountReport
+    mirrored: imapipe.MirrorReport | imapipe.AccountMirrorReport | None = None
     async with pool:
         with display:
             try:
@@ -135,8 +135,18 @@ async def export(
             except ValueError as error:
                 # What a sink needs and --fetch does not bring.
                 raise Mistake(str(error)) from error
-    status = write_report(report, json=json)
+            bound, outage = options.mirrored.max_deletions, limits.outage
+            if options.mirrored.mirror and options.one_mailbox is None:
+                mirrored = await group.mirror(sink, remembered, max_deletions=bound, outage_seconds=outage)
+            elif options.mirrored.mirror:
+                changes = pool.mailbox(options.one_mailbox or "").changes(
+                    remembered, name="mirror", on_uidvalidity="restart", outage_seconds=outage
+                )
+                mirrored = await changes.mirror(sink, max_deletions=bound)
+    status = _write(report, mirrored, json=json)
     if report.complete:
+        if sentence := refused(mirrored):
+            write_note(sentence)
         return status
     resumable = kept.checkpoint is not None
     if isinstance(report, imapipe.RunReport):
@@ -144,6 +154,22 @@ async def export(
     else:
         write_note(shortfall_of(report))
     return status
+
+
+def _write(
+    report: imapipe.RunReport | imapipe.AccountReport,
+    mirrored: imapipe.MirrorReport | imapipe.AccountMirrorReport | None,
+    *,
+    json: bool,
+) -> Status:
+    """Write both reports to standard output; gives the exit status that they stand for."""
+    if mirrored is None:
+        return write_report(report, json=json)
+    if json:
+        write_json(orjson.dumps(document_of(report, mirrored), option=orjson.OPT_INDENT_2).decode())
+    else:
+        write_result(f"{report.table()}\n{text_of(mirrored)}")
+    return Status.COMPLETE if report.complete and is_complete(mirrored) else Status.PARTIAL
 
 
 def shortfall_of(report: imapipe.AccountReport) -> str:

@@ -37,6 +37,11 @@ class Tee:
     def __repr__(self) -> str:
         return f"<Tee of {', '.join(map(repr, self._sinks))}>"
 
+    @property
+    def parts(self) -> Sequence[Sink]:
+        """The sinks; in a mirror each of them follows changes by itself."""
+        return self._sinks
+
     def for_mailbox(self, name: str, delimiter: str | None) -> Tee | None:
         """The same for one mailbox of a whole account, where all of them can be divided."""
         divided = [sink_for(sink, name, delimiter) for sink in self._sinks]
