@@ -98,6 +98,15 @@ if TYPE_CHECKING:
     from imapipe.pipeline.findings import JobPlan, Reduction
     from imapipe.pipeline.follow.following import Follow, FollowStream
     from imapipe.pipeline.follow.report import FollowedReport, FollowHealth, FollowReport, MailboxHealth
+    from imapipe.pipeline.operation.message_change import (
+        MessageChange,
+        add_flags,
+        copy_to,
+        delete,
+        move_to,
+        remove_flags,
+        set_flags,
+    )
     from imapipe.pipeline.pipeline import Pipeline, SearchResult
     from imapipe.pipeline.priority import PriorityBatch, PriorityClass
     from imapipe.pipeline.source.search_store import MailboxState, SearchQuestion, SearchStore
@@ -210,6 +219,7 @@ __all__ = [
     "MailboxStatus",
     "MemoryCheckpointStore",
     "Message",
+    "MessageChange",
     "MessageClass",
     "MessageIndex",
     "MessageIndexError",
@@ -263,18 +273,25 @@ __all__ = [
     "UndoReport",
     "Vanished",
     "WorkerDied",
+    "add_flags",
+    "copy_to",
     "create_pool",
+    "delete",
     "in_processes",
     "in_threads",
     "load_accounts",
+    "move_to",
     "oauth",
     "plan_undo",
     "provider_of_account",
+    "remove_flags",
     "search",
+    "set_flags",
     "sinks",
     "undo",
 ]
 
+# What is in none of them is an error.
 _HOMES = {
     "imapipe": ("oauth", "search", "sinks"),
     "imapipe.account.group": ("MailboxGroup",),
@@ -287,44 +304,6 @@ _HOMES = {
     "imapipe.catalog.index_report": ("IndexReport",),
     "imapipe.catalog.search_cache": ("SearchCache", "SearchCacheStats"),
     "imapipe.client": ("Pool", "create_pool"),
-    "imapipe.errors": (
-        "AccountsError",
-        "AuthenticationFailed",
-        "CapabilityMissing",
-        "CheckpointCorrupt",
-        "CheckpointError",
-        "CheckpointLocked",
-        "CheckpointLost",
-        "CheckpointMismatch",
-        "CheckpointVersion",
-        "CommandBad",
-        "CommandError",
-        "CommandNo",
-        "CommandTimeout",
-        "ConnectionFailed",
-        "ConnectionLost",
-        "DeletionsRefused",
-        "ImapipeError",
-        "InvalidSearch",
-        "InvalidURL",
-        "JournalError",
-        "LeaseEnded",
-        "MessageIndexError",
-        "MessageVanished",
-        "NotFetched",
-        "PoolClosed",
-        "PoolTimeout",
-        "ProtocolError",
-        "ResponseTooLarge",
-        "ServerBye",
-        "SinkError",
-        "SpoolError",
-        "Throttled",
-        "TokenRefused",
-        "TooManyMessages",
-        "UidValidityChanged",
-        "WorkerDied",
-    ),
     "imapipe.limits.adaptive_rate_limit": ("AdaptiveRateLimit",),
     "imapipe.middleware.base": ("Middleware",),
     "imapipe.limits.byte_budget": ("ByteBudget",),
@@ -356,6 +335,15 @@ _HOMES = {
     "imapipe.pipeline.delivery.sink": ("Sink",),
     "imapipe.pipeline.follow.following": ("Follow", "FollowStream"),
     "imapipe.pipeline.follow.report": ("FollowHealth", "FollowReport", "FollowedReport", "MailboxHealth"),
+    "imapipe.pipeline.operation.message_change": (
+        "MessageChange",
+        "add_flags",
+        "copy_to",
+        "delete",
+        "move_to",
+        "remove_flags",
+        "set_flags",
+    ),
     "imapipe.pipeline.pipeline": ("Pipeline", "SearchResult"),
     "imapipe.pipeline.source.search_store": ("MailboxState", "SearchQuestion", "SearchStore"),
     "imapipe.store": (
@@ -389,8 +377,8 @@ if not TYPE_CHECKING:
 
     def __getattr__(name):
         """Import a public name when it is first asked for: a program pays at start-up for what it uses."""
-        module = _HOME_OF.get(name)
-        if module is None:
+        module = _HOME_OF.get(name, "imapipe.errors")
+        if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = import_module(f"{module}.{name}") if module == __name__ else getattr(import_module(module), name)
         globals()[name] = value

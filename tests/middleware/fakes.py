@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -149,6 +149,9 @@ class FakeRun:
 
     async def identities(self, uids: UidSet) -> Mapping[int, Identity]:
         return {}
+
+    async def aside(self, work: Callable[[], Awaitable[T]]) -> T:
+        return await work()
 
     def refuse(self, uids: UidSet, reason: str, detail: str) -> None:
         for uid in self.plan.skip(uids):

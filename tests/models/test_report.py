@@ -47,7 +47,7 @@ def test_an_empty_mailbox_is_a_complete_report_of_zeros() -> None:
     assert document.pop("started_at") == "2026-03-01T12:00:00+00:00"
     texts = {name: document.pop(name) for name in ("account", "mailbox", "failed_uids")}
     assert set(texts.values()) == {""}
-    assert document.pop("failures") == {}
+    assert document.pop("failures") == document.pop("change_failures") == {}
     assert document.pop("cursor") == {}
     assert document.pop("missing_items") == {}
     assert document.pop("notes") == []
@@ -73,6 +73,9 @@ def test_ratios() -> None:
         (RunReport(planned=10, done=5, skipped=3, vanished=1, failed=1), False),
         (RunReport(planned=10, done=5, skipped=4, vanished=1, unaccounted=1), False),
         (RunReport(planned=10, done=5, skipped=3, vanished=1), False),
+        (RunReport(planned=9, done=9, changes_due=9, changed=8, change_vanished=1), True),
+        (RunReport(planned=9, done=9, changes_due=9, changed=8, change_failed=1), False),
+        (RunReport(planned=9, done=9, changes_due=9, changed=8), False),
     ],
 )
 def test_complete_means_nothing_failed_and_nothing_is_open(report: RunReport, complete: bool) -> None:
@@ -82,7 +85,7 @@ def test_complete_means_nothing_failed_and_nothing_is_open(report: RunReport, co
 def test_to_json_holds_every_field_and_the_derived_ones() -> None:
     report = partial_report()
     document = orjson.loads(report.to_json())
-    derived = {"complete", "messages_per_second", "error_rate", "unsettled"}
+    derived = {"complete", "messages_per_second", "error_rate", "unsettled", "changes_owed"}
     assert set(document) == {field.name for field in fields(report)} | derived
     assert document["planned"] == 1_000
     assert document["mailbox"] == "Entwürfe"

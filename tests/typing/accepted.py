@@ -53,6 +53,14 @@ async def job(pool: imapipe.Pool, handle: imapipe.HandlerRetry) -> None:
             stream.fail(message, ValueError())
     async for messages in pipeline.batches():
         assert_type(messages, list[imapipe.Message])
+    moved = imapipe.move_to("Processed")
+    assert_type(moved, imapipe.MessageChange)
+    changed = await pipeline.run(handler, on_done=moved, on_failed=imapipe.add_flags("$Failed", "\\Flagged"))
+    assert_type(changed.change_failures, Mapping[int, imapipe.Failure])
+    async with pipeline.stream(on_done=imapipe.delete(permanently=True)) as stream:
+        assert_type(stream, imapipe.Stream)
+    assert_type(await pipeline.follow(handler, on_done=imapipe.copy_to("Copies")), imapipe.FollowReport)
+    assert_type(await pool.each().search().run(handler, on_done=moved), imapipe.AccountReport)
     found = await pipeline.uids()
     assert_type(found, imapipe.SearchResult)
     assert_type((await found.refine(q.UNSEEN)).pipeline(), imapipe.Pipeline)

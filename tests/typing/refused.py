@@ -22,3 +22,5 @@ async def refused(pool: imapipe.Pool) -> None:
     imapipe.create_pool("imaps://x", token=lambda: "x")  # type: ignore[arg-type, return-value]  # pyright: ignore[reportArgumentType]
     job.move_to(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     job.add_flags(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await job.run(print, on_done="Processed")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await job.move_to("A").run(on_done=imapipe.delete())  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

@@ -33,6 +33,7 @@ from imapipe.models.mailbox import MailboxEntry
 from imapipe.models.report import RunReport
 from imapipe.net.connection import Connection
 from imapipe.net.pool.pool import ConnectionPool
+from imapipe.pipeline.after.after import after_of
 from imapipe.pipeline.batching import BatchPolicy
 from imapipe.pipeline.builder import runs_of
 from imapipe.pipeline.delivery.consumption import DEFAULT_CONCURRENCY
@@ -42,8 +43,9 @@ from imapipe.pipeline.delivery.sink import Sink
 from imapipe.pipeline.delivery.stream import OnError
 from imapipe.pipeline.followable import Followable, FollowedJob
 from imapipe.pipeline.memory import Remembered, kept_open, memory_of
+from imapipe.pipeline.operation.message_change import MessageChange
 from imapipe.pipeline.outage import Outage, outage_seconds_of
-from imapipe.pipeline.pipeline import Pipeline
+from imapipe.pipeline.pipeline import Pipeline, followed_by
 from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.search_key import SearchKey
 
@@ -166,6 +168,8 @@ class AccountPipeline(Followable):
         commit_every_messages: int | None = None,
         commit_every_seconds: float | None = None,
         on_mailbox: OnMailbox | None = None,
+        on_done: MessageChange | None = None,
+        on_failed: MessageChange | None = None,
     ) -> AccountReport:
         """Run the job on every mailbox: every message goes to the handler, or to the sink, once.
 
@@ -184,13 +188,15 @@ class AccountPipeline(Followable):
             commit_every_messages: As in `Pipeline.run`, for each mailbox.
             commit_every_seconds: As in `Pipeline.run`.
             on_mailbox: Called when a mailbox has ended; what it raises ends the job.
+            on_done: As in `Pipeline.run`, in each mailbox. The mailbox to which messages go must be none of those.
+            on_failed: As `on_done`.
 
         Returns:
             The report. What ended the run on a mailbox is in its `errors`, and stops no other one.
 
         Raises:
             TypeError: A handler that cannot be awaited.
-            ValueError: A number that cannot be.
+            ValueError: A number that cannot be, or messages would go to a mailbox that is worked on, too.
             AuthenticationFailed, PoolClosed, CheckpointError: The account or the file of checkpoints cannot be used.
             ImapipeError: The mailboxes could not be listed.
 
@@ -198,7 +204,8 @@ class AccountPipeline(Followable):
         """
         started_at, began = datetime.now(UTC), time.monotonic()
         chosen = await self._choose()
-        job = self._labelled if chosen.with_labels else self._job
+        job = followed_by(self._labelled if chosen.with_labels else self._job, on_done, on_failed)
+        _check_targets(job, chosen.entries)
         async with kept_open(job.middleware):
             todo, unchanged = await self._look_for_news(job, chosen.entries)
             handlers = handlers_for(handler, [task.entry for task in todo], concurrency)
@@ -230,13 +237,16 @@ class AccountPipeline(Followable):
             elapsed_seconds=time.monotonic() - began,
         )
 
-    def _to_follow(self) -> FollowedJob:
-        where = ManyMailboxes(self._choose_job, self._job.middleware, is_everything=self._choice.wanted == ("*",))
-        return FollowedJob(where, self._pool, self._job.account, runs_of(self._job))
+    def _to_follow(self, on_done: MessageChange | None, on_failed: MessageChange | None) -> FollowedJob:
+        plain, labelled = (followed_by(job, on_done, on_failed) for job in (self._job, self._labelled))
 
-    async def _choose_job(self) -> tuple[Sequence[MailboxEntry], Pipeline]:
-        chosen = await self._choose()
-        return chosen.entries, self._labelled if chosen.with_labels else self._job
+        async def choose_job() -> tuple[Sequence[MailboxEntry], Pipeline]:
+            chosen = await self._choose()
+            _check_targets(plain, chosen.entries)
+            return chosen.entries, labelled if chosen.with_labels else plain
+
+        where = ManyMailboxes(choose_job, self._job.middleware, is_everything=self._choice.wanted == ("*",))
+        return FollowedJob(where, self._pool, self._job.account, runs_of(self._job))
 
     def _shares(self, connections: int | None, runs: int) -> tuple[int, int | None]:
         """How many runs are side by side, and how many connections each of them may use."""
@@ -290,6 +300,15 @@ class AccountPipeline(Followable):
 
     def _with(self, step: Callable[[Pipeline], Pipeline]) -> Self:
         return type(self)(self._pool, step(self._job), self._choice, step(self._labelled))
+
+
+def _check_targets(job: Pipeline, entries: Sequence[MailboxEntry]) -> None:
+    """Refuse to work on the mailbox where the messages of others go: they would be handled there once more."""
+    after = after_of(job.middleware)
+    for change in after.changes.values() if after is not None else ():
+        for entry in entries:
+            if change.target and change.target.lower() in (entry.name.lower(), (entry.special_use or "").lower()):
+                raise ValueError(f"messages would go to {entry.name!r}, which is worked on, too: name it in exclude=")
 
 
 @dataclass(frozen=True, slots=True)

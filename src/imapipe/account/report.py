@@ -10,7 +10,8 @@ from typing import ClassVar
 from imapipe.models.report import RunReport, shown
 from imapipe.models.sums import OutcomeSums
 
-_SUMS = ("planned", "done", "skipped", "vanished", "failed", "unaccounted", "bytes_received")
+_OUTCOMES = ("planned", "done", "skipped", "vanished", "failed")
+_SUMS = (*_OUTCOMES, "unaccounted", "changed", "change_failed", "bytes_received")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,12 +64,11 @@ class AccountReport(OutcomeSums):
         return "\n".join(lines)
 
     def _rows(self) -> Iterator[tuple[str, ...]]:
-        names = ("planned", "done", "skipped", "vanished", "failed")
-        yield "mailbox", *names
+        yield "mailbox", *_OUTCOMES
         for name, report in self.reports.items():
             if report.planned or not report.complete:
-                yield shown(name), *(f"{getattr(report, column):,}" for column in names)
-        yield "sum", *(f"{self._sum(column):,}" for column in names)
+                yield shown(name), *(f"{getattr(report, column):,}" for column in _OUTCOMES)
+        yield "sum", *(f"{self._sum(column):,}" for column in _OUTCOMES)
 
     def _each(self) -> Iterable[object]:
         return self.reports.values()

@@ -54,6 +54,8 @@ class AdaptiveRateLimit(Limit):
     rate, which outlives them.
     """
 
+    stands_around_changes = True
+
     def __init__(
         self,
         start_per_second: float | None = None,

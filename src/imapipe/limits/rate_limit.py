@@ -55,6 +55,8 @@ class RateLimit(Limit):
     A limit is shared by all runs of one event loop that use this instance.
     """
 
+    stands_around_changes = True
+
     def __init__(
         self,
         *,

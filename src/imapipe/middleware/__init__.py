@@ -11,8 +11,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from imapipe.middleware.base import (
+    Accompany,
     Call,
     KeepsNotes,
+    KeepsValues,
     Layer,
     Ledger,
     Limit,
@@ -33,11 +35,13 @@ if TYPE_CHECKING:
     from imapipe.middleware.retry import RetryLayer
 
 __all__ = [
+    "Accompany",
     "AccountNotes",
     "Call",
     "CheckpointLayer",
     "Identity",
     "KeepsNotes",
+    "KeepsValues",
     "Layer",
     "Ledger",
     "Limit",

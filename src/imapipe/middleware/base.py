@@ -15,8 +15,8 @@ Invariants:
 
 - What runs share on purpose (the bucket of a limit, a budget) lives in the Middleware; everything else in the Layer.
 - A layer is shared by all workers of its run, which call it at the same time.
-- `start` is called once before the first batch, outermost first; `stop` once after the last one, innermost first,
-  also after a failure or a cancellation, and only where `start` had returned.
+- `start` is called once before the first batch, outermost first; `finish` once after the last outcome and then `stop`
+  once, both innermost first; `stop` also after a failure or a cancellation, and only where `start` had returned.
 - No layer swallows a cancellation.
 - Costs are per batch. What must be known per message is in the ledger, which reports in groups.
 """
@@ -24,7 +24,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from imapipe.models.batch import Batch, BatchResult, Failure
 from imapipe.models.cursor import Cursor
@@ -33,6 +33,8 @@ from imapipe.models.json_value import JSON
 from imapipe.runtime.event_bus import EventBus
 from imapipe.runtime.resources import ResourceUsage
 from imapipe.wire.uid_set import UidSet
+
+_Result = TypeVar("_Result")
 
 Call = Callable[[Batch], Awaitable[BatchResult]]
 
@@ -141,6 +143,9 @@ class Run(Protocol):
             ImapipeError: The server could not be asked.
         """
 
+    async def aside(self, work: Callable[[], Awaitable[_Result]]) -> _Result:
+        """Do something that needs connections of its own; for the `start` of a layer: the run holds none meanwhile."""
+
     @property
     def fingerprint(self) -> str:
         """Names the job: symbolic search and fetch."""
@@ -218,6 +223,12 @@ class Layer:
         """Let a batch through."""
         return await call_next(batch)
 
+    async def finish(self) -> None:
+        """Every message has its outcome, and none will come; not called where the run was cancelled, or raised.
+
+        Raising ends the run with it; `stop` is called all the same.
+        """
+
     async def stop(self) -> None:
         """The run is over. Called under cancellation too: keep it short and synchronous at heart."""
 
@@ -289,9 +300,12 @@ class Middleware:
 
     Attributes:
         not_inside: Types of middleware that this one must not stand inside of; `use()` checks them.
+        stands_around_changes: It is to stand around the changes that follow messages (`on_done=`), too: limits, and
+            what tries again.
     """
 
     not_inside: Sequence[type[Middleware]] = ()
+    stands_around_changes: bool = False
 
     async def start(self, run: Run) -> Layer:
         """Prepare for a run, and give its layer. May read and write files; raising ends the run before its first batch.

@@ -57,6 +57,7 @@ class Retry(Middleware):
     """
 
     not_inside = (Limit,)
+    stands_around_changes = True
 
     def __init__(
         self,

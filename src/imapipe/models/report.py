@@ -5,6 +5,8 @@ Invariants:
 - Every planned UID is counted once: `planned == done + skipped + vanished + failed + unsettled`. `unsettled` is 0
   unless the run was ended early.
 - `failures` holds at most `MAX_FAILURE_DETAILS` of the failures; `failed_uids` holds every one.
+- So is every message to which a change was owed: `changes_due == changed + change_vanished + change_failed +
+  changes_owed`; the last is 0 unless the run was ended early.
 - A report of an empty mailbox is complete, and all its numbers are 0.
 """
 
@@ -14,7 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
-from typing import ClassVar, Final
+from types import MappingProxyType
+from typing import ClassVar, Final, NamedTuple
 
 from imapipe.errors import ImapipeError
 from imapipe.models.batch import NO_UIDS, Failure
@@ -27,6 +30,26 @@ from imapipe.wire.uid_set import UidSet
 
 MAX_FAILURE_DETAILS: Final = 10_000
 _REASONS_SHOWN: Final = 10
+
+
+class ChangeTally(NamedTuple):
+    """What became of the changes that follow messages (`on_done=`, `on_failed=`).
+
+    Attributes:
+        due: To how many messages one was owed.
+        changed: How many were changed.
+        vanished: How many were gone before.
+        failed: How many could not be changed.
+        failures: Why; as many as details are kept of.
+        notes: What a report is to tell of them.
+    """
+
+    due: int = 0
+    changed: int = 0
+    vanished: int = 0
+    failed: int = 0
+    failures: Mapping[int, Failure] = MappingProxyType({})
+    notes: Mapping[Note, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +73,11 @@ class RunReport(Document):
         missing_items: Messages that came without an item that was asked for, by the item.
         notes: What of the server's answers was passed over, and how often; at most 100 different ones and one for
             the rest.
+        changes_due: Messages to which a change was owed (`on_done=`, `on_failed=`), also since earlier runs.
+        changed: Messages of which the change is made.
+        change_vanished: Messages that were gone before it.
+        change_failed: Messages of which it failed; with a Checkpoint the next run tries it again.
+        change_failures: Why, of the first 10,000.
         started_at: When the run began, with its time zone.
         elapsed_seconds: How long it took.
         bytes_received: Bytes of FETCH responses, after decompression.
@@ -67,7 +95,7 @@ class RunReport(Document):
         done_all_runs: Messages done over all runs of the checkpoint; without one the same as `done`.
     """
 
-    derived: ClassVar[Sequence[str]] = ("unsettled", "complete", "messages_per_second", "error_rate")
+    derived: ClassVar[Sequence[str]] = ("unsettled", "changes_owed", "complete", "messages_per_second", "error_rate")
 
     account: str = ""
     mailbox: str = ""
@@ -84,6 +112,11 @@ class RunReport(Document):
     may_be_short: bool = False
     missing_items: Mapping[str, int] = field(default_factory=dict)
     notes: Mapping[Note, int] = field(default_factory=dict)
+    changes_due: int = 0
+    changed: int = 0
+    change_vanished: int = 0
+    change_failed: int = 0
+    change_failures: Mapping[int, Failure] = field(default_factory=dict)
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     elapsed_seconds: float = 0.0
     bytes_received: int = 0
@@ -103,8 +136,9 @@ class RunReport(Document):
     def __post_init__(self) -> None:
         if self.started_at.tzinfo is None:
             raise ValueError("started_at needs a time zone")
-        if len(self.failures) > MAX_FAILURE_DETAILS:
-            object.__setattr__(self, "failures", dict(islice(self.failures.items(), MAX_FAILURE_DETAILS)))
+        for name in ("failures", "change_failures"):
+            if len(failures := getattr(self, name)) > MAX_FAILURE_DETAILS:
+                object.__setattr__(self, name, dict(islice(failures.items(), MAX_FAILURE_DETAILS)))
 
     @property
     def unsettled(self) -> int:
@@ -112,9 +146,15 @@ class RunReport(Document):
         return self.planned - self.done - self.skipped - self.vanished - self.failed
 
     @property
+    def changes_owed(self) -> int:
+        """Messages whose change was neither made nor refused: the run was ended before it came to them."""
+        return self.changes_due - self.changed - self.change_vanished - self.change_failed
+
+    @property
     def complete(self) -> bool:
-        """Whether every planned message was done or is gone, and the search found all there are."""
-        return not (self.failed or self.unaccounted or self.may_be_short or self.unsettled)
+        """Whether every planned message was done or is gone, changed if that was owed, and the search found all."""
+        is_short = self.unaccounted or self.may_be_short
+        return not (self.failed or is_short or self.unsettled or self.change_failed or self.changes_owed)
 
     @property
     def messages_per_second(self) -> float:
@@ -152,6 +192,14 @@ class RunReport(Document):
             yield "unaccounted", f"{self.unaccounted:,} messages that the server did not show"
         if self.may_be_short:
             yield "may be short", "yes: the answer to the search could not be read to its end"
+        if self.changes_due:
+            yield (
+                "changes",
+                (
+                    f"{self.changed:,} of {self.changes_due:,} made, {self.change_vanished:,} gone, "
+                    f"{self.change_failed:,} failed, {self.changes_owed:,} owed"
+                ),
+            )
         yield "done in all runs", f"{self.done_all_runs:,}"
         yield "started", self.started_at.isoformat(timespec="seconds")
         yield "elapsed", f"{self.elapsed_seconds:,.1f} s"
@@ -167,25 +215,27 @@ class RunReport(Document):
         yield "processor time", f"{self.cpu_seconds:,.2f} s"
         yield "event loop lag", _spread(self.loop_lag_seconds, ".4f")
         yield "system load", f"{self.system_cpu_percent:.0f} % CPU, {self.system_memory_percent:.0f} % memory"
-        yield from self._reason_rows()
+        yield from _reason_rows("failed", self.failures)
+        yield from _reason_rows("change failed", self.change_failures)
         for item, count in self.missing_items.items():
             yield f"without: {shown(item)}", f"{count:,}"
         for note, count in self.notes.items():
             yield f"note: {note.kind}", f"{count:,} x {shown(note.detail)}"
 
-    def _reason_rows(self) -> Iterator[tuple[str, str]]:
-        """The most frequent reasons of the failures whose details are kept."""
-        counts: dict[str, int] = {}
-        for failure in self.failures.values():
-            counts[failure.reason] = counts.get(failure.reason, 0) + 1
-        ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-        for reason, count in ordered[:_REASONS_SHOWN]:
-            yield f"failed: {shown(reason)}", f"{count:,}"
-
 
 def shown(text: str) -> str:
     """Text for people, on one line: what a server says must not write to somebody's terminal."""
     return "".join(c if c.isprintable() or c == "\u00a0" else c.encode("unicode_escape").decode() for c in text)
+
+
+def _reason_rows(name: str, failures: Mapping[int, Failure]) -> Iterator[tuple[str, str]]:
+    """The most frequent reasons of the failures whose details are kept."""
+    counts: dict[str, int] = {}
+    for failure in failures.values():
+        counts[failure.reason] = counts.get(failure.reason, 0) + 1
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    for reason, count in ordered[:_REASONS_SHOWN]:
+        yield f"{name}: {shown(reason)}", f"{count:,}"
 
 
 def _spread(seen: Distribution, form: str) -> str:
@@ -203,6 +253,8 @@ class Incomplete(ImapipeError):
         super().__init__(
             f"{report.failed} of {report.planned} messages failed; see report.failures"
             if report.failed
+            else f"{report.change_failed + report.changes_owed} messages were not changed; see report.change_failures"
+            if report.change_failed or report.changes_owed
             else "the server showed fewer messages than it says the mailbox holds; see report.unaccounted"
             if report.unaccounted or not report.may_be_short
             else "an answer to the search could not be read to its end, so messages may be missing; see report.notes"

@@ -50,3 +50,13 @@ class OutcomeSums(Sums):
     def failed(self) -> int:
         """Messages that failed."""
         return self._sum("failed")
+
+    @property
+    def changed(self) -> int:
+        """Messages of which the change that follows them is made (`on_done=`, `on_failed=`)."""
+        return self._sum("changed")
+
+    @property
+    def change_failed(self) -> int:
+        """Messages of which it failed."""
+        return self._sum("change_failed")

@@ -49,6 +49,7 @@ class MailboxAccess:
         pool: Where they come from.
         mailbox: What is opened on them.
         writes: Open it for writing.
+        patient: Wait without an end for a connection to become free, always.
         remembers: Have HIGHESTMODSEQ told: answers are remembered by it.
         events: Where waits are told.
         books: Where bytes are counted.
@@ -65,6 +66,7 @@ class MailboxAccess:
         "_leases",
         "_mailbox",
         "_openings",
+        "_patient",
         "_pool",
         "_remembers",
         "_seen",
@@ -81,6 +83,7 @@ class MailboxAccess:
         mailbox: str,
         *,
         writes: bool,
+        patient: bool = False,
         remembers: bool,
         events: EventBus,
         books: Books,
@@ -90,6 +93,7 @@ class MailboxAccess:
         self._pool = pool
         self._mailbox = mailbox
         self._writes = writes
+        self._patient = patient
         self._remembers = remembers
         self._events = events
         self._books = books
@@ -118,7 +122,8 @@ class MailboxAccess:
         """
         self._waiting += 1
         try:
-            connection = await self._pool.take(self._mailbox, timeout_seconds=math.inf if patient else None)
+            limit = math.inf if patient or self._patient else None
+            connection = await self._pool.take(self._mailbox, timeout_seconds=limit)
         finally:
             self._waiting -= 1
         self._leases[connection] = connection.wire_bytes

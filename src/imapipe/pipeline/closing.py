@@ -9,15 +9,56 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 from imapipe.middleware.base import Layer
 from imapipe.models.cursor import Cursor
-from imapipe.models.report import RunReport
+from imapipe.models.report import ChangeTally, RunReport
 from imapipe.pipeline.books import Books
 from imapipe.pipeline.ledger import Ledger
-from imapipe.runtime.resources import ResourceUsage
+from imapipe.pipeline.memory import done_all_runs_of
+from imapipe.pipeline.plan import Plan
+from imapipe.runtime.resources import Sampler
+from imapipe.wire.response.note import add_counts
 
 _log = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class MakesChanges(Protocol):
+    """A layer that changes messages after their outcome."""
+
+    @property
+    def changes(self) -> ChangeTally:
+        """What became of the changes so far."""
+
+
+class Reported(Protocol):
+    """A run, as its report sees it."""
+
+    account: str
+    mailbox: str
+    layers: Sequence[Layer]
+    ledger: Ledger
+    resources: Sampler
+
+    @property
+    def uidvalidity(self) -> int:
+        """UIDVALIDITY of the mailbox."""
+
+    @property
+    def cursor(self) -> Cursor:
+        """How far it had come."""
+
+    @property
+    def plan(self) -> Plan:
+        """What it was for."""
+
+
+async def finish_layers(layers: Sequence[Layer]) -> None:
+    """Every message has its outcome: tell the layers, innermost first. Raises what one of them raises."""
+    for layer in reversed(layers):
+        await layer.finish()
 
 
 async def stop_layers(layers: Sequence[Layer], because: BaseException | None = None) -> None:
@@ -42,38 +83,20 @@ async def stop_layers(layers: Sequence[Layer], because: BaseException | None = N
         raise first
 
 
-def make_report(
-    *,
-    account: str,
-    mailbox: str,
-    uidvalidity: int,
-    cursor: Cursor,
-    planned: int,
-    ledger: Ledger,
-    books: Books,
-    usage: ResourceUsage,
-    done_all_runs: int | None,
-) -> RunReport:
-    """What became of a run so far.
-
-    Args:
-        account: `user@host:port`.
-        mailbox: The name of the mailbox.
-        uidvalidity: Its UIDVALIDITY.
-        cursor: How far it had come.
-        planned: How many messages the run was for.
-        ledger: The outcomes.
-        books: The counts.
-        usage: What it cost the machine.
-        done_all_runs: Messages done over all runs, where somebody counts them.
-    """
+def make_report(run: Reported, books: Books) -> RunReport:
+    """What became of a run so far, with what was counted."""
+    ledger, usage = run.ledger, run.resources.usage()
+    done_all_runs = done_all_runs_of(run.layers)
+    changes = next((layer.changes for layer in run.layers if isinstance(layer, MakesChanges)), ChangeTally())
+    notes = dict(books.notes)
+    add_counts(notes, changes.notes)
     ledger.flush()
     return RunReport(
-        account=account,
-        mailbox=mailbox,
-        uidvalidity=uidvalidity,
-        cursor=cursor,
-        planned=planned,
+        account=run.account,
+        mailbox=run.mailbox,
+        uidvalidity=run.uidvalidity,
+        cursor=run.cursor,
+        planned=len(run.plan.planned),
         done=ledger.done_count,
         skipped=ledger.skipped_count,
         vanished=ledger.vanished_count,
@@ -83,7 +106,12 @@ def make_report(
         unaccounted=books.unaccounted,
         may_be_short=books.may_be_short,
         missing_items=dict(books.missing_items),
-        notes=dict(books.notes),
+        notes=notes,
+        changes_due=changes.due,
+        changed=changes.changed,
+        change_vanished=changes.vanished,
+        change_failed=changes.failed,
+        change_failures=changes.failures,
         started_at=books.started_at,
         elapsed_seconds=books.elapsed_seconds,
         bytes_received=books.bytes_received,

@@ -37,7 +37,7 @@ from imapipe.pipeline.plan import Plan
 from imapipe.runtime.event_bus import EventBus
 from imapipe.wire.uid_set import UidSet
 
-_FATAL = (
+FATAL = (
     AuthenticationFailed,
     CapabilityMissing,
     CheckpointError,
@@ -46,6 +46,7 @@ _FATAL = (
     SpoolError,
     UidValidityChanged,
 )
+"""Errors that concern a whole run, and not one batch."""
 
 
 class Taker(Protocol):
@@ -197,7 +198,7 @@ class Dispatch:
 
     def is_fatal(self, error: BaseException) -> bool:
         """Whether an error concerns the whole run and not one batch."""
-        return isinstance(error, _FATAL)
+        return isinstance(error, FATAL)
 
     def _dismiss(self) -> None:
         for taker in self._takers:

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from imapipe.models.cursor import Cursor
+from imapipe.net.connection import Connection
+from imapipe.pipeline.memory import Memory
+from imapipe.pipeline.run import Run
+from imapipe.pipeline.source.sizes import Sizes, fetch_sizes
 from imapipe.wire.uid_set import UidSet
 
 
@@ -53,3 +57,29 @@ class Reduction(NamedTuple):
     def percent(self) -> float:
         """How much of what was there the step took away."""
         return 100 * (self.before - self.after) / self.before if self.before else 0.0
+
+
+async def plan_job(run: Run, memory: Memory | None) -> JobPlan:
+    """What a run would do, without what an earlier one did by the memory of its job. Raises as the run does."""
+    run.access.give_back(await run.look())
+    if memory is not None:
+        run.plan.skip(await memory.done_before(run))
+    uids = run.plan.remaining
+
+    async def learn_sizes(lease: Connection) -> Sizes:
+        await run.access.reopen(lease)
+        return await fetch_sizes(lease, uids)
+
+    connection, sizes = await run.access.reach(learn_sizes)
+    run.access.give_back(connection)
+    return JobPlan(
+        run.mailbox,
+        run.uidvalidity,
+        run.cursor,
+        uids,
+        len(uids),
+        sizes.total_bytes,
+        unaccounted=run.unaccounted,
+        may_be_short=run.may_be_short,
+        skipped=len(run.plan.planned) - len(uids),
+    )

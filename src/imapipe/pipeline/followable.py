@@ -14,6 +14,7 @@ from imapipe.pipeline.delivery.stream import OnError, Runs
 from imapipe.pipeline.follow.follower import Territory
 from imapipe.pipeline.follow.following import DEFAULT_POLL_SECONDS, Follow, FollowOptions, FollowStream, following
 from imapipe.pipeline.follow.watch import Way
+from imapipe.pipeline.operation.message_change import MessageChange
 
 
 class FollowedJob(NamedTuple):
@@ -38,8 +39,8 @@ class Followable(ABC):
     __slots__ = ()
 
     @abstractmethod
-    def _to_follow(self) -> FollowedJob:
-        """What is followed."""
+    def _to_follow(self, on_done: MessageChange | None, on_failed: MessageChange | None) -> FollowedJob:
+        """What is followed, with the changes that follow its messages. Raises TypeError, ValueError."""
 
     @overload
     def follow(
@@ -49,6 +50,8 @@ class Followable(ABC):
         poll_seconds: float = DEFAULT_POLL_SECONDS,
         idle_seconds: float | None = None,
         way: Way = "notify",
+        on_done: MessageChange | None = None,
+        on_failed: MessageChange | None = None,
     ) -> FollowStream: ...
 
     @overload
@@ -64,6 +67,8 @@ class Followable(ABC):
         poll_seconds: float = DEFAULT_POLL_SECONDS,
         idle_seconds: float | None = None,
         way: Way = "notify",
+        on_done: MessageChange | None = None,
+        on_failed: MessageChange | None = None,
     ) -> Follow: ...
 
     def follow(
@@ -78,6 +83,8 @@ class Followable(ABC):
         poll_seconds: float = DEFAULT_POLL_SECONDS,
         idle_seconds: float | None = None,
         way: Way = "notify",
+        on_done: MessageChange | None = None,
+        on_failed: MessageChange | None = None,
     ) -> Follow | FollowStream:
         """Handle what the search finds, in one mailbox or in each of many, and then what arrives, until it is ended.
 
@@ -107,6 +114,8 @@ class Followable(ABC):
             idle_seconds: When IDLE is ended and begun anew, and a dead connection is noticed; unless said what suits
                 the provider, 240.
             way: The best way to use: "notify", "idle" or "poll".
+            on_done: As in `Pipeline.run`: a change of each message after it was done.
+            on_failed: As in `Pipeline.run`.
 
         Returns:
             Something to await, which gives a report, with a handler; else something to iterate over. Both have
@@ -129,4 +138,5 @@ class Followable(ABC):
                 commit_every_messages=commit_every_messages,
                 commit_every_seconds=commit_every_seconds,
             )
-        return following(*self._to_follow(), consumption, FollowOptions(poll_seconds, idle_seconds, way))
+        options = FollowOptions(poll_seconds, idle_seconds, way)
+        return following(*self._to_follow(on_done, on_failed), consumption, options)

@@ -15,19 +15,19 @@ from types import MappingProxyType
 from imapipe.models.argument import check_whole
 from imapipe.models.cursor import Cursor
 from imapipe.models.report import RunReport
-from imapipe.net.connection import Connection
+from imapipe.pipeline.after.after import after_of, with_changes
 from imapipe.pipeline.delivery.consumption import DEFAULT_CONCURRENCY, Consumption, check_on_error
 from imapipe.pipeline.delivery.handler_retry import HandlerRetry
 from imapipe.pipeline.delivery.handlers import Handler
 from imapipe.pipeline.delivery.sink import Sink
 from imapipe.pipeline.delivery.stream import BatchStream, OnError, Stream
-from imapipe.pipeline.findings import JobPlan, Reduction
+from imapipe.pipeline.findings import JobPlan, Reduction, plan_job
 from imapipe.pipeline.follow.one import OneMailbox
 from imapipe.pipeline.followable import Followable, FollowedJob
 from imapipe.pipeline.memory import memory_of
+from imapipe.pipeline.operation.message_change import MessageChange
 from imapipe.pipeline.run import Run
 from imapipe.pipeline.source.failed import Failed
-from imapipe.pipeline.source.sizes import Sizes, fetch_sizes
 from imapipe.pipeline.steps import ChangeSteps
 from imapipe.wire.response.note import Note, add_counts
 from imapipe.wire.search_key import SearchKey
@@ -53,6 +53,8 @@ class Pipeline(Followable, ChangeSteps):
         handler_retry: HandlerRetry | None = None,
         commit_every_messages: int | None = None,
         commit_every_seconds: float | None = None,
+        on_done: MessageChange | None = None,
+        on_failed: MessageChange | None = None,
     ) -> RunReport:
         """Run the job: every message goes to the handler, or to the sink, once.
 
@@ -69,16 +71,23 @@ class Pipeline(Followable, ChangeSteps):
                 an attribute of this name.
             commit_every_seconds: With a sink: commit when the first of them was written so long ago; 1.0, unless the
                 sink has an attribute of this name.
+            on_done: A change of each message after it was done, such as `imapipe.move_to("Processed")`: in groups, on
+                a connection of its own. With a Checkpoint it is owed from the moment in which the message is done:
+                where this run ends before it, the next one makes it first.
+            on_failed: The same of each message that failed, but for those that an outage kept from being tried.
 
         Returns:
-            The report; it reconciles: planned = done + skipped + vanished + failed.
+            The report; it reconciles: planned = done + skipped + vanished + failed, and
+            changes_due = changed + change_vanished + change_failed.
 
         Raises:
-            TypeError: A handler that cannot be awaited.
+            TypeError: A handler that cannot be awaited, or what is no change.
+            CapabilityMissing: A change cannot be made without harm; nothing was fetched.
             AuthenticationFailed, ConnectionFailed, CommandNo, UidValidityChanged, CheckpointError: The run as a
                 whole could not be done. Failures of single messages or batches are in the report instead.
 
-        Cancellation stops the handlers, ends connections with something in flight, saves the checkpoint.
+        Cancellation stops the handlers, ends connections with something in flight, waits up to ten seconds for changes
+        that follow messages, saves the checkpoint.
 
         Otherwise it raises as `Pool.acquire` and `Connection.uid_search` do.
         """
@@ -96,37 +105,57 @@ class Pipeline(Followable, ChangeSteps):
             raise ValueError(f"max_failures must be 0 or more, not {max_failures}")
         try:
             await self._runs.wait_for_dropped()
-            run = self._new_run(connections, max_failures=max_failures)
+            run = followed_by(self, on_done, on_failed)._new_run(connections, max_failures=max_failures)
             await consumption.consume(run)
         finally:
             consumption.close()
         return run.report()
 
-    def stream(self, *, on_error: OnError = "record", connections: int | None = 1) -> Stream:
+    def stream(
+        self,
+        *,
+        on_error: OnError = "record",
+        connections: int | None = 1,
+        on_done: MessageChange | None = None,
+        on_failed: MessageChange | None = None,
+    ) -> Stream:
         """Iterate in a block: `async with pipeline.stream() as s: async for message in s: …`, then `s.report`.
 
         Args:
             on_error: "record" leaves failures to the report; "raise" raises `Incomplete` at the end.
             connections: How many connections to use at most; None is all of the pool.
+            on_done: As in `run`; a message is done when the next one is asked for.
+            on_failed: As in `run`.
 
         Iterating raises Incomplete where `on_error` says so, and otherwise raises as `run` does.
         """
-        return Stream(self._new_run(connections), self._runs, check_on_error(on_error))
+        job = followed_by(self, on_done, on_failed)
+        return Stream(job._new_run(connections), self._runs, check_on_error(on_error))
 
     def __aiter__(self) -> Stream:
         """Iterate over the messages; raises `Incomplete` at the end if a message failed."""
         return self.stream(on_error="raise")
 
-    def batches(self, *, on_error: OnError = "raise", connections: int | None = 1) -> BatchStream:
+    def batches(
+        self,
+        *,
+        on_error: OnError = "raise",
+        connections: int | None = 1,
+        on_done: MessageChange | None = None,
+        on_failed: MessageChange | None = None,
+    ) -> BatchStream:
         """Iterate over lists of messages, each acknowledged as a whole when the next is asked for.
 
         Args:
             on_error: As in `stream`.
             connections: As in `stream`.
+            on_done: As in `stream`.
+            on_failed: As in `stream`.
 
         Iterating raises Incomplete where `on_error` says so, and otherwise raises as `run` does.
         """
-        return BatchStream(self._new_run(connections, by_batch=True), self._runs, check_on_error(on_error))
+        job = followed_by(self, on_done, on_failed)
+        return BatchStream(job._new_run(connections, by_batch=True), self._runs, check_on_error(on_error))
 
     async def uids(self) -> SearchResult:
         """The UIDs of a run now: what the search finds, within the limit. Checkpoints are not asked.
@@ -179,30 +208,7 @@ class Pipeline(Followable, ChangeSteps):
 
         Raises as `run` does.
         """
-        run = self._new_run(1)
-        run.access.give_back(await run.look())
-        memory = memory_of(self.middleware)
-        if memory is not None:
-            run.plan.skip(await memory.done_before(run))
-        uids = run.plan.remaining
-
-        async def learn_sizes(lease: Connection) -> Sizes:
-            await run.access.reopen(lease)
-            return await fetch_sizes(lease, uids)
-
-        connection, sizes = await run.access.reach(learn_sizes)
-        run.access.give_back(connection)
-        return JobPlan(
-            run.mailbox,
-            run.uidvalidity,
-            run.cursor,
-            uids,
-            len(uids),
-            sizes.total_bytes,
-            unaccounted=run.unaccounted,
-            may_be_short=run.may_be_short,
-            skipped=len(run.plan.planned) - len(uids),
-        )
+        return await plan_job(self._new_run(1), memory_of(self.middleware))
 
     def _new_run(self, connections: int | None, *, max_failures: int | None = None, by_batch: bool = False) -> Run:
         if connections is not None:
@@ -217,13 +223,22 @@ class Pipeline(Followable, ChangeSteps):
             self._specification,
             self._pool,
             self._account,
-            lanes=connections or self._pool.max_size,
+            # Changes that follow messages are made on a connection of their own.
+            lanes=connections or max(1, self._pool.max_size - (after_of(self.middleware) is not None)),
             max_failures=max_failures,
             by_batch=by_batch,
         )
 
-    def _to_follow(self) -> FollowedJob:
-        return FollowedJob(OneMailbox(self._pool, self._specification), self._pool, self._account, self._runs)
+    def _to_follow(self, on_done: MessageChange | None, on_failed: MessageChange | None) -> FollowedJob:
+        job = followed_by(self, on_done, on_failed)._specification
+        return FollowedJob(OneMailbox(self._pool, job), self._pool, self._account, self._runs)
+
+
+def followed_by(job: Pipeline, on_done: MessageChange | None, on_failed: MessageChange | None) -> Pipeline:
+    """The same job with changes that follow its messages. Raises as `with_changes` does."""
+    return job._with(
+        middleware=with_changes(job.middleware, job._pool, job.criteria, on_done=on_done, on_failed=on_failed)
+    )
 
 
 class SearchResult:

@@ -29,14 +29,14 @@ from imapipe.net.connection import Connection
 from imapipe.net.pool.pool import ConnectionPool
 from imapipe.pipeline.access import MailboxAccess
 from imapipe.pipeline.books import Books
-from imapipe.pipeline.closing import make_report, stop_layers
+from imapipe.pipeline.closing import finish_layers, make_report, stop_layers
 from imapipe.pipeline.delivery.driven import Consumer
 from imapipe.pipeline.delivery.inbox import Inbox
 from imapipe.pipeline.delivery.tasks import first_cause
 from imapipe.pipeline.dispatch import Dispatch
 from imapipe.pipeline.lane import Lane, LaneTask
 from imapipe.pipeline.ledger import Ledger
-from imapipe.pipeline.memory import done_all_runs_of, memory_of
+from imapipe.pipeline.memory import memory_of
 from imapipe.pipeline.operation.base import Workbench
 from imapipe.pipeline.operation.remainders import Remainders
 from imapipe.pipeline.outage import Outage, outage_seconds_of
@@ -84,6 +84,7 @@ class Run:
         lanes: int,
         max_failures: int | None = None,
         by_batch: bool = False,
+        patient: bool = False,
     ) -> None:
         self._specification = specification
         self._pool = pool
@@ -102,6 +103,7 @@ class Run:
             pool,
             specification.mailbox,
             writes=specification.operation.writes,
+            patient=patient,
             # A change tells by mod-sequences what others changed meanwhile.
             remembers=(
                 specification.search_store is not None or specification.with_modseq or specification.operation.writes
@@ -178,6 +180,15 @@ class Run:
         self._lease, result = await self.access.ask(work, first)
         return result
 
+    async def aside(self, work: Callable[[], Awaitable[_Result]]) -> _Result:
+        """See `middleware.base.Run`."""
+        if self._lease is not None:
+            lease, self._lease = self._lease, None
+            self.access.give_back(lease)
+        result = await work()
+        self._lease, _ = await self.access.reach(self.access.reopen)
+        return result
+
     async def identities(self, uids: UidSet) -> Mapping[int, Identity]:
         """See `middleware.base.Run`."""
         return await self.reach(partial(find_identities, self.access, uids))
@@ -249,6 +260,8 @@ class Run:
                 if consumer is not None:
                     unasked = None
                     await consumer.finish()
+                self.ledger.flush()
+                await finish_layers(self.layers)
             except BaseException as error:
                 # Nobody is to work on what can no longer be acknowledged.
                 self.inbox.discard()
@@ -262,7 +275,6 @@ class Run:
                     self.ledger.flush()
                     await stop_layers(self.layers, error)
                 raise
-            self.ledger.flush()
             await stop_layers(self.layers)
         finally:
             for stop in stop_listening:
@@ -299,19 +311,7 @@ class Run:
 
     def report(self) -> RunReport:
         """What became of the run so far, or at its end."""
-        if self._report is not None:
-            return self._report
-        return make_report(
-            account=self.account,
-            mailbox=self.mailbox,
-            uidvalidity=self.uidvalidity,
-            cursor=self.cursor,
-            planned=len(self.plan.planned),
-            ledger=self.ledger,
-            books=self._books,
-            usage=self.resources.usage(),
-            done_all_runs=done_all_runs_of(self.layers),
-        )
+        return self._report or make_report(self, self._books)
 
     async def _look(self, connection: Connection, *, save: bool = False) -> None:
         specification = self._specification

@@ -7,8 +7,9 @@ from dataclasses import replace
 from imapipe.pipeline.batching import FixedBatch
 from imapipe.pipeline.builder import PipelineBuilder
 from imapipe.pipeline.change_pipeline import ChangePipeline
-from imapipe.pipeline.operation.change import (
-    ChangeMessages,
+from imapipe.pipeline.operation.change import ChangeMessages
+from imapipe.pipeline.operation.message_change import (
+    MessageChange,
     add_flags,
     copy_to,
     delete,
@@ -55,7 +56,8 @@ class ChangeSteps(PipelineBuilder):
         """
         return self._change(delete(permanently=permanently))
 
-    def _change(self, operation: ChangeMessages) -> ChangePipeline:
+    def _change(self, change: MessageChange) -> ChangePipeline:
+        operation = ChangeMessages(change.kind, change.target, change.flags)
         policy = CHANGE_BATCH if self._specification.policy is DEFAULT_BATCH else self._specification.policy
         specification = replace(self._specification, operation=operation, policy=policy)
         return ChangePipeline(specification, self._pool, self._account, self._runs)

@@ -121,6 +121,11 @@ class SearchKey:
         return any(term.uses_modseq for term in self.terms)
 
     @property
+    def uses_sequence(self) -> bool:
+        """Whether it names messages by their place in the mailbox, as `raw` text can."""
+        return any(term.uses_sequence for term in self.terms)
+
+    @property
     def uses_clock(self) -> bool:
         """Whether the result changes with time alone: relative dates, OLDER and YOUNGER."""
         return any(term.uses_clock for term in self.terms)

@@ -106,6 +106,11 @@ RAW: Final = "RAW"
 """The name of a term that is program text of the caller's own; it is in no table, as nothing is known about it."""
 
 
+_PLACES: Final = re.compile(r"[0-9*]+(?:[:,][0-9*]+)*")
+_WITHOUT_ARGUMENT: Final = [name for name, rule in TERMS.items() if not rule.arguments]
+_BEFORE_A_KEY: Final = frozenset(("", "(", ")", "NOT", "OR", *_WITHOUT_ARGUMENT))
+
+
 @dataclass(frozen=True, slots=True)
 class Term:
     """One search key with its arguments, checked."""
@@ -124,6 +129,19 @@ class Term:
         if self.name == RAW:
             return "MODSEQ" in str(self.arguments[0]).upper()
         return self.name == "MODSEQ"
+
+    @property
+    def uses_sequence(self) -> bool:
+        """Whether it names messages by their place in the mailbox, which others that go change. Only raw text can."""
+        if self.name != RAW:
+            return False
+        before = ""
+        for word in re.findall(r'"(?:[^"\\]|\\.)*"|[()]|[^\s()"]+', str(self.arguments[0]).upper()):
+            # A number alone may be the argument of a key; a set is one of UIDs, or of places.
+            if _PLACES.fullmatch(word) and (before in _BEFORE_A_KEY or not (word.isdecimal() or before == "UID")):
+                return True
+            before = word
+        return False
 
     @property
     def uses_clock(self) -> bool:

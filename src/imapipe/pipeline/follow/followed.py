@@ -63,6 +63,8 @@ class Tally:
     vanished: int = 0
     failed: int = 0
     unaccounted: int = 0
+    changed: int = 0
+    change_failed: int = 0
     runs: int = 0
     bytes_received: int = 0
     failures: dict[int, Failure] = field(default_factory=dict)
@@ -170,6 +172,9 @@ class Followed:
         tally.vanished += len(ledger.vanished) + len(before) - len(known)
         tally.failed += len(failed)
         tally.unaccounted += run.unaccounted
+        report = run.report()
+        tally.changed += report.changed
+        tally.change_failed += report.change_failed
         for uid, failure in ledger.failures.items():
             if uid in failed and len(tally.failures) < MAX_FAILURE_DETAILS:
                 tally.failures[uid] = failure

@@ -126,6 +126,8 @@ class _Following:
                     failed=each.tally.failed,
                     pending=len(each.pending),
                     unaccounted=each.tally.unaccounted,
+                    changed=each.tally.changed,
+                    change_failed=each.tally.change_failed,
                     failures=dict(each.tally.failures),
                     runs=each.tally.runs,
                     bytes_received=each.tally.bytes_received,

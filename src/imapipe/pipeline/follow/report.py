@@ -13,7 +13,8 @@ from imapipe.models.document import Document
 from imapipe.models.report import shown
 from imapipe.models.sums import OutcomeSums
 
-_SUMS = ("planned", "done", "skipped", "vanished", "failed", "pending", "unaccounted", "bytes_received")
+_OUTCOMES = ("planned", "done", "skipped", "vanished", "failed", "pending")
+_SUMS = (*_OUTCOMES, "unaccounted", "changed", "change_failed", "bytes_received")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +29,8 @@ class FollowedReport(Document):
         failed: Messages that failed, and are not tried again.
         pending: Messages without an outcome: following was ended, or the server did not bring them.
         unaccounted: Messages that the first search did not find although the mailbox holds them.
+        changed: Messages of which the change that follows them is made (`on_done=`, `on_failed=`).
+        change_failed: Messages of which it failed; with a Checkpoint the next look at the mailbox tries it again.
         failures: Details of the first 10,000 failures.
         runs: How often it was looked at.
         bytes_received: Bytes of FETCH responses.
@@ -41,6 +44,8 @@ class FollowedReport(Document):
     failed: int
     pending: int
     unaccounted: int
+    changed: int
+    change_failed: int
     failures: Mapping[int, Failure]
     runs: int
     bytes_received: int
@@ -89,22 +94,25 @@ class FollowReport(OutcomeSums):
     def complete(self) -> bool:
         """Whether every message that was found is done or gone, and no mailbox was in trouble at the end."""
         reports = self.mailboxes.values()
-        return not any(each.failed or each.pending or each.unaccounted or each.error for each in reports)
+        return not any(
+            each.failed or each.pending or each.unaccounted or each.change_failed or each.error for each in reports
+        )
 
     def table(self) -> str:
         """The report as plain text: a line for each mailbox in which something happened, and the sums."""
         return "\n".join(self._lines())
 
     def _lines(self) -> Iterator[str]:
-        names = ("planned", "done", "skipped", "vanished", "failed", "pending")
         for name, each in self.mailboxes.items():
             if each.planned:
                 yield f"{shown(name)}: " + ", ".join(
-                    f"{column} {getattr(each, column):,}" for column in names if getattr(each, column)
+                    f"{column} {getattr(each, column):,}" for column in _OUTCOMES if getattr(each, column)
                 )
+            if each.change_failed:
+                yield f"{shown(name)}: the changes of {each.change_failed:,} messages failed"
             if each.error:
                 yield f"{shown(name)}: {shown(each.error)}"
-        yield "sum: " + ", ".join(f"{column} {self._sum(column):,}" for column in names)
+        yield "sum: " + ", ".join(f"{column} {self._sum(column):,}" for column in _OUTCOMES)
         seen = self.latency_seconds
         if seen.count:
             yield f"latency: p50 {seen.p50:.3f} s, p95 {seen.p95:.3f} s, at most {seen.maximum:.3f} s"

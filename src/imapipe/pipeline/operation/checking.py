@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from imapipe.errors import CapabilityMissing, CommandNo
 from imapipe.net.connection import Connection
-from imapipe.pipeline.operation.change import TRASH, ChangeMessages
+from imapipe.pipeline.operation.message_change import TRASH, MessageChange
 from imapipe.pipeline.operation.step import target_numbers
 
 
-async def check_change(connection: Connection, operation: ChangeMessages, mailbox: str) -> str:
+async def check_change(connection: Connection, operation: MessageChange, mailbox: str) -> str:
     """Refuse what cannot be done safely; gives the name of the target, or "".
 
     Args:
