@@ -57,6 +57,7 @@ MADE: dict[type[BaseException], Callable[[], BaseException]] = {
     errors.WorkerDied: lambda: errors.WorkerDied(-9),
     errors.SpoolError: lambda: errors.SpoolError(28, "No space left on device", "/tmp/x"),
     errors.InvalidURL: lambda: errors.InvalidURL("text"),
+    errors.AutodiscoverFailed: lambda: errors.AutodiscoverFailed("ann@example.org", ("a", "b")),
     errors.InvalidSearch: lambda: errors.InvalidSearch("text"),
     errors.JournalError: lambda: errors.JournalError("reason", path="p"),
     errors.TooManyMessages: lambda: errors.TooManyMessages(60, 59),

@@ -30,6 +30,7 @@
     ├ DeletionsRefused                       more is gone from a mailbox than may be removed from its mirror
     ├ InvalidURL (ValueError)
     ├ AccountsError (ValueError)             a file of accounts cannot be used
+    ├ AutodiscoverFailed                     nobody says where the mailbox of an address is
     ├ InvalidSearch (ValueError)
     ├ MessageIndexError                      the file of a local index cannot be used
     ├ JournalError                           the journal of a change cannot be used
@@ -425,6 +426,21 @@ class AccountsError(ImapipeError, ValueError):
         self.account = account
         where = " ".join(part for part in (path, f"[{account}]" if account else "") if part)
         super().__init__(f"{where}: {reason}" if where else reason)
+
+
+class AutodiscoverFailed(ImapipeError):
+    """Nobody says where the mailbox of an address is.
+
+    Attributes:
+        address: The address.
+        tried: What was asked.
+    """
+
+    def __init__(self, address: str, tried: tuple[str, ...] = ()) -> None:
+        self.address = address
+        self.tried = tried
+        asked = f" (asked: {', '.join(tried)})" if tried else ""
+        super().__init__(f"nothing says where the mailbox of {address} is: give the URL of its server{asked}")
 
 
 class InvalidSearch(ImapipeError, ValueError):

@@ -22,6 +22,7 @@ from imapipe.cli.folders import folders
 from imapipe.cli.follow_command import follow_command
 from imapipe.cli.grouped import grouped
 from imapipe.cli.index import IndexOptions, index
+from imapipe.cli.login import login_command
 from imapipe.cli.mirrored import MirrorOptions
 from imapipe.cli.options import (
     JOB,
@@ -331,6 +332,9 @@ def _folders(
     """List the mailboxes of an account, with their counts."""
     work = folders(account, pattern, outage_seconds=outage, json=output.json)
     return execute(work, debug=output.debug)
+
+
+app.command("login")(grouped(login_command))
 
 
 @app.command("demo")

@@ -44,6 +44,12 @@ PHRASES: Final = (
     ("max_deletions=", "--max-deletions "),
     ("max_deletions takes", "--max-deletions takes"),
     ("proxy= takes", "--proxy takes"),
+    ("give its client_id", "give its --client-id"),
+    ("give token_url and authorize_url", "give --token-url and --authorize-url"),
+    ("give authorize_url", "give --authorize-url"),
+    ("tenant takes", "--tenant takes"),
+    ("with its client_secret", "with its secret: set IMAPIPE_CLIENT_SECRET, or name a file with --client-secret-file"),
+    ("by itself: give scopes", "by itself: give --scope"),
     ("delete(permanently=True)", "`imapipe delete --permanently`"),
     ("move_to()", "`imapipe move`"),
     ("max_messages=", "--max-messages "),
@@ -86,7 +92,9 @@ def explain(error: BaseException, *, mailbox: str = "") -> tuple[str, Status]:
         case Mistake() | imapipe.InvalidURL() | imapipe.InvalidSearch() | imapipe.AccountsError():
             return printable(_as_options(str(error))), Status.USAGE
         case imapipe.TokenRefused():
-            return printable(f"{error.text}; log in again with `imapipe login`"), Status.AUTHENTICATION
+            return printable(f"{error.text}; log in (again) with `imapipe login`"), Status.AUTHENTICATION
+        case imapipe.AutodiscoverFailed():
+            return printable(str(error)), Status.FAILED
         case imapipe.AuthenticationFailed():
             return _advised(error, f"the server refused the login: {error.text}"), Status.AUTHENTICATION
         case imapipe.CommandNo(command="SELECT" | "EXAMINE") | imapipe.CommandBad(command="SELECT" | "EXAMINE"):

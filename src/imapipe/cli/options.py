@@ -130,19 +130,20 @@ class AccountOptions:
         context = self.ssl_context()
         token = self._token()
         if token is not None:
-            return self._make(context, connections, token=token)
+            return self.make_pool(context, connections, token=token)
         # Tried without the password first: nobody shall type one for a URL that cannot work.
-        account = self._make(context, connections, password="").account
-        return self._make(context, connections, password=self._password(account))
+        account = self.make_pool(context, connections, password="").account
+        return self.make_pool(context, connections, password=self._password(account))
 
-    def _make(
+    def make_pool(
         self,
         context: ssl.SSLContext | None,
-        connections: int,
+        connections: int = 1,
         *,
         password: str | None = None,
         token: Callable[[], Awaitable[str]] | None = None,
     ) -> imapipe.Pool:
+        """Make the pool with one of the two. Raises as `open_pool` does."""
         try:
             return imapipe.create_pool(
                 self.url,

@@ -1,0 +1,7 @@
+"""Finding the mail server of an address: `autodiscover`."""
+
+from __future__ import annotations
+
+from imapipe.discovery.autodiscover import Discovered, autodiscover
+
+__all__ = ["Discovered", "autodiscover"]
