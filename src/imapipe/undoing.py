@@ -140,6 +140,8 @@ def _plan(story: Story, job: Job, pool: Pool) -> tuple[list[tuple[ChangePipeline
                 steps.append((there.only(uids, uidvalidity=uidvalidity).move_to(job.mailbox), True))
     else:
         steps += _flags_back(story, job, here)
+        contested = sum(len(result.contested) for _, result in story.steps)
+        lose("somebody else changed the message at the same moment, so it is left as it is", contested)
     if marked:
         steps.append((here.only(marked, uidvalidity=job.uidvalidity).remove_flags("\\Deleted"), True))
     return steps, lost
@@ -152,7 +154,7 @@ def _flags_back(story: Story, job: Job, here: Pipeline) -> Iterator[tuple[Change
         for before, uids in intent.before:
             after = result_of(job, before)
             difference = (after - before, before - after)
-            groups[difference] = groups.get(difference, UidSet()) | uids & result.done
+            groups[difference] = groups.get(difference, UidSet()) | uids & (result.done - result.contested)
     for (added, removed), uids in groups.items():
         chosen = here.only(uids, uidvalidity=job.uidvalidity)
         if added and uids:

@@ -2,9 +2,9 @@
 
     {"journal":"imapipe","version":1,"account":"ann@imap.example.org:993","mailbox":"INBOX","uidvalidity":7,
      "change":{"kind":"move","target":"Archive"}}
-    {"intent":1,"uids":"1:500","uidvalidity":9,"uidnext":1,"keys":["1","k3Jd…"],"before":[]}
+    {"intent":1,"uids":"1:500","uidvalidity":9,"uidnext":1,"marks":["1718000000.2048", …],"before":[]}
     {"copied":1,"done":"1:500","pairs":[[1,1,500]]}
-    {"result":1,"done":"1:500","pairs":[[1,1,500]],"vanished":"","marked":""}
+    {"result":1,"done":"1:500","pairs":[[1,1,500]],"vanished":"","marked":"","contested":""}
 
 Invariant: a pair says that so many messages, from one UID on, became as many in the target, from another UID on.
 """
@@ -84,15 +84,15 @@ class Intent:
         uids: For which messages.
         uidvalidity: UIDVALIDITY of the target, or 0.
         uidnext: UIDNEXT of the target: what comes of the command is not below it.
-        keys: What each message is known by, in the order of `uids`; empty where nothing goes elsewhere.
-        before: The flags that messages had.
+        marks: What each message is recognised by, in the order of `uids`; empty where nothing goes elsewhere.
+        before: The flags that messages had; where flags are added or removed, only those of them.
     """
 
     number: int
     uids: UidSet
     uidvalidity: int = 0
     uidnext: int = 0
-    keys: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()
     before: tuple[tuple[frozenset[str], UidSet], ...] = ()
 
     def line(self) -> dict[str, object]:
@@ -102,7 +102,7 @@ class Intent:
             "uids": self.uids.text(),
             "uidvalidity": self.uidvalidity,
             "uidnext": self.uidnext,
-            "keys": list(self.keys),
+            "marks": list(self.marks),
             "before": [[sorted(flags), uids.text()] for flags, uids in self.before],
         }
 
@@ -114,7 +114,7 @@ class Intent:
             _uids(line["uids"]),
             _number(line["uidvalidity"]),
             _number(line["uidnext"]),
-            tuple(str(key) for key in _list(line["keys"])),
+            tuple(str(mark) for mark in _list(line["marks"])),
             tuple(
                 (frozenset(map(str, _list(flags))), _uids(uids)) for flags, uids in map(_list, _list(line["before"]))
             ),
@@ -131,6 +131,7 @@ class Result:
         pairs: Where messages are now.
         vanished: Messages that somebody else removed.
         marked: Of `done` those that only got `\\Deleted`.
+        contested: Of `done` those that somebody else changed at the same moment: an undo leaves them alone.
     """
 
     number: int
@@ -138,6 +139,7 @@ class Result:
     pairs: tuple[Pair, ...] = ()
     vanished: UidSet = NO_UIDS
     marked: UidSet = NO_UIDS
+    contested: UidSet = NO_UIDS
 
     def line(self, word: str = "result") -> dict[str, object]:
         """As a line."""
@@ -147,6 +149,7 @@ class Result:
             "pairs": [list(pair) for pair in self.pairs],
             "vanished": self.vanished.text(),
             "marked": self.marked.text(),
+            "contested": self.contested.text(),
         }
 
     @classmethod
@@ -156,9 +159,8 @@ class Result:
         for pair in map(_list, _list(line["pairs"])):
             here, there, count = map(_number, pair)
             pairs.append((here, there, count))
-        return cls(
-            _number(line[word]), _uids(line["done"]), tuple(pairs), _uids(line["vanished"]), _uids(line["marked"])
-        )
+        sets = (_uids(line[name]) for name in ("vanished", "marked", "contested"))
+        return cls(_number(line[word]), _uids(line["done"]), tuple(pairs), *sets)
 
 
 @dataclass(slots=True)
@@ -180,7 +182,9 @@ class Story:
     @property
     def last_number(self) -> int:
         """The number of the last intent."""
-        return max([number.number for number, _ in self.steps] + [self.pending.number if self.pending else 0])
+        if self.pending is not None:
+            return self.pending.number
+        return self.steps[-1][0].number if self.steps else 0
 
     def add(self, line: Mapping[str, object]) -> None:
         """Go on by a line; raises KeyError, TypeError, ValueError."""

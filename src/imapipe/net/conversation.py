@@ -47,6 +47,8 @@ from imapipe.wire.response.response import (
 
 _WHO_WE_ARE = {"name": "imapipe"}
 _NEWS = (Exists, Expunge, FetchScan, Recent)
+# As most of it is written, and there is one for each message of a MOVE.
+_PLAIN_NEWS = re.compile(rb"\* \d{1,9} (?:EXPUNGE|EXISTS|RECENT)")
 _KIND = re.compile(rb"[\0 ]*(?:\* *)?(?:\d+ +)?([A-Za-z]*)")
 
 
@@ -293,6 +295,8 @@ class Conversation:
         waiting, command.untagged = command.untagged[::-1], []
         while waiting:
             text, literals = waiting.pop()
+            if _PLAIN_NEWS.fullmatch(text):
+                continue
             left -= cost_of(text)
             if left <= 0:
                 # A hundred thousand mailboxes are no reason to keep others waiting.

@@ -52,6 +52,8 @@ _ABOUT_STATE = re.compile(
     re.IGNORECASE,
 )
 
+_EXPUNGED = re.compile(rb"\* \d{1,9} EXPUNGE")
+
 # No state needs more words than this, but for a list of messages, which is read elsewhere (`net.long_responses`).
 _STATE_BYTES = 64 * 1024
 # What is enabled adds up, and there are not so many extensions.
@@ -110,6 +112,7 @@ class Session:
         error: Why the connection ended, or None while it lives.
         lost_listeners: Called when the connection has ended.
         on_status: Called for every status, tagged or not, with its kind, code and text.
+        on_news: Called with every untagged response that is no answer to a FETCH in flight, before it is read.
     """
 
     capabilities: frozenset[str] = frozenset()
@@ -122,6 +125,7 @@ class Session:
     unknown_commands: int = 0
     lost_listeners: list[Callable[[BaseException], None]] = field(default_factory=list)
     on_status: Callable[[str, Code | None, str], None] | None = None
+    on_news: Callable[[bytes], None] | None = None
     error: BaseException | None = None
     _selecting: SelectedMailbox | None = None
     _capabilities_told: bool = False
@@ -145,7 +149,13 @@ class Session:
 
     def heard(self, text: bytes, literals: tuple[Literal, ...], response: Response | None = None) -> None:
         """An untagged response; those that say nothing of the state are not even parsed."""
+        if self.on_news is not None:
+            self.on_news(text)
         if response is None:
+            if _EXPUNGED.fullmatch(text) is not None:
+                # A MOVE tells one for each message.
+                self._heard_expunged(1)
+                return
             if not _ABOUT_STATE.match(text) or len(text) > _STATE_BYTES:
                 return
             try:
@@ -165,19 +175,22 @@ class Session:
                     self.enabled |= response.names
             case Exists() if mailbox is not None:
                 mailbox.exists = response.count
-            case Expunge() if mailbox is not None:
-                mailbox.exists = max(0, mailbox.exists - 1)
-                mailbox.expunged += 1
+            case Expunge():
+                self._heard_expunged(1)
             case Vanished() if mailbox is not None:
                 if not response.earlier:
                     # The set may name UIDs that nobody ever had.
-                    gone = min(len(response.uids), mailbox.exists)
-                    mailbox.exists -= gone
-                    mailbox.expunged += gone
+                    self._heard_expunged(min(len(response.uids), mailbox.exists))
             case Flags() if mailbox is not None:
                 mailbox.flags = frozenset(response.flags)
             case _:
                 return
+
+    def _heard_expunged(self, count: int) -> None:
+        mailbox = self._selecting or self.selected
+        if mailbox is not None:
+            mailbox.exists = max(0, mailbox.exists - count)
+            mailbox.expunged += count
 
     def completed(self, command: Command, tagged: Tagged) -> None:
         """A tagged reply."""

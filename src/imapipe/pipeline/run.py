@@ -104,10 +104,7 @@ class Run:
             specification.mailbox,
             writes=specification.operation.writes,
             patient=patient,
-            # A change tells by mod-sequences what others changed meanwhile.
-            remembers=(
-                specification.search_store is not None or specification.with_modseq or specification.operation.writes
-            ),
+            remembers=specification.search_store is not None or specification.with_modseq,
             events=self.events,
             books=self._books,
             outage=Outage(outage_seconds_of(specification.middleware), self.events),

@@ -19,8 +19,10 @@ from imapipe.pipeline.operation.message_change import (
 )
 from imapipe.pipeline.specification import DEFAULT_BATCH
 
-CHANGE_BATCH = FixedBatch(500)
-"""As many messages a command of a change is for, unless said."""
+FLAG_BATCH = FixedBatch(5_000)
+"""As many messages a command that changes flags is for, unless said: flags cost a server next to nothing."""
+TRANSFER_BATCH = FixedBatch(2_000)
+"""As many messages another change is for, unless said: a slow server still ends it well within its timeout."""
 
 
 class ChangeSteps(PipelineBuilder):
@@ -58,6 +60,8 @@ class ChangeSteps(PipelineBuilder):
 
     def _change(self, change: MessageChange) -> ChangePipeline:
         operation = ChangeMessages(change.kind, change.target, change.flags)
-        policy = CHANGE_BATCH if self._specification.policy is DEFAULT_BATCH else self._specification.policy
+        policy = self._specification.policy
+        if policy is DEFAULT_BATCH:
+            policy = FLAG_BATCH if operation.kind in ("add", "remove", "set") else TRANSFER_BATCH
         specification = replace(self._specification, operation=operation, policy=policy)
         return ChangePipeline(specification, self._pool, self._account, self._runs)

@@ -195,10 +195,10 @@ async def test_what_others_do_meanwhile_is_neither_lost_nor_undone(open_world: O
         box.expunge([2])
 
     world.server.faults.add(Act(meddle, command="UID STORE", nth=1))
-    report = await _job(world, COUNT).add_flags("$Ours").run()
+    report = await _job(world, COUNT).set_flags("$Ours").run()
     check_sums(report)
     assert (report.done, report.vanished, report.failed) == (COUNT - 1, 1, 0)
-    assert box.flags_of(1) == {"$Theirs", "$Ours"}
+    assert box.flags_of(1) == {"$Ours"}
     # The message that they changed was left alone, read again until nothing came between, and changed then.
     assert [record.message_set for record in world.server.commands.named("UID STORE")] == [f"1:{COUNT}", "1", "1"]
 
@@ -211,10 +211,38 @@ async def test_who_changes_a_message_again_and_again_is_told_of(open_world: Open
         box.set_flags(1, box.flags_of(1) ^ {"$Theirs"})
 
     world.server.faults.add(Act(meddle, command="UID STORE"))
-    report = await _job(world, COUNT).add_flags("$Ours").run()
+    report = await _job(world, COUNT).set_flags("$Ours").run()
     check_sums(report)
     assert (report.done, report.failures[1].reason) == (COUNT - 1, "conflict")
     assert "$Ours" not in box.flags_of(1)
+
+
+@pytest.mark.parametrize(
+    ("remove", "command", "nth", "contested"),
+    [((), "UID STORE", 1, {5, 7}), (["ESEARCH"], "UID STORE", 1, {5, 7}), ((), "UID SEARCH", 3, {7})],
+)
+async def test_an_undo_leaves_alone_what_others_changed_at_the_same_moment(
+    open_world: OpenWorld, tmp_path: Path, remove: Iterable[str], command: str, nth: int, contested: set[int]
+) -> None:
+    """Whose flag it is that message 5 has cannot be told; nor of 7, behind one that went meanwhile."""
+    world = await _open(open_world, remove_extensions=remove)
+    box = world.server.mailboxes["INBOX"]
+
+    def meddle(record: object) -> None:
+        box.set_flags(5, box.flags_of(5) | {"$Ours"})
+        box.set_flags(7, box.flags_of(7) | {"$Theirs"})
+        box.expunge([6])
+
+    # The third search is for the flag: it finds that of 5, which is then not ours.
+    world.server.faults.add(Act(meddle, command=command, nth=nth))
+    report = await _job(world, COUNT // 2).add_flags("$Ours").run(journal=tmp_path / "flags")
+    check_sums(report)
+    assert (report.done, report.vanished) == (COUNT - 1, 1)
+    assert {note.kind: count for note, count in report.notes.items()} == {"contested": len(contested)}
+    back = await imapipe.undo(tmp_path / "flags", world.pool)
+    assert list(back.lost.values()) == [len(contested)]
+    assert {uid for uid in _uids(box) if "$Ours" in box.flags_of(uid)} == {5, 7}
+    assert "$Theirs" in box.flags_of(7)
 
 
 async def test_a_refusal_is_told_and_nothing_is_sent(open_world: OpenWorld, tmp_path: Path) -> None:

@@ -19,16 +19,14 @@ from imapipe.models.batch import Batch, BatchResult, Failure
 from imapipe.net.connection import Connection
 from imapipe.pipeline.delivery.flight import Gathering
 from imapipe.pipeline.operation.base import Workbench
-from imapipe.pipeline.operation.flagging import flag_messages
+from imapipe.pipeline.operation.flagging import FLAG_KINDS, flag_messages
 from imapipe.pipeline.operation.recovery import settle_pending
 from imapipe.pipeline.operation.step import Outcome, Step
 from imapipe.pipeline.operation.transfer import remove_messages, transfer_messages
-from imapipe.wire.command.store import FlagChange
 from imapipe.wire.uid_set import UidSet
 
 # What a line has room for besides its UIDs was taken into account when the batch was made.
 _LINE_ROOM = 8_000
-_FLAG_CHANGES = {"add": FlagChange.ADD, "remove": FlagChange.REMOVE, "set": FlagChange.REPLACE}
 
 
 @dataclass(slots=True)
@@ -134,8 +132,8 @@ async def change_messages(step: Step, job: Job, uids: UidSet) -> Outcome:
     Raises:
         ImapipeError: What stopped it. What came of it stays open in the journal.
     """
-    if job.kind in _FLAG_CHANGES:
-        return await flag_messages(step, job, _FLAG_CHANGES[job.kind], uids)
+    if job.kind in FLAG_KINDS:
+        return await flag_messages(step, job, uids)
     if job.kind == "delete":
         return await remove_messages(step, uids)
     return await transfer_messages(step, job, uids)

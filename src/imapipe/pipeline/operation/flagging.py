@@ -1,27 +1,68 @@
-"""Changing flags, only of messages that nobody else changed since their flags were read.
+r"""Changing flags, so that nothing that somebody else did to them is undone, now or by an undo later.
 
 Invariants:
 
 - Messages that have the flags already are done, and not touched: an undo leaves them alone.
-- UNCHANGEDSINCE (RFC 7162 §3.1.3) names a mod-sequence from before the flags were read, so whatever was changed during
-  the reading is in conflict, read again, and tried again; after a few rounds it has failed as `conflict`.
+- Flags are added and removed by one STORE, which touches no others. Messages that somebody else changed between the
+  look at them and that STORE are contested: it cannot be told whose doing the flags are, so an undo leaves them alone.
+- Where all flags are replaced, UNCHANGEDSINCE (RFC 7162 §3.1.3) names a mod-sequence from before
+  the reading, so whatever was changed during it is in conflict, read again, and tried again; after a few rounds it
+  has failed as `conflict`. The server tells a mod-sequence for each message then, which costs more than all the rest.
 """
 
 from __future__ import annotations
 
 from imapipe.journal.entry import NO_UIDS, Intent, Job, Result
-from imapipe.models.message import Message
+from imapipe.models.batch import Failure
+from imapipe.pipeline.operation.flag_reading import Flagged, Groups, fetch_flags, search_flags, union
+from imapipe.pipeline.operation.news import FlagNews
 from imapipe.pipeline.operation.step import Outcome, Step, failures
-from imapipe.pipeline.source.values import fetch_values
-from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.command.store import FlagChange
+from imapipe.wire.response.note import Note, count_notes
 from imapipe.wire.uid_set import UidSet
 
 MAX_ROUNDS = 5
 
+CONTESTED = Note(
+    "contested",
+    "somebody else changed flags of messages at the same moment: they have both changes, and an undo leaves them alone",
+)
+_CHANGES = {"add": FlagChange.ADD, "remove": FlagChange.REMOVE, "set": FlagChange.REPLACE}
+FLAG_KINDS = frozenset(_CHANGES)
 
-async def flag_messages(step: Step, job: Job, change: FlagChange, uids: UidSet) -> Outcome:
+
+async def flag_messages(step: Step, job: Job, uids: UidSet) -> Outcome:
     """Change the flags of messages; raises as the commands do."""
+    if job.kind != "set":
+        selected = step.connection.selected
+        expunged = selected.expunged if selected is not None else 0
+        with FlagNews(step.connection) as news:
+            found = await search_flags(step, uids, job.flags) or await fetch_flags(step, uids)
+            return await _change_at_once(step, job, uids, found, news, expunged)
+    return await _change_unchanged(step, job, uids)
+
+
+async def _change_at_once(step: Step, job: Job, uids: UidSet, found: Flagged, news: FlagNews, expunged: int) -> Outcome:
+    there = found.uids
+    absent = uids - there
+    untold = await step.there(absent)
+    failed = _untold(untold)
+    wrong, groups = _wrong(job, found)
+    done, vanished = there - wrong, absent - untold
+    if not wrong:
+        return Outcome(done, vanished, failed)
+    number = step.journal.story.last_number + 1
+    await step.journal.intend(Intent(number, wrong, before=groups))
+    await step.connection.uid_store(wrong, _CHANGES[job.kind], job.flags)
+    gone = await _gone(step, wrong, expunged)
+    stored = wrong - gone
+    contested = await news.contested(step, stored)
+    count_notes(step.notes, [CONTESTED] * len(contested))
+    step.journal.answered(Result(number, stored, vanished=gone, contested=contested))
+    return Outcome(done | stored, vanished | gone, failed)
+
+
+async def _change_unchanged(step: Step, job: Job, uids: UidSet) -> Outcome:
     connection, journal = step.connection, step.journal
     selected = connection.selected
     is_safe = connection.offers("CONDSTORE") and selected is not None and bool(selected.highest_modseq)
@@ -30,27 +71,21 @@ async def flag_messages(step: Step, job: Job, change: FlagChange, uids: UidSet) 
     todo = uids
     for _ in range(MAX_ROUNDS):
         expunged = selected.expunged if selected is not None else 0
-        read = await _read(step, todo, with_modseq=is_safe)
-        absent = todo - UidSet.from_numbers(read)
+        found = await fetch_flags(step, todo, with_modseq=is_safe)
+        absent = todo - found.uids
         there = await step.there(absent)
         vanished |= absent - there
-        failed += failures(there, "no-data", "the server lists the message and does not tell its flags")
-        wrong = UidSet.from_numbers(uid for uid, (had, _) in read.items() if result_of(job, had) != had)
-        done |= UidSet.from_numbers(read) - wrong
+        failed += _untold(there)
+        wrong, groups = _wrong(job, found)
+        done |= found.uids - wrong
         if not wrong:
             return Outcome(done, vanished, failed)
-        before: dict[frozenset[str], list[int]] = {}
-        for uid in wrong:
-            before.setdefault(read[uid][0], []).append(uid)
-        groups = tuple((had, UidSet.from_numbers(numbers)) for had, numbers in before.items())
         number = journal.story.last_number + 1
         await journal.intend(Intent(number, wrong, before=groups))
         modified = wrong & await connection.uid_store(
-            wrong, change, job.flags, unchanged_since=bound if is_safe else None
+            wrong, _CHANGES[job.kind], job.flags, unchanged_since=bound if is_safe else None
         )
-        gone = NO_UIDS
-        if selected is not None and selected.expunged != expunged:
-            gone = wrong - await step.there(wrong)
+        gone = await _gone(step, wrong, expunged)
         stored = wrong - modified - gone
         journal.answered(Result(number, stored, vanished=gone))
         done |= stored
@@ -58,9 +93,27 @@ async def flag_messages(step: Step, job: Job, change: FlagChange, uids: UidSet) 
         todo = modified - gone
         if not todo:
             return Outcome(done, vanished, failed)
-        bound = max([bound, *(modseq for _, modseq in read.values())])
+        bound = max(bound, found.highest_modseq)
     conflict = "somebody else changes the message again and again"
     return Outcome(done, vanished, failed + failures(todo, "conflict", conflict))
+
+
+def _untold(uids: UidSet) -> tuple[Failure, ...]:
+    return failures(uids, "no-data", "the server lists the message and does not tell its flags")
+
+
+async def _gone(step: Step, uids: UidSet, expunged: int) -> UidSet:
+    """Those of some messages that went since that many were expunged."""
+    selected = step.connection.selected
+    if selected is None or selected.expunged == expunged:
+        return NO_UIDS
+    return uids - await step.there(uids)
+
+
+def _wrong(job: Job, found: Flagged) -> tuple[UidSet, Groups]:
+    """The messages that do not have what they are to have, and by the flags that they have."""
+    groups = tuple((had, uids) for had, uids in found.groups if result_of(job, had) != had)
+    return union(uids for _, uids in groups), groups
 
 
 def result_of(job: Job, had: frozenset[str]) -> frozenset[str]:
@@ -75,18 +128,9 @@ def result_of(job: Job, had: frozenset[str]) -> frozenset[str]:
     return given if job.kind == "set" else others | given
 
 
-async def _read(step: Step, uids: UidSet, *, with_modseq: bool) -> dict[int, tuple[frozenset[str], int]]:
-    def read(message: Message) -> tuple[frozenset[str], int]:
-        modseq = message.modseq if with_modseq else 0
-        return frozenset(flag for flag in message.flags if flag.lower() != "\\recent"), modseq or 0
-
-    fetch = Fetch("flags", "modseq") if with_modseq else Fetch("flags")
-    return await fetch_values(step.connection, uids, fetch, read)
-
-
 async def settle_flags(step: Step, job: Job, pending: Intent) -> Result:
     """What came of an intent whose answer is missing."""
-    read = await _read(step, pending.uids, with_modseq=False)
-    done = UidSet.from_numbers(uid for uid, (had, _) in read.items() if result_of(job, had) == had)
-    absent = pending.uids - UidSet.from_numbers(read)
-    return Result(pending.number, done, vanished=absent - await step.there(absent))
+    found = await fetch_flags(step, pending.uids)
+    wrong, _ = _wrong(job, found)
+    absent = pending.uids - found.uids
+    return Result(pending.number, found.uids - wrong, vanished=absent - await step.there(absent))

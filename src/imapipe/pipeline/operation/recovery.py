@@ -11,20 +11,15 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict, deque
 
-from imapipe.errors import UidValidityChanged
 from imapipe.journal.entry import Intent, Job, Result, as_pairs
-from imapipe.pipeline.operation.flagging import settle_flags
-from imapipe.pipeline.operation.step import Step, read_keys
-from imapipe.pipeline.source.find import find
-from imapipe.search import uid as with_uid
-from imapipe.wire.uid_set import MAX_UID, UidSet
+from imapipe.pipeline.operation.arrival import find_arrivals
+from imapipe.pipeline.operation.flagging import FLAG_KINDS, settle_flags
+from imapipe.pipeline.operation.leaving import leave
+from imapipe.pipeline.operation.step import Step
 
 LOOK_AGAIN_SECONDS = 0.5
 MAX_LOOKS = 10
-
-_FLAG_KINDS = ("add", "remove", "set")
 
 
 async def settle_pending(step: Step) -> Result | None:
@@ -39,15 +34,12 @@ async def settle_pending(step: Step) -> Result | None:
     if pending is None:
         return None
     job = step.job
-    if job.kind in _FLAG_KINDS:
+    if job.kind in FLAG_KINDS:
         result = await settle_flags(step, job, pending)
     elif job.kind == "delete":
         result = Result(pending.number, pending.uids - await step.there(pending.uids))
     elif copied is not None:
-        result = copied
-        if left := await step.there(copied.done):
-            marked = await step.remove(left)
-            result = Result(pending.number, copied.done, copied.pairs, copied.vanished, marked)
+        result = await leave(step, job, pending, copied)
     else:
         result = await _settle_transfer(step, job, pending)
     step.journal.answered(result)
@@ -55,48 +47,17 @@ async def settle_pending(step: Step) -> Result | None:
 
 
 async def _settle_transfer(step: Step, job: Job, pending: Intent) -> Result:
-    there, pairs = await _look(step, job, pending)
+    found = await find_arrivals(step, job, pending)
     for _ in range(MAX_LOOKS):
-        if len(pairs) == len(pending.uids):
+        if len(found.done) == len(pending.uids):
             break
         await asyncio.sleep(LOOK_AGAIN_SECONDS)
-        before = there, pairs
-        there, pairs = await _look(step, job, pending)
-        if (there, pairs) == before:
+        before, found = found, await find_arrivals(step, job, pending)
+        if found == before:
             break
-    arrived = UidSet.from_numbers(pairs)
-    result = Result(pending.number, arrived, as_pairs(sorted(pairs.items())), pending.uids - there - arrived)
-    if job.kind == "move" and (left := there & arrived):
+    vanished = pending.uids - found.there - found.done
+    result = Result(pending.number, found.done, as_pairs(sorted(found.pairs.items())), vanished)
+    if job.kind == "move" and found.there & found.done:
         step.journal.copied(result)
-        marked = await step.remove(left)
-        result = Result(pending.number, result.done, result.pairs, result.vanished, marked)
+        result = await leave(step, job, pending, result)
     return result
-
-
-async def _look(step: Step, job: Job, pending: Intent) -> tuple[UidSet, dict[int, int]]:
-    """Which messages are still here, and which are in the target under which UID."""
-    connection = step.connection
-    await connection.noop()
-    there = await step.there(pending.uids)
-    target = await connection.examine(job.target)
-    if target.uidvalidity != pending.uidvalidity:
-        raise UidValidityChanged(
-            job.target,
-            expected=pending.uidvalidity,
-            found=target.uidvalidity,
-            advice="see for yourself where the messages of the last line of the journal are",
-        )
-    above = with_uid(UidSet.from_ranges([(max(1, pending.uidnext), MAX_UID)]))
-    arrived = await find(connection, above, target.exists, step.today)
-    keys = await read_keys(connection, arrived) if arrived else {}
-    by_key: dict[str, deque[int]] = defaultdict(deque)
-    for number in sorted(keys):
-        by_key[keys[number]].append(number)
-    pairs: dict[int, int] = {}
-    known = dict(zip(pending.uids, pending.keys, strict=True))
-    # Those that are gone come first: of two that are alike, the one that is here was not moved.
-    for number in (*(pending.uids - there), *there):
-        if found := by_key.get(known[number]):
-            pairs[number] = found.popleft()
-    await step.access.reopen(connection)
-    return there, pairs

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass
 from datetime import date
@@ -12,12 +10,9 @@ from imapipe.errors import ProtocolError
 from imapipe.journal.entry import NO_UIDS, Job
 from imapipe.journal.journal import Journal
 from imapipe.models.batch import Failure
-from imapipe.models.message import Message
 from imapipe.net.connection import Connection
 from imapipe.pipeline.access import MailboxAccess
 from imapipe.pipeline.source.find import still_there
-from imapipe.pipeline.source.values import fetch_values
-from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.command.store import FlagChange
 from imapipe.wire.response.note import Note, count_notes
 from imapipe.wire.uid_set import UidSet
@@ -26,8 +21,6 @@ ONLY_MARKED = Note(
     "only-marked",
     "no UIDPLUS: messages were marked with \\Deleted and not removed, which is left to you",
 )
-_KNOWN_BY = Fetch("internal_date", "size", header_fields=("Message-ID",))
-_KEY_BYTES = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +52,12 @@ class Step:
         """Those of some messages that are in the mailbox."""
         return await still_there(self.connection, uids, self.today) if uids else uids
 
-    async def remove(self, uids: UidSet) -> UidSet:
-        r"""Remove messages here; gives those that were only marked, because the server cannot do more safely."""
+    async def mark(self, uids: UidSet) -> None:
+        r"""Mark messages with `\Deleted`."""
         await self.connection.uid_store(uids, FlagChange.ADD, [r"\Deleted"])
+
+    async def expunge(self, uids: UidSet) -> UidSet:
+        """Remove messages that are marked; gives those that stay so, because the server cannot do more safely."""
         if not self.connection.offers("UIDPLUS"):
             count_notes(self.notes, [ONLY_MARKED])
             return uids
@@ -76,32 +72,6 @@ class Outcome:
     done: UidSet = NO_UIDS
     vanished: UidSet = NO_UIDS
     failed: tuple[Failure, ...] = ()
-
-
-async def read_keys(connection: Connection, uids: UidSet) -> dict[int, str]:
-    """What messages of the open mailbox are known by, wherever they go: EMAILID, or Message-ID, date and size.
-
-    Raises as `fetch_values` does.
-    """
-    if connection.offers("OBJECTID"):
-        return await fetch_values(connection, uids, Fetch("email_id"), lambda message: _key(message.email_id.encode()))
-    return await fetch_values(connection, uids, _KNOWN_BY, _key_of)
-
-
-def _key_of(message: Message) -> str:
-    date = message.internal_date
-    known = b"\0".join(
-        (
-            b" ".join(message.headers.raw.split()),
-            str(int(date.timestamp()) if date is not None else 0).encode(),
-            str(message.size).encode(),
-        )
-    )
-    return _key(known)
-
-
-def _key(known: bytes) -> str:
-    return base64.b64encode(hashlib.blake2b(known, digest_size=_KEY_BYTES).digest()).decode()
 
 
 def failures(uids: Iterable[int], reason: str, detail: str) -> tuple[Failure, ...]:

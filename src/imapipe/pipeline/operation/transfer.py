@@ -2,14 +2,18 @@ r"""Messages that go to another mailbox, or away: MOVE (RFC 6851), else COPY, ST
 
 Invariants:
 
-- Before messages go, the journal knows UIDNEXT of the target, and by what each of them can be known there.
+- Before messages go, the journal knows UIDNEXT of the target, and by what each of them can be recognised there.
 - Nothing is removed here before its copy is confirmed, and then only by UID.
+- What a server does not tell is looked for; a message that is not here has vanished only if it is not there either.
 """
 
 from __future__ import annotations
 
 from imapipe.journal.entry import NO_UIDS, Intent, Job, Result, as_pairs
-from imapipe.pipeline.operation.step import Outcome, Step, failures, read_keys, target_numbers
+from imapipe.pipeline.operation.arrival import find_arrivals, read_marks
+from imapipe.pipeline.operation.flag_reading import Groups, fetch_flags
+from imapipe.pipeline.operation.leaving import leave
+from imapipe.pipeline.operation.step import Outcome, Step, failures, target_numbers
 from imapipe.wire.response.code import CopyUid
 from imapipe.wire.uid_set import UidSet
 
@@ -17,27 +21,25 @@ from imapipe.wire.uid_set import UidSet
 async def transfer_messages(step: Step, job: Job, uids: UidSet) -> Outcome:
     """Move or copy messages; those without an outcome were left out by the server. Raises as the commands do."""
     connection, journal = step.connection, step.journal
-    keys = await read_keys(connection, uids)
-    known = UidSet.from_numbers(keys)
+    marks = await read_marks(connection, uids)
+    known = UidSet.from_numbers(marks)
     absent = uids - known
     there = await step.there(absent)
     vanished = absent - there
     failed = failures(there, "no-data", "the server lists the message and does not say what it is")
     if not known:
         return Outcome(NO_UIDS, vanished, failed)
+    by_copy = job.kind == "copy" or not connection.offers("MOVE")
+    before: Groups = (await fetch_flags(step, known)).groups if job.kind == "move" and by_copy else ()
     uidvalidity, uidnext = await target_numbers(connection, job.target)
     number = journal.story.last_number + 1
-    await journal.intend(Intent(number, known, uidvalidity, uidnext, tuple(keys[uid] for uid in known)))
-    if job.kind == "move" and connection.offers("MOVE"):
-        told = await connection.uid_move(known, job.target)
-        result = await _confirmed(step, number, known, told, uidvalidity)
-    else:
-        told = await connection.uid_copy(known, job.target)
-        result = await _confirmed(step, number, known, told, uidvalidity, stays=True)
-        if job.kind == "move" and result.done:
-            journal.copied(result)
-            marked = await step.remove(result.done)
-            result = Result(number, result.done, result.pairs, result.vanished, marked)
+    intent = Intent(number, known, uidvalidity, uidnext, tuple(marks[uid] for uid in known), before)
+    await journal.intend(intent)
+    send = connection.uid_copy if by_copy else connection.uid_move
+    result = await _confirmed(step, job, intent, await send(known, job.target), by_copy=by_copy)
+    if job.kind == "move" and by_copy and result.done:
+        journal.copied(result)
+        result = await leave(step, job, intent, result)
     journal.answered(result)
     rest = known - result.done - result.vanished
     if rest and not result.done and not result.vanished:
@@ -45,29 +47,28 @@ async def transfer_messages(step: Step, job: Job, uids: UidSet) -> Outcome:
     return Outcome(result.done, vanished | result.vanished, failed)
 
 
-async def _confirmed(
-    step: Step, number: int, uids: UidSet, told: CopyUid | None, uidvalidity: int, *, stays: bool = False
-) -> Result:
-    """What an OK says of the messages.
+async def _confirmed(step: Step, job: Job, intent: Intent, told: CopyUid | None, *, by_copy: bool) -> Result:
+    """What came of a command that was answered with OK: what COPYUID tells of it, and for the rest a look.
 
     Args:
         step: Where.
-        number: Of which intent.
-        uids: Which messages.
+        job: What is done.
+        intent: With which messages.
         told: COPYUID.
-        uidvalidity: UIDVALIDITY of the target.
-        stays: They stay here, too.
+        by_copy: The messages stay here, too.
     """
-    pairs = [(here, there) for here, there in told.pairs() if here in uids] if told is not None else []
-    if told is not None and pairs and told.uidvalidity == uidvalidity:
-        done = UidSet.from_numbers(here for here, _ in pairs)
-        rest = uids - done
-        return Result(number, done, as_pairs(pairs), rest - await step.there(rest))
-    there = await step.there(uids)
-    if stays:
-        # Whoever is gone was perhaps not copied; nothing of it is here any more that could be lost by us.
-        return Result(number, there, vanished=uids - there)
-    return Result(number, uids - there)
+    is_of_target = told is not None and told.uidvalidity == intent.uidvalidity
+    pairs = dict(told.pairs()) if told is not None and is_of_target else {}
+    pairs = {here: there for here, there in pairs.items() if here in intent.uids}
+    rest = intent.uids - UidSet.from_numbers(pairs)
+    unplaced = vanished = NO_UIDS
+    if rest and (by_copy or rest - await step.there(rest)):
+        found = await find_arrivals(step, job, intent, pairs)
+        pairs |= found.pairs
+        unplaced = found.unplaced
+        vanished = rest - found.there - found.done
+    done = UidSet.from_numbers(pairs) | unplaced
+    return Result(intent.number, done, as_pairs(sorted(pairs.items())), vanished)
 
 
 async def remove_messages(step: Step, uids: UidSet) -> Outcome:
@@ -78,7 +79,8 @@ async def remove_messages(step: Step, uids: UidSet) -> Outcome:
         return Outcome(vanished=uids)
     number = journal.story.last_number + 1
     await journal.intend(Intent(number, before))
-    marked = await step.remove(before)
+    await step.mark(before)
+    marked = await step.expunge(before)
     left = await step.there(before) - marked
     journal.answered(Result(number, before - left, marked=marked))
     kept = failures(left, "not-removed", "the server says OK and keeps the message")
