@@ -14,6 +14,7 @@ import pytest
 import imapipe
 from imapipe import errors
 from imapipe.contrib import errors as of_services
+from imapipe.contrib.message_lines import ReaderStalled
 from imapipe.models.batch import Batch, BatchInterrupted, BatchResult, Failure
 from imapipe.models.report import Incomplete, RunReport
 from imapipe.wire.response.note import Note
@@ -79,6 +80,7 @@ MADE: dict[type[BaseException], Callable[[], BaseException]] = {
     of_services.JobNotEnded: lambda: of_services.JobNotEnded("7"),
     of_services.NotServing: of_services.NotServing,
     of_services.JobFolderError: lambda: of_services.JobFolderError("p", "reason"),
+    ReaderStalled: lambda: ReaderStalled(60.0),
     Incomplete: lambda: Incomplete(_REPORT),
     BatchInterrupted: lambda: BatchInterrupted(_BATCH, BatchResult(_BATCH, failed={3: _FAILURE})),
 }

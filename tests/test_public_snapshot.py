@@ -13,6 +13,8 @@ import imapipe
 MODULES = (
     "imapipe",
     "imapipe.connection",
+    "imapipe.contrib.aiohttp",
+    "imapipe.contrib.fastapi",
     "imapipe.contrib.jobs",
     "imapipe.events",
     "imapipe.middleware",

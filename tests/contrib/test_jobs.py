@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import orjson
 import pytest
 
 import imapipe
@@ -231,7 +232,8 @@ async def test_a_shutdown_interrupts_and_the_next_start_goes_on(tmp_path: Path) 
 
 
 @pytest.mark.asyncio
-async def test_what_a_killed_process_left_is_gone_on_with(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kept", "state"), [("running", "complete"), ("cancelling", "cancelled")])
+async def test_what_a_killed_process_left_is_gone_on_with(tmp_path: Path, kept: str, state: str) -> None:
     async with _service(tmp_path) as service:
         service.handle, reached = _until(12, [])
         async with service.life() as jobs:
@@ -240,11 +242,16 @@ async def test_what_a_killed_process_left_is_gone_on_with(tmp_path: Path) -> Non
             # As the disk is when the process is killed now.
             shutil.copytree(tmp_path, tmp_path / "copy", ignore=shutil.ignore_patterns("*.lock"))
         service.handle, service.folder = _nothing, tmp_path / "copy"
+        (file,) = (tmp_path / "copy/jobs").iterdir()
+        document = orjson.loads(file.read_bytes())
+        assert document["state"] in {"waiting", "running"}
+        file.write_bytes(orjson.dumps({**document, "state": kept}))
         async with service.life() as jobs:
             status = await jobs.get(job.id).wait()
-            assert status.state == "complete"
-            assert status.progress is not None
-            assert status.progress.skipped + status.progress.done == 30
+            assert status.state == state
+            if state == "complete":
+                assert status.progress is not None
+                assert status.progress.skipped + status.progress.done == 30
 
 
 @pytest.mark.asyncio

@@ -48,7 +48,9 @@ from imapipe.contrib.job import Job, JobError, JobState, JobStatus, Report, Usab
 from imapipe.contrib.job_events import CAPACITY, EventRing, JobEvent, Subscription
 from imapipe.contrib.job_folder import JobFolder
 from imapipe.contrib.job_function import JobFunction
+from imapipe.contrib.job_watch import total
 from imapipe.contrib.pools import OpenPool, Pools
+from imapipe.middleware.progress import ProgressSnapshot
 from imapipe.models.argument import check_number, check_whole
 from imapipe.models.json_value import JSON
 from imapipe.runtime.completion import to_the_end
@@ -141,6 +143,9 @@ class JobManager:
         self._stopped: dict[str, JobState] = {}
         self._turns = asyncio.Semaphore(max_running)
         self._is_open = False
+        self._closing: asyncio.Task[None] | None = None
+        # By name, of the jobs that have ended in this process.
+        self._over: dict[str, ProgressSnapshot] = {}
 
     def job(self, function: FunctionT) -> FunctionT:
         """Register a kind of job, by the name of a function, which is given back as it is.
@@ -202,10 +207,11 @@ class JobManager:
 
         A cancellation is raised when all have ended.
         """
-        if not self._is_open:
-            return
-        self._is_open = False
-        await to_the_end(self._close())
+        if self._is_open:
+            self._is_open = False
+            self._closing = asyncio.create_task(self._close(), name="imapipe jobs end")
+        if self._closing is not None:
+            await to_the_end(self._closing)
 
     async def start(self, name: str, account: str, parameters: Mapping[str, JSON] | None = None) -> Job:
         """Start a job; it runs, or waits for its turn, when this returns, and is kept.
@@ -266,6 +272,14 @@ class JobManager:
         if job is None:
             raise UnknownJob(job_id)
         return job
+
+    def progress(self) -> Mapping[str, ProgressSnapshot]:
+        """What jobs of this process did, by the name of the job: those that have ended and those that run together."""
+        of_name: dict[str, list[ProgressSnapshot]] = {name: [progress] for name, progress in self._over.items()}
+        for job in self._jobs.values():
+            if not job.is_ended and (progress := job.watch.progress) is not None:
+                of_name.setdefault(job.name, []).append(progress)
+        return {name: total(each, "", 0.0, is_final=False) for name, each in of_name.items()}
 
     async def cancel(self, job_id: str) -> Job:
         """Have a job end; its checkpoint is saved, and no restart goes on with it. `Job.wait` waits for its end.
@@ -343,6 +357,10 @@ class JobManager:
 
     async def _ended(self, job: Job, state: JobState, error: Exception | None, report: Report | None) -> None:
         await job.end(state, error=error, report=report)
+        if (progress := job.watch.progress) is not None:
+            over = self._over.get(job.name)
+            both = [progress] if over is None else [over, progress]
+            self._over[job.name] = total(both, "", 0.0, is_final=True)
         try:
             await self._keep(job)
         except JobFolderError as defect:

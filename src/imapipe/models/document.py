@@ -3,13 +3,11 @@
 What a document holds follows from its class: its fields, and the properties named in `derived`. The published schemas
 are made from the same classes (`imapipe.contrib.models`), so what is told and what is said of it cannot differ.
 
-Invariant: what `to_dict` gives can be encoded: texts that UTF-8 cannot hold are written out, and a number that is no
-number is null.
+Invariant: what `to_dict` gives can be encoded: texts that UTF-8 cannot hold are written out.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import fields
 from datetime import datetime
@@ -58,10 +56,8 @@ def json_value(value: object) -> JSON:
         TypeError: A document holds nothing of this kind.
     """
     match value:
-        case None | bool() | int():
+        case None | bool() | int() | float():
             return value
-        case float():
-            return value if math.isfinite(value) else None
         case str():
             return printable(value)
         case bytes():
