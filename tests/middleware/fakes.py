@@ -14,7 +14,7 @@ from imapipe.middleware.base import Layer, Settled
 from imapipe.models.batch import NO_UIDS, Batch, BatchInterrupted, BatchResult, Failure
 from imapipe.models.cursor import Cursor
 from imapipe.models.event import Event
-from imapipe.models.identity import Identity
+from imapipe.models.identity import Identity, Renumbered
 from imapipe.runtime.event_bus import EventBus
 from imapipe.runtime.resources import ResourceUsage
 from imapipe.wire.uid_set import UidSet
@@ -122,6 +122,8 @@ class FakeRun:
         self.layers: Sequence[Layer] = ()
         self.resources = FakeResources()
         self.cursor = Cursor()
+        self.renumbered: Renumbered | None = None
+        self.has_begun = True
         self.unaccounted = 0
         self.may_be_short = False
         self.bytes_received = 0

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -37,6 +37,8 @@ _ADD_CONTENT: Final = (
 _REMOVE_CONTENT: Final = (
     "DELETE FROM contents WHERE message IN (SELECT id FROM messages WHERE mailbox = ? AND uid BETWEEN ? AND ?)"
 )
+_PLACE: Final = "account = ? AND name = ? AND uidvalidity = ?"
+_MOVE: Final = "UPDATE OR IGNORE messages SET mailbox = ?, uid = ? WHERE mailbox = ? AND uid = ?"
 _EARLIER: Final = "SELECT id FROM mailboxes WHERE account = ? AND name = ? AND uidvalidity <> ?"
 
 
@@ -86,9 +88,7 @@ class ArchiveFile:
         with self._writing() as database:
             place = (account, name, uidvalidity)
             database.execute("INSERT OR IGNORE INTO mailboxes (account, name, uidvalidity) VALUES (?, ?, ?)", place)
-            (number,) = database.execute(
-                "SELECT id FROM mailboxes WHERE account = ? AND name = ? AND uidvalidity = ?", place
-            ).fetchone()
+            (number,) = database.execute(f"SELECT id FROM mailboxes WHERE {_PLACE}", place).fetchone()
             return int(number)
 
     def flags(self, mailbox: int) -> FlagTable:
@@ -145,6 +145,35 @@ class ArchiveFile:
             for (number,) in database.execute(_EARLIER, (account, name, uidvalidity)).fetchall():
                 _remove(database, number, _ALL)
                 database.execute("DELETE FROM mailboxes WHERE id = ?", (number,))
+
+    def set_apart(self, account: str, name: str, uidvalidity: int, apart: int) -> None:
+        """Put a mailbox under another UIDVALIDITY, unless there is one; safe after `commit`. Raises SinkError."""
+        with self._writing() as database:
+            place = (apart, account, name, uidvalidity)
+            database.execute(f"UPDATE OR IGNORE mailboxes SET uidvalidity = ? WHERE {_PLACE}", place)
+
+    def move(self, account: str, name: str, uidvalidity: int, before: int, uids: Mapping[int, int]) -> None:
+        """Give messages the UIDVALIDITY and the UIDs of now, where these are free; safe after `commit`.
+
+        Args:
+            account: The account.
+            name: The mailbox.
+            uidvalidity: Its UIDVALIDITY now.
+            before: That under which the messages are.
+            uids: Their UIDs now, by those that they have.
+
+        Raises:
+            SinkError: It cannot be written.
+        """
+        with self._writing() as database:
+            ids = [
+                database.execute(f"SELECT id FROM mailboxes WHERE {_PLACE}", (account, name, each)).fetchone()
+                for each in (before, uidvalidity)
+            ]
+            if None not in ids:
+                (old,), (new,) = ids
+                moved = ((new, now, old, then) for then, now in uids.items())
+                database.executemany(_MOVE, moved)
 
     def commit(self) -> None:
         """Make safe what was written, by all who share the file. Raises SinkError."""

@@ -25,7 +25,7 @@ from imapipe.middleware.base import (
     Run,
     Settled,
 )
-from imapipe.models.identity import Identity
+from imapipe.models.identity import Identity, Renumbered
 from imapipe.runtime.resources import ResourceUsage
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ __all__ = [
     "Middleware",
     "Notes",
     "Plan",
+    "Renumbered",
     "ResourceUsage",
     "Resources",
     "RetryLayer",

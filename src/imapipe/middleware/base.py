@@ -28,7 +28,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 from imapipe.models.batch import Batch, BatchResult, Failure
 from imapipe.models.cursor import Cursor
-from imapipe.models.identity import Identity
+from imapipe.models.identity import Identity, Renumbered
 from imapipe.models.json_value import JSON
 from imapipe.runtime.event_bus import EventBus
 from imapipe.runtime.resources import ResourceUsage
@@ -145,6 +145,13 @@ class Run(Protocol):
 
     async def aside(self, work: Callable[[], Awaitable[_Result]]) -> _Result:
         """Do something that needs connections of its own; for the `start` of a layer: the run holds none meanwhile."""
+
+    renumbered: Renumbered | None
+    """Set by the `start` of a layer that knows it; a sink that has messages under the UIDs of before moves them."""
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether all layers have started, and a sink is open."""
 
     @property
     def fingerprint(self) -> str:

@@ -231,12 +231,11 @@ class Checkpoint(Middleware):
             begun = await self._begin(run, loaded)
             if self._renumbering is not None:
                 await self._renumbering.learn(run, begun)
+                begun, run.renumbered = await self._renumbering.recall(begun)
             layer = CheckpointLayer(
                 run, holding, begun, loss, self._sharing, path=self._path, delete_complete=self._delete
             )
             await layer.save()
-            if self._renumbering is not None and loaded is not None and loaded.series != begun.series:
-                await self._renumbering.forget(loaded.series)
         except BaseException:
             for holding in taken:
                 # What ended the start is told, not this.

@@ -30,6 +30,7 @@ from typing import Final
 from imapipe.errors import CheckpointError, CheckpointLost
 from imapipe.middleware.account_notes import AccountNotes
 from imapipe.middleware.base import Accompany, Call, Layer, Run
+from imapipe.middleware.renumbering import told
 from imapipe.models.batch import Batch, BatchResult, Failure
 from imapipe.models.json_value import JSON
 from imapipe.runtime.completion import to_the_end
@@ -264,6 +265,8 @@ class CheckpointLayer(Layer):
         if self._loss.error is not None:
             return None
         last = self._folded(self._state, tuple(self._changes), self._stamp())
+        if self._run.has_begun:
+            last = told(last)
         return replace(last, finished=self._run.cursor) if self._run.is_whole and self._is_complete() else last
 
     def _deletes(self) -> bool:

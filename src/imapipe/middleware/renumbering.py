@@ -3,7 +3,8 @@
 Invariants:
 
 - The identity of a message is kept before the message can be done.
-- The identities of the old numbering are forgotten only after the state of the new one is safe.
+- The identities of the old numbering are forgotten only after the state of the new one is safe, and after a run had
+  begun with it: until then each run tells its sink which message has which UID now.
 - What cannot be told apart is not taken for done: it is fetched again.
 """
 
@@ -15,12 +16,16 @@ from dataclasses import replace
 from typing import Final
 
 from imapipe.middleware.base import Run
+from imapipe.models.identity import Renumbered
+from imapipe.models.json_value import JSON
 from imapipe.runtime.completion import to_the_end
 from imapipe.store.checkpoint_state import CheckpointState
 from imapipe.store.identity_book import IdentityBook
 from imapipe.wire.uid_set import UidSet
 
 _AT_A_TIME: Final = 10_000
+# Where a state says what the numbering before was, and whether a run has begun since.
+_BEFORE: Final = "numbered_before"
 
 
 class Renumbering:
@@ -48,7 +53,27 @@ class Renumbering:
 
         failed = {reason: found for reason, uids in old.failed.items() if (found := now(uids))}
         done = now(old.done)
-        return replace(fresh, done=done, failed=failed, cursor=fresh.cursor.met(done))
+        # Where no run had begun since the time before, that is what sinks still have.
+        before = _before(old) or {"series": old.series, "uidvalidity": old.uidvalidity}
+        extra = {**fresh.extra, _BEFORE: before}
+        return replace(fresh, done=done, failed=failed, cursor=fresh.cursor.met(done), extra=extra)
+
+    async def recall(self, state: CheckpointState) -> tuple[CheckpointState, Renumbered | None]:
+        """What a sink is to be told of the numbering before, and the state without what is told already.
+
+        Raises:
+            CheckpointError: The identities cannot be read or forgotten.
+        """
+        before = _before(state)
+        if before is not None:
+            series, uidvalidity = str(before["series"]), int(str(before["uidvalidity"]))
+            pairs = await to_the_end(asyncio.to_thread(self._book.pairs, series, state.series))
+            return state, Renumbered(state.series, uidvalidity, dict(pairs))
+        told = state.extra.get(_BEFORE)
+        if isinstance(told, dict):
+            await self.forget(str(told["series"]))
+            state = replace(state, extra={name: value for name, value in state.extra.items() if name != _BEFORE})
+        return state, None
 
     async def learn(self, run: Run, state: CheckpointState) -> None:
         """Keep what tells the messages of a run apart, and those that are done; raises as `carry_over` does."""
@@ -64,3 +89,14 @@ class Renumbering:
             some = uids[begin : begin + _AT_A_TIME]
             found = await run.identities(some)
             await to_the_end(asyncio.to_thread(self._book.add, series, some, found))
+
+
+def told(state: CheckpointState) -> CheckpointState:
+    """The same after a run had begun with it."""
+    before = _before(state)
+    return state if before is None else replace(state, extra={**state.extra, _BEFORE: {**before, "told": True}})
+
+
+def _before(state: CheckpointState) -> dict[str, JSON] | None:
+    before = state.extra.get(_BEFORE)
+    return before if isinstance(before, dict) and not before.get("told") else None

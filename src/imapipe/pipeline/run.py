@@ -23,7 +23,7 @@ from typing import TypeVar
 
 from imapipe.middleware.base import Layer
 from imapipe.models.cursor import Cursor
-from imapipe.models.identity import Identity
+from imapipe.models.identity import Identity, Renumbered
 from imapipe.models.report import RunReport
 from imapipe.net.connection import Connection
 from imapipe.net.pool.pool import ConnectionPool
@@ -67,6 +67,7 @@ class Run:
         fingerprint: Names the job in a checkpoint.
         layers: The layers that have started, outermost first.
         exists: How many messages the mailbox held when the search was made.
+        renumbered, has_begun: See `middleware.base.Run`.
         ledger: The outcomes so far.
         inbox: Messages that wait for a consumer.
         events: What happens beside the messages.
@@ -97,7 +98,8 @@ class Run:
         self.ledger = Ledger()
         self.inbox = Inbox()
         self.resources = Sampler()
-        self.exists = 0
+        self.exists, self.has_begun = 0, False
+        self.renumbered: Renumbered | None = None
         self._books = Books()
         self.access = MailboxAccess(
             pool,
@@ -281,8 +283,7 @@ class Run:
 
     async def look(self, *, save: bool = False) -> Connection:
         """Open the mailbox and find out what is to be done; `save` has the server keep that for `narrow` (RFC 5182)."""
-        connection, _ = await self.access.reach(partial(self._look, save=save))
-        return connection
+        return (await self.access.reach(partial(self._look, save=save)))[0]
 
     async def narrow(self, criteria: SearchKey, uids: UidSet, *, uidvalidity: int, cursor: Cursor) -> UidSet:
         """Those of some messages that match. Nothing else is done, and nothing is planned.
@@ -333,8 +334,7 @@ class Run:
         self._books.searched(found.notes)
 
     async def _tiers(self, connection: Connection, found: Found) -> list[Tier]:
-        classes = self._specification.policy.classes
-        if classes:
+        if classes := self._specification.policy.classes:
             return await find_tiers(connection, classes, found, self.today, self._books.notes)
         return [Tier(found.uids, newest_first=self._specification.newest)]
 
@@ -347,6 +347,7 @@ class Run:
             if consumer is not None:
                 await consumer.begin(self)
                 self.ledger.skip(self.plan.planned - self.plan.remaining - self.ledger.failed)
+            self.has_begun = True
         except BaseException:
             if self._lease is not None:
                 self.access.give_back(self._lease)

@@ -27,6 +27,7 @@ from imapipe.errors import NotFetched, ProtocolError, SinkError
 from imapipe.middleware.base import Run
 from imapipe.models.batch import NO_UIDS
 from imapipe.models.cursor import Cursor, reissued
+from imapipe.models.identity import Renumbered
 from imapipe.models.message import Message
 from imapipe.wire.uid_set import UidSet
 
@@ -68,6 +69,8 @@ class FileSink(ABC):
         if self.needs_body and "BODY[]" not in run.items:
             raise ValueError(f'{type(self).__name__} writes whole messages: put .fetch("full") into the job')
         await self._in_thread(self._open, run)
+        if run.renumbered is not None:
+            await self._in_thread(self._renumber, run.renumbered)
         there = self._known()
         if there:
             met = Cursor(highest_uid=there.max)
@@ -99,6 +102,9 @@ class FileSink(ABC):
     @abstractmethod
     def _open(self, run: Run) -> None:
         """A run begins."""
+
+    def _renumber(self, renumbered: Renumbered) -> None:  # noqa: B027 - most can do nothing
+        """Messages have other UIDs now. What is only appended to stays as it is; done again, this does nothing."""
 
     def _known(self) -> UidSet:
         """Messages of the run's mailbox that are taken for written by their UID alone."""

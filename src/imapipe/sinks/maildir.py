@@ -17,7 +17,7 @@ import errno
 import os
 import re
 from array import array
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Final, Literal
 
@@ -139,9 +139,7 @@ class Maildir(MirrorSink):
         is_done = False
         while not is_done:
             is_done = self._follow_once(pending)
-        if self._durable:
-            for name in ("new", "cur"):
-                sync_folder(os.fspath(self.path / name / "_"))
+        self._sync_folders()
 
     def _follow_once(self, pending: Pending) -> bool:
         """Do what waits; gives whether no file was moved by somebody else between the listing and its turn."""
@@ -175,6 +173,45 @@ class Maildir(MirrorSink):
                 parts = _NAME.match(name)
                 if parts and parts[3] == self._tag:
                     yield folder, name, int(parts[2]), int(parts[1]), parts[4] or ""
+
+    def _set_apart(self, apart: int) -> None:
+        # That it was done is noted: what comes under these UIDs afterwards is there rightly.
+        done = self.path / f".imapipe-{self._tag}-{apart}"
+        if not done.exists():
+            self._rename({self._place.uidvalidity: lambda uid: (apart, uid)})
+            os.close(os.open(done, os.O_WRONLY | os.O_CREAT | PLAIN, PRIVATE))
+            if self._durable:
+                sync_folder(os.fspath(done))
+
+    def _move(self, before: int, uids: Mapping[int, int]) -> None:
+        there = self._find_uids()
+
+        def now(uid: int) -> tuple[int, int] | None:
+            found = uids.get(uid)
+            return None if found is None or found in there else (self._place.uidvalidity, found)
+
+        self._rename({before: now})
+        self._there = self._find_uids()
+
+    def _rename(self, wanted: Mapping[int, Callable[[int], tuple[int, int] | None]]) -> None:
+        """Give files other UIDs, by their UIDVALIDITY; a mail program may rename one meanwhile."""
+        is_done = False
+        while not is_done:
+            is_done = True
+            for folder, name, uid, uidvalidity, _ in list(self._ours()):
+                now = wanted[uidvalidity](uid) if uidvalidity in wanted else None
+                if now is None:
+                    continue
+                try:
+                    (folder / name).rename(folder / f"{now[0]}.U{now[1]}M{name.partition('M')[2]}")
+                except FileNotFoundError:
+                    is_done = False
+        self._sync_folders()
+
+    def _sync_folders(self) -> None:
+        if self._durable:
+            for name in ("new", "cur"):
+                sync_folder(os.fspath(self.path / name / "_"))
 
     def _commit(self) -> None:
         self._staged.publish()

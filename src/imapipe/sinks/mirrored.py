@@ -1,16 +1,21 @@
 """What the sinks that can mirror have in common: what is asked for waits, and is done by the next commit.
 
-Invariant: what waits is done in one call in the thread of the sink, behind what was written; when it is over, nothing
-waits any more.
+Invariants:
+
+- What waits is done in one call in the thread of the sink, behind what was written; when it is over, nothing waits any
+  more.
+- Where messages have other UIDs now, they are moved when a run begins. Cut off at any moment, it can be done again.
 """
 
 from __future__ import annotations
 
 import os
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from imapipe.changes.mirror import Held
+from imapipe.models.identity import Renumbered
 from imapipe.sinks.base import FileSink
 from imapipe.sinks.place import Place
 from imapipe.wire.uid_set import UidSet
@@ -36,6 +41,8 @@ class Pending:
 
 class MirrorSink(FileSink):
     """A sink that writes below one path, and can follow what becomes of its messages (a `Mirror`)."""
+
+    _place: Place
 
     def __init__(self, path: str | os.PathLike[str], *, durable: bool = True) -> None:
         super().__init__(path, durable=durable)
@@ -70,6 +77,25 @@ class MirrorSink(FileSink):
         await super().close()
         if not self._runs:
             self._pending = Pending()
+
+    def _renumber(self, renumbered: Renumbered) -> None:
+        before = renumbered.uidvalidity
+        if before == self._place.uidvalidity:
+            # What has these UIDs may be any message.
+            before = renumbered.apart
+            self._set_apart(before)
+        self._move(before, renumbered.uids)
+
+    @abstractmethod
+    def _set_apart(self, apart: int) -> None:
+        """Put all that has the UIDVALIDITY of now under another number, once for each number."""
+
+    @abstractmethod
+    def _move(self, before: int, uids: Mapping[int, int]) -> None:
+        """Give messages that have the UIDVALIDITY `before` that of now, and other UIDs, by those that they have.
+
+        One whose new UID is there stays as it is; what was moved already is not there any more.
+        """
 
     @abstractmethod
     def kept_flags(self, flags: frozenset[str]) -> frozenset[str]:

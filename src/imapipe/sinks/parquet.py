@@ -17,9 +17,10 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from imapipe.changes.mirror import Held
@@ -151,7 +152,7 @@ class Parquet(MirrorSink):
             if self._durable:
                 os.fsync(file.fileno())
         self._number += 1
-        path = self.path / f"{self._tag}-{self._place.uidvalidity}-{self._number:06}.parquet"
+        path = self._path_of(self._place, self._number)
         self._partial.replace(path)
         self._file = None
         if self._durable:
@@ -220,17 +221,58 @@ class Parquet(MirrorSink):
             if not left:
                 path.unlink()
                 continue
-            rewrite(
-                path,
-                self._partial,
-                self._place,
-                left,
-                pending.flags,
-                compression=self._compression,
-                durable=self._durable,
-            )
+            self._rewrite(path, path, self._place, {uid: uid for uid in left}, pending.flags)
         if self._durable:
             sync_folder(os.fspath(self._partial))
+
+    def _set_apart(self, apart: int) -> None:
+        # That it was done is noted: what comes under these UIDs afterwards is there rightly.
+        done = self.path / f".{self._tag}-{apart}.imapipe"
+        if done.exists():
+            return
+        for path, uidvalidity, number in list(self._parts()):
+            if uidvalidity == self._place.uidvalidity and (uids := uids_in(path, self._place)):
+                place = self._place._replace(uidvalidity=apart)
+                self._rewrite(path, self._path_of(place, number), place, {uid: uid for uid in uids})
+                path.unlink()
+        os.close(open_new(done))
+        if self._durable:
+            sync_folder(os.fspath(done))
+
+    def _move(self, before: int, uids: Mapping[int, int]) -> None:
+        self._there, self._number = self._find_parts()
+        place = self._place._replace(uidvalidity=before)
+        for path, uidvalidity, _ in list(self._parts()):
+            has = uids_in(path, place) if uidvalidity == before else UidSet()
+            moved = {uid: uids[uid] for uid in has if uid in uids}
+            if not moved:
+                continue
+            # What is there under its new UID was moved before a death, or has come once more.
+            wanted = {uid: now for uid, now in moved.items() if now not in self._there}
+            if wanted:
+                self._number += 1
+                self._rewrite(path, self._path_of(self._place, self._number), self._place, wanted)
+                self._there |= UidSet.from_numbers(wanted.values())
+            left = has - UidSet.from_numbers(moved)
+            if left:
+                self._rewrite(path, path, place, {uid: uid for uid in left})
+            else:
+                path.unlink()
+        if self._durable:
+            sync_folder(os.fspath(self._partial))
+
+    def _path_of(self, place: Place, number: int) -> Path:
+        return self.path / f"{self._tag}-{place.uidvalidity}-{number:06}.parquet"
+
+    def _rewrite(
+        self,
+        source: Path,
+        target: Path,
+        place: Place,
+        uids: Mapping[int, int],
+        flags: Mapping[int, frozenset[str]] = MappingProxyType({}),
+    ) -> None:
+        rewrite(source, target, self._partial, place, uids, flags, compression=self._compression, durable=self._durable)
 
 
 def _column(field: pa.Field, values: Sequence[Value]) -> pa.Array:

@@ -9,7 +9,7 @@ Invariants:
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -60,27 +60,29 @@ def flags_in(path: Path) -> Iterator[tuple[int, frozenset[str]]]:
 
 def rewrite(
     path: Path,
+    target: Path,
     partial: Path,
     place: Place,
-    left: UidSet,
+    uids: Mapping[int, int],
     flags: Mapping[int, frozenset[str]],
     *,
     compression: str,
     durable: bool,
 ) -> None:
-    """Write a file anew with some of its messages, and with other flags; a few thousand rows are in memory at a time.
+    """Write some messages of a file into one, with other flags or UIDs; a few thousand rows are in memory at a time.
 
     Args:
-        path: The file.
+        path: The file that they are in.
+        target: That which is written, the same or another one.
         partial: Where it is written first, in the same folder.
-        place: Its mailbox.
-        left: The messages that stay.
-        flags: Flags that are different now, by UID.
+        place: The mailbox, under the UIDVALIDITY that is written.
+        uids: The UIDs that they get, by those that they have; messages that are not named are left out.
+        flags: Flags that are different now, by the UID that they have.
         compression: Of the columns.
         durable: Whether it must be on the disk before it replaces the other one.
 
     Raises:
-        OSError: It could not be written; the file is as it was.
+        OSError: It could not be written; all files are as they were.
     """
     import pyarrow as pa  # noqa: PLC0415
     import pyarrow.parquet as pq  # noqa: PLC0415
@@ -88,30 +90,40 @@ def rewrite(
     remove(os.fspath(partial))
     fd = open_new(partial)
     try:
-        with os.fdopen(fd, "wb") as target, pq.ParquetFile(os.fspath(path)) as source:
+        with os.fdopen(fd, "wb") as file, pq.ParquetFile(os.fspath(path)) as source:
             schema = source.schema_arrow.remove_metadata()
-            with pq.ParquetWriter(target, schema, compression=compression) as writer:
+            with pq.ParquetWriter(file, schema, compression=compression) as writer:
                 for batch in source.iter_batches(batch_size=_ROWS_AT_A_TIME):
-                    writer.write_table(_changed(pa.Table.from_batches([batch]).cast(schema), left, flags))
-                writer.add_key_value_metadata({KEY: note_of(place, left)})
-            target.flush()
+                    rows = pa.Table.from_batches([batch]).cast(schema)
+                    writer.write_table(_changed(rows, place.uidvalidity, uids, flags))
+                writer.add_key_value_metadata({KEY: note_of(place, UidSet.from_numbers(uids.values()))})
+            file.flush()
             if durable:
-                os.fsync(target.fileno())
-        partial.replace(path)
+                os.fsync(file.fileno())
+        partial.replace(target)
     except BaseException:
         remove(os.fspath(partial))
         raise
 
 
-def _changed(rows: pa.Table, left: UidSet, flags: Mapping[int, frozenset[str]]) -> pa.Table:
+def _changed(
+    rows: pa.Table, uidvalidity: int, uids: Mapping[int, int], flags: Mapping[int, frozenset[str]]
+) -> pa.Table:
     import pyarrow as pa  # noqa: PLC0415
 
-    rows = rows.filter(pa.array([uid in left for uid in rows["uid"].to_pylist()], pa.bool_()))
-    uids = rows["uid"].to_pylist()
-    if not any(uid in flags for uid in uids):
+    rows = rows.filter(pa.array([uid in uids for uid in rows["uid"].to_pylist()], pa.bool_()))
+    had = rows["uid"].to_pylist()
+    rows = _with(rows, "uid", [uids[uid] for uid in had])
+    rows = _with(rows, "uidvalidity", [uidvalidity] * len(had))
+    if not any(uid in flags for uid in had):
         return rows
     old = rows["flags"].to_pylist()
-    new = [sorted(flags[uid]) if uid in flags else had for uid, had in zip(uids, old, strict=True)]
-    place = rows.schema.get_field_index("flags")
-    field = rows.schema.field(place)
-    return rows.set_column(place, field, pa.array(new, field.type))
+    return _with(rows, "flags", [sorted(flags[uid]) if uid in flags else of for uid, of in zip(had, old, strict=True)])
+
+
+def _with(rows: pa.Table, name: str, values: Sequence[object]) -> pa.Table:
+    """The same rows with other values in a column."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    field = rows.schema.field(name)
+    return rows.set_column(rows.schema.get_field_index(name), field, pa.array(values, field.type))

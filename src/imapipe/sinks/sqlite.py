@@ -9,6 +9,7 @@ Invariants:
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Final
 
 from imapipe.catalog.archive_file import ArchiveFile
@@ -111,6 +112,16 @@ class Sqlite(MirrorSink):
         if pending.earlier:
             self._shared.file.remove_earlier(*self._place)
         self._shared.file.commit()
+
+    def _set_apart(self, apart: int) -> None:
+        self._shared.file.set_apart(*self._place, apart)
+        self._shared.file.commit()
+        self._mailbox = self._shared.file.mailbox(*self._place)
+
+    def _move(self, before: int, uids: Mapping[int, int]) -> None:
+        self._shared.file.move(*self._place, before, uids)
+        self._shared.file.commit()
+        self._there = self._shared.file.flags(self._mailbox).uids
 
     def _commit(self) -> None:
         self._shared.file.commit()
