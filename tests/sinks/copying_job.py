@@ -1,4 +1,4 @@
-"""A copy into another account: a program, run by `test_account.py`, whose children are killed."""
+"""A copy of a whole account into another one: a program, run by `test_copy_kill.py`, whose children are killed."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ class Order(TypedDict):
     """What one child is to do."""
 
     source: str
-    source_user: str
+    source_password: str
     target: str
-    target_user: str
-    password: str
-    folder: str
+    target_password: str
+    state: str
     kill_after_seconds: float
 
 
 async def _run(order: Order) -> None:
     async with (
-        imapipe.create_pool(order["source"], user=order["source_user"], password=order["password"]) as here,
-        imapipe.create_pool(order["target"], user=order["target_user"], password=order["password"]) as there,
+        imapipe.create_pool(order["source"], password=order["source_password"]) as old,
+        imapipe.create_pool(order["target"], password=order["target_password"]) as new,
     ):
-        job = here.mailbox("INBOX").search(q.ALL).fetch("full").batch(25)
-        sink = sinks.Account(there, state=Path(order["folder"]) / "state")
-        assert (await job.run(sink, commit_every_messages=20)).complete
+        folders = await sinks.map_folders(old, new)
+        job = old.each("*", exclude=folders.views).search(q.ALL).fetch("full").batch(25)
+        sink = sinks.Account(new, folders, state=Path(order["state"]))
+        report = await job.run(sink, commit_every_messages=20)
+        assert report.complete, report.table()
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ _COLUMNS: Final = ("mailbox", "messages", "there", "missing", "doubled", "dates"
 # Of each content: how often it is here and there. Gmail keeps one of several messages that are the same.
 _CONTENTS: Final = """
 create temp table contents as
-select folder, digest, iif(:merges, max(side = 0), sum(side = 0)) as here, sum(side = 1) as there
+select folder, digest, iif(:merges, max(side = 0), sum(side = 0)) as here, sum(side = 1) as there,
+    sum(side = 0) as twins
 from messages group by folder, digest
 """
 _SUMS: Final = """
@@ -36,7 +37,7 @@ select folder, sum(max(its.here - its.there, 0)) from (
     select folder, digest, sum(side = 0) as here, sum(side = 1) as there
     from messages group by folder, digest, {column}
 ) as its join contents using (folder, digest)
-where contents.here = contents.there and contents.there > 0 group by folder
+where contents.twins = contents.there and contents.there > 0 group by folder
 """
 _MISSING: Final = """
 select folder, mailbox, uid from messages join contents using (folder, digest)

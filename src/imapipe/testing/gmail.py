@@ -3,7 +3,7 @@
 What Gmail does, as its documentation of IMAP says: a message is in a label's mailbox if and only if it has the label;
 COPY adds a label, MOVE changes one, EXPUNGE in a label's mailbox takes that label away (in ``[Gmail]/Trash`` and
 ``[Gmail]/Spam`` it deletes), flags are of the message, wherever they are set. X-GM-LABELS in a label's mailbox does
-not name that label itself.
+not name that label itself. A message that is put in again (APPEND) is no second one: it gets one label more.
 
 Invariant: messages of different mailboxes belong together by ``gmail_id``.
 """
@@ -43,6 +43,10 @@ class GmailMailboxes(Mailboxes):
         super().__init__()
         self._label_of: dict[str, str] = {}
         self._next_id = 1_700_000_000_000_000_001
+        self._next_unknown = -1
+        # What is delivered is another message each time.
+        self._is_delivering = False
+        self._by_content: dict[bytes, int] = {}
         self._busy = False
         self._uids: dict[int, dict[Mailbox, int]] = {}
         for name, label, use in _SYSTEM:
@@ -56,7 +60,9 @@ class GmailMailboxes(Mailboxes):
     def deliver(self, raw: bytes, *, labels: Iterable[str] = ("\\Inbox",), flags: Iterable[str] = ()) -> int:
         """Take a message in and return its UID in All Mail; a label that has no mailbox yet gets one."""
         wanted = tuple(labels)
+        self._is_delivering = True
         uid = self[ALL_MAIL].append(raw, flags)
+        self._is_delivering = False
         self[ALL_MAIL].set_labels(uid, wanted)
         return uid
 
@@ -87,6 +93,8 @@ class GmailMailboxes(Mailboxes):
         again: list[int] = []
         for message in messages:
             if change == "new":
+                if not self._busy:
+                    self._tell_apart(message)
                 known = self._uids.setdefault(message.gmail_id, {}).setdefault(mailbox, message.uid)
                 again += [message.uid] * (known != message.uid)
             elif change == "expunge" and self._uids.get(message.gmail_id, {}).get(mailbox) == message.uid:
@@ -99,6 +107,8 @@ class GmailMailboxes(Mailboxes):
             for message in messages:
                 if change == "new" and message.uid not in again:
                     self._arrived(name, mailbox, message)
+                    if "\\Flagged" in message.flags:
+                        self._flagged(mailbox, message)
                 elif change == "expunge":
                     self._expunged(name, message)
                 elif change == "flags":
@@ -121,6 +131,8 @@ class GmailMailboxes(Mailboxes):
             # It leaves everything else.
             self._remove_everywhere(message.gmail_id, but=mailbox)
             message.labels = ()
+            if message.gmail_id < 0:
+                self._give_id(message)
         elif name == ALL_MAIL:
             self._give_id(message)
         elif whole is None:
@@ -130,10 +142,21 @@ class GmailMailboxes(Mailboxes):
         else:
             self._set_labels(whole, {*whole.labels, self._label_of[name]})
 
+    def _tell_apart(self, message: StoredMessage) -> None:
+        """A message that was put in anew has the number of no other one, unless it is the same."""
+        for box, uid in self._uids.get(message.gmail_id, {}).items():
+            if (other := box.get(uid)) is not None and other.content is message.content:
+                return
+        same = 0 if self._is_delivering else self._by_content.get(message.content.raw, 0)
+        if self._find(self[ALL_MAIL], same) is None:
+            same, self._next_unknown = self._next_unknown, self._next_unknown - 1
+        message.gmail_id = message.gmail_thread_id = same
+
     def _give_id(self, message: StoredMessage) -> None:
         boxes = self._uids.pop(message.gmail_id)
         self._uids[self._next_id] = boxes
         message.gmail_id = message.gmail_thread_id = self._next_id
+        self._by_content[message.content.raw] = self._next_id
         self._next_id += 1
 
     def _expunged(self, name: str, message: StoredMessage) -> None:
