@@ -289,7 +289,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(requires=["dev"], venv_backend="none")
 def proof(session: nox.Session) -> None:
-    """Export 20,000 messages to every format and back, copy them, from both servers, over kills: `-- 5000` for fewer."""
+    """Export 20,000 messages to every format and back, and copy them, over kills, from both servers: `-- 5000`."""
     count = session.posargs[0] if session.posargs else "20000"
     places = [f"tests/sinks/test_{name}.py" for name in ("round_trip", "memory", "kill", "copy_kill")]
     environment = {"IMAPIPE_PROOF_MESSAGES": count}

@@ -27,7 +27,7 @@ from dovecot_server import find_dovecot
 PAIRS: Final = 9
 QUICK_PAIRS: Final = 3
 DOCS: Final = ROOT / "docs"
-_STORED_AS: Final = {"large": "bodies"}  # works that are the same but for the size of the messages
+_STORED_AS: Final = {"large": "bodies", "copy": "bodies"}  # works that are the same but for the size of the messages
 
 
 def main() -> int:
@@ -97,7 +97,7 @@ def _run(rows: list[Row], options: argparse.Namespace) -> Results:
         for link in dict.fromkeys(row.link for row in rows if row.link is not None):
             results.calibration.append(calibrate(link))
             print(calibration_text(results.calibration[-1]))
-        runner = Runner(server, Peers(options.cache))
+        runner = Runner(server, Peers(options.cache), mail)
         for row in rows:
             started = time.monotonic()
             wanted = expected[row.mailbox].get(_STORED_AS.get(row.work, row.work)) if row.mailbox else None

@@ -91,6 +91,8 @@ def _goals() -> Iterator[_Goal]:
     yield _Goal("text-link", f"text: ≥ {_PACE:g} x what its bytes allow", _pace_of_line)
     yield _faster("maildir", "mbsync, durable", 3)
     yield _memory("maildir", 64)
+    for peer, times in (("IMAPClient", 1), ("imap_tools", 1), ("mbsync", 1), ("imapsync", 5)):
+        yield _slower("copy", peer, times)
     yield _at_least("tables", "JSON Lines", "imapipe", 1 / 1.5)
     yield _at_least("tables", "Parquet", "imapipe", 1 / 2)
     yield _ceiling("large", 1.8)
@@ -158,6 +160,18 @@ def _at_least(row: str, label: str, base: str, least: float) -> _Goal:
         return _times(times), times.median >= least
 
     return _Goal(row, f"{label}: ≥ {least:g} x as fast as {base}", judge)
+
+
+def _slower(row: str, label: str, most: float) -> _Goal:
+    """An entry that is to take longer than the reference of its row, which is imapipe."""
+
+    def judge(result: RowResult, _: Results) -> tuple[str, bool | None]:
+        entry = result.entry(label)
+        if entry is None or not entry.ratio:
+            return _problem(result, label, "imapipe")
+        return _times(entry.ratio), entry.ratio.median >= most
+
+    return _Goal(row, f"≥ {most:g} x as fast as {label}", judge)
 
 
 def _as_its_bytes_allow(row: str, label: str, base: str, least: float) -> _Goal:

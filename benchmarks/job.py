@@ -15,6 +15,7 @@ ITEMS: Final = {
     "large": "(UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[])",
     "text": "(UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[])",
     "flags": "(UID FLAGS)",
+    "copy": "(UID FLAGS INTERNALDATE BODY.PEEK[])",
 }
 """Work → the FETCH items that it needs; "search" is the one work that fetches nothing."""
 

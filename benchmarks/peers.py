@@ -17,7 +17,8 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 _PINS: Final = Path(__file__).with_name("peers.txt")
 # imapflow does not take mail apart; mailparser is what its manual does it with.
 _NODE_PACKAGES: Final = ("imapflow@2.10.2", "mailparser@3.14.2")
-_STANDARD: Final = frozenset({"drain", "imaplib_peer", "mbsync_peer"})  # they need the standard library only
+# They need the standard library only.
+_STANDARD: Final = frozenset({"drain", "imaplib_peer", "mbsync_peer", "mbsync_copy_peer", "imapsync_peer"})
 _OURS: Final = frozenset(
     {
         "imapipe_subject",
@@ -27,8 +28,10 @@ _OURS: Final = frozenset(
         "sink_subject",
         "hostile_subject",
         "follow_subject",
+        "copy_subject",
     }
 )
+_PROGRAMS: Final = {"mbsync_peer": "mbsync", "mbsync_copy_peer": "mbsync", "imapsync_peer": "imapsync"}
 _INSTALL_TIMEOUT_SECONDS: Final = 300
 
 
@@ -50,8 +53,9 @@ class Peers:
         Raises:
             FileNotFoundError: It is absent; the text says why.
         """
-        if subject == "mbsync_peer" and shutil.which("mbsync") is None:
-            raise FileNotFoundError("mbsync is not installed")
+        program = _PROGRAMS.get(subject)
+        if program is not None and shutil.which(program) is None:
+            raise FileNotFoundError(f"{program} is not installed")
         if subject in _STANDARD | _OURS:
             return [sys.executable, "-m", "benchmarks.subject", subject]
         prepare = self._prepare_node if subject == "imapflow" else self._prepare_python

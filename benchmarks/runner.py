@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import shutil
 import signal
 import subprocess
+from pathlib import Path
 from typing import Final
 
 from benchmarks.job import Job, Outcome
@@ -26,11 +29,14 @@ class Runner:
     Args:
         server: The server.
         peers: Knows the subjects.
+        mail: Where the server keeps the mail of its users; what was copied is removed there.
     """
 
-    def __init__(self, server: DovecotServer, peers: Peers) -> None:
+    def __init__(self, server: DovecotServer, peers: Peers, mail: Path | None = None) -> None:
         self._server = server
         self._peers = peers
+        self._mail = mail
+        self._targets = itertools.count()
 
     def run(self, row: Row, entry: Entry, expected: Expected | None, *, port: int, verify: bool) -> Outcome:
         """Run an entry once and check what it read.
@@ -47,6 +53,9 @@ class Runner:
         """
         searches = 1 if verify else row.searches
         options = {**entry.options, **({"search": "UNSEEN", "searches": str(searches)} if row.work == "search" else {})}
+        target = f"copied{os.getpid()}x{next(self._targets)}" if row.work == "copy" else ""
+        if target:
+            options["target"] = target
         job = Job(
             host=self._server.host,
             port=port,
@@ -64,7 +73,11 @@ class Runner:
             command = self._peers.command(entry.subject)
         except FileNotFoundError as error:
             raise SubjectFailed(f"absent: {error}") from error
-        outcome = _run(command, job)
+        try:
+            outcome = _run(command, job)
+        finally:
+            if target and self._mail is not None:
+                shutil.rmtree(self._mail / target, ignore_errors=True)
         if expected is not None and entry.subject != "drain":
             _check(outcome, expected, searches, verify=verify)
         elif verify and row.work not in {"", "search"} and outcome.count != job.count:

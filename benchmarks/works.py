@@ -65,6 +65,25 @@ def works(*, quick: bool) -> list[Row]:
             ),
         ),
         Row(
+            name="copy",
+            title=f"a copy of {mixed.count:,} messages into another account",
+            work="copy",
+            mailbox=mixed,
+            entries=(
+                Entry("imapipe", "copy_subject"),
+                Entry("IMAPClient", "imapclient_copy_peer"),
+                *(
+                    ()
+                    if quick
+                    else (
+                        Entry("imap_tools", "imap_tools_copy_peer"),
+                        Entry("mbsync", "mbsync_copy_peer", batch=0),
+                        Entry("imapsync", "imapsync_peer", batch=0),
+                    )
+                ),
+            ),
+        ),
+        Row(
             name="tables",
             title=f"every field into files, {short.count:,} messages",
             work="fields",

@@ -27,6 +27,9 @@ class _Message(imap_tools.MailMessage):  # type: ignore[misc]  # its class is ch
         self.received: bytes = self._get_message_data_parts(fetch_data)[0]
 
 
+message_class = _Message
+
+
 def run(job: Job, tally: Tally, meter: Meter) -> None:
     context = job.ssl_context()
     if context is None:

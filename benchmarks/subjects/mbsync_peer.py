@@ -8,17 +8,15 @@ of its process, its peak is looked up while it runs.
 
 from __future__ import annotations
 
-import os
 import re
-import resource
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 from typing import Final
 
 from benchmarks.job import Job
-from benchmarks.meter import Meter, memory
+from benchmarks.meter import Meter
+from benchmarks.program import measure_program
 from benchmarks.tally import Tally
 
 
@@ -58,23 +56,7 @@ def run(job: Job, tally: Tally, meter: Meter) -> None:
         configuration.write_text(
             f"FSync {job.options.get('fsync', 'no')}\n" + _CONFIGURATION.format(job=job, folder=folder)
         )
-        meter.start()
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        process = subprocess.Popen(
-            ["mbsync", "-q", "-c", str(configuration), "all"], env={**os.environ, "HOME": folder}
-        )
-        status = Path(f"/proc/{process.pid}/status")
-        peak = 0
-        while process.poll() is None:
-            peak = max(peak, memory("VmHWM", status))
-            time.sleep(0.002)
-        meter.stop()
-        if process.returncode != 0:
-            msg = f"mbsync ended with status {process.returncode}"
-            raise RuntimeError(msg)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        meter.cpu_seconds = after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime
-        meter.idle_rss, meter.peak_rss = 0, peak
+        measure_program(["mbsync", "-q", "-c", str(configuration), "all"], folder, meter)
         for path in Path(folder, "INBOX").glob("[cn]*/*"):
             # A Maildir has LF, and the UID in the name: ",U=17:2,S".
             uid = int(path.name.split(",U=")[1].split(":")[0].split(",")[0])
