@@ -6,10 +6,16 @@ import imaplib
 import json
 import signal
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+import imapipe
+from imapipe.cli.follow import standing
+from imapipe.pipeline.follow.report import FollowReport
+from imapipe.runtime.histogram import Histogram
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Call, Serve, Start
@@ -57,3 +63,22 @@ def test_mistakes_and_a_mailbox_that_is_not_there(serve: Serve, call: Call) -> N
     assert "nowhere" in outcome.err or "no such" in outcome.err.lower()
     assert call("follow", url, "--to", "nothing").status == 2
     assert call("follow", url, "--poll", "0").status == 2
+    assert call("follow", url, "--idle", "0").status == 2
+
+
+def test_how_it_stands_is_one_line() -> None:
+    there = imapipe.FollowHealth(is_running=True, heard_seconds_ago=3.0, trouble="", mailboxes={
+        "INBOX": imapipe.MailboxHealth(
+            way="notify", heard_seconds_ago=3.0, lag_seconds=2.0, pending=1, is_gone=False, error=""
+        ),
+        "old": imapipe.MailboxHealth(
+            way="poll", heard_seconds_ago=None, lag_seconds=9.0, pending=0, is_gone=True, error=""
+        ),
+    })  # fmt: skip
+    report = FollowReport(
+        account="a", mailboxes={}, latency_seconds=Histogram().distribution(),
+        reconnects=0, started_at=datetime.now(UTC), elapsed_seconds=1.0,
+    )  # fmt: skip
+    assert standing(there, report) == "0 handled, 1 by notify, heard 0:03 ago, news waits for 0:02"
+    nothing = imapipe.FollowHealth(is_running=True, heard_seconds_ago=None, trouble="ConnectionLost", mailboxes={})
+    assert standing(nothing, report) == "0 handled, connecting, ConnectionLost"

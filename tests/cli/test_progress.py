@@ -103,3 +103,53 @@ def test_the_bar_of_an_empty_mailbox_is_full() -> None:
         bar.show(replace(HALF, planned=0, done=0, skipped=0, vanished=0, failed=0, final=True))
         assert bar.is_full
     assert "0/0" in file.getvalue()
+
+
+def _part(mailbox: str, done: int, *, account: str = "ann@a:1", final: bool = False) -> imapipe.ProgressSnapshot:
+    return replace(HALF, planned=100, done=done, skipped=0, vanished=0, failed=0, account=account, mailbox=mailbox,
+                   final=final)  # fmt: skip
+
+
+def test_each_mailbox_has_a_bar_while_it_is_on() -> None:
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=100, color_system=None)
+    with progress.Bar("ann@a:1", console) as bar:
+        bar.show_part(_part("INBOX", 30))
+        bar.show_part(_part("Lists/imap", 70))
+        bar.show_part(_part("INBOX", 100, final=True))
+        bar.show_part(_part("Sent", 5, account="bo@b:1"))
+        bar.show(HALF)
+    last = file.getvalue().split("INBOX")[-1]
+    assert "Lists/imap" in last
+    assert "70/100" in last
+    # With two accounts the name of the account stands before it.
+    assert "bo@b:1 Sent" in last
+    assert "30/100" in file.getvalue()
+
+
+def test_a_log_names_the_mailboxes_that_are_on(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    with choose_display("all") as display:
+        display.show_part(_part("INBOX", 30))
+        display.show_part(_part("Sent", 100, final=True))
+        display.show_part(_part("Lists", 1))
+        now = 6.0
+        display.show(HALF)
+    assert capfd.readouterr().err.strip().endswith("1 wait, INBOX 30 of 100, Lists 1 of 100")
+
+
+def test_a_live_line_says_how_following_stands() -> None:
+    file = io.StringIO()
+    with progress.LiveLine(Console(file=file, force_terminal=True, width=60, color_system=None)) as line:
+        line.tell("3 handled\x1b[2J, 2 by notify" + "x" * 60)
+        with line.aside():
+            file.write("a  line\n")
+    shown = file.getvalue()
+    assert "\x1b[2J" not in shown
+    # Cut, erased, drawn again behind what was written, and gone at the end.
+    drawn = shown.split("\x1b[2K\r")
+    assert drawn[1] == drawn[2].removeprefix("a  line\n")
+    assert (drawn[1][:9], len(drawn[1]), drawn[-1]) == ("3 handled", 59, "")

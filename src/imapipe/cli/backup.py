@@ -100,7 +100,7 @@ async def backup(options: BackupOptions, *, quiet: bool, json: bool) -> Status:
     outcomes: dict[str, _Outcome] = {}
     turns = asyncio.Semaphore(options.at_once)
     display = choose_display(str(options.accounts), quiet=quiet)
-    together = Together(display.show)
+    together = Together(display.show, display.show_part)
 
     async def back_up(settings: imapipe.AccountSettings) -> None:
         async with turns:

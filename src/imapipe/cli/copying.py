@@ -110,7 +110,7 @@ async def copy(
             new, there.folders, state=options.state, labels=options.labels, outage_seconds=limits.outage
         )
         with display:
-            report = await job.use(imapipe.Progress(Together(display.show).show)).run(sink)
+            report = await job.use(imapipe.Progress(Together(display.show, display.show_part).show)).run(sink)
         differences = None
         if options.verify:
             copied = [*report.reports, *report.unchanged]

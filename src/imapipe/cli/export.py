@@ -11,7 +11,7 @@ import orjson
 
 import imapipe
 from imapipe import search as q
-from imapipe import sinks
+from imapipe import sinks, store
 from imapipe.cli.errors import Mistake, Status
 from imapipe.cli.mirrored import MirrorOptions, document_of, is_complete, refused, text_of
 from imapipe.cli.options import AccountOptions, CheckpointOptions, LimitOptions
@@ -19,7 +19,6 @@ from imapipe.cli.output import write_json, write_note, write_report, write_resul
 from imapipe.cli.progress import choose_display
 from imapipe.cli.scan import shortfall
 from imapipe.cli.together import Together
-from imapipe.store import MemoryCheckpointStore
 
 _PATTERN_CHARACTERS: Final = frozenset("*%\\")
 
@@ -115,10 +114,10 @@ async def export(
         fetch = options.fetch.split(",")
         sink = options.sink()
         layers = [*kept.layers(), *limits.layers()]
-        remembered = MemoryCheckpointStore() if kept.checkpoint is None else kept.checkpoint
+        remembered = store.MemoryCheckpointStore() if kept.checkpoint is None else kept.checkpoint
         pool = account.open_pool(limits.connections)
         display = choose_display(options.one_mailbox or pool.account, quiet=quiet)
-        show = display.show if options.one_mailbox is not None else Together(display.show).show
+        show = display.show if options.one_mailbox is not None else Together(display.show, display.show_part).show
         use = (imapipe.Progress(show), *layers)
         # Its words are checked in any case.
         group = pool.each(*options.mailboxes, exclude=options.exclude, subscribed=options.subscribed)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -22,8 +23,10 @@ from imapipe.cli.errors import Mistake, Status
 from imapipe.cli.export import ExportOptions
 from imapipe.cli.options import AccountOptions, CheckpointOptions, LimitOptions
 from imapipe.cli.output import write_line, write_note, write_report, write_result
+from imapipe.cli.progress import Line, choose_line, time_text
 from imapipe.cli.terminal import printable
 
+_TELL_EVERY_SECONDS: Final = 0.5
 _TOLD = (events.MailboxFollowed, events.MailboxGone, events.NewsHandled, events.FollowTrouble)
 
 
@@ -48,6 +51,7 @@ class FollowOptions:
 
     what: ExportOptions
     poll_seconds: float
+    idle_seconds: float | None
     way: Way
 
 
@@ -79,14 +83,16 @@ async def follow(
         job = where.search(criteria).fetch(*fetch).use(*layers)
     except ValueError as error:
         raise Mistake(str(error)) from error
-    pool.events.subscribe(_teller(quiet=quiet, json=json))
+    line = choose_line(quiet=quiet or json)
+    pool.events.subscribe(_teller(line, quiet=quiet, json=json))
     async with pool:
         # A line that cannot be written is no failure of its message: whoever reads has gone.
         following = job.follow(
-            sink or _writer(json=json),
+            sink or _writer(line, json=json),
             concurrency=1 if sink is None else 8,
             on_error="raise" if sink is None else "record",
             poll_seconds=options.poll_seconds,
+            idle_seconds=options.idle_seconds,
             way=_WAYS[options.way],
         )
         loop = asyncio.get_running_loop()
@@ -94,12 +100,15 @@ async def follow(
         with contextlib.suppress(NotImplementedError):
             for name in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(name, following.stop)
+        telling = asyncio.create_task(_keep_telling(following, line))
         try:
             report = await following
         except ValueError as error:
             # What a sink needs and --fetch does not bring.
             raise Mistake(str(error)) from error
         finally:
+            telling.cancel()
+            await asyncio.wait([telling])
             with contextlib.suppress(NotImplementedError):
                 for name in (signal.SIGINT, signal.SIGTERM):
                     loop.remove_signal_handler(name)
@@ -109,7 +118,36 @@ async def follow(
     return Status.COMPLETE if report.complete else Status.PARTIAL
 
 
-def _teller(*, quiet: bool, json: bool) -> Callable[[events.Event], None]:
+async def _keep_telling(following: imapipe.Follow, line: Line) -> None:
+    """Show people on a terminal how it stands, until it is cancelled."""
+    with line:
+        while True:
+            line.tell(standing(following.health, following.report))
+            await asyncio.sleep(_TELL_EVERY_SECONDS)
+
+
+def standing(health: imapipe.FollowHealth, report: imapipe.FollowReport) -> str:
+    """How following stands, in one line."""
+    there = [each for each in health.mailboxes.values() if not each.is_gone]
+    ways = Counter(each.way for each in there)
+    heard = health.heard_seconds_ago
+    lag = max((each.lag_seconds for each in there), default=0.0)
+    return ", ".join(
+        part
+        for part in (
+            f"{report.done:,} handled",
+            f"{report.pending:,} to come" if report.pending else "",
+            f"{report.failed:,} failed" if report.failed else "",
+            *(f"{count:,} by {way}" for way, count in sorted(ways.items())),
+            "connecting" if heard is None else f"heard {time_text(heard)} ago",
+            f"news waits for {time_text(lag)}" if lag >= 1 else "",
+            health.trouble,
+        )
+        if part
+    )
+
+
+def _teller(line: Line, *, quiet: bool, json: bool) -> Callable[[events.Event], None]:
     """Tells what happens: to machines on standard output, to people on standard error."""
 
     def tell(event: events.Event) -> None:
@@ -118,7 +156,8 @@ def _teller(*, quiet: bool, json: bool) -> Callable[[events.Event], None]:
         if json:
             write_line({"event": type(event).__name__, **asdict(event)})
         elif not quiet:
-            write_note(_sentence(event))
+            with line.aside():
+                write_note(_sentence(event))
 
     return tell
 
@@ -138,7 +177,7 @@ def _sentence(event: events.Event) -> str:
             return type(event).__name__
 
 
-def _writer(*, json: bool) -> Callable[[imapipe.Message], Awaitable[None]]:
+def _writer(line: Line, *, json: bool) -> Callable[[imapipe.Message], Awaitable[None]]:
     """Writes a line for each message."""
 
     async def write(message: imapipe.Message) -> None:
@@ -158,7 +197,8 @@ def _writer(*, json: bool) -> Callable[[imapipe.Message], Awaitable[None]]:
             }
             write_line(fields)
         else:
-            line = f"{message.mailbox}  {message.uid}  {day}  {sender}  {envelope.subject or ''}"
-            write_result(printable(line))
+            text = f"{message.mailbox}  {message.uid}  {day}  {sender}  {envelope.subject or ''}"
+            with line.aside():
+                write_result(printable(text))
 
     return write

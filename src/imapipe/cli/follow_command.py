@@ -56,6 +56,15 @@ def follow_command(
             rich_help_panel=LIMITS,
         ),
     ] = 60.0,
+    idle: Annotated[
+        float | None,
+        typer.Option(
+            min=1.0,
+            metavar="SECONDS",
+            help="When IDLE is ended and begun anew, and a dead connection noticed; by the provider unless given.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = None,
     way: Annotated[Way, typer.Option(help="The best way to use for news.", rich_help_panel=LIMITS)] = Way.notify,
     quiet: Quiet = False,
 ) -> int:
@@ -69,6 +78,6 @@ def follow_command(
         search=search,
         fetch=fetch,
     )
-    options = FollowOptions(what=what, poll_seconds=poll, way=way)
+    options = FollowOptions(what=what, poll_seconds=poll, idle_seconds=idle, way=way)
     work = follow(account, options, kept, limits, quiet=quiet, json=output.json)
     return execute(work, debug=output.debug, mailbox=what.one_mailbox or "", interrupted=kept.interrupted)

@@ -1,4 +1,4 @@
-"""The progress of several runs as that of one."""
+"""The progress of several runs: of each of them, and of all as that of one."""
 
 from __future__ import annotations
 
@@ -9,14 +9,20 @@ import imapipe
 
 
 class Together:
-    """Adds up the snapshots of many mailboxes, each of which names its account and its own name.
+    """Shows the snapshots of many mailboxes, each of which names its account and its own name, and their sum.
 
     Args:
         show: Is called with the sum whenever one of them is told.
+        show_part: And this with that one itself.
     """
 
-    def __init__(self, show: Callable[[imapipe.ProgressSnapshot], None]) -> None:
+    def __init__(
+        self,
+        show: Callable[[imapipe.ProgressSnapshot], None],
+        show_part: Callable[[imapipe.ProgressSnapshot], None] | None = None,
+    ) -> None:
         self._show = show
+        self._show_part = show_part
         self._running: dict[tuple[str, str], imapipe.ProgressSnapshot] = {}
         # The sum of those that have ended, so that the work does not grow with how many there were.
         self._ended: imapipe.ProgressSnapshot | None = None
@@ -41,6 +47,8 @@ class Together:
             # Another mailbox may begin; whoever shows it knows when all is over.
             final=False,
         )
+        if self._show_part is not None:
+            self._show_part(snapshot)
         self._show(together)
 
 
