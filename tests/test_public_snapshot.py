@@ -16,6 +16,7 @@ MODULES = (
     "imapipe.contrib.aiohttp",
     "imapipe.contrib.fastapi",
     "imapipe.contrib.jobs",
+    "imapipe.doctor",
     "imapipe.events",
     "imapipe.middleware",
     "imapipe.oauth",

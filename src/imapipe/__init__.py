@@ -5,9 +5,10 @@
             print(message.uid, message.envelope.subject)
 
 Public beside this module: `imapipe.search` (search keys), `imapipe.sinks` (Maildir, mbox, tables and others to write
-to), `imapipe.oauth` (access tokens), `imapipe.middleware` (the contract for layers of your own), `imapipe.events` (what
-happens beside the messages), `imapipe.store` (where checkpoints are kept), `imapipe.connection` (what single commands
-take and give), `imapipe.errors`, and `imapipe.testing` (a server to test against). All else may change without a word.
+to), `imapipe.oauth` (access tokens), `imapipe.doctor` (a look at an account), `imapipe.middleware` (the contract for
+layers of your own), `imapipe.events` (what happens beside the messages), `imapipe.store` (where checkpoints are kept),
+`imapipe.connection` (what single commands take and give), `imapipe.errors`, and `imapipe.testing` (a server to test
+against). All else may change without a word.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from imapipe import oauth, search, sinks
+    from imapipe import doctor, oauth, search, sinks
     from imapipe.account.group import MailboxGroup
     from imapipe.account.mirror import AccountMirrorReport
     from imapipe.account.pipeline import AccountPipeline
-    from imapipe.account.plan import AccountPlan
+    from imapipe.account.plan import AccountPlan, Estimate
     from imapipe.account.report import AccountReport
     from imapipe.accounts import AccountSettings, load_accounts
     from imapipe.catalog.index import IndexEntry, MessageIndex, Searchable, SizeClass
@@ -189,6 +190,7 @@ __all__ = [
     "Discovered",
     "Distribution",
     "Envelope",
+    "Estimate",
     "Failure",
     "Fetch",
     "FixedBatch",
@@ -282,6 +284,7 @@ __all__ = [
     "copy_to",
     "create_pool",
     "delete",
+    "doctor",
     "in_processes",
     "in_threads",
     "load_accounts",
@@ -298,11 +301,11 @@ __all__ = [
 
 # What is in none of them is an error.
 _HOMES = {
-    "imapipe": ("oauth", "search", "sinks"),
+    "imapipe": ("doctor", "oauth", "search", "sinks"),
     "imapipe.account.group": ("MailboxGroup",),
     "imapipe.account.mirror": ("AccountMirrorReport",),
     "imapipe.account.pipeline": ("AccountPipeline",),
-    "imapipe.account.plan": ("AccountPlan",),
+    "imapipe.account.plan": ("AccountPlan", "Estimate"),
     "imapipe.account.report": ("AccountReport",),
     "imapipe.accounts": ("AccountSettings", "load_accounts"),
     "imapipe.discovery": ("Discovered", "autodiscover"),

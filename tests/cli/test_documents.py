@@ -40,6 +40,7 @@ COMMANDS = [
         *blocks("docs/cli.md", "sh"),
         *blocks("docs/searching.md", "sh"),
         *blocks("docs/changing.md", "sh"),
+        *blocks("docs/doctor.md", "sh"),
         *blocks("docs/copy.md", "sh"),
     ]
     for number, command in enumerate(code.splitlines())

@@ -8,6 +8,27 @@ from dataclasses import dataclass
 from imapipe.pipeline.findings import JobPlan
 
 
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """How long something takes.
+
+    Attributes:
+        bytes_per_second: The speed, where it is known.
+        bytes_per_day: The quota, where there is one.
+    """
+
+    bytes_per_second: float | None
+    bytes_per_day: int | None
+
+    def hours(self, count: int) -> float | None:
+        """Hours for so many bytes at the speed."""
+        return count / self.bytes_per_second / 3600 if self.bytes_per_second else None
+
+    def days(self, count: int) -> float | None:
+        """Days for so many bytes under the quota."""
+        return count / self.bytes_per_day if self.bytes_per_day else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountPlan:
     """One plan for each mailbox, and their sums.

@@ -14,6 +14,7 @@ from imapipe.cli.backup import BackupOptions, backup
 from imapipe.cli.change_commands import add_change_commands
 from imapipe.cli.copy_command import copy_command
 from imapipe.cli.demo import DemoOptions, demo
+from imapipe.cli.doctor import doctor_command
 from imapipe.cli.errors import Status
 from imapipe.cli.execute import execute, forget_stdout
 from imapipe.cli.export import ExportOptions, export
@@ -335,6 +336,7 @@ def _folders(
 
 
 app.command("login")(grouped(login_command))
+app.command("doctor")(grouped(doctor_command))
 
 
 @app.command("demo")

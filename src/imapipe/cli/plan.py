@@ -45,27 +45,6 @@ class PlanOptions:
         return parse_size(self.speed, "--speed") if self.speed is not None else None
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """How long something takes.
-
-    Attributes:
-        bytes_per_second: The speed, where it is known.
-        bytes_per_day: The quota, where there is one.
-    """
-
-    bytes_per_second: float | None
-    bytes_per_day: int | None
-
-    def hours(self, count: int) -> float | None:
-        """Hours for so many bytes at the speed."""
-        return count / self.bytes_per_second / 3600 if self.bytes_per_second else None
-
-    def days(self, count: int) -> float | None:
-        """Days for so many bytes under the quota."""
-        return count / self.bytes_per_day if self.bytes_per_day else None
-
-
 async def plan(
     account: AccountOptions,
     options: PlanOptions,
@@ -99,7 +78,7 @@ async def plan(
             with choose_display(f"measuring {pool.account}", quiet=quiet) as display:
                 speed = await _measure(job.use(*limited), display.show)
     quota = limits.bytes_per_day or imapipe.provider_of_account(pool.account).bytes_per_day
-    estimate = Estimate(speed, quota)
+    estimate = imapipe.Estimate(speed, quota)
     if json:
         write_document(_document(found, estimate))
     else:
@@ -131,7 +110,7 @@ async def _measure(job: imapipe.AccountPipeline, show: Callable[[imapipe.Progres
     return seen[0].bytes_received / elapsed if seen and seen[0].bytes_received else None
 
 
-def _document(found: imapipe.AccountPlan, estimate: Estimate) -> dict[str, object]:
+def _document(found: imapipe.AccountPlan, estimate: imapipe.Estimate) -> dict[str, object]:
     def row(messages: int, count: int, skipped: int) -> dict[str, object]:
         return {
             "messages": messages,
@@ -156,7 +135,7 @@ def _document(found: imapipe.AccountPlan, estimate: Estimate) -> dict[str, objec
     }
 
 
-def _write_for_people(found: imapipe.AccountPlan, estimate: Estimate) -> None:
+def _write_for_people(found: imapipe.AccountPlan, estimate: imapipe.Estimate) -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column("mailbox", overflow="fold")
     for heading in ("messages", "done", "MB", "hours", "days"):
