@@ -23,7 +23,7 @@ async def test_a_mailbox_is_made_filled_renamed_and_removed() -> None:
         told = await work.append(
             [NewMessage(b"Subject: one\r\n\r\n1\r\n", ["$Work"], day), NewMessage(b"Subject: two\r\n\r\n2\r\n")]
         )
-        assert [place.uids.text() for place in told if place is not None] == ["1", "2"]
+        assert [result.uid for result in told.results] == [1, 2]
         box = server.mailboxes["Work/Übersicht"]
         assert (box.flags_of(1), box.internal_date_of(1)) == (frozenset({"$Work"}), day)
         names = []

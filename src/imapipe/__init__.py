@@ -91,6 +91,7 @@ if TYPE_CHECKING:
     from imapipe.net.connection import Connection
     from imapipe.net.pool.leased_connection import Lease
     from imapipe.net.pool.pool import PoolStats
+    from imapipe.pipeline.append.report import Appended, AppendReport
     from imapipe.pipeline.batching import AdaptiveBatch, BatchPolicy, FixedBatch, MessageClass, Sizer
     from imapipe.pipeline.change_pipeline import ChangePipeline, ChangePlan
     from imapipe.pipeline.delivery.handler_retry import HandlerRetry
@@ -147,6 +148,8 @@ __all__ = [
     "AdaptiveBatch",
     "AdaptiveRateLimit",
     "Address",
+    "AppendReport",
+    "Appended",
     "Arrived",
     "Attachment",
     "AuthenticationFailed",
@@ -373,6 +376,7 @@ _HOMES = {
     "imapipe.net.connection": ("Connection",),
     "imapipe.net.pool.leased_connection": ("Lease",),
     "imapipe.net.pool.pool": ("PoolStats",),
+    "imapipe.pipeline.append.report": ("AppendReport", "Appended"),
     "imapipe.pipeline.batching": ("AdaptiveBatch", "BatchPolicy", "FixedBatch", "MessageClass", "Sizer"),
     "imapipe.pipeline.change_pipeline": ("ChangePipeline", "ChangePlan"),
     "imapipe.pipeline.delivery.handler_retry": ("HandlerRetry",),

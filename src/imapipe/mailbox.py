@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from imapipe.errors import CommandNo
+from imapipe.middleware.base import Middleware
 from imapipe.models.argument import check_number
 from imapipe.models.mailbox import MailboxStatus
 from imapipe.models.message import Attachment, Message
@@ -20,11 +21,11 @@ from imapipe.pipeline.source.search_store import SearchStore
 from imapipe.pipeline.specification import Specification
 from imapipe.search import ALL
 from imapipe.wire.command.append import NewMessage
-from imapipe.wire.response.code import AppendUid
 from imapipe.wire.search_key import SearchKey
 
 if TYPE_CHECKING:
     from imapipe.changes.feed import Changes
+    from imapipe.pipeline.append.report import AppendReport
     from imapipe.store.base import BlockingCheckpointStore, CheckpointStore
 
 ALL_STATUS_ITEMS: Final = (*STATUS_ITEMS, "SIZE", "HIGHESTMODSEQ", "MAILBOXID")
@@ -166,26 +167,40 @@ class Mailbox:
         async with self._pool.lease() as connection:
             await (connection.subscribe(self.name) if subscribed else connection.unsubscribe(self.name))
 
-    async def append(self, messages: Iterable[NewMessage]) -> list[AppendUid | None]:
-        """Put messages into it (APPEND), one after the other, on one connection.
+    async def append(
+        self,
+        messages: Iterable[NewMessage] | AsyncIterable[NewMessage],
+        *,
+        use: Sequence[Middleware] = (),
+    ) -> AppendReport:
+        """Put messages into it (APPEND), up to 100 and 4 MiB in one command where the server has MULTIAPPEND.
+
+        ::
+
+            report = await mailbox.append(messages, use=[imapipe.Retry(), imapipe.RateLimit(messages_per_second=20)])
 
         Args:
-            messages: `imapipe.connection.NewMessage` values: the bytes or a `Body`, flags, date.
+            messages: `imapipe.connection.NewMessage` values: the bytes or a `Body`, flags, date; any number of them,
+                also from an asynchronous source. What can be read only once goes through a temporary file.
+            use: Middleware, outermost first, as in `Pipeline.use`: limits, and what tries again. Bytes are those sent.
 
         Returns:
-            Where each of them is, None where the server does not tell (no UIDPLUS).
+            The report: for each message where it is, or why it was not taken (its response code; `APPENDLIMIT` where
+            it is larger than the server takes, `OVERQUOTA` where the account is full: then nothing more is sent).
 
         Raises:
-            CommandNo, CommandBad, Throttled: The server refused one; those before it are there.
-            ConnectionLost: Whether the last one arrived is not known; nothing is sent twice.
-            ValueError: A message without bytes, or a flag that cannot be set.
+            TypeError: What is no message, or no middleware.
+            CommandNo: There is no such mailbox.
+            AuthenticationFailed, ConnectionFailed, PoolTimeout, Throttled: Nothing could be sent. What comes later ends
+                the job, and is in the report.
 
-        Otherwise it raises as `Pool.acquire` and `Connection.append` do.
-
-        Cancelling it ends the connection; the message under way may be there or not.
+        Where a connection is lost before its answer came, the mailbox is looked at: nothing is sent twice. Cancelling
+        it ends the connection; the messages under way may be there or not.
         """
-        async with self._pool.lease() as connection:
-            return [await connection.append(self.name, message) for message in messages]
+        # Not with this module: few jobs append, and its import is a part of what a small job takes.
+        from imapipe.pipeline.append.append import Appender  # noqa: PLC0415
+
+        return await Appender(self._pool, self._account, self.name, use).append(messages)
 
     def search(self, criteria: SearchKey = ALL) -> Pipeline:
         """Begin a job on the messages that match; see `Pipeline`.

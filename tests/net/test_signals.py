@@ -6,6 +6,7 @@ import pytest
 
 from imapipe.errors import CommandBad, CommandError, CommandNo, ConnectionLost, ServerBye, Throttled
 from imapipe.net.signals import as_error_of, code_words, is_refusal, is_throttle_text, to_error
+from imapipe.net.transient import is_transient
 from imapipe.wire.response.response import Tagged, parse_response
 
 
@@ -44,6 +45,25 @@ def test_replies(line: bytes, kind: type[CommandError], refusal: bool, wait: flo
     assert is_refusal(found) is refusal
     if isinstance(found, Throttled):
         assert found.retry_after_seconds == wait
+
+
+@pytest.mark.parametrize(
+    ("command", "line", "kind"),
+    [
+        ("APPEND", b"NO [OVERQUOTA] Quota exceeded (mailbox for user is full)", CommandNo),
+        ("UID MOVE", b"NO [overquota] Quota exceeded", CommandNo),
+        ("UID COPY", b"NO [OVERQUOTA] Account exceeded command or bandwidth limits.", Throttled),
+        ("UID STORE", b"NO [OVERQUOTA] Quota exceeded", Throttled),
+    ],
+)
+def test_a_full_account_is_no_throttle_where_messages_are_stored(
+    command: str, line: bytes, kind: type[CommandError]
+) -> None:
+    tagged = parse_response(b"A1 " + line)
+    assert isinstance(tagged, Tagged)
+    found = to_error(command, tagged)
+    assert type(found) is kind
+    assert is_transient(found, fetching=False).transient is (kind is Throttled)
 
 
 def test_a_throttle_can_hide_in_the_text_of_an_ok() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import assert_type
 
 import imapipe
 from imapipe import search as q
+from imapipe.connection import NewMessage
 from imapipe.events import Event, ServerAwaited
 from imapipe.middleware import Call, Layer, Run
 
@@ -66,6 +67,13 @@ async def job(pool: imapipe.Pool, handle: imapipe.HandlerRetry) -> None:
     assert_type((await found.refine(q.UNSEEN)).pipeline(), imapipe.Pipeline)
     assert_type(await pipeline.plan(), imapipe.JobPlan)
     assert_type(await pool.each().search(q.ALL).plan(), imapipe.AccountPlan)
+
+
+async def appended(pool: imapipe.Pool, messages: AsyncIterator[NewMessage]) -> None:
+    report = await pool.mailbox("Work").append(messages, use=[imapipe.Retry()])
+    assert_type(report, imapipe.AppendReport)
+    assert_type(report.results, tuple[imapipe.Appended, ...])
+    await pool.mailbox("Work").append([NewMessage(b"Subject: x")])
 
 
 async def leases(pool: imapipe.Pool) -> None:

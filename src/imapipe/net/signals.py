@@ -32,6 +32,10 @@ _REFUSALS = re.compile(
 )
 
 
+STORING = ("APPEND", "UID COPY", "UID MOVE", "CREATE")
+"""The commands after which an account holds more."""
+
+
 def to_error(command: str, tagged: Tagged) -> CommandError:
     """The exception for a reply that is not OK."""
     return status_error(command, tagged.status, tagged.code, tagged.text)
@@ -40,11 +44,17 @@ def to_error(command: str, tagged: Tagged) -> CommandError:
 def status_error(command: str, status: str, code: Code | None, text: str) -> CommandError:
     """The exception for a status, tagged or not."""
     code_text = code_words(code)
-    if is_throttle_text(text) or _REFUSALS.search(text) or (code is not None and code.is_throttled):
+    is_throttled = code is not None and code.is_throttled and not is_full(command, code_text)
+    if is_throttle_text(text) or _REFUSALS.search(text) or is_throttled:
         return Throttled(command, status, code_text, text, retry_after_seconds=backoff_seconds(text))
     if status == "BAD":
         return CommandBad(command, code_text, text)
     return CommandNo(command, code_text, text)
+
+
+def is_full(command: str, code: str) -> bool:
+    """Whether a refusal says that the account holds as much as it may (RFC 9208)."""
+    return command in STORING and code.upper().partition(" ")[0] == "OVERQUOTA"
 
 
 def refusal_in(error: ServerBye) -> CommandError:

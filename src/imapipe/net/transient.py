@@ -33,6 +33,7 @@ from imapipe.errors import (
     ServerBye,
     Throttled,
 )
+from imapipe.net.signals import is_full
 
 
 class Verdict(NamedTuple):
@@ -221,6 +222,8 @@ def _command(error: CommandError, *, taken_before: bool) -> Verdict:
     is_fetch = error.command in _FETCHES
     # A code may have an argument: only its name counts.
     name = error.code.upper().partition(" ")[0]
+    if is_full(error.command, error.code):
+        return PERMANENT
     if not is_fetch and name in _BEFORE_FETCH:
         return _BEFORE_FETCH[name]
     if (verdict := _BY_CODE.get(name)) is not None:

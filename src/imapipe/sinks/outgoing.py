@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Final
 
 from imapipe.models.message import Message
+from imapipe.pipeline.append.append import MAX_BYTES_TOGETHER, MAX_TOGETHER
 from imapipe.sinks.likeness import Likeness, size_of
 from imapipe.wire.command.append import NewMessage
 from imapipe.wire.literal_argument import Body
-
-_MAX_TOGETHER: Final = 100
-_MAX_BYTES_TOGETHER: Final = 4 * 1024 * 1024
 
 
 class Outgoing:
@@ -63,7 +60,7 @@ def groups(new: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
     group: list[Outgoing] = []
     size = 0
     for one in new:
-        if group and (len(group) >= _MAX_TOGETHER or size + one.likeness.size > _MAX_BYTES_TOGETHER):
+        if group and (len(group) >= MAX_TOGETHER or size + one.likeness.size > MAX_BYTES_TOGETHER):
             yield group
             group, size = [], 0
         group.append(one)
