@@ -54,7 +54,7 @@ class Two:
 
 @pytest_asyncio.fixture(params=["modern", "plain"])
 async def two(request: pytest.FixtureRequest) -> AsyncIterator[Two]:
-    """With every extension, and with none."""
+    """With every extension, with none, or with UIDs told and one message a command."""
     async with AsyncExitStack() as stack:
         messages = [*ODD, *ODD[:1], *make_messages(COUNT - len(ODD) - 1, seed=4)]
         source = await stack.enter_async_context(Server(messages, user="ann"))
@@ -90,7 +90,8 @@ async def test_running_again_appends_nothing(two: Two, tmp_path: Path, keeps_sta
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("at", [1, 4, 7])
+@pytest.mark.parametrize("two", ["modern", "plain", "exchange"], indirect=True)
+@pytest.mark.parametrize("at", [1, 5])
 @pytest.mark.parametrize("kind", ["reply", "input", "middle"])
 async def test_an_answer_that_is_missing_doubles_nothing_and_loses_nothing(
     two: Two, tmp_path: Path, at: int, kind: str
@@ -216,3 +217,12 @@ async def test_others_change_both_sides_meanwhile(two: Two, tmp_path: Path) -> N
     # What was removed there was copied again, since nothing is known of it any more.
     copied = Counter(message.content.raw for message in there)
     assert copied - removed == left + others
+
+
+@pytest.mark.asyncio
+async def test_where_each_message_is_a_command_several_connections_send_them(two: Two, tmp_path: Path) -> None:
+    two.target.latency_seconds = 0.02
+    assert (await two.copy(tmp_path / "state")).complete
+    used = Counter(record.connection for record in two.target.commands.named("APPEND"))
+    together = "MULTIAPPEND" in two.target.extensions
+    assert (len(used), max(used.values()) < 20 or together) == (1 if together else 4, True)

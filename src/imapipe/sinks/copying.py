@@ -13,13 +13,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 
-from imapipe.errors import CommandBad, CommandError, CommandNo, SinkError
+from imapipe.errors import CommandBad, CommandError, CommandNo, ImapipeError, SinkError
 from imapipe.models.identity import Identity
 from imapipe.net.connection import Connection, status_apart
 from imapipe.pipeline.delivery.stream import Runs
+from imapipe.pipeline.delivery.tasks import end_tasks
 from imapipe.pipeline.outage import Outage
 from imapipe.pipeline.pipeline import Pipeline
 from imapipe.pipeline.specification import Specification
@@ -66,6 +69,7 @@ class MailboxCopy:
         self.compares_content = False
         # The highest UID there of which is known what it is.
         self._seen = 0
+        self._confirmed = 0
         self._in_doubt = False
 
     @property
@@ -268,6 +272,8 @@ class MailboxCopy:
             together = len(group) > 1 and connection.offers("MULTIAPPEND")
             if not (together and await self._append_together(connection, group)):
                 failed.update(await self._append_each(connection, group))
+        # Not before: of several commands in flight a later one may be answered first.
+        self._seen = max(self._seen, self._confirmed)
         self._in_doubt = False
         return failed
 
@@ -287,24 +293,60 @@ class MailboxCopy:
         return True
 
     async def _append_each(self, connection: Connection, group: list[Outgoing]) -> dict[int, Exception]:
+        """One command for each, on as many connections as there are: else each would cost a round trip or two."""
+        waiting = deque(group)
         failed: dict[int, Exception] = {}
-        while group:
-            new = group[0]
+        at_work: set[asyncio.Task[None]] = set()
+
+        async def work(connection: Connection) -> None:
+            while waiting:
+                new = waiting.popleft()
+                if (error := await self._append_one(connection, new)) is not None:
+                    failed[new.message.uid] = error
+                group.remove(new)
+
+        async def help_(lease: AbstractAsyncContextManager[Connection]) -> None:
+            async with AsyncExitStack() as stack:
+                try:
+                    other = await stack.enter_async_context(lease)
+                except ImapipeError:
+                    # There may be no more connections; this one is enough.
+                    return
+                task = asyncio.current_task()
+                assert task is not None
+                at_work.add(task)
+                await work(other)
+
+        count = min(self._connections.max_size, len(group)) - 1
+        helpers = [asyncio.create_task(help_(self._connections.lease())) for _ in range(count)]
+        try:
+            await work(connection)
+            await asyncio.gather(*at_work)
+        finally:
+            # Those that wait for a connection still; where one has failed all, since its message is in doubt.
+            await end_tasks(helpers)
+            for task in helpers:
+                # asyncio complains of an exception that nobody has seen; the first one is raised.
+                if not task.cancelled():
+                    task.exception()
+        return failed
+
+    async def _append_one(self, connection: Connection, new: Outgoing) -> Exception | None:
+        """Append a message; gives what it was refused for."""
+        while True:
             try:
                 where = await self._send(connection, [new])
             except CommandError as error:
                 self._check_full(error)
                 if error.status not in ("NO", "BAD"):
                     raise
-                if new.has_keywords:
-                    _log.warning("%s takes no keywords of message %d: %s", self._name, new.message.uid, error)
-                    new.leave_keywords()
-                    continue
-                failed[new.message.uid] = error
+                if not new.has_keywords:
+                    return error
+                _log.warning("%s takes no keywords of message %d: %s", self._name, new.message.uid, error)
+                new.leave_keywords()
             else:
                 self._placed(new, where[0])
-            del group[0]
-        return failed
+                return None
 
     def _placed(self, new: Outgoing, there: int) -> None:
         if there:
@@ -329,7 +371,7 @@ class MailboxCopy:
             answer = await connection.append(self._name, *messages)
         if answer is None or answer.uidvalidity != self._way.target.uidvalidity or len(answer.uids) != len(group):
             return [0] * len(group)
-        self._seen = max(self._seen, answer.uids.max)
+        self._confirmed = max(self._confirmed, answer.uids.max)
         return list(answer.uids)
 
     def _check_full(self, error: CommandError) -> None:
