@@ -1,4 +1,4 @@
-"""A move with a journal that is killed: a program, run by `test_changes_of_mail_on_dovecot.py`."""
+"""A change with a journal that is killed: a program, run by `test_changes_killed.py`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,30 @@ class Order(TypedDict):
     url: str
     password: str
     journal: str
+    kind: str
+    batch: int
     kill_after_seconds: float
 
 
 async def _run(order: Order) -> None:
     async with imapipe.create_pool(order["url"], password=order["password"], max_size=1) as pool:
-        await pool.mailbox("INBOX").search().batch(20).move_to("Archive").run(journal=order["journal"])
+        await change(pool, order["kind"], order["journal"], order["batch"])
+
+
+async def change(pool: imapipe.Pool, kind: str, journal: str, batch: int) -> None:
+    """Make a change of the INBOX, or go on with it."""
+    if kind == "undo":
+        await imapipe.undo(journal, pool)
+        return
+    found = pool.mailbox("INBOX").search().batch(batch)
+    job = {
+        "flag": lambda: found.add_flags("$Work"),
+        "set": lambda: found.set_flags("$Only"),
+        "move": lambda: found.move_to("Archive"),
+        "copy": lambda: found.copy_to("Archive"),
+        "delete": lambda: found.delete(permanently=True),
+    }[kind]()
+    await job.run(journal=journal)
 
 
 if __name__ == "__main__":

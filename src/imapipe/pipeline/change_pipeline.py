@@ -161,8 +161,7 @@ class ChangePipeline(PipelineBuilder):
         return operation
 
     def _new_run(self, operation: ChangeMessages, *, max_failures: int | None = None) -> Run:
-        # Once asked for mod-sequences a server tells one for each message it changes, silent or not.
-        with_modseq = self._specification.with_modseq or operation.kind == "set"
+        with_modseq = self._specification.with_modseq or operation.compares_modseq
         specification = replace(self._specification, operation=operation, depth=1, with_modseq=with_modseq)
         return Run(specification, self._pool, self._account, lanes=1, max_failures=max_failures)
 

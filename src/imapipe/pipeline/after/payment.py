@@ -75,6 +75,7 @@ class Place:
             policy=FixedBatch(max(1, len(uids))),
             middleware=tuple(self.around),
             depth=1,
+            with_modseq=change.compares_modseq,
         )
         return Run(specification, self.pool, self.account, lanes=1, patient=True)
 

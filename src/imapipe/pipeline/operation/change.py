@@ -50,6 +50,14 @@ class ChangeMessages(MessageChange):
         words = b"UID STORE (UNCHANGEDSINCE 9223372036854775807) " + " ".join(self.flags).encode()
         return uid_text_room(words + self.target.encode("utf-7") + b" " * 20)
 
+    @property
+    def compares_modseq(self) -> bool:
+        """Whether the mailbox is to be opened with mod-sequences.
+
+        Once asked for them a server tells one for each message that is changed, silent or not: only where needed.
+        """
+        return self.kind == "set"
+
     def describe(self) -> str:
         """See `Operation`."""
         if self.kind in _WORDS:

@@ -129,7 +129,8 @@ def result_of(job: Job, had: frozenset[str]) -> frozenset[str]:
 
 
 async def settle_flags(step: Step, job: Job, pending: Intent) -> Result:
-    """What came of an intent whose answer is missing."""
+    """What came of an intent whose answer is missing, by a look."""
+    await step.connection.noop()
     found = await fetch_flags(step, pending.uids)
     wrong, _ = _wrong(job, found)
     absent = pending.uids - found.uids

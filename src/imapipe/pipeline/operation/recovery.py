@@ -11,15 +11,20 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeVar
 
 from imapipe.journal.entry import Intent, Job, Result, as_pairs
-from imapipe.pipeline.operation.arrival import find_arrivals
+from imapipe.pipeline.operation.arrival import Arrival, find_arrivals
 from imapipe.pipeline.operation.flagging import FLAG_KINDS, settle_flags
 from imapipe.pipeline.operation.leaving import leave
 from imapipe.pipeline.operation.step import Step
 
 LOOK_AGAIN_SECONDS = 0.5
 MAX_LOOKS = 10
+
+_Found = TypeVar("_Found", Arrival, Result)
 
 
 async def settle_pending(step: Step) -> Result | None:
@@ -35,9 +40,9 @@ async def settle_pending(step: Step) -> Result | None:
         return None
     job = step.job
     if job.kind in FLAG_KINDS:
-        result = await settle_flags(step, job, pending)
+        result = await _until_two_agree(pending, partial(settle_flags, step, job, pending))
     elif job.kind == "delete":
-        result = Result(pending.number, pending.uids - await step.there(pending.uids))
+        result = await _until_two_agree(pending, partial(_look_after_removal, step, pending))
     elif copied is not None:
         result = await leave(step, job, pending, copied)
     else:
@@ -46,15 +51,25 @@ async def settle_pending(step: Step) -> Result | None:
     return result
 
 
-async def _settle_transfer(step: Step, job: Job, pending: Intent) -> Result:
-    found = await find_arrivals(step, job, pending)
+async def _until_two_agree(pending: Intent, look: Callable[[], Awaitable[_Found]]) -> _Found:
+    found = await look()
     for _ in range(MAX_LOOKS):
         if len(found.done) == len(pending.uids):
             break
         await asyncio.sleep(LOOK_AGAIN_SECONDS)
-        before, found = found, await find_arrivals(step, job, pending)
+        before, found = found, await look()
         if found == before:
             break
+    return found
+
+
+async def _look_after_removal(step: Step, pending: Intent) -> Result:
+    await step.connection.noop()
+    return Result(pending.number, pending.uids - await step.there(pending.uids))
+
+
+async def _settle_transfer(step: Step, job: Job, pending: Intent) -> Result:
+    found = await _until_two_agree(pending, partial(find_arrivals, step, job, pending))
     vanished = pending.uids - found.there - found.done
     result = Result(pending.number, found.done, as_pairs(sorted(found.pairs.items())), vanished)
     if job.kind == "move" and found.there & found.done:
