@@ -289,9 +289,10 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(requires=["dev"], venv_backend="none")
 def proof(session: nox.Session) -> None:
-    """Export 20,000 messages to every format and back, and copy them, over kills, from both servers: `-- 5000`."""
+    """Export 20,000 messages to every format and back, copy and change them, over kills, on both servers: `-- 5000`."""
     count = session.posargs[0] if session.posargs else "20000"
     places = [f"tests/sinks/test_{name}.py" for name in ("round_trip", "memory", "kill", "copy_kill")]
+    places += [f"tests/integration/test_changes_{name}.py" for name in ("at_size", "killed")]
     environment = {"IMAPIPE_PROOF_MESSAGES": count}
     session.run(program("pytest"), "-v", "--timeout=0", *places, external=True, env=environment)
 

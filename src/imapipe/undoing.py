@@ -77,12 +77,10 @@ async def undo(journal: str | os.PathLike[str], pool: Pool) -> UndoReport:
     """
     steps, lost = _read(journal, pool)
     undone, reports = 0, []
-    for number, (step, counts) in enumerate(steps):
+    for number, step in enumerate(steps):
         suffix = SUFFIX if len(steps) == 1 else f"{SUFFIX}{number}"
         report = await step.run(journal=f"{os.fspath(journal)}{suffix}")
         reports.append(report)
-        if not counts:
-            continue
         undone += report.done + report.skipped
         for reason, count in (("somebody removed the message since", report.vanished), ("see failures", report.failed)):
             if count:
@@ -93,10 +91,10 @@ async def undo(journal: str | os.PathLike[str], pool: Pool) -> UndoReport:
 async def plan_undo(journal: str | os.PathLike[str], pool: Pool) -> tuple[list[ChangePlan], dict[str, int]]:
     """What an undo would do, and what it could not bring back; raises as `undo` does."""
     steps, lost = _read(journal, pool)
-    return [await step.plan() for step, _ in steps], lost
+    return [await step.plan() for step in steps], lost
 
 
-def _read(journal: str | os.PathLike[str], pool: Pool) -> tuple[list[tuple[ChangePipeline, bool]], dict[str, int]]:
+def _read(journal: str | os.PathLike[str], pool: Pool) -> tuple[list[ChangePipeline], dict[str, int]]:
     story = read_journal(journal)
     job = story.job
     assert job is not None
@@ -109,8 +107,8 @@ def _read(journal: str | os.PathLike[str], pool: Pool) -> tuple[list[tuple[Chang
     return _plan(story, job, pool)
 
 
-def _plan(story: Story, job: Job, pool: Pool) -> tuple[list[tuple[ChangePipeline, bool]], dict[str, int]]:
-    """The changes that take it back, each with whether its messages are to be counted, and what none of them can."""
+def _plan(story: Story, job: Job, pool: Pool) -> tuple[list[ChangePipeline], dict[str, int]]:
+    """The changes that take it back, and what none of them can."""
     lost: dict[str, int] = {}
 
     def lose(reason: str, count: int) -> None:
@@ -128,7 +126,7 @@ def _plan(story: Story, job: Job, pool: Pool) -> tuple[list[tuple[ChangePipeline
             back[intent.uidvalidity] = back.get(intent.uidvalidity, UidSet()) | UidSet.from_numbers(kept)
             lose("the server did not tell where the message went", len(result.done - result.marked) - len(kept))
     here = pool.mailbox(job.mailbox).search(q.ALL)
-    steps: list[tuple[ChangePipeline, bool]] = []
+    steps: list[ChangePipeline] = []
     if job.kind == "copy":
         lose("a copy stays: remove it yourself where you do not want it", len(done))
     elif job.kind == "delete":
@@ -137,18 +135,18 @@ def _plan(story: Story, job: Job, pool: Pool) -> tuple[list[tuple[ChangePipeline
         there = pool.mailbox(job.target).search(q.ALL)
         for uidvalidity, uids in back.items():
             if uids:
-                steps.append((there.only(uids, uidvalidity=uidvalidity).move_to(job.mailbox), True))
+                steps.append(there.only(uids, uidvalidity=uidvalidity).move_to(job.mailbox))
     else:
         steps += _flags_back(story, job, here)
         contested = sum(len(result.contested) for _, result in story.steps)
         lose("somebody else changed the message at the same moment, so it is left as it is", contested)
     if marked:
-        steps.append((here.only(marked, uidvalidity=job.uidvalidity).remove_flags("\\Deleted"), True))
+        steps.append(here.only(marked, uidvalidity=job.uidvalidity).remove_flags("\\Deleted"))
     return steps, lost
 
 
-def _flags_back(story: Story, job: Job, here: Pipeline) -> Iterator[tuple[ChangePipeline, bool]]:
-    """Take away what was added, and add what was taken away; a message that had both is counted once."""
+def _flags_back(story: Story, job: Job, here: Pipeline) -> Iterator[ChangePipeline]:
+    """Take away what was added, and add what was taken away."""
     groups: dict[tuple[frozenset[str], frozenset[str]], UidSet] = {}
     for intent, result in story.steps:
         for before, uids in intent.before:
@@ -156,8 +154,6 @@ def _flags_back(story: Story, job: Job, here: Pipeline) -> Iterator[tuple[Change
             difference = (after - before, before - after)
             groups[difference] = groups.get(difference, UidSet()) | uids & (result.done - result.contested)
     for (added, removed), uids in groups.items():
-        chosen = here.only(uids, uidvalidity=job.uidvalidity)
-        if added and uids:
-            yield chosen.remove_flags(*sorted(added)), True
-        if removed and uids:
-            yield chosen.add_flags(*sorted(removed)), not added
+        if uids:
+            words = [*(f"-{flag}" for flag in sorted(added)), *(f"+{flag}" for flag in sorted(removed))]
+            yield here.only(uids, uidvalidity=job.uidvalidity).change_flags(*words)

@@ -44,10 +44,16 @@ def test_a_move_is_looked_at_made_and_taken_back(account: Server, call: Call, tm
     assert (len(account.mailboxes["INBOX"]), len(account.mailboxes["Archive"])) == (12, 0)
 
 
-def test_flags_are_given_and_taken_away(account: Server, call: Call) -> None:
+def test_flags_are_given_and_taken_away(account: Server, call: Call, tmp_path: Path) -> None:
     box = account.mailboxes["INBOX"]
     assert call("flag", account.url, "INBOX", "+\\Seen +$Work", "--yes", "--quiet").status == 0
     assert call("flag", account.url, "INBOX", "+$More -\\Seen", "--yes", "--quiet").status == 0
+    assert box.flags_of(3) == {"$Work", "$More"}
+    kept = ("--journal", tmp_path / "flags.jsonl", "--json", "--max-messages", "12")
+    outcome = call("flag", account.url, "INBOX", "+$Third -$More", "--yes", "--quiet", *kept)
+    assert outcome.document["done"] == 12
+    assert box.flags_of(3) == {"$Work", "$Third"}
+    assert call("undo", account.url, tmp_path / "flags.jsonl", "--yes", "--json").document["undone"] == 12
     assert box.flags_of(3) == {"$Work", "$More"}
     assert call("flag", account.url, "INBOX", "--yes", "--quiet", "--", "-$More").status == 0
     assert call("flag", account.url, "INBOX", "=$Only", "--yes", "--quiet").status == 0
@@ -87,8 +93,7 @@ def test_without_a_yes_nothing_is_changed(account: Server, call: Call, monkeypat
         (["flag", "INBOX", "=a +b"], "say what is to be done with which flags"),
         (["flag", "INBOX", " "], "say what is to be done with which flags"),
         (["flag", "INBOX", "+\\Nonsense\\x"], "flag"),
-        (["flag", "INBOX", "+a -b", "--journal", "j"], "a journal is of one change"),
-        (["flag", "INBOX", "+a -b", "--json"], "one document"),
+        (["flag", "INBOX", "+a -A"], "choose one of the two"),
         (["move", "INBOX", "Archive", "--search", "NONSENSE"], "NONSENSE"),
     ],
 )

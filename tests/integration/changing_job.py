@@ -25,11 +25,10 @@ async def _run(order: Order) -> None:
         await change(pool, order["kind"], order["journal"], order["batch"])
 
 
-async def change(pool: imapipe.Pool, kind: str, journal: str, batch: int) -> None:
+async def change(pool: imapipe.Pool, kind: str, journal: str, batch: int) -> imapipe.RunReport:
     """Make a change of the INBOX, or go on with it."""
     if kind == "undo":
-        await imapipe.undo(journal, pool)
-        return
+        return (await imapipe.undo(journal, pool)).reports[0]
     found = pool.mailbox("INBOX").search().batch(batch)
     job = {
         "flag": lambda: found.add_flags("$Work"),
@@ -38,7 +37,7 @@ async def change(pool: imapipe.Pool, kind: str, journal: str, batch: int) -> Non
         "copy": lambda: found.copy_to("Archive"),
         "delete": lambda: found.delete(permanently=True),
     }[kind]()
-    await job.run(journal=journal)
+    return await job.run(journal=journal)
 
 
 if __name__ == "__main__":

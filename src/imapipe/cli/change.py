@@ -9,7 +9,7 @@ Invariants:
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
@@ -70,7 +70,7 @@ class ChangeOptions:
 async def change(
     account: AccountOptions,
     mailbox: str,
-    changes: Sequence[Change],
+    make: Change,
     options: ChangeOptions,
     consent: ConsentOptions,
     limits: LimitOptions,
@@ -78,44 +78,37 @@ async def change(
     quiet: bool,
     json: bool,
 ) -> Status:
-    """Make changes of the messages that a search finds, one after the other, and write a report of each.
+    """Make a change of the messages that a search finds, and write its report.
 
     Raises:
         Mistake, InvalidURL, InvalidSearch: Before anything is sent.
         ImapipeError: It could not be done.
     """
     consent.check()
-    if len(changes) > 1 and options.journal is not None:
-        raise Mistake("a journal is of one change: give flags to add or flags to take away, not both")
-    if len(changes) > 1 and json:
-        raise Mistake("--json writes one document: give flags to add or flags to take away, not both")
     try:
         criteria = q.parse(options.search)
         layers = limits.layers()
         pool = account.open_pool(limits.connections)
-        found = pool.mailbox(mailbox).search(criteria)
-        jobs = [make(found) for make in changes]
+        job = make(pool.mailbox(mailbox).search(criteria))
     except ValueError as error:
         raise Mistake(str(error)) from error
-    status = Status.COMPLETE
     async with pool:
-        for job in jobs:
-            if consent.dry_run or not consent.yes:
-                plan = await job.plan()
-                write_plan(plan, json=json and consent.dry_run, to_person=not consent.dry_run)
-                if consent.dry_run:
-                    continue
-                if not ask(f"{plan.change}: {plan.messages:,} messages of {mailbox}?"):
-                    write_note("nothing was changed")
-                    return Status.FAILED
-            display = choose_display(mailbox, quiet=quiet)
-            with display:
-                report = await job.use(imapipe.Progress(display.show), *layers).run(
-                    journal=options.journal, max_messages=options.max_messages
-                )
-            status = max(status, write_report(report, json=json))
-            if not report.complete:
-                write_note(shortfall(report, resumable=options.journal is not None))
+        if consent.dry_run or not consent.yes:
+            plan = await job.plan()
+            write_plan(plan, json=json and consent.dry_run, to_person=not consent.dry_run)
+            if consent.dry_run:
+                return Status.COMPLETE
+            if not ask(f"{plan.change}: {plan.messages:,} messages of {mailbox}?"):
+                write_note("nothing was changed")
+                return Status.FAILED
+        display = choose_display(mailbox, quiet=quiet)
+        with display:
+            report = await job.use(imapipe.Progress(display.show), *layers).run(
+                journal=options.journal, max_messages=options.max_messages
+            )
+    status = write_report(report, json=json)
+    if not report.complete:
+        write_note(shortfall(report, resumable=options.journal is not None))
     return status
 
 
@@ -186,28 +179,22 @@ def _document(plan: imapipe.ChangePlan) -> dict[str, object]:
     }
 
 
-def read_flags(text: str) -> list[Change]:
+def read_flags(text: str) -> Change:
     r"""Read what is to be done with flags, such as `+\Seen -$Junk`, or `=\Seen` for these and no others.
 
     Raises:
         Mistake: It is nothing of the kind.
     """
-    signs: dict[str, list[str]] = {"+": [], "-": [], "=": []}
-    for word in text.split():
-        if word[0] not in signs or len(word) == 1:
+    words = text.split()
+    for word in words:
+        if word[0] not in "+-=" or len(word) == 1:
             raise Mistake(rf"{word}: put + or - before each flag, or = for these and no others, as in '+\Seen -$Junk'")
-        signs[word[0]].append(word[1:])
-    added, removed, exact = signs.values()
-    if not (added or removed or exact) or (exact and (added or removed)):
+    exact = [word[1:] for word in words if word[0] == "="]
+    if not words or (exact and len(exact) < len(words)):
         raise Mistake(r"say what is to be done with which flags: '+\Seen -$Junk', or '=\Seen' for these and no others")
-    changes: list[Change] = []
-    if added:
-        changes.append(lambda found: found.add_flags(*added))
-    if removed:
-        changes.append(lambda found: found.remove_flags(*removed))
     if exact:
-        changes.append(lambda found: found.set_flags(*exact))
-    return changes
+        return lambda found: found.set_flags(*exact)
+    return lambda found: found.change_flags(*words)
 
 
 def is_asked() -> bool:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+import imapipe
 from imapipe.cli.change import Change, ChangeOptions, ConsentOptions, change, read_flags, take_back
 from imapipe.cli.errors import Mistake
 from imapipe.cli.execute import execute
@@ -33,7 +34,7 @@ def _move(
     quiet: Quiet = False,
 ) -> int:
     """Move messages into another mailbox."""
-    return _execute(account, mailbox, [lambda found: found.move_to(target)], options, consent, limits, output, quiet)
+    return _execute(account, mailbox, lambda found: found.move_to(target), options, consent, limits, output, quiet)
 
 
 def _flag(
@@ -50,10 +51,10 @@ def _flag(
 ) -> int:
     """Give messages flags, or take some away."""
     try:
-        changes = read_flags(flags)
+        change_flags = read_flags(flags)
     except Mistake as mistake:
         raise typer.BadParameter(str(mistake)) from mistake
-    return _execute(account, mailbox, changes, options, consent, limits, output, quiet)
+    return _execute(account, mailbox, change_flags, options, consent, limits, output, quiet)
 
 
 def _delete(
@@ -69,8 +70,11 @@ def _delete(
     quiet: Quiet = False,
 ) -> int:
     """Move messages into the Trash, or remove them for good."""
-    changes: list[Change] = [lambda found: found.delete(permanently=permanently)]
-    return _execute(account, mailbox, changes, options, consent, limits, output, quiet)
+
+    def remove(found: imapipe.Pipeline) -> imapipe.ChangePipeline:
+        return found.delete(permanently=permanently)
+
+    return _execute(account, mailbox, remove, options, consent, limits, output, quiet)
 
 
 def _undo(
@@ -86,7 +90,7 @@ def _undo(
 def _execute(
     account: AccountOptions,
     mailbox: str,
-    changes: list[Change],
+    make: Change,
     options: ChangeOptions,
     consent: ConsentOptions,
     limits: LimitOptions,
@@ -94,5 +98,5 @@ def _execute(
     quiet: bool,
 ) -> int:
     kept = f"; the same command with --journal {options.journal} goes on there" if options.journal else ""
-    work = change(account, mailbox, changes, options, consent, limits, quiet=quiet, json=output.json)
+    work = change(account, mailbox, make, options, consent, limits, quiet=quiet, json=output.json)
     return execute(work, debug=output.debug, mailbox=mailbox, interrupted=f"interrupted{kept}")

@@ -8,9 +8,11 @@ from imapipe.pipeline.batching import FixedBatch
 from imapipe.pipeline.builder import PipelineBuilder
 from imapipe.pipeline.change_pipeline import ChangePipeline
 from imapipe.pipeline.operation.change import ChangeMessages
+from imapipe.pipeline.operation.flagging import FLAG_KINDS
 from imapipe.pipeline.operation.message_change import (
     MessageChange,
     add_flags,
+    change_flags,
     copy_to,
     delete,
     move_to,
@@ -42,6 +44,14 @@ class ChangeSteps(PipelineBuilder):
         """Give the messages these flags instead of all that they have, maybe none; raises as `add_flags` does."""
         return self._change(set_flags(*flags))
 
+    def change_flags(self, *words: str) -> ChangePipeline:
+        r"""Give the messages some flags and take others away, such as `+\Seen` and `-$Junk`, as one change.
+
+        Raises:
+            ValueError: A word without `+` or `-`, what cannot be a flag, or a flag that is to be given and taken away.
+        """
+        return self._change(change_flags(*words))
+
     def move_to(self, mailbox: str) -> ChangePipeline:
         """Move the messages into another mailbox of the account; by COPY where the server has no MOVE."""
         return self._change(move_to(mailbox))
@@ -62,6 +72,6 @@ class ChangeSteps(PipelineBuilder):
         operation = ChangeMessages(change.kind, change.target, change.flags)
         policy = self._specification.policy
         if policy is DEFAULT_BATCH:
-            policy = FLAG_BATCH if operation.kind in ("add", "remove", "set") else TRANSFER_BATCH
+            policy = FLAG_BATCH if operation.kind in FLAG_KINDS else TRANSFER_BATCH
         specification = replace(self._specification, operation=operation, policy=policy)
         return ChangePipeline(specification, self._pool, self._account, self._runs)

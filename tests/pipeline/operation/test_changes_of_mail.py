@@ -12,9 +12,9 @@ from tests.pipeline.world import OpenWorld, World, check_sums
 import imapipe
 from imapipe import search as q
 from imapipe.journal.entry import each_pair
-from imapipe.journal.journal import Journal, read_journal
+from imapipe.journal.journal import read_journal
 from imapipe.pipeline.operation import recovery
-from imapipe.testing import Act, CutAfterBytes, CutInput, Mailbox, Reply
+from imapipe.testing import Act, GmailMailboxes, Mailbox, Reply, Rewrite
 from imapipe.testing.messages import make_messages
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("impatient")]
@@ -108,82 +108,72 @@ async def test_a_removal_goes_to_the_trash_or_for_good(open_world: OpenWorld) ->
     assert (len(world.server.mailboxes["Bin"]), len(world.server.mailboxes["INBOX"])) == (0, 5)
 
 
-@pytest.mark.parametrize("kind", ["move", "copy", "add", "delete"])
-@pytest.mark.parametrize("remove", [(), ("MOVE",), ("MOVE", "OBJECTID")])
-@pytest.mark.parametrize("fault", ["before", "after"])
-async def test_a_cut_in_each_command_ends_in_one_place(
-    open_world: OpenWorld, tmp_path: Path, kind: str, remove: Iterable[str], fault: str
-) -> None:
-    """Each command that changes something is cut before it is done, or after it, at its second time."""
-    world = await _open(open_world, remove_extensions=remove)
+async def test_what_a_server_does_not_tell_of_a_move_is_looked_for(open_world: OpenWorld, tmp_path: Path) -> None:
+    """COPYUID names half of them; two are alike in date and size, and somebody removed one."""
+    world = await _open(open_world, remove_extensions=["OBJECTID"])
+    box = world.server.mailboxes["INBOX"]
+    twin = box[30]
+    box.append(bytes(twin.content.raw), internal_date=twin.internal_date)
     before = _subjects(world, "INBOX", "Archive")
-    for name in MOVES | COPIES:
-        cut = CutInput if fault == "before" else lambda **given: CutAfterBytes(0, **given)
-        world.server.faults.add(cut(command=name, nth=2))
-    job = _job(world, 20)
-    change = {
-        "move": job.move_to("Archive"),
-        "copy": job.copy_to("Archive"),
-        "add": job.add_flags("$Work"),
-        "delete": job.delete(permanently=True),
-    }[kind]
-    report = await change.run(journal=tmp_path / "journal.jsonl")
+
+    def halve(response: bytes) -> bytes:
+        return response.replace(b"COPYUID 1600000000 1:20 4:23", b"COPYUID 1600000000 1:10 4:13")
+
+    world.server.faults.add(Rewrite(halve, command="UID MOVE"))
+    world.server.faults.add(Rewrite(lambda response: response.replace(b"COPYUID", b"X-NO"), command="UID MOVE", nth=2))
+    world.server.faults.add(Act(lambda record: box.expunge([15]), command="UID MOVE", nth=1))
+    report = await _job(world, 20).move_to("Archive").run(journal=tmp_path / "move")
     check_sums(report)
-    assert (report.done, report.failed) == (COUNT, 0), report.failures
-    assert report.reconnects >= 1
-    here, there = _subjects(world, "INBOX"), _subjects(world, "Archive")
-    if kind == "delete":
-        assert (here.total(), there.total()) == (0, 3)
-    elif kind == "copy":
-        assert (here.total(), there) == (COUNT, before)
-    else:
-        assert here + there == before
-    assert read_journal(tmp_path / "journal.jsonl").pending is None
+    assert (report.done, report.vanished) == (COUNT, 1)
+    assert (before - _subjects(world, "Archive")).total() == 1
+    back = await imapipe.undo(tmp_path / "move", world.pool)
+    assert (back.undone, back.complete) == (COUNT, True)
+    assert (len(box), len(world.server.mailboxes["Archive"])) == (COUNT, 3)
 
 
-@pytest.mark.slow
-async def test_a_crash_at_each_step_of_the_journal_is_made_good(
-    open_world: OpenWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The process ends before an intent, behind it, behind the reply, and between copy and removal."""
+async def test_without_move_what_others_do_to_flags_is_done_to_the_copies(open_world: OpenWorld) -> None:
+    world = await _open(open_world, remove_extensions=["MOVE"])
+    box, archive = world.server.mailboxes["INBOX"], world.server.mailboxes["Archive"]
+    for uid in (1, 2):
+        box.set_flags(uid, {"\\Seen", "$Old"})
 
-    class Killed(BaseException):
-        pass
+    def meddle(record: object) -> None:
+        box.set_flags(1, {"\\Flagged", "$Old"})
 
-    write = Journal._write
-    for remove in ((), ("MOVE", "OBJECTID")):
-        for word in ("intent", "copied", "result"):
-            for after in (False, True):
-                world = await _open(open_world, remove_extensions=remove)
-                before = _subjects(world, "INBOX", "Archive")
+    world.server.faults.add(Act(meddle, command="UID STORE", nth=1))
+    # Somebody wants it to stay.
+    world.server.faults.add(Act(lambda record: box.set_flags(3, set()), command="UID EXPUNGE"))
+    report = await _job(world, COUNT).move_to("Archive").run()
+    check_sums(report)
+    assert [archive.flags_of(uid) for uid in (4, 5)] == [{"\\Flagged", "$Old"}, {"\\Seen", "$Old"}]
+    assert (_uids(box), len(archive)) == ([3], COUNT + 3)
+    assert {note.kind: count for note, count in report.notes.items()} == {"in-both": 1}
 
-                def dying(
-                    journal: Journal,
-                    line: dict[str, object],
-                    *,
-                    durable: bool = False,
-                    word: str = word,
-                    after: bool = after,
-                ) -> None:
-                    if line.get(word) == 2 and not after:
-                        raise Killed
-                    write(journal, line, durable=durable)
-                    if line.get(word) == 2:
-                        raise Killed
 
-                path = tmp_path / f"{len(remove)}{word}{after}.jsonl"
-                monkeypatch.setattr(Journal, "_write", dying)
-                if word != "copied" or remove:
-                    with pytest.raises((Killed, BaseExceptionGroup)):
-                        await _job(world, 20).move_to("Archive").run(journal=path)
-                monkeypatch.setattr(Journal, "_write", write)
-                report = await _job(world, 20).move_to("Archive").run(journal=path)
-                check_sums(report)
-                assert report.complete
-                assert _subjects(world, "INBOX").total() == 0
-                assert _subjects(world, "Archive") == before
-                story = read_journal(path)
-                assert sum(len(result.done) for _, result in story.steps) == COUNT
+async def test_flags_that_a_copy_cannot_be_given_are_told(open_world: OpenWorld) -> None:
+    world = await _open(open_world, remove_extensions=["MOVE"])
+    box = world.server.mailboxes["INBOX"]
+    world.server.faults.add(Act(lambda record: box.set_flags(1, {"$Theirs"}), command="UID STORE", nth=1))
+    world.server.faults.add(Reply("NO", "Not here", command="UID STORE", nth=2))
+    report = await _job(world, COUNT).move_to("Archive").run()
+    assert (report.done, {note.kind: count for note, count in report.notes.items()}) == (COUNT, {"flags-lost": 1})
+
+
+@pytest.mark.parametrize("mailbox", ["INBOX", "[Gmail]/All Mail", "[Gmail]/Trash"])
+async def test_gmail_is_asked_to_remove_for_good_only_in_the_trash(open_world: OpenWorld, mailbox: str) -> None:
+    account = GmailMailboxes()
+    account.deliver(b"Subject: one\r\n\r\n1\r\n", labels=["\\Inbox"])
+    account["[Gmail]/Trash"].append(b"Subject: two\r\n\r\n2\r\n")
+    world = await open_world(account, extensions="gmail")
+    job = world.pool.mailbox(mailbox).search(q.ALL).delete(permanently=True)
+    if mailbox == "[Gmail]/Trash":
+        assert (await job.run()).done == 1
+        assert len(account["[Gmail]/Trash"]) == 0
+        return
+    for look in (job.plan, job.run):
+        with pytest.raises(imapipe.CapabilityMissing, match="Gmail only takes the label away"):
+            await look()
+    assert not {record.name for record in world.server.commands} & (COPIES | MOVES)
 
 
 async def test_what_others_do_meanwhile_is_neither_lost_nor_undone(open_world: OpenWorld) -> None:
@@ -262,6 +252,11 @@ async def test_a_refusal_is_told_and_nothing_is_sent(open_world: OpenWorld, tmp_
     (tmp_path / "mail.txt").write_text("Subject: no journal\n")
     with pytest.raises(imapipe.JournalError, match="no journal"):
         await job.move_to("Archive").run(journal=tmp_path / "mail.txt")
+    world.server.mailboxes["INBOX"].read_only = True
+    with pytest.raises(imapipe.CommandNo, match="READ-ONLY"):
+        await job.add_flags("$One").run()
+    with pytest.raises(ValueError, match="before each flag"):
+        job.change_flags("$One")
     for wrong in ("", "a\r\nb"):
         with pytest.raises(ValueError, match="name of a mailbox"):
             job.move_to(wrong)
@@ -269,7 +264,7 @@ async def test_a_refusal_is_told_and_nothing_is_sent(open_world: OpenWorld, tmp_
         job.add_flags()
     with pytest.raises(TypeError, match="two pipelines"):
         job.add_flags("$One").fetch("full")
-    assert not world.server.commands.named("UID MOVE")
+    assert not {record.name for record in world.server.commands} & (MOVES | {"UID COPY", "UID EXPUNGE"})
 
 
 async def test_a_plan_tells_and_changes_nothing(open_world: OpenWorld) -> None:

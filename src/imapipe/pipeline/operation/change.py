@@ -12,11 +12,10 @@ from imapipe.journal.entry import Job
 from imapipe.models.batch import Batch
 from imapipe.pipeline.operation.base import Observe, Work, Workbench
 from imapipe.pipeline.operation.changing import ChangeSession, Changing
+from imapipe.pipeline.operation.flagging import FLAG_KINDS, stores
 from imapipe.pipeline.operation.message_change import MessageChange
 from imapipe.wire.command.encoder import uid_text_room
 from imapipe.wire.uid_set import UidSet
-
-_WORDS = {"add": "+FLAGS.SILENT", "remove": "-FLAGS.SILENT", "set": "FLAGS.SILENT"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +59,8 @@ class ChangeMessages(MessageChange):
 
     def describe(self) -> str:
         """See `Operation`."""
-        if self.kind in _WORDS:
-            return f"STORE {_WORDS[self.kind]} ({' '.join(self.flags)})"
+        if self.kind in FLAG_KINDS:
+            return f"STORE {' '.join(self._stored())}"
         return f"{self.kind.upper()} {self.target!r}" if self.target else f"{self.kind.upper()} for good"
 
     def job(self, account: str, mailbox: str, uidvalidity: int, target: str) -> Job:
@@ -71,8 +70,8 @@ class ChangeMessages(MessageChange):
     def commands(self, uids: UidSet, target: str, *, moves: bool, expunges: bool) -> list[str]:
         """What is sent for some messages, for people to read."""
         text = uids.text()
-        if self.kind in _WORDS:
-            return [f"UID STORE {text} {_WORDS[self.kind]} ({' '.join(self.flags)})"]
+        if self.kind in FLAG_KINDS:
+            return [f"UID STORE {text} {words}" for words in self._stored()]
         removal = [f"UID STORE {text} +FLAGS.SILENT (\\Deleted)", *([f"UID EXPUNGE {text}"] if expunges else [])]
         if self.kind == "delete":
             return removal
@@ -80,6 +79,9 @@ class ChangeMessages(MessageChange):
             return [f"UID MOVE {text} {target!r}"]
         copied = f"UID COPY {text} {target!r}"
         return [copied, *removal] if self.kind == "move" else [copied]
+
+    def _stored(self) -> list[str]:
+        return [f"{change.value}.SILENT ({' '.join(flags)})" for change, flags in stores(self.kind, self.flags)]
 
     def begin(self, batch: Batch, bench: Workbench, observe: Observe) -> Work:
         """See `Operation`."""

@@ -27,6 +27,8 @@ from imapipe.wire.uid_set import UidSet
 
 # What a line has room for besides its UIDs was taken into account when the batch was made.
 _LINE_ROOM = 8_000
+MAX_REFUSALS = 5
+"""So often others may expunge some of the messages of a batch between the look at them and the command."""
 
 
 @dataclass(slots=True)
@@ -109,9 +111,17 @@ class Changing:
     async def _change(self, step: Step) -> None:
         await self._settle(step)
         job = step.job
+        refusals = 0
         while uids := self._missing:
             part, _ = uids.take_within(len(uids), step.connection.ways.learned.room(_LINE_ROOM))
-            self._book(await change_messages(step, job, part))
+            try:
+                self._book(await change_messages(step, job, part))
+            except CommandNo as error:
+                # Dovecot copies nothing where somebody has expunged one of the messages; without that one it does.
+                refusals += 1
+                if error.code != "EXPUNGEISSUED" or refusals > MAX_REFUSALS:
+                    raise
+                await self._settle(step)
 
     def _book(self, outcome: Outcome) -> None:
         ledger = self._bench.ledger

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from imapipe.errors import CapabilityMissing, CommandNo
 from imapipe.net.connection import Connection
-from imapipe.pipeline.operation.message_change import TRASH, MessageChange
+from imapipe.pipeline.operation.message_change import TRASH, MessageChange, added_and_removed
 from imapipe.pipeline.operation.step import target_numbers
 
 
@@ -21,9 +21,10 @@ async def check_change(connection: Connection, operation: MessageChange, mailbox
         CapabilityMissing: The server cannot do it without harm.
     """
     selected = connection.selected
-    if operation.flags and operation.kind != "remove" and selected is not None and selected.permanent_flags:
+    added, _ = added_and_removed(operation.kind, operation.flags)
+    if added and selected is not None and selected.permanent_flags:
         kept = {flag.lower() for flag in selected.permanent_flags}
-        refused = [flag for flag in operation.flags if flag.lower() not in kept and not _is_new(flag, kept)]
+        refused = [flag for flag in added if flag.lower() not in kept and not _is_new(flag, kept)]
         if refused:
             reason = f"{mailbox!r} does not keep the flag {refused[0]}: choose one of those it keeps"
             raise CommandNo("STORE", "PERMANENTFLAGS", reason)

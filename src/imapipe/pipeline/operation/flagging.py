@@ -12,9 +12,12 @@ Invariants:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from imapipe.journal.entry import NO_UIDS, Intent, Job, Result
 from imapipe.models.batch import Failure
 from imapipe.pipeline.operation.flag_reading import Flagged, Groups, fetch_flags, search_flags, union
+from imapipe.pipeline.operation.message_change import added_and_removed
 from imapipe.pipeline.operation.news import FlagNews
 from imapipe.pipeline.operation.step import Outcome, Step, failures
 from imapipe.wire.command.store import FlagChange
@@ -27,17 +30,25 @@ CONTESTED = Note(
     "contested",
     "somebody else changed flags of messages at the same moment: they have both changes, and an undo leaves them alone",
 )
-_CHANGES = {"add": FlagChange.ADD, "remove": FlagChange.REMOVE, "set": FlagChange.REPLACE}
-FLAG_KINDS = frozenset(_CHANGES)
+FLAG_KINDS = frozenset(("add", "remove", "set", "change"))
+
+
+def stores(kind: str, flags: Sequence[str]) -> list[tuple[FlagChange, tuple[str, ...]]]:
+    """What is stored for a change of flags, in order."""
+    added, removed = added_and_removed(kind, flags)
+    if kind == "set":
+        return [(FlagChange.REPLACE, added)]
+    both = ((FlagChange.ADD, added), (FlagChange.REMOVE, removed))
+    return [(change, named) for change, named in both if named]
 
 
 async def flag_messages(step: Step, job: Job, uids: UidSet) -> Outcome:
     """Change the flags of messages; raises as the commands do."""
     if job.kind != "set":
-        selected = step.connection.selected
-        expunged = selected.expunged if selected is not None else 0
+        expunged = step.expunged
         with FlagNews(step.connection) as news:
-            found = await search_flags(step, uids, job.flags) or await fetch_flags(step, uids)
+            named = [flag for _, flags in stores(job.kind, job.flags) for flag in flags]
+            found = await search_flags(step, uids, named) or await fetch_flags(step, uids)
             return await _change_at_once(step, job, uids, found, news, expunged)
     return await _change_unchanged(step, job, uids)
 
@@ -53,8 +64,8 @@ async def _change_at_once(step: Step, job: Job, uids: UidSet, found: Flagged, ne
         return Outcome(done, vanished, failed)
     number = step.journal.story.last_number + 1
     await step.journal.intend(Intent(number, wrong, before=groups))
-    await step.connection.uid_store(wrong, _CHANGES[job.kind], job.flags)
-    gone = await _gone(step, wrong, expunged)
+    await _store(step, job, wrong)
+    gone = await step.gone(wrong, expunged)
     stored = wrong - gone
     contested = await news.contested(step, stored)
     count_notes(step.notes, [CONTESTED] * len(contested))
@@ -70,7 +81,7 @@ async def _change_unchanged(step: Step, job: Job, uids: UidSet) -> Outcome:
     done, vanished, failed = NO_UIDS, NO_UIDS, failures((), "", "")
     todo = uids
     for _ in range(MAX_ROUNDS):
-        expunged = selected.expunged if selected is not None else 0
+        expunged = step.expunged
         found = await fetch_flags(step, todo, with_modseq=is_safe)
         absent = todo - found.uids
         there = await step.there(absent)
@@ -83,9 +94,9 @@ async def _change_unchanged(step: Step, job: Job, uids: UidSet) -> Outcome:
         number = journal.story.last_number + 1
         await journal.intend(Intent(number, wrong, before=groups))
         modified = wrong & await connection.uid_store(
-            wrong, _CHANGES[job.kind], job.flags, unchanged_since=bound if is_safe else None
+            wrong, FlagChange.REPLACE, job.flags, unchanged_since=bound if is_safe else None
         )
-        gone = await _gone(step, wrong, expunged)
+        gone = await step.gone(wrong, expunged)
         stored = wrong - modified - gone
         journal.answered(Result(number, stored, vanished=gone))
         done |= stored
@@ -98,16 +109,13 @@ async def _change_unchanged(step: Step, job: Job, uids: UidSet) -> Outcome:
     return Outcome(done, vanished, failed + failures(todo, "conflict", conflict))
 
 
+async def _store(step: Step, job: Job, uids: UidSet) -> None:
+    for change, flags in stores(job.kind, job.flags):
+        await step.connection.uid_store(uids, change, flags)
+
+
 def _untold(uids: UidSet) -> tuple[Failure, ...]:
     return failures(uids, "no-data", "the server lists the message and does not tell its flags")
-
-
-async def _gone(step: Step, uids: UidSet, expunged: int) -> UidSet:
-    """Those of some messages that went since that many were expunged."""
-    selected = step.connection.selected
-    if selected is None or selected.expunged == expunged:
-        return NO_UIDS
-    return uids - await step.there(uids)
 
 
 def _wrong(job: Job, found: Flagged) -> tuple[UidSet, Groups]:
@@ -119,19 +127,34 @@ def _wrong(job: Job, found: Flagged) -> tuple[UidSet, Groups]:
 def result_of(job: Job, had: frozenset[str]) -> frozenset[str]:
     r"""The flags of a message that had some; flags are compared without regard to case, `\Recent` is nobody's."""
     had = frozenset(flag for flag in had if flag.lower() != "\\recent")
-    named = {flag.lower() for flag in job.flags}
+    added, removed = added_and_removed(job.kind, job.flags)
+    named = {flag.lower() for flag in (*added, *removed)}
     others = frozenset(flag for flag in had if flag.lower() not in named)
-    if job.kind == "remove":
-        return others
     kept = {flag.lower(): flag for flag in had}
-    given = frozenset(kept.get(flag.lower(), flag) for flag in job.flags)
+    given = frozenset(kept.get(flag.lower(), flag) for flag in added)
     return given if job.kind == "set" else others | given
 
 
 async def settle_flags(step: Step, job: Job, pending: Intent) -> Result:
-    """What came of an intent whose answer is missing, by a look."""
+    """What came of an intent whose answer is missing, by a look; what is half done is ended."""
     await step.connection.noop()
     found = await fetch_flags(step, pending.uids)
     wrong, _ = _wrong(job, found)
+    if job.kind == "change" and (half := wrong - _untouched(job, pending, found)):
+        await _store(step, job, half)
+        wrong -= half
     absent = pending.uids - found.uids
     return Result(pending.number, found.uids - wrong, vanished=absent - await step.there(absent))
+
+
+def _untouched(job: Job, pending: Intent, found: Flagged) -> UidSet:
+    """The messages that have of the named flags what they had before."""
+    added, removed = added_and_removed(job.kind, job.flags)
+    named = {flag.lower() for flag in (*added, *removed)}
+
+    def of_those(flags: frozenset[str]) -> set[str]:
+        return {flag.lower() for flag in flags} & named
+
+    return union(
+        uids & before for now, uids in found.groups for had, before in pending.before if of_those(now) == of_those(had)
+    )

@@ -2,6 +2,7 @@ r"""Changes of messages as values: flags, another mailbox, removal. Making one d
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from imapipe.wire.command.encoder import flag_list
@@ -11,12 +12,12 @@ TRASH = "\\Trash"
 
 @dataclass(frozen=True, slots=True)
 class MessageChange:
-    r"""A change of messages. Made by `imapipe.move_to`, `copy_to`, `add_flags`, `remove_flags`, `set_flags`, `delete`.
+    r"""A change of messages. Made by `imapipe.move_to`, `copy_to`, `delete`, `add_flags`, `set_flags` and their like.
 
     Attributes:
-        kind: `move`, `copy`, `delete` (for good), `add`, `remove` or `set` (flags).
+        kind: `move`, `copy`, `delete` (for good), `add`, `remove`, `set` or `change` (flags).
         target: The other mailbox; `\Trash` is the one with that special use.
-        flags: The flags.
+        flags: The flags; of a `change` each with its sign.
     """
 
     kind: str
@@ -37,6 +38,33 @@ def remove_flags(*flags: str) -> MessageChange:
 def set_flags(*flags: str) -> MessageChange:
     """Give messages these flags instead of all that they have, maybe none; raises as `add_flags` does."""
     return _flags("set", flags)
+
+
+def change_flags(*words: str) -> MessageChange:
+    r"""Give messages some flags and take others away, such as `+\Seen` and `-$Junk`.
+
+    Raises:
+        ValueError: A word without `+` or `-`, what cannot be a flag, or a flag that is to be given and taken away.
+    """
+    unsigned = [word for word in words if word[:1] not in ("+", "-")]
+    if unsigned:
+        raise ValueError(f"put + or - before each flag: {unsigned[0]!r} has none")
+    added, removed = added_and_removed("change", words)
+    if both := {flag.lower() for flag in added} & {flag.lower() for flag in removed}:
+        raise ValueError(f"{min(both)} is to be given and taken away: choose one of the two")
+    if not removed:
+        return add_flags(*added)
+    if not added:
+        return remove_flags(*removed)
+    flag_list((*added, *removed))
+    return MessageChange("change", flags=tuple(dict.fromkeys(words)))
+
+
+def added_and_removed(kind: str, flags: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The flags that a change of a kind gives, and those that it takes away; those that `set` takes are not known."""
+    if kind == "change":
+        return tuple(flag[1:] for flag in flags if flag[0] == "+"), tuple(flag[1:] for flag in flags if flag[0] == "-")
+    return ((), tuple(flags)) if kind == "remove" else (tuple(flags), ())
 
 
 def move_to(mailbox: str) -> MessageChange:

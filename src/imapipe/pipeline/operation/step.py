@@ -52,6 +52,16 @@ class Step:
         """Those of some messages that are in the mailbox."""
         return await still_there(self.connection, uids, self.today) if uids else uids
 
+    @property
+    def expunged(self) -> int:
+        """How many messages the server has told to be gone, for `gone`."""
+        selected = self.connection.selected
+        return selected.expunged if selected is not None else 0
+
+    async def gone(self, uids: UidSet, expunged: int) -> UidSet:
+        """Those of some messages that went since that many were expunged."""
+        return NO_UIDS if self.expunged == expunged else uids - await self.there(uids)
+
     async def mark(self, uids: UidSet) -> None:
         r"""Mark messages with `\Deleted`."""
         await self.connection.uid_store(uids, FlagChange.ADD, [r"\Deleted"])

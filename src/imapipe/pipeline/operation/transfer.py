@@ -74,14 +74,17 @@ async def _confirmed(step: Step, job: Job, intent: Intent, told: CopyUid | None,
 async def remove_messages(step: Step, uids: UidSet) -> Outcome:
     """Remove messages for good; raises as the commands do."""
     journal = step.journal
+    expunged = step.expunged
     before = await step.there(uids)
     if not before:
         return Outcome(vanished=uids)
     number = journal.story.last_number + 1
     await journal.intend(Intent(number, before))
     await step.mark(before)
-    marked = await step.expunge(before)
-    left = await step.there(before) - marked
-    journal.answered(Result(number, before - left, marked=marked))
+    gone = await step.gone(before, expunged)
+    marked = await step.expunge(before - gone) if before - gone else NO_UIDS
+    left = await step.there(before - gone) - marked
+    done = before - gone - left
+    journal.answered(Result(number, done, vanished=gone, marked=marked))
     kept = failures(left, "not-removed", "the server says OK and keeps the message")
-    return Outcome(before - left, uids - before, kept)
+    return Outcome(done, uids - before | gone, kept)
