@@ -198,7 +198,8 @@ class Appending:
         try:
             where = await connection.append(session.mailbox, *[letter.new() for letter in letters])
         except CommandError as error:
-            if error.status in ("NO", "BAD"):
+            # A refusal that passes may have come behind the work; that is looked at.
+            if error.status in ("NO", "BAD") and not is_transient(error, fetching=False).transient:
                 session.doubtful -= numbers
             raise
         session.doubtful -= numbers
