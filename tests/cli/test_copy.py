@@ -59,6 +59,8 @@ def test_a_whole_account_and_again(copy: Call, target: Server, source: Server, t
     assert _counts(target) == {"INBOX": 12, "Gesendet": 5, "Lists/ü": 3, "Empty": 0}
     assert target.mailboxes.subscribed >= {"Lists/ü", "Empty"}
     appended = len(target.commands.named("APPEND"))
+    planned = copy("--state", state, "--dry-run", "--json").document
+    assert (planned["messages"], planned["copied"], planned["mailboxes"]["Sent"]["copied"]) == (20, 20, 5)
     for again in ("kept", "lost"):
         fetched = sum(record.messages or 0 for record in source.commands.named("UID FETCH"))
         outcome = copy("--state", state)

@@ -29,7 +29,7 @@ async def _run(order: Order) -> None:
         imapipe.create_pool(order["target"], password=order["target_password"]) as new,
     ):
         folders = await sinks.map_folders(old, new)
-        job = old.each("*", exclude=folders.views).search(q.ALL).fetch("full").batch(25)
+        job = old.each("*", exclude=folders.left_out).search(q.ALL).fetch("full").batch(25)
         sink = sinks.Account(new, folders, state=Path(order["state"]))
         report = await job.run(sink, commit_every_messages=20)
         assert report.complete, report.table()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 
@@ -90,10 +91,16 @@ def test_what_it_is_made_for_and_what_is_subscribed_to() -> None:
     }
 
 
-def test_what_is_said_counts_and_views_have_no_place() -> None:
+def test_mailboxes_of_others_are_left_out() -> None:
+    source = replace(side("user/bob", "user/50%", "users"), foreign=["user/", "shared/"])
+    # What would be a pattern is copied rather than taken for others.
+    assert match_folders(source, side()).left_out == ["user/bob"]
+
+
+def test_what_is_said_counts_and_views_are_left_out() -> None:
     source = side("All\\All", "Flagged\\Flagged", "Sent Items", "Sent")
     found = match_folders(source, side("Sent\\Sent"), {"Sent Items": "Sent", "All": "Everything"})
-    assert found.views == ["Flagged"]
+    assert found.left_out == ["Flagged"]
     assert names(found) == {"All": "Everything", "Flagged": "Flagged", "Sent Items": "Sent", "Sent": "Sent (2)"}
 
 

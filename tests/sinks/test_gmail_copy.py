@@ -45,7 +45,7 @@ class Move:
     async def copy(self, state: Path | None = None, labels: sinks.Labels = "each") -> imapipe.AccountReport:
         """Copy, and compare."""
         folders = await sinks.map_folders(self._old, self._new)
-        job = self._old.each("*", exclude=folders.views).search(q.ALL).fetch("full")
+        job = self._old.each("*", exclude=folders.left_out).search(q.ALL).fetch("full")
         report = await job.run(sinks.Account(self._new, folders, state=state, labels=labels))
         assert report.complete, report.table()
         compared = await sinks.verify_copy(self._old, self._new, folders, list(report.reports), labels=labels)

@@ -100,24 +100,28 @@ async def copy(
         raise Mistake(str(error)) from error
     async with old, new:
         there = await _look(old, new, renamed, outage_seconds=limits.outage)
-        views = [] if options.mailboxes else [name for name in there.folders.views if name not in options.exclude]
-        group = old.each(*options.mailboxes, exclude=(*options.exclude, *views), subscribed=options.subscribed)
+        left_out = [] if options.mailboxes else [name for name in there.folders.left_out if name not in options.exclude]
+        group = old.each(*options.mailboxes, exclude=(*options.exclude, *left_out), subscribed=options.subscribed)
         job = group.search(q.ALL).fetch("full").use(*layers)
-        if options.dry_run:
-            return await _plan(job, there, views, json=json)
-        display = choose_display(f"{old.account} to {new.account}", quiet=quiet)
         sink = sinks.Account(
             new, there.folders, state=options.state, labels=options.labels, outage_seconds=limits.outage
         )
+        if options.dry_run:
+            return await _plan(job, sink, there, left_out, json=json)
+        display = choose_display(f"{old.account} to {new.account}", quiet=quiet)
         with display:
             report = await job.use(imapipe.Progress(Together(display.show, display.show_part).show)).run(sink)
         differences = None
         if options.verify:
             copied = [*report.reports, *report.unchanged]
-            differences = await sinks.verify_copy(old, new, there.folders, copied, labels=options.labels, use=layers)
-    _write(report, differences, there.folders, views, json=json)
-    for name in views:
-        write_note(f"{name} shows messages of other mailboxes and was left out; --mailbox copies it")
+            differences = await sinks.verify_copy(
+                old, new, there.folders, copied, labels=None if options.mailboxes else options.labels, use=layers
+            )
+    _write(report, differences, there.folders, left_out, json=json)
+    for name in left_out:
+        write_note(
+            f"{name} was left out: it shows messages of other mailboxes, or is of somebody else; name it with --mailbox"
+        )
     if not report.complete:
         write_note(shortfall_of(report))
         for name, reason in report.errors.items():
@@ -134,9 +138,12 @@ async def _look(old: imapipe.Pool, new: imapipe.Pool, renamed: Mapping[str, str]
         return _Target(folders, min((each for each in room if each is not None), default=None), connection.append_limit)
 
 
-async def _plan(job: imapipe.AccountPipeline, there: _Target, views: Sequence[str], *, json: bool) -> Status:
-    """Say what would be copied, and where to."""
+async def _plan(
+    job: imapipe.AccountPipeline, sink: sinks.Account, there: _Target, left_out: Sequence[str], *, json: bool
+) -> Status:
+    """Say what would be copied, and where to; with a state, what was copied before."""
     found = await job.plan()
+    copied = {name: len(await sink.copied(found.account, each)) for name, each in found.plans.items()}
     limit = there.max_message_bytes
     large: Mapping[str, int] = {}
     if limit is not None:
@@ -149,6 +156,7 @@ async def _plan(job: imapipe.AccountPipeline, there: _Target, views: Sequence[st
                 "place": places[name],
                 "messages": each.messages,
                 "bytes": each.total_bytes,
+                "copied": copied[name],
                 "too_large": large.get(name, 0),
             }
             for name, each in found.plans.items()
@@ -157,9 +165,10 @@ async def _plan(job: imapipe.AccountPipeline, there: _Target, views: Sequence[st
             {
                 "messages": found.messages,
                 "bytes": found.total_bytes,
+                "copied": sum(copied.values()),
                 "bytes_left": there.bytes_left,
                 "max_message_bytes": limit,
-                "left_out": list(views),
+                "left_out": list(left_out),
                 "mailboxes": mailboxes,
                 "errors": {name: str(error) for name, error in found.errors.items()},
             }
@@ -168,14 +177,14 @@ async def _plan(job: imapipe.AccountPipeline, there: _Target, views: Sequence[st
         table = Table(box=None, pad_edge=False)
         for heading in ("mailbox", "place"):
             table.add_column(heading, overflow="fold")
-        for heading in ("messages", "MB", "too large"):
+        for heading in ("messages", "MB", "copied", "too large"):
             table.add_column(heading, justify="right", no_wrap=True)
         rows = [
-            (name, places[name], f"{each.messages:,}", f"{each.total_bytes / 1e6:,.1f}", f"{large.get(name, 0):,}")
+            (name, places[name], *_numbers(each.messages, each.total_bytes, copied[name], large.get(name, 0)))
             for name, each in found.plans.items()
         ]
-        total = ("sum", "", f"{found.messages:,}", f"{found.total_bytes / 1e6:,.1f}", f"{sum(large.values()):,}")
-        write_table(table, [*rows, total])
+        total = _numbers(found.messages, found.total_bytes, sum(copied.values()), sum(large.values()))
+        write_table(table, [*rows, ("sum", "", *total)])
         if limit is not None:
             write_result(f"the target takes no message above {limit:,} bytes")
     if room := there.room(found.total_bytes):
@@ -185,11 +194,15 @@ async def _plan(job: imapipe.AccountPipeline, there: _Target, views: Sequence[st
     return Status.PARTIAL if found.errors else Status.COMPLETE
 
 
+def _numbers(messages: int, total_bytes: int, copied: int, large: int) -> tuple[str, ...]:
+    return f"{messages:,}", f"{total_bytes / 1e6:,.1f}", f"{copied:,}", f"{large:,}"
+
+
 def _write(
     report: imapipe.AccountReport,
     differences: sinks.CopyDifferences | None,
     folders: sinks.FolderMap,
-    views: Sequence[str],
+    left_out: Sequence[str],
     *,
     json: bool,
 ) -> None:
@@ -199,7 +212,7 @@ def _write(
     document: dict[str, object] = {
         **report.to_dict(),
         "places": {name: folders.place_of(name).name for name in report.reports},
-        "left_out": list(views),
+        "left_out": list(left_out),
     }
     if differences is not None:
         document["verify"] = differences.to_dict()

@@ -20,6 +20,7 @@ from typing import Final, Literal, TypeAlias
 from imapipe.errors import NotFetched, ProtocolError, SinkError
 from imapipe.middleware.base import Run
 from imapipe.models.message import Message
+from imapipe.pipeline.findings import JobPlan
 from imapipe.pipeline.outage import Outage
 from imapipe.sinks.copied import Copied
 from imapipe.sinks.copying import MailboxCopy
@@ -27,6 +28,7 @@ from imapipe.sinks.folder_map import Folder, FolderMap
 from imapipe.sinks.outgoing import Outgoing
 from imapipe.sinks.place import Place
 from imapipe.sinks.survey import OUTAGE_SECONDS, Target
+from imapipe.wire.uid_set import UidSet
 
 Labels: TypeAlias = Literal["each", "first"]
 Folders: TypeAlias = FolderMap | Mapping[str, str] | Callable[[str], str]
@@ -78,6 +80,19 @@ class Account:
         sink = Account(self._pool, self._folders, labels=self._labels, outage_seconds=self._outage_seconds)
         sink._copied = self._copied
         return sink
+
+    async def copied(self, account: str, plan: JobPlan) -> UidSet:
+        """What the state says of a mailbox that is to be copied: those of its messages that are there; for a dry run.
+
+        Args:
+            account: The account that the mailbox is of.
+            plan: What a run on it would do.
+
+        Raises:
+            SinkError: The state cannot be used.
+        """
+        await asyncio.to_thread(self._in_files, self._copied.look)
+        return self._copied.known(Place(account, plan.mailbox, plan.uidvalidity)) & plan.uids
 
     async def open(self, run: Run) -> None:
         """See `Sink`: the mailbox is made where it is missing, and looked at as far as its state is not known.

@@ -123,10 +123,7 @@ class Copied:
         if self._users > 1 or self._path is None:
             return
         self._lock = hold(self._path.with_name(f"{self._path.name}.lock"), self._path, "state")
-        self._uids.clear()
-        self._settled.clear()
-        self._copied.clear()
-        self._whole.clear()
+        self._forget()
         self._read(self._path)
         remove_leftovers(os.fspath(self._path))
         lines = [
@@ -136,6 +133,18 @@ class Copied:
         ]
         save_file(os.fspath(self._path), lines, durable=True)
         self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | PLAIN)
+
+    def look(self) -> None:
+        """Read the file, where there is one and nobody has it open; nothing is written. Raises OSError, SinkError."""
+        if not self._users and self._path is not None:
+            self._forget()
+            self._read(self._path)
+
+    def _forget(self) -> None:
+        self._uids.clear()
+        self._settled.clear()
+        self._copied.clear()
+        self._whole.clear()
 
     def close(self) -> None:
         """Let go, if nobody else has it open."""

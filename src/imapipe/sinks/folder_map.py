@@ -30,6 +30,8 @@ _LABEL_VIEWS: Final = frozenset(("\\Starred", "\\Important", "\\Muted"))
 _CONTROL: Final = re.compile("[\0-\x1f\x7f]")
 # What one server or another refuses in a name.
 _REFUSED: Final = re.compile(r"[.*%~#&\\/\"^|<>:?]")
+# What is no name in a list of mailboxes to exclude.
+_PATTERN: Final = re.compile(r"[*%]|^\\")
 _STAND_IN: Final = "_"
 
 
@@ -59,6 +61,7 @@ class Side:
         prefix: What the names of a user's own mailboxes begin with, such as `INBOX.`.
         delimiter: What separates levels.
         subscribed: The names that are subscribed to.
+        foreign: What the names of other users' and of shared mailboxes begin with.
         is_gmail: Its mailboxes are labels.
     """
 
@@ -66,6 +69,7 @@ class Side:
     prefix: str = ""
     delimiter: str = "/"
     subscribed: Collection[str] = ()
+    foreign: Sequence[str] = ()
     is_gmail: bool = False
 
 
@@ -75,13 +79,14 @@ class FolderMap:
 
     Attributes:
         folders: By the name of the mailbox.
-        views: Mailboxes that show messages of others, and so have no place.
+        left_out: Mailboxes that show messages of other mailboxes, or are of somebody else: to be excluded from the job,
+            unless they are wanted.
         all_mail: At Gmail, the mailbox in which every message is once; its messages go where their labels say.
         labels: The mailboxes of Gmail's own labels.
     """
 
     folders: Mapping[str, Folder]
-    views: Sequence[str] = ()
+    left_out: Sequence[str] = ()
     all_mail: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
 
@@ -120,7 +125,6 @@ class _Matching:
 
     def result(self) -> FolderMap:
         entries = sorted((entry for entry in self._source.entries if entry.is_selectable), key=lambda each: each.name)
-        views = [] if self._source.is_gmail else [str(e.name) for e in entries if e.special_use in _VIEWS]
         for take in (self._as_said, self._as_inbox, self._by_use, self._by_name):
             for entry in entries:
                 if entry.name not in self._folders and (folder := take(entry)) is not None:
@@ -132,10 +136,18 @@ class _Matching:
         labels = {label: str(self._use_here[use].name) for label, use in _LABEL_USES.items() if use in self._use_here}
         return FolderMap(
             folders=self._folders,
-            views=[name for name in views if name not in self._renamed],
+            left_out=[str(entry.name) for entry in entries if self._is_left_out(entry)],
             all_mail=str(all_mail.name) if all_mail is not None else "",
             labels={"\\Inbox": INBOX, **labels} if self._source.is_gmail else {},
         )
+
+    def _is_left_out(self, entry: MailboxEntry) -> bool:
+        name = str(entry.name)
+        if name in self._renamed or _PATTERN.search(name):
+            # As a word it would speak of others, too.
+            return False
+        is_view = entry.special_use in _VIEWS and not self._source.is_gmail
+        return is_view or any(name.startswith(prefix) for prefix in self._source.foreign)
 
     def _as_said(self, entry: MailboxEntry) -> Folder | None:
         name = self._renamed.get(str(entry.name))

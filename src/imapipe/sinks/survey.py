@@ -60,12 +60,15 @@ async def _survey(account: Target, outage_seconds: float) -> Side:
             subscribed = await connection.subscribed()
         namespace = await connection.namespace()
         personal = namespace.personal[0] if namespace is not None and namespace.personal else None
+        others = (*namespace.other, *namespace.shared) if namespace is not None else ()
         levels = next((entry.delimiter for entry in entries if entry.delimiter), "/")
         return Side(
             entries=entries,
             prefix=decode_mailbox_name(personal.prefix) if personal is not None else "",
             delimiter=(personal.delimiter if personal is not None else None) or levels,
             subscribed=subscribed,
+            # Where somebody else's names begin with nothing, nobody can tell them apart.
+            foreign=[decode_mailbox_name(each.prefix) for each in others if each.prefix],
             is_gmail=connection.offers("X-GM-EXT-1"),
         )
 

@@ -31,7 +31,7 @@ async def verify_copy(
     folders: FolderMap,
     mailboxes: Sequence[str],
     *,
-    labels: Labels = "each",
+    labels: Labels | None = "each",
     use: Sequence[Middleware] = (),
 ) -> CopyDifferences:
     r"""Compare mailboxes of an account with their copies in another: content, dates, and flags but `\Recent`.
@@ -43,7 +43,7 @@ async def verify_copy(
         target: The pool of the other one.
         folders: The places, as they were given to `sinks.Account`.
         mailboxes: The names of the mailboxes that were copied.
-        labels: As it was given to `sinks.Account`.
+        labels: As it was given to `sinks.Account`; None where All Mail was copied as one mailbox, without its labels.
         use: Middleware for the reading, such as `Retry()`; each may be of one kind that serves several runs.
 
     Returns:
@@ -54,7 +54,7 @@ async def verify_copy(
 
     Cancelled, it leaves nothing behind.
     """
-    by_label = folders.all_mail if folders.all_mail in mailboxes else ""
+    by_label = folders.all_mail if labels is not None and folders.all_mail in mailboxes else ""
     names, merges = await target.connections.perform(_names)
 
     def name_of(folder: Folder) -> str:
