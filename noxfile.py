@@ -223,9 +223,15 @@ def tests(session: nox.Session) -> None:
 
     Without arguments these are all tests, and the coverage of lines and branches has a bar to reach.
     """
+    if session.posargs:
+        run(session, "pytest", *session.posargs)
+        return
+    run(session, "coverage", "erase")
+    run(session, "coverage", "run", "--parallel-mode", "tools/every_module.py")
     # One process more than processors: most tests wait for a socket most of the time.
-    all_of_them = (*in_processes(PROCESSORS + 1), "--cov", "--cov-report=term:skip-covered")
-    run(session, "pytest", *(session.posargs or all_of_them))
+    run(session, "pytest", *in_processes(PROCESSORS + 1), "--trace-a-few")
+    run(session, "coverage", "combine", "--quiet")
+    run(session, "coverage", "report", "--skip-covered")
 
 
 @nox.session(venv_backend="none")

@@ -1,6 +1,7 @@
-"""Which cases of a test stand for all of them: they are enough on another Python.
+"""Which cases of a test stand for all of them: they are enough on another Python, and to trace for coverage.
 
-All cases run on one Python. What another one does differently hangs on the test much more than on its hundredth case.
+All cases run on one Python. What another one does differently hangs on the test much more than on its hundredth case,
+and so does which lines a test goes through.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from typing import Final
 A_FEW: Final = 3
 
 
-def few_cases(names: Sequence[str]) -> set[int]:
+def few_cases(names: Sequence[str], count: int = A_FEW) -> set[int]:
     """Where in a list of the names of tests those are that stand for all: first, last and between of each test."""
     cases: defaultdict[str, list[int]] = defaultdict(list)
     for at, name in enumerate(names):
         cases[name.partition("[")[0]].append(at)
-    return {of[(len(of) - 1) * step // (A_FEW - 1)] for of in cases.values() for step in range(A_FEW)}
+    return {of[(len(of) - 1) * step // (count - 1)] for of in cases.values() for step in range(count)}

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import sys
-import threading
 from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
+from coverage import Coverage
 from hypothesis import settings
 from tests.cases import A_FEW, few_cases
 from tests.middleware.fakes import jump_instead_of_waiting
+from tests.tracing import Tracing
 
 from dovecot_server import DovecotServer, find_dovecot
 
@@ -31,6 +31,13 @@ settings.load_profile("imapipe")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--few-cases", action="store_true", help=f"of a test with many cases, {A_FEW} that lie apart")
+    parser.addoption("--trace-a-few", action="store_true", help="measure the coverage of a few cases of each test")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Trace what is to be traced, in each process that runs tests."""
+    if config.getoption("trace_a_few") and (config.getoption("numprocesses") is None or hasattr(config, "workerinput")):
+        config.pluginmanager.register(Tracing(Coverage(data_suffix=True)))
 
 
 # Before pytest's own, which leaves out by markers.
@@ -46,23 +53,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for at, item in enumerate(items) if at in chosen]
 
 
-@pytest.hookimpl(wrapper=True, trylast=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Trace nothing in a test that is not to be traced.
-
-    In a process of xdist pytest-cov begins to measure twice, and stops one of the two: the other one goes on, and took
-    three times as long as the test.
-    """
-    if item.get_closest_marker("no_cover") is None:
-        return (yield)
-    traces, traces_of_threads = sys.gettrace(), threading.gettrace()
-    sys.settrace(None)
-    threading.settrace(None)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Let the garbage collector not look through all modules and tests, again and again while they are made."""
+    gc.disable()
     try:
         return (yield)
     finally:
-        sys.settrace(traces)
-        threading.settrace(traces_of_threads)
+        gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import noxfile
@@ -78,8 +77,3 @@ def test_every_test_has_a_case_among_the_few() -> None:
         "a.py::two[]]",
         "b.py::one",
     ]
-
-
-@pytest.mark.no_cover
-def test_what_is_not_traced_runs_at_its_own_speed() -> None:
-    assert sys.gettrace() is None

@@ -7,19 +7,18 @@ function. What is put together at run time cannot be read there and is named in 
 from __future__ import annotations
 
 import ast
-import importlib
-import pkgutil
 import re
 import string
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from re import _compiler, _parser  # type: ignore[attr-defined]
 from re import _constants as sre  # type: ignore[attr-defined]
 from types import ModuleType
 from typing import Any, Final, NamedTuple, TypeAlias
 
-import imapipe
+from every_module import every_module
 from imapipe.wire.response.repair import _STRINGS, _STRUCTURES
 
 _WAYS: Final = {"match": "match", "fullmatch": "fullmatch", "search": "search"}
@@ -60,14 +59,6 @@ class Expression(NamedTuple):
     ways: frozenset[str]
 
 
-def modules() -> Iterator[ModuleType]:
-    """Every module of the package."""
-    yield imapipe
-    for found in pkgutil.walk_packages(imapipe.__path__, "imapipe."):
-        if not found.name.endswith("__main__"):
-            yield importlib.import_module(found.name)
-
-
 def find() -> list[Expression]:
     """Every expression in the source of the package, once.
 
@@ -75,7 +66,7 @@ def find() -> list[Expression]:
         LookupError: One cannot be read from the source and is not in `MADE`.
     """
     found: dict[tuple[bytes | str, int], Expression] = {}
-    for module in modules():
+    for module in every_module():
         for place, pattern, ways in _of_module(module):
             first = found.get((pattern.pattern, pattern.flags), Expression(place, pattern, frozenset()))
             found[pattern.pattern, pattern.flags] = Expression(first.place, pattern, first.ways | ways)
@@ -88,9 +79,10 @@ def _of_module(module: ModuleType) -> Iterator[Expression]:
     if not re.search(r"\bre\.", source):
         return
     tree = ast.parse(source)
-    calls = {node.func: node for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    nodes = {statement: list(ast.walk(statement)) for statement in tree.body}
+    calls = {node.func: node for node in chain(*nodes.values()) if isinstance(node, ast.Call)}
     uses: defaultdict[str, set[str]] = defaultdict(set)
-    for node in ast.walk(tree):
+    for node in chain(*nodes.values()):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             if node.attr in _WAYS or node.attr in _EACH:
                 uses[node.value.id].add(_WAYS.get(node.attr, "each"))
@@ -98,7 +90,7 @@ def _of_module(module: ModuleType) -> Iterator[Expression]:
             for argument in node.args:
                 if isinstance(argument, ast.Name):
                     uses[argument.id].add("match")
-    for owner, node in _uses_of_re(tree):
+    for owner, node in _uses_of_re(nodes):
         place = f"{module.__name__}:{node.lineno}"
         try:
             pattern = _evaluate(calls[node], module)
@@ -112,9 +104,9 @@ def _of_module(module: ModuleType) -> Iterator[Expression]:
             yield Expression(place, pattern, frozenset(ways) or _ANY_WAY)
 
 
-def _uses_of_re(tree: ast.Module) -> Iterator[tuple[str, ast.Attribute]]:
+def _uses_of_re(nodes: Mapping[ast.stmt, Sequence[ast.AST]]) -> Iterator[tuple[str, ast.Attribute]]:
     """Each `re.…` that takes an expression, with the name at the top of the module to which it belongs."""
-    for statement in tree.body:
+    for statement, inside in nodes.items():
         match statement:
             case ast.Assign(targets=[ast.Name(owner)]) | ast.AnnAssign(target=ast.Name(owner)):
                 pass
@@ -122,7 +114,7 @@ def _uses_of_re(tree: ast.Module) -> Iterator[tuple[str, ast.Attribute]]:
                 pass
             case _:
                 owner = ""
-        for node in ast.walk(statement):
+        for node in inside:
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "re":
                 if node.attr in _WAYS or node.attr in _EACH or node.attr == "compile":
                     yield owner, node

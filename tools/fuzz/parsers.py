@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any, Final, NamedTuple
 
 import imapipe
-from fuzz.expressions import modules
+from every_module import every_module
 from imapipe import errors
 from imapipe.mime.part import parse_parts
 from imapipe.wire.response.literal import Literal
@@ -114,7 +114,7 @@ def find() -> list[Parser]:
         LookupError: One takes what no table knows.
     """
     found = [_of_cursor(name) for name, method in vars(Cursor).items() if _takes_nothing(name, method)]
-    for module in modules():
+    for module in every_module():
         if module.__name__.startswith(_WHERE) and not module.__name__.startswith("imapipe.wire.command"):
             found += _of_module(module)
     return found

@@ -1,0 +1,83 @@
+"""Which tests are traced for coverage: tracing all of them takes as long again as running them.
+
+What is traced are a few cases of each test (`tests.cases`), with their fixtures, and the first examples of each
+property: what a test reaches at all, it reaches with these. Not traced are the collection, what makes the examples, and
+tests that are marked `no_cover`. So the figure is a lower bound: of what is run less may be seen, never more.
+
+The lines of modules themselves are seen where `tools/every_module.py` imports them, before any test (noxfile.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from functools import wraps
+from typing import Final
+
+import pytest
+from coverage import Coverage
+from tests.cases import few_cases
+
+CASES: Final = 5
+"""How many cases of a test are traced."""
+
+EXAMPLES: Final = 25
+"""How many examples of a property are traced."""
+
+
+class Tracing:
+    """A plugin of pytest for a process that runs tests; leaves a data file for `coverage combine`."""
+
+    def __init__(self, coverage: Coverage) -> None:
+        self._coverage = coverage
+        self._chosen: frozenset[str] = frozenset()
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Choose the tests to trace."""
+        items = session.items
+        few = few_cases([item.nodeid for item in items], CASES)
+        self._chosen = frozenset(items[at].nodeid for at in few if not items[at].get_closest_marker("no_cover"))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Trace a test with its fixtures, or nothing of it."""
+        if item.nodeid not in self._chosen:
+            return (yield)
+        self._coverage.start()
+        try:
+            return (yield)
+        finally:
+            self._coverage.stop()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+        """Trace the first examples of a property, and nothing of what makes them."""
+        handle = getattr(pyfuncitem.obj, "hypothesis", None)
+        if handle is None or pyfuncitem.nodeid not in self._chosen:
+            return (yield)
+        whole = handle.inner_test
+        handle.inner_test = self.traced_at_first(whole)
+        self._coverage.stop()
+        try:
+            return (yield)
+        finally:
+            self._coverage.start()
+            handle.inner_test = whole
+
+    def traced_at_first(self, test: Callable[..., object]) -> Callable[..., object]:
+        """A function of which the first calls are traced."""
+        left = EXAMPLES
+
+        @wraps(test)
+        def traced(*arguments: object, **named: object) -> object:
+            nonlocal left
+            if not left:
+                return test(*arguments, **named)
+            left -= 1
+            with self._coverage.collect():
+                return test(*arguments, **named)
+
+        return traced
+
+    def pytest_sessionfinish(self) -> None:
+        """Leave what was seen."""
+        self._coverage.save()
