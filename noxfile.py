@@ -2,7 +2,7 @@
 
 The checks share the environment `dev`. The sessions `pythons` and `package` have others: they show that imapipe works
 in another interpreter, and that what is built works without the checkout. An environment is installed once, and again
-when pyproject.toml has changed; the session `environments` makes all of them at once, because pip mostly waits.
+when pyproject.toml has changed.
 
 What has no need of another's result runs side by side, on as many processors as there are. Tests run in several
 processes, one of which waits for a socket while another computes; with arguments after `--` they are plain pytest.
@@ -32,7 +32,7 @@ nox.options.error_on_external_run = True
 # What is compiled is kept: hundreds of processes of one run import the same modules.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # The tests come last, so that their closing line is near the end of the output.
-nox.options.sessions = ["environments", "lint", "types", "docs", "package", "pythons", "tests"]
+nox.options.sessions = ["checks", "tests"]
 
 VERSIONS: Final = ("3.11", "3.12", "3.13", "3.14")
 PROCESSORS: Final = os.cpu_count() or 1
@@ -60,7 +60,7 @@ OF_THE_WHEEL: Final = (
 # -- how things are run -----------------------------------------------------------------------------
 
 
-def side_by_side(session: nox.Session, works: Mapping[str, Callable[[], str]]) -> None:
+def side_by_side(session: nox.Session, works: Mapping[str, Callable[[], str]], at_once: int | None = None) -> None:
     """Do several works at the same time; what each gives is told when it is done, and the session fails if one did."""
 
     def do(name: str) -> bool:
@@ -71,7 +71,7 @@ def side_by_side(session: nox.Session, works: Mapping[str, Callable[[], str]]) -
         session.log(f"{name}: {said}")
         return True
 
-    with concurrent.futures.ThreadPoolExecutor() as threads:
+    with concurrent.futures.ThreadPoolExecutor(at_once) as threads:
         done = dict(zip(works, threads.map(do, works), strict=True))
     if failed := [name for name in works if not done[name]]:
         session.error(f"failed: {', '.join(failed)}")
@@ -164,16 +164,6 @@ def dev(session: nox.Session) -> None:
     session.log(make_environment(session, "dev", "dev", Path(sys.executable)))
 
 
-@nox.session(venv_backend="none")
-def environments(session: nox.Session) -> None:
-    """Make the environments of all sessions at once, because pip mostly waits for answers."""
-    works = {"dev": partial(make_environment, session, "dev", "dev", Path(sys.executable))}
-    for version, interpreter in interpreters(other_versions(), usual_folders()).items():
-        name = f"python-{version}"
-        works[name] = partial(make_environment, session, name, "tests", interpreter)
-    side_by_side(session, works)
-
-
 # -- checks ----------------------------------------------------------------------------------------
 
 
@@ -185,6 +175,19 @@ def program(name: str) -> str:
 def run(session: nox.Session, name: str, *arguments: str) -> None:
     """Run a program of that environment."""
     session.run(program(name), *arguments, external=True)
+
+
+@nox.session(requires=["dev"], venv_backend="none")
+def checks(session: nox.Session) -> None:
+    """Do all that follows but for the tests: while one waits for a package index, another computes."""
+
+    def check(name: str) -> str:
+        said = session.run(sys.executable, "-m", "nox", "--session", name, external=True, silent=True)
+        return f"\n{str(said).strip()}"
+
+    # The longest first.
+    names = ("pythons", "package", "docs", "types", "lint")
+    side_by_side(session, {name: partial(check, name) for name in names}, at_once=PROCESSORS)
 
 
 @nox.session(requires=["dev"], venv_backend="none")
@@ -208,12 +211,10 @@ def docs(session: nox.Session) -> None:
     """Build the documentation with warnings as errors, run its examples, and look for every page in the result."""
     shutil.rmtree("docs/_build", ignore_errors=True)
 
-    def build(builder: str) -> str:
-        options = ("--fail-on-warning", "--keep-going", "--quiet", "--doctree-dir", f"docs/_build/doctrees/{builder}")
-        places = ("docs", f"docs/_build/{builder}")
-        return run_quietly(session, program("sphinx-build"), *options, "--builder", builder, *places)
-
-    side_by_side(session, {builder: partial(build, builder) for builder in ("html", "doctest")})
+    # One after the other: what the first has read, the second need not read again.
+    for builder in ("html", "doctest"):
+        options = ("--fail-on-warning", "--keep-going", "--quiet", "--doctree-dir", "docs/_build/doctrees")
+        run(session, "sphinx-build", *options, "--builder", builder, "docs", f"docs/_build/{builder}")
     run(session, "python", "tools/check_site.py", "docs", "docs/_build/html")
 
 
@@ -299,6 +300,7 @@ def proof(session: nox.Session) -> None:
     count = session.posargs[0] if session.posargs else "20000"
     places = [f"tests/sinks/test_{name}.py" for name in ("round_trip", "memory", "kill", "copy_kill")]
     places += [f"tests/integration/test_changes_{name}.py" for name in ("at_size", "killed")]
+    places += ["tests/pipeline/operation/test_remainders.py::test_many_come_through_a_bad_line_on_four_connections"]
     environment = {"IMAPIPE_PROOF_MESSAGES": count}
     session.run(program("pytest"), "-v", "--timeout=0", *places, external=True, env=environment)
 
