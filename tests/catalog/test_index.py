@@ -56,6 +56,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 @pytest.mark.asyncio
 async def test_s11_twenty_thousand_in_one_pass_then_only_what_is_new(path: Path) -> None:
     async with Server(SyntheticMailbox(20_000)) as server, open_pool(server) as pool:

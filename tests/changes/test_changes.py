@@ -218,6 +218,7 @@ async def test_nothing_is_asked_where_the_numbers_say_that_nothing_changed(tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 async def test_two_changes_among_200_000_messages_cost_few_bytes(tmp_path: Path) -> None:
     box = SyntheticMailbox(200_000)
     known = FlagGatherer()

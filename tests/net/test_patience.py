@@ -183,6 +183,7 @@ def test_our_own_pauses_are_nobodys_delay() -> None:
 @pytest.mark.parametrize(
     "words", [b"x" * 1000, b"\r\n" * 500, b"* 5 EXISTS\r\n" * 80, b"* 1 FETCH (FLAGS ())\r\n" * 50]
 )
+@pytest.mark.no_cover
 @pytest.mark.asyncio
 async def test_an_idle_connection_that_is_flooded_is_closed(words: bytes) -> None:
     line = Line()
@@ -211,6 +212,7 @@ async def test_news_while_nothing_is_asked_is_no_flood() -> None:
     assert line.session.messages == 199
 
 
+@pytest.mark.no_cover
 @pytest.mark.asyncio
 async def test_a_pool_gives_out_no_connection_that_was_flooded() -> None:
     async with AnsweringServer(lambda _: None) as server, imapipe.create_pool(server.url, password="secret") as pool:

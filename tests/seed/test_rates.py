@@ -72,7 +72,7 @@ def _served(
 
 
 @pytest.mark.parametrize("factor", [4.0, 0.25])
-@pytest.mark.parametrize(("hidden", "commands", "connections"), [(5, 1000, 1), (40, 1500, 4), (200, 4000, 4)])
+@pytest.mark.parametrize(("hidden", "commands", "connections"), [(5, 600, 1), (40, 1000, 4), (200, 4000, 4)])
 def test_s17_the_rate_comes_near_what_the_server_bears_and_is_seldom_refused(
     hidden: int, commands: int, connections: int, factor: float
 ) -> None:
