@@ -28,6 +28,7 @@ from imapipe.client import Pool, create_pool
 from imapipe.errors import AccountsError
 from imapipe.net.account import parse_url
 from imapipe.oauth import TokenFile
+from imapipe.oauth.key_ring import ask_keyring
 from imapipe.oauth.program import ask_program
 from imapipe.providers import Provider, provider_of
 
@@ -138,13 +139,12 @@ class AccountSettings:
 
     def _ask_keyring(self) -> str:
         try:
-            import keyring  # noqa: PLC0415
-        except ModuleNotFoundError:
-            raise self._error("password_keyring", "it needs keyring: pip install 'imapipe[keyring]'") from None
-        password = keyring.get_password(self.password_keyring, parse_url(self.url).user)
+            password = ask_keyring(self.password_keyring, parse_url(self.url).user)
+        except AccountsError as error:
+            raise self._error("password_keyring", error.reason) from error
         if not password:
             raise self._error("password_keyring", f"the keyring has no password of {self.password_keyring}")
-        return str(password)
+        return password
 
     def _read_password(self) -> str:
         name = self.password_file

@@ -105,6 +105,16 @@ TOLD: list[Document] = [
         progress=PROGRESS,
         error=JobError("OSError", "no"),
     ),
+    imapipe.doctor.Examination(
+        account="a",
+        provider="",
+        examined_at=NOW,
+        tls=imapipe.doctor.Tls("TLSv1.3", "AES", NOW),
+        mailboxes=(imapipe.doctor.MailboxSize("INBOX", 1, None, None),),
+        quotas=(imapipe.doctor.QuotaLimit("", "STORAGE", 1, 2),),
+        namespaces={"personal": ["", "Mail/"]},
+        findings=(imapipe.doctor.Finding("note", "so it is"),),
+    ),
 ]
 
 

@@ -18,6 +18,7 @@ import pytest_asyncio
 
 import imapipe
 from dovecot_server.certificate import write_certificate
+from imapipe.discovery import records
 from imapipe.discovery.autoconfig import parse_autoconfig
 
 DOCUMENT = """<?xml version="1.0"?>
@@ -229,6 +230,29 @@ async def test_what_is_no_address(world: World, address: str) -> None:
     with pytest.raises(ValueError, match="is no mail address"):
         await world.find(address)
     assert not world.asked
+
+
+@pytest.mark.asyncio
+async def test_without_dnspython_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'imapipe\[autodiscover\]'"):
+        await imapipe.autodiscover("ann@example.org")
+    with pytest.raises(ValueError, match="is no mail address"):
+        await imapipe.autodiscover(f"ann@{'x' * 64}.example.org")
+
+
+@pytest.mark.asyncio
+async def test_a_name_server_that_is_silent_leaves_the_rest(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "_SECONDS", 0.05)
+    with socket.socket(type=socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        name_server = f"127.0.0.1:{silent.getsockname()[1]}"
+        found = await imapipe.autodiscover(
+            "ann@gmail.com", ssl_context=world.trust, open_socket=world.open_socket, name_server=name_server
+        )
+        assert found.detail == "Gmail"
+    with pytest.raises(ValueError, match="name_server takes host:port"):
+        await imapipe.autodiscover("ann@gmail.com", name_server="nowhere")
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])

@@ -39,6 +39,7 @@ class AuthorizationServer:
     expires_in: int = 3600
     rotates: bool = True
     interval: float = 0.0
+    code_seconds: float = 60
     script: list[str] = field(default_factory=list)
     valid: set[str] = field(default_factory=set)
     asked: Counter[str] = field(default_factory=Counter)
@@ -130,7 +131,7 @@ class AuthorizationServer:
         assert form["client_id"] == self.client_id
         self.device_code = f"device-{next(self._numbers)}"
         where = {"verification_uri": f"{self.url}/type", "user_code": "ABCD-EFGH"}
-        return {"device_code": self.device_code, "expires_in": 60, "interval": self.interval, **where}
+        return {"device_code": self.device_code, "expires_in": self.code_seconds, "interval": self.interval, **where}
 
     def _give(self, form: dict[str, str]) -> dict[str, object]:
         grant = form["grant_type"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -123,9 +124,26 @@ async def test_a_device_waits_for_the_person(authority: AuthorizationServer, oau
 @pytest.mark.parametrize("error", ["access_denied", "expired_token"])
 async def test_a_device_is_refused(authority: AuthorizationServer, oauth_client: OAuthClient, error: str) -> None:
     authority.script = ["authorization_pending", error]
+    shown: list[str] = []
+
+    async def show(url: str, code: str) -> None:
+        shown.append(code)
+
     with pytest.raises(imapipe.TokenRefused) as caught:
-        await log_in_by_device(oauth_client, show=lambda url, code: None)
+        await log_in_by_device(oauth_client, show=show)
     assert caught.value.error == error
+    assert shown == ["ABCD-EFGH"]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("word", ["authorization_pending", "broken"])
+async def test_a_code_that_nobody_types_ends(
+    authority: AuthorizationServer, oauth_client: OAuthClient, word: str
+) -> None:
+    authority.code_seconds = 0
+    authority.script = [word]
+    with pytest.raises((imapipe.TokenRefused, imapipe.ConnectionFailed), match=r"in time|does not work now"):
+        await log_in_by_device(oauth_client, show=lambda url, code: None)
 
 
 @pytest.mark.asyncio
@@ -155,6 +173,16 @@ async def test_a_refused_refresh_says_why_and_no_secret(
     with pytest.raises(imapipe.ConnectionFailed, match="does not work now") as failed:
         await refresh(oauth_client, Token("old", None, "refresh-secret"))
     assert "refresh-secret" not in str(failed.value)
+
+
+@pytest.mark.asyncio
+async def test_where_nobody_can_allow_it(oauth_client: OAuthClient) -> None:
+    endpoints = replace(oauth_client.endpoints, authorize_url="", application_scopes=())
+    client = OAuthClient("me", "s3cret", endpoints)
+    with pytest.raises(ValueError, match="give authorize_url"):
+        await log_in_by_browser(client, show=lambda url: None)
+    with pytest.raises(ValueError, match="give scopes"):
+        await log_in_as_application(client)
 
 
 @pytest.mark.parametrize(

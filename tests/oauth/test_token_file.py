@@ -7,9 +7,13 @@ import json
 import stat
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import keyring
 import pytest
+from keyring.backend import KeyringBackend
+from keyring.errors import KeyringError
 from tests.oauth.authorization_server import AuthorizationServer
 
 import imapipe
@@ -180,11 +184,92 @@ async def test_each_key_that_is_missing_is_noticed(
     path = tmp_path / "ann.token"
     await _logged_in(path, authority, oauth_client, lasts=3600)
     document = json.loads(path.read_bytes())
+    for name, wrong in (("scopes", [1]), ("parameters", [["a"]])):
+        endpoints = {**document["client"]["endpoints"], name: wrong}
+        path.write_text(json.dumps({**document, "client": {**document["client"], "endpoints": endpoints}}))
+        with pytest.raises(imapipe.AccountsError, match="it is no token file"):
+            await TokenFile(path)()
     for name in document["client"]["endpoints"]:
         endpoints = {key: value for key, value in document["client"]["endpoints"].items() if key != name}
         path.write_text(json.dumps({**document, "client": {**document["client"], "endpoints": endpoints}}))
         with pytest.raises(imapipe.AccountsError, match="it is no token file"):
             await TokenFile(path)()
+
+
+class _KeyRing(KeyringBackend):
+    """A keyring in memory, which may be locked."""
+
+    priority = 1
+    kept: dict[tuple[str, str], str]
+    locked = False
+
+    def get_password(self, service: str, username: str) -> str | None:
+        if self.locked:
+            raise KeyringError("locked")
+        return self.kept.get((service, username))
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        if self.locked:
+            raise KeyringError(password)
+        self.kept[service, username] = password
+
+
+@pytest.fixture
+def key_ring() -> Iterator[_KeyRing]:
+    before, ring = keyring.get_keyring(), _KeyRing()  # type: ignore[no-untyped-call]  # half of it has types
+    ring.kept = {}
+    keyring.set_keyring(ring)
+    yield ring
+    keyring.set_keyring(before)
+
+
+@pytest.mark.asyncio
+async def test_what_lasts_can_be_in_the_keyring(
+    tmp_path: Path, authority: AuthorizationServer, oauth_client: OAuthClient, key_ring: _KeyRing
+) -> None:
+    path = tmp_path / "ann.token"
+    authority.client_secret = "s3cret"
+    client = OAuthClient("me", "s3cret", oauth_client.endpoints)
+    given = authority.token()
+    token = Token(str(given["access_token"]), time.time() - 1, str(given["refresh_token"]))
+    await TokenFile(path).save(client, token, in_keyring=True)
+    assert b"refresh-" not in path.read_bytes()
+    assert b"s3cret" not in path.read_bytes()
+    assert await TokenFile(path).client() == client
+    for asked in (1, 2):
+        assert await TokenFile(path, clock=lambda: time.time() + 3600)() in authority.valid
+        assert authority.asked["refresh_token"] == asked
+    assert b"refresh-" not in path.read_bytes()
+    key_ring.locked = True
+    with pytest.raises(imapipe.AccountsError, match=r"ann.token: the keyring of this system does not open: locked"):
+        await TokenFile(path)()
+    with pytest.raises(imapipe.AccountsError, match="takes nothing: KeyringError") as caught:
+        await TokenFile(path).save(client, token, in_keyring=True)
+    assert "s3cret" not in str(caught.value)
+    key_ring.locked = False
+    key_ring.kept.clear()
+    with pytest.raises(imapipe.AccountsError, match="the keyring has nothing that belongs to it"):
+        await TokenFile(path)()
+
+
+@pytest.mark.asyncio
+async def test_a_password_from_the_keyring(tmp_path: Path, key_ring: _KeyRing, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Server(1, password="p4ss") as server:
+        path = tmp_path / "accounts.toml"
+        path.write_text(f'[a]\nurl = "{server.url}"\npassword_keyring = "mail"\n')
+        account = imapipe.load_accounts(path)["a"]
+        with pytest.raises(
+            imapipe.AccountsError, match=r"\[a\]: password_keyring: the keyring has no password of mail"
+        ):
+            async with account.open_pool():
+                pass
+        key_ring.kept["mail", "ann"] = "p4ss"
+        async with account.open_pool() as pool:
+            assert len(await pool.mailboxes()) == 1
+        monkeypatch.setitem(sys.modules, "keyring", None)
+        with pytest.raises(imapipe.AccountsError, match=r"pip install 'imapipe\[keyring\]'"):
+            async with account.open_pool():
+                pass
 
 
 @pytest.mark.asyncio

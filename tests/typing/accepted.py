@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import assert_type
 
 import imapipe
+from imapipe import oauth
 from imapipe import search as q
 from imapipe.connection import NewMessage
 from imapipe.events import Event, ServerAwaited
@@ -25,6 +26,16 @@ async def first_loop() -> None:
             assert_type(message.text, str)
             if message.sender is not None:
                 assert_type(message.sender.email, str)
+
+
+async def logging_in(pool: imapipe.Pool) -> None:
+    client = oauth.OAuthClient.of("imap.gmail.com", client_id="id")
+    token = await oauth.log_in_by_browser(client, show=print, user="ann@gmail.com")
+    await oauth.TokenFile("ann.token").save(client, token)
+    imapipe.create_pool("imaps://ann@imap.gmail.com", token=oauth.TokenFile("ann.token"))
+    assert_type((await imapipe.autodiscover("ann@example.org")).url, str)
+    examination = await imapipe.doctor.examine(pool)
+    assert_type(examination.findings, tuple[imapipe.doctor.Finding, ...])
 
 
 async def job(pool: imapipe.Pool, handle: imapipe.HandlerRetry) -> None:

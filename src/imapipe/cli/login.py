@@ -68,6 +68,14 @@ class LoginOptions:
             rich_help_panel=JOB,
         ),
     ] = False
+    keyring: Annotated[
+        bool,
+        typer.Option(
+            "--keyring",
+            help="Keep what lasts, such as the refresh token, in the keyring of the system instead of the file.",
+            rich_help_panel=JOB,
+        ),
+    ] = False
     no_browser: Annotated[
         bool, typer.Option("--no-browser", help="Only show the URL; open nothing.", rich_help_panel=JOB)
     ] = False
@@ -153,7 +161,7 @@ async def login(account: AccountOptions, options: LoginOptions, *, autodiscover:
         token = await _get_token(client, options, user, account.proxy)
     except ValueError as error:
         raise Mistake(str(error)) from error
-    await file.save(client, token, as_application=options.application)
+    await file.save(client, token, as_application=options.application, in_keyring=options.keyring)
     write_note(f"the token is in {path}; trying it at {server}")
     async with pool, pool.acquire():
         pass

@@ -99,7 +99,7 @@ def documents() -> Sequence[type[Document]]:
     """The classes of all documents that are public: reports, snapshots, events, jobs."""
     public = [getattr(imapipe, name) for name in imapipe.__all__]
     found = {each for each in public if isinstance(each, type) and issubclass(each, Document)}
-    found |= {*typing.get_args(events.Event), JobStatus, JobError, ServiceHealth}
+    found |= {*typing.get_args(events.Event), JobStatus, JobError, ServiceHealth, imapipe.doctor.Examination}
     return sorted(found - {imapipe.Cursor, imapipe.Failure}, key=lambda each: each.__name__)
 
 

@@ -2,7 +2,7 @@
 
 ::
 
-    ann.token         {"version":1,"grant":"refresh_token","client":{…},"token":{…}}, for its owner only
+    ann.token         {"version":1,"grant":"refresh_token","keyring":false,"client":{…},"token":{…}}, for its owner only
     ann.token.lock    held while a token is asked for
 
 A file whose first line is an access token and nothing else is taken as well: another program keeps it fresh.
@@ -23,48 +23,23 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Final, Literal
-
-import orjson
+from typing import Final
 
 from imapipe.durable_file import save_file
 from imapipe.errors import AccountsError, ConnectionFailed, TokenRefused
-from imapipe.models.json_value import JSON
 from imapipe.oauth.application import log_in_as_application
 from imapipe.oauth.client import OAuthClient, Token
+from imapipe.oauth.kept import Grant, Kept, parse_kept
+from imapipe.oauth.key_ring import ask_keyring, tell_keyring
 from imapipe.oauth.token_endpoint import refresh
-from imapipe.providers import OAuthEndpoints
 from imapipe.store.run_lock import RunLock
 
-_VERSION: Final = 1
-# Before its end: a login that takes long is still one with a good token, and clocks differ.
-_REFRESH_BEFORE_SECONDS: Final = 120.0
+# Under this name the keyring keeps what belongs to a file, by its path.
+_SERVICE: Final = "imapipe"
 _TRY_EVERY_SECONDS: Final = 0.02
 _FINISH_SECONDS: Final = 5.0
-
-Grant = Literal["refresh_token", "client_credentials"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """What stands in the file.
-
-    Attributes:
-        token: The token.
-        client: Who can ask for another one; None where somebody else does.
-        grant: How that is asked for.
-    """
-
-    token: Token
-    client: OAuthClient | None = None
-    grant: Grant = "refresh_token"
-
-    def lasts(self, now: float) -> bool:
-        """Whether it can be used for a while."""
-        ends_at = self.token.expires_at
-        return self.client is None or ends_at is None or ends_at - now > _REFRESH_BEFORE_SECONDS
 
 
 class TokenFile:
@@ -131,20 +106,24 @@ class TokenFile:
             return kept.token.access_token
         return (await self._renewed(lambda found: found.token.access_token != refused)).access_token
 
-    async def save(self, client: OAuthClient, token: Token, *, as_application: bool = False) -> None:
+    async def save(
+        self, client: OAuthClient, token: Token, *, as_application: bool = False, in_keyring: bool = False
+    ) -> None:
         """Keep what a login gave; the file is replaced, and on the disk when this returns.
 
         Args:
             client: Who logged in.
             token: What it was given.
             as_application: It was given to the application itself, which asks for the next one as it did for this.
+            in_keyring: Keep the refresh token and the client's secret in the keyring of the system (extra
+                `imapipe[keyring]`); the file then holds nothing that lasts longer than the access token.
 
         Raises:
-            AccountsError: It cannot be written.
+            AccountsError: It cannot be written, or the keyring does not take it.
         """
         grant: Grant = "client_credentials" if as_application else "refresh_token"
         async with self._turn():
-            await asyncio.to_thread(self._write, _Kept(token, client, grant))
+            await asyncio.to_thread(self._write, Kept(token, client, grant, in_keyring))
 
     async def client(self) -> OAuthClient | None:
         """Who logged in; None where another program writes the file.
@@ -158,7 +137,7 @@ class TokenFile:
         """Raise AccountsError unless there is a token in it; it is not looked at whether that has ended."""
         self._read_now()
 
-    async def _renewed(self, is_good: Callable[[_Kept], bool]) -> Token:
+    async def _renewed(self, is_good: Callable[[Kept], bool]) -> Token:
         """The token of the file where that is good now, else another one, which is in the file then."""
         async with self._turn():
             kept = await self._read()
@@ -171,7 +150,7 @@ class TokenFile:
                 await _finish(work)
                 raise
 
-    async def _ask(self, kept: _Kept) -> Token:
+    async def _ask(self, kept: Kept) -> Token:
         client = kept.client
         if client is None:
             return kept.token
@@ -202,10 +181,10 @@ class TokenFile:
         """Where the file is; what is mounted into a container is behind a link, which may change."""
         return os.path.realpath(self._path)
 
-    async def _read(self) -> _Kept:
+    async def _read(self) -> Kept:
         return await asyncio.to_thread(self._read_now)
 
-    def _read_now(self) -> _Kept:
+    def _read_now(self) -> Kept:
         try:
             data = self._path.read_bytes()
         except OSError as error:
@@ -218,84 +197,35 @@ class TokenFile:
             raise self._error("it is not text in UTF-8") from None
         if not line:
             raise self._error("its first line is empty")
-        return _Kept(Token(line))
+        return Kept(Token(line))
 
-    def _parsed(self, data: bytes) -> _Kept:
-        broken = self._error("it is no token file of this version; log in again with `imapipe login`")
+    def _parsed(self, data: bytes) -> Kept:
         try:
-            document = orjson.loads(data)
+            kept = parse_kept(data)
         except ValueError:
-            raise broken from None
-        match document:
-            case {
-                "version": 1,
-                "grant": "refresh_token" | "client_credentials" as grant,
-                "client": {
-                    "client_id": str(client_id),
-                    "client_secret": str(client_secret),
-                    "endpoints": dict(endpoints),
-                },
-                "token": {
-                    "access_token": str(access_token),
-                    "expires_at": None | int() | float() as expires_at,
-                    "refresh_token": str(refresh_token),
-                },
-            } if access_token:
-                with suppress(TypeError, KeyError, ValueError):
-                    client = OAuthClient(client_id, client_secret, _endpoints(endpoints))
-                    return _Kept(Token(access_token, expires_at, refresh_token), client, grant)
-        raise broken
-
-    def _write(self, kept: _Kept) -> None:
-        client = kept.client
-        document: dict[str, JSON] = {"version": _VERSION, "grant": kept.grant}
-        if client is not None:
-            document["client"] = asdict(client)
-        document["token"] = asdict(kept.token)
+            raise self._error("it is no token file of this version; log in again with `imapipe login`") from None
+        if not kept.in_keyring:
+            return kept
         try:
-            save_file(self._target(), (orjson.dumps(document, option=orjson.OPT_INDENT_2), b"\n"))
+            return kept.with_secrets(ask_keyring(_SERVICE, self._target()))
+        except AccountsError as error:
+            raise self._error(error.reason) from error
+        except ValueError:
+            raise self._error("the keyring has nothing that belongs to it; log in again with `imapipe login`") from None
+
+    def _write(self, kept: Kept) -> None:
+        try:
+            if kept.in_keyring:
+                # First: with the old one in the file, a new refresh token is no worse.
+                tell_keyring(_SERVICE, self._target(), kept.secrets)
+            save_file(self._target(), (kept.to_bytes(),))
         except OSError as error:
             raise self._error(f"it cannot be written: {error.strerror or error}") from error
+        except AccountsError as error:
+            raise self._error(error.reason) from error
 
     def _error(self, reason: str) -> AccountsError:
         return AccountsError(reason, path=str(self._path))
-
-
-def _endpoints(fields: dict[str, JSON]) -> OAuthEndpoints:
-    """Those of a file. Raises TypeError, ValueError, KeyError: they are none."""
-
-    def words(name: str) -> tuple[str, ...]:
-        value = fields[name]
-        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-            raise ValueError(name)
-        return tuple(str(each) for each in value)
-
-    def text(name: str) -> str:
-        value = fields[name]
-        if not isinstance(value, str):
-            raise TypeError(name)
-        return value
-
-    return OAuthEndpoints(
-        text("authorize_url"),
-        text("token_url"),
-        text("device_url"),
-        words("scopes"),
-        words("application_scopes"),
-        tuple((str(name), str(value)) for name, value in _pairs(fields["parameters"])),
-        text("redirect_host"),
-    )
-
-
-def _pairs(value: JSON) -> list[tuple[JSON, JSON]]:
-    if not isinstance(value, list):
-        raise TypeError
-    pairs: list[tuple[JSON, JSON]] = []
-    for each in value:
-        if not isinstance(each, list) or len(each) != 2:
-            raise TypeError
-        pairs.append((each[0], each[1]))
-    return pairs
 
 
 async def _finish(work: asyncio.Task[Token]) -> None:
