@@ -8,6 +8,7 @@ import pickle
 import pkgutil
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -133,3 +134,13 @@ def test_what_a_server_says_does_nothing_to_the_terminal_of_a_traceback(error: e
 def test_other_spaces_and_scripts_stay_in_the_text_of_an_error() -> None:
     text = "Mot de passe incorrect\u00a0: réessayez 日本語"
     assert str(errors.CommandNo("LOGIN", "", text)) == f"LOGIN: NO {text}"
+
+
+def test_the_docs_say_of_each_when_it_comes_and_what_to_do() -> None:
+    page = Path(__file__).parents[1] / "docs" / "errors.md"
+    if not page.is_file():
+        pytest.skip("the docs are not part of the wheel")
+    text = page.read_text(encoding="utf-8")
+    public = [name for name in imapipe.__all__ if isinstance(getattr(imapipe, name), type)]
+    raised = [name for name in public if issubclass(getattr(imapipe, name), imapipe.ImapipeError)]
+    assert [name for name in raised if f"`{name}`" not in text] == []

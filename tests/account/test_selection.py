@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fuzz.growth import superlinear
-from imapipe.account.selection import check_words, choose, choose_all_mail, fits
+from imapipe.account.selection import check_words, choose, choose_all_mail, fits, unknown_names
 from imapipe.models.mailbox import MailboxEntry
 
 
@@ -105,3 +105,8 @@ def test_all_mail_with_what_it_does_not_hold() -> None:
 def test_words_that_are_none_are_refused(words: object) -> None:
     with pytest.raises((TypeError, ValueError)):
         check_words("each()", words)  # type: ignore[arg-type]
+
+
+def test_a_name_that_no_mailbox_has_is_known_as_such() -> None:
+    words = ["inbox", "Lists", "Lists/%", "\\Flagged", "a+b", "Typo", "Typo"]
+    assert unknown_names(ENTRIES, words) == ["Lists", "Typo"]

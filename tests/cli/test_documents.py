@@ -29,7 +29,14 @@ def blocks(name: str, language: str) -> list[tuple[str, int, str]]:
 
 PROGRAMS = [
     block
-    for name in ("README.md", "docs/quickstart.md", "docs/searching.md", "docs/changing.md", "docs/copy.md")
+    for name in (
+        "README.md",
+        "docs/quickstart.md",
+        "docs/searching.md",
+        "docs/changing.md",
+        "docs/copy.md",
+        "docs/coming_from.md",
+    )
     for block in blocks(name, "python")
 ]
 COMMANDS = [

@@ -7,6 +7,7 @@ import os
 import pty
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -153,3 +154,18 @@ def test_an_interrupted_demo_leaves_nothing(process: Start, tmp_path: Path) -> N
     assert (demo.returncode, err) == (130, "imapipe: interrupted\n")
     assert not child.is_running()
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_logged_is_shown_where_it_is_asked_for(process: Start) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"imap://ann@127.0.0.1:{unused.getsockname()[1]}"
+        for options, shown in (((), False), (("--log-level", "warning"), True)):
+            _, err = process("scan", url, "INBOX", "--outage", "0.3", "--quiet", *options).communicate(timeout=60)
+            assert ("imapipe.pipeline.outage: waiting for the server" in err) is shown, err
+
+
+def test_a_shell_gets_its_completion(process: Start) -> None:
+    env = {**os.environ, "_IMAPIPE_COMPLETE": "complete_bash", "COMP_WORDS": "imapipe sc", "COMP_CWORD": "1"}
+    out, _ = process(env=env).communicate(timeout=60)
+    assert out.split() == ["scan"]

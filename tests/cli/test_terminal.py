@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.table import Table
 
-from imapipe.cli import execute, output
+from imapipe.cli import output
+from imapipe.cli.logs import LogLevel, show_logs
 from imapipe.cli.terminal import escape, escape_json, printable
 from imapipe.testing import Inject, Mailbox, Reply
 
@@ -120,7 +121,7 @@ def test_a_mail_in_an_index(serve: Serve, call: Call, tmp_path: Path) -> None:
 
 def test_logs_for_debugging(call: Call, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
-    execute._quiet_logs(debug=True)
+    show_logs(LogLevel.DEBUG)
     try:
         raise ValueError(f"server says {ATTACK}\nimapipe: all is well")
     except ValueError:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final, Self
@@ -25,8 +25,9 @@ from imapipe.account.isolation import do_each
 from imapipe.account.news import News, news_in
 from imapipe.account.plan import AccountPlan
 from imapipe.account.report import AccountReport
-from imapipe.account.selection import choose, choose_all_mail
+from imapipe.account.selection import choose, choose_all_mail, unknown_names
 from imapipe.account.territory import ManyMailboxes
+from imapipe.errors import CommandNo
 from imapipe.middleware.base import Middleware
 from imapipe.models.argument import check_whole
 from imapipe.models.mailbox import MailboxEntry
@@ -79,10 +80,12 @@ class Chosen:
     Attributes:
         entries: With their STATUS.
         with_labels: Whether they hold each message once, and its labels tell the rest.
+        unknown: Errors of names that no mailbox has: what was asked for by name is not silently left out.
     """
 
     entries: Sequence[MailboxEntry]
     with_labels: bool = False
+    unknown: Mapping[str, Exception] = field(default_factory=dict)
 
 
 class AccountPipeline(Followable):
@@ -154,7 +157,12 @@ class AccountPipeline(Followable):
         work = [(task.name, task.job.plan) for task in todo]
         plans, errors = await do_each(work, at_once=min(self._pool.max_size, len(todo)))
         in_order = {task.name: plans[task.name] for task in todo if task.name in plans}
-        return AccountPlan(account=self._job.account, plans=in_order, unchanged=tuple(unchanged), errors=errors)
+        return AccountPlan(
+            account=self._job.account,
+            plans=in_order,
+            unchanged=tuple(unchanged),
+            errors={**chosen.unknown, **errors},
+        )
 
     async def run(
         self,
@@ -192,7 +200,8 @@ class AccountPipeline(Followable):
             on_failed: As `on_done`.
 
         Returns:
-            The report. What ended the run on a mailbox is in its `errors`, and stops no other one.
+            The report. What ended the run on a mailbox is in its `errors`, and stops no other one; so is a name that
+            no mailbox has.
 
         Raises:
             TypeError: A handler that cannot be awaited.
@@ -232,7 +241,7 @@ class AccountPipeline(Followable):
             account=self._job.account,
             reports=reports,
             unchanged=tuple(unchanged),
-            errors=errors,
+            errors={**chosen.unknown, **errors},
             started_at=started_at,
             elapsed_seconds=time.monotonic() - began,
         )
@@ -275,7 +284,11 @@ class AccountPipeline(Followable):
             once = choose_all_mail(entries, choice.excluded)
             if once:
                 return Chosen(once, with_labels=True)
-        return Chosen(choose(entries, choice.wanted, choice.excluded))
+        unknown = {
+            name: CommandNo("LIST", "NONEXISTENT", f"the account has no mailbox {name!r}")
+            for name in unknown_names(entries, choice.wanted)
+        }
+        return Chosen(choose(entries, choice.wanted, choice.excluded), unknown=unknown)
 
     async def _look_for_news(self, job: Pipeline, entries: Sequence[MailboxEntry]) -> tuple[list[_Task], list[str]]:
         memory = memory_of(job.middleware)

@@ -36,6 +36,13 @@ def choose(entries: Iterable[MailboxEntry], wanted: Sequence[str], excluded: Seq
     return list(chosen.values())
 
 
+def unknown_names(entries: Iterable[MailboxEntry], wanted: Sequence[str]) -> list[str]:
+    """The words that name one mailbox, which the account does not have. A pattern or a use may fit nothing."""
+    there = [entry for entry in entries if entry.is_selectable]
+    names = [word for word in dict.fromkeys(wanted) if not word.startswith("\\") and not set(word) & {"*", "%"}]
+    return [name for name in names if not any(fits(entry, name) for entry in there)]
+
+
 def choose_all_mail(entries: Iterable[MailboxEntry], excluded: Sequence[str] = ()) -> list[MailboxEntry]:
     """Gmail's mailboxes, each message once: All Mail, and those of Spam and Trash; none without All Mail."""
     chosen = choose(entries, ("\\All", *_BESIDE_ALL_MAIL), excluded)

@@ -23,6 +23,8 @@ from imapipe.durable_file import open_in_place
 from imapipe.errors import ImapipeError
 
 _BUSY_SECONDS: Final = 30.0
+# How every file of SQLite begins.
+_BEGINNING: Final = b"SQLite format 3\0"
 _JOURNAL_LOOKS: Final = 20
 _JOURNAL_SECONDS: Final = 0.05
 
@@ -63,7 +65,8 @@ class Database:
         self.schema = schemas[0]
         with self.explained():
             # Subjects and senders are nobody else's business, whoever made the file beforehand.
-            os.close(open_in_place(os.fspath(path), only_ours=only_ours))
+            with os.fdopen(open_in_place(os.fspath(path), only_ours=only_ours), "rb") as file:
+                self._refuse_other(file.read(len(_BEGINNING)))
             self._refuse_journal()
             self.connection = sqlite3.connect(
                 path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=32
@@ -115,6 +118,11 @@ class Database:
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
             # What was read is of another type or size than what such a file holds.
             raise self._refusal(f"it holds values that imapipe never writes; {self.schema.anew}") from error
+
+    def _refuse_other(self, beginning: bytes) -> None:
+        """Refuse what is no database. SQLite takes a file of a few bytes for an empty one, and would write over it."""
+        if beginning and beginning != _BEGINNING:
+            raise self._refusal("it is no database; name another file")
 
     def _refuse_journal(self) -> None:
         """Refuse a rollback journal beside the file: SQLite would do what it says, even remove other files.

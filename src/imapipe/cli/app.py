@@ -49,7 +49,6 @@ app = typer.Typer(
     help="Bulk work on IMAP mailboxes: resumable, and light on memory.",
     epilog="Exit status: 0 complete, 3 partial, 4 login refused, 2 usage, 1 the rest.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -165,7 +164,8 @@ def _export(
         mirrored=mirrored,
     )
     work = export(account, options, kept, limits, quiet=quiet, json=output.json)
-    return execute(work, debug=output.debug, interrupted=kept.interrupted)
+    named = options.one_mailbox or ""
+    return execute(work, debug=output.debug, mailbox=named, interrupted=kept.interrupted)
 
 
 app.command("copy")(grouped(copy_command))

@@ -57,6 +57,8 @@ PHRASES: Final = (
     (", or Fetch(...)", ""),
 )
 
+_FOLDERS: Final = "`imapipe folders` lists those there are"
+
 _ADVICE: Final[tuple[tuple[type[Exception], str], ...]] = (
     (
         imapipe.AuthenticationFailed,
@@ -98,8 +100,13 @@ def explain(error: BaseException, *, mailbox: str = "") -> tuple[str, Status]:
         case imapipe.AuthenticationFailed():
             return _advised(error, f"the server refused the login: {error.text}"), Status.AUTHENTICATION
         case imapipe.CommandNo(command="SELECT" | "EXAMINE") | imapipe.CommandBad(command="SELECT" | "EXAMINE"):
-            reason = f"the mailbox {mailbox!r} cannot be opened: {error.text}"
-            return printable(f"{reason}; `imapipe folders` lists those there are"), Status.FAILED
+            name = f"the mailbox {mailbox!r}" if mailbox else "a mailbox"
+            return printable(f"{name} cannot be opened: {error.text}; {_FOLDERS}"), Status.FAILED
+        case imapipe.CommandNo(code="NONEXISTENT"):
+            return printable(f"{error.text}; {_FOLDERS}"), Status.FAILED
+        case imapipe.CommandNo(code="SAME" | "TRASH"):
+            # Ours: said before anything was sent.
+            return printable(_as_options(error.text)), Status.FAILED
         case imapipe.CommandNo(command="UID SEARCH") | imapipe.CommandBad(command="UID SEARCH"):
             return printable(f"the server refused the search: {error.text}; try a simpler one"), Status.FAILED
         case imapipe.TooManyMessages():

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import copy
-import logging
 import os
 import signal
 import sys
@@ -13,18 +11,8 @@ import traceback
 from collections.abc import Coroutine
 
 from imapipe.cli.errors import Status, explain
+from imapipe.cli.logs import LogLevel, hide_logs, show_logs
 from imapipe.cli.output import write_lines, write_note
-from imapipe.cli.terminal import escape
-
-
-class _Formatter(logging.Formatter):
-    """Writes records of which a terminal shows every character."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The record, its message on one line: no line of a server's is to look like one of ours."""
-        shown = copy.copy(record)
-        shown.msg, shown.args = escape(record.getMessage()), None
-        return escape(super().format(shown), keep="\n")
 
 
 class _Terminated(Exception):
@@ -35,7 +23,10 @@ def execute(
     work: Coroutine[object, object, Status], *, debug: bool, mailbox: str = "", interrupted: str = "interrupted"
 ) -> int:
     """Run a command; turn whatever ends it into one sentence and a status."""
-    _quiet_logs(debug=debug)
+    if debug:
+        show_logs(LogLevel.DEBUG)
+    else:
+        hide_logs()
     try:
         return asyncio.run(_until_terminated(work))
     except KeyboardInterrupt:
@@ -76,17 +67,6 @@ async def _until_terminated(work: Coroutine[object, object, Status]) -> Status:
         if came:
             raise _Terminated from None
         raise
-
-
-def _quiet_logs(*, debug: bool) -> None:
-    """Errors are told in one sentence; logs are for `--debug`."""
-    if debug:
-        handler = logging.StreamHandler()
-        handler.setFormatter(_Formatter("%(name)s: %(message)s"))
-        logging.basicConfig(level=logging.WARNING, handlers=[handler])
-        logging.getLogger("imapipe").setLevel(logging.DEBUG)
-    else:
-        logging.getLogger().addHandler(logging.NullHandler())
 
 
 def forget_stdout() -> None:

@@ -24,6 +24,7 @@ import typer
 
 import imapipe
 from imapipe.cli.errors import Mistake
+from imapipe.cli.logs import LogLevel, show_logs
 from imapipe.cli.secrets import ask_command, find_token, read_secret
 from imapipe.cli.sizes import parse_size
 from imapipe.cli.terminal import printable
@@ -377,6 +378,13 @@ class CheckpointOptions:
         return f"interrupted{kept}"
 
 
+def _show_logs(level: LogLevel | None) -> LogLevel | None:
+    # As soon as it is read, so that nothing that is done before the command is left out.
+    if level is not None:
+        show_logs(level)
+    return level
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputOptions:
     """What is told, and how."""
@@ -384,9 +392,14 @@ class OutputOptions:
     json: Annotated[
         bool, typer.Option("--json", help="Write one JSON document to standard output.", rich_help_panel=OUTPUT)
     ] = False
-    debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.", rich_help_panel=OUTPUT)] = (
-        False
-    )
+    debug: Annotated[
+        bool,
+        typer.Option("--debug", help="Show where an error comes from, and all that is logged.", rich_help_panel=OUTPUT),
+    ] = False
+    log_level: Annotated[
+        LogLevel | None,
+        typer.Option(callback=_show_logs, help="Show what the library logs on standard error.", rich_help_panel=OUTPUT),
+    ] = None
 
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.", rich_help_panel=OUTPUT)]
