@@ -1,7 +1,8 @@
 """Every public coroutine, in dialogs with a server that answers nearly right: it raises what it documents.
 
 They are found by themselves, so that a new one is covered on the day it is written; `find` fails where it takes what no
-table here knows. A docstring says what is raised in its `Raises:` section, or that it `raises as X does`.
+table here knows. What is done with sinks, steps that change mail and the like is in `fuzz.uses`. A docstring says what
+is raised in its `Raises:` section, or that it `raises as X does`.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ import inspect
 import random
 import re
 import tempfile
-from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import imapipe
+from fuzz import uses
 from fuzz.dialogs import LONGEST_SECONDS, TODAY, Client, Hostile, where
 from fuzz.parsers import documented
+from fuzz.uses import NotReached, Scene
 from imapipe import search as q
 from imapipe.connection import Command, NewMessage
 from imapipe.errors import ImapipeError
@@ -31,7 +34,10 @@ _REFERENCES: Final = re.compile(r"[Rr]aises as ((?:`[\w.]+`(?:, | and )?)+)")
 
 KINDS: Final = {
     kind.__name__: kind
-    for kind in (imapipe.Pool, imapipe.Mailbox, imapipe.Pipeline, imapipe.AccountPipeline, imapipe.Connection)
+    for kind in (
+        *(imapipe.Pool, imapipe.Mailbox, imapipe.Pipeline, imapipe.AccountPipeline, imapipe.Connection),
+        *(imapipe.ChangePipeline, imapipe.SearchResult, imapipe.MailboxGroup, imapipe.Changes, imapipe.MessageIndex),
+    )
 }
 ITERATED: Final = ("Pipeline.stream", "Pipeline.batches", "Mailbox.changes", "Pool.acquire")
 """No coroutines, but they give what is entered and iterated."""
@@ -47,8 +53,24 @@ NOT_CALLED: Final = frozenset(
         "Mailbox.download",
         "Connection.watch",
         "Connection.try_optional",
+        # Of a file, not of a server.
+        "MessageIndex.close",
+        "MessageIndex.find",
+        # For those who write middleware.
+        "SearchResult.believable_cursor",
     }
 )
+
+NOT_OF_A_SERVER: Final = frozenset(
+    {
+        # What they call is called by those of the tables.
+        *("BatchStream", "Stream", "ChangeStream", "Lease"),
+        # What users write, or give to a pipeline: a run calls them.
+        *("Sink", "Mirror", "Middleware", "AdaptiveRateLimit", "ByteBudget", "Checkpoint", "Metrics", "OpenTelemetry"),
+        *("Progress", "RateLimit", "Retry", "CheckpointHolding", "CheckpointStore"),
+    }
+)
+"""Public classes with coroutines, none of which is to be called here."""
 
 
 async def _handle(_: imapipe.Message) -> None:
@@ -73,6 +95,10 @@ ARGUMENTS: Final[dict[str, Callable[[], object]]] = {
 """What goes into a parameter of this name."""
 
 
+# What can be called without more ado; of the others what is done with them is a use.
+_CALLED_ALONE: Final = (imapipe.Pool, imapipe.Mailbox, imapipe.Pipeline, imapipe.AccountPipeline, imapipe.Connection)
+
+
 class Method(NamedTuple):
     """A public method that talks to a server.
 
@@ -80,28 +106,47 @@ class Method(NamedTuple):
         name: Its class and its name.
         raises: What its docstring says.
         parameters: What it has to be given.
+        use: What is done in its place.
     """
 
     name: str
     raises: tuple[type[Exception], ...]
     parameters: tuple[str, ...]
+    use: uses.Call | None = None
 
 
 def find() -> list[Method]:
-    """Every public coroutine of what a user holds.
+    """Every public coroutine of what a user holds, and every use of what has none.
 
     Raises:
         LookupError: One takes what no table knows.
     """
-    found: list[Method] = []
+    for name in imapipe.__all__:
+        kind = getattr(imapipe, name)
+        if inspect.isclass(kind) and _has_coroutines(kind) and name not in KINDS and name not in NOT_OF_A_SERVER:
+            raise LookupError(f"{name}: fuzz.methods does not know what to do with it")
+    found = [Method(use.name, tuple(_raised(use)), (), use.call) for use in uses.find()]
+    used = {full for use in uses.find() for full in (f"{kind.__name__}.{name}" for kind, name in use.of if kind)}
     for kind in KINDS.values():
         for name, function in inspect.getmembers(kind, inspect.isfunction):
             full = f"{kind.__name__}.{name}"
-            if name.startswith("_") or full in NOT_CALLED:
+            if name.startswith("_") or full in NOT_CALLED or (full in used and kind not in _CALLED_ALONE):
                 continue
             if inspect.iscoroutinefunction(function) or full in ITERATED:
                 found.append(Method(full, raises(kind, name), _needed(full, function)))
     return found
+
+
+def _has_coroutines(kind: type) -> bool:
+    return any(
+        inspect.iscoroutinefunction(function) and not name.startswith("_")
+        for name, function in inspect.getmembers(kind, inspect.isfunction)
+    )
+
+
+def _raised(use: uses.Use) -> Iterator[type[Exception]]:
+    for kind, name in use.of:
+        yield from raises(kind, str(name)) if kind is not None else documented(name)
 
 
 def raises(kind: type, name: str) -> tuple[type[Exception], ...]:
@@ -149,9 +194,15 @@ async def _play(method: Method, seed: int) -> list[str]:
             try:
                 async with asyncio.timeout(LONGEST_SECONDS), AsyncExitStack() as stack:
                     pool = await stack.enter_async_context(client.pool(port, folder))
+                    if method.use is not None:
+                        other = Hostile(seed + 1)
+                        its_port = await stack.enter_async_context(other.serving())
+                        its_pool = await stack.enter_async_context(Client(other).pool(its_port, folder))
+                        await method.use(Scene(pool, its_pool, client, Path(folder), random.Random(seed)))
+                        return []
                     target = await _target(method.name, pool, client, stack)
                     await _call(method, target, Path(folder), random.Random(seed))
-            except _NotReached:
+            except NotReached:
                 return []
             except method.raises:
                 return []
@@ -160,17 +211,13 @@ async def _play(method: Method, seed: int) -> list[str]:
     return []
 
 
-class _NotReached(Exception):
-    """What a method needs could not be had from this server."""
-
-
 async def _target(name: str, pool: imapipe.Pool, client: Client, stack: AsyncExitStack) -> object:
     kind = name.partition(".")[0]
     if kind == "Connection":
         try:
             return await stack.enter_async_context(pool.acquire("INBOX", write=True))
         except ImapipeError as error:
-            raise _NotReached from error
+            raise NotReached from error
     made: dict[str, Callable[[], object]] = {
         "Pool": lambda: pool,
         "Mailbox": lambda: pool.mailbox("INBOX"),

@@ -87,6 +87,7 @@ NOT_PARSERS: Final = frozenset(
         "imapipe.net.signals.status_error",
         "imapipe.net.signals.to_error",
         "imapipe.net.signals.as_error_of",
+        "imapipe.net.signals.is_full",
         # Asked by the framer, about a line in which it has found a marker; the framer is given everything.
         "imapipe.wire.response.literal.is_text_line",
     }

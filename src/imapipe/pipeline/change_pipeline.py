@@ -72,7 +72,10 @@ class ChangePipeline(PipelineBuilder):
     __slots__ = ()
 
     async def plan(self) -> ChangePlan:
-        """What a run would do; nothing is changed. Raises as `run` does before its first command."""
+        """What a run would do; nothing is changed.
+
+        Raises as `run` does.
+        """
         operation = self._operation
         run = self._new_run(operation)
         uids: UidSet
@@ -135,6 +138,8 @@ class ChangePipeline(PipelineBuilder):
             JournalError: The journal is another change's, or cannot be written.
             UidValidityChanged: What the journal knows means other messages now.
             AuthenticationFailed, ConnectionFailed, CheckpointError: The run as a whole could not be done.
+
+        Otherwise it raises as `Pool.acquire` and `Connection.uid_search` do.
 
         Cancellation ends the connection; the journal then says what is in doubt, and the next run finds it out.
         """

@@ -122,9 +122,11 @@ class Followable(ABC):
             `health`, `report` and `stop()`.
 
         Raises:
-            TypeError, ValueError: An argument that cannot be. All else when it is awaited: AuthenticationFailed, a
-                certificate that is not trusted, PoolClosed, errors of a checkpoint or a sink; and of a single mailbox
-                that it does not exist, or that its UIDs mean other messages than those of the checkpoint.
+            TypeError, ValueError: An argument that cannot be.
+            AuthenticationFailed, ConnectionFailed, PoolClosed, CheckpointError, SinkError: When it is awaited: what no
+                patience helps against. ConnectionFailed is a certificate that is not trusted.
+            CommandNo, UidValidityChanged: The same of a single mailbox: it does not exist, or its UIDs mean other
+                messages than those of the checkpoint.
 
         Cancelling it ends runs as in `run`: what is done is saved, and `report` tells what it was.
         """

@@ -83,6 +83,8 @@ class Pipeline(Followable, ChangeSteps):
         Raises:
             TypeError: A handler that cannot be awaited, or what is no change.
             CapabilityMissing: A change cannot be made without harm; nothing was fetched.
+            SinkError: What a sink writes to cannot be written, or another run uses the sink.
+            ValueError: An argument that cannot be, or a sink needs what the job does not fetch.
             AuthenticationFailed, ConnectionFailed, CommandNo, UidValidityChanged, CheckpointError: The run as a
                 whole could not be done. Failures of single messages or batches are in the report instead.
 
