@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
 import pytest
 
 import imapipe
+from imapipe.cli.secrets import ask_command
+from imapipe.oauth.program import ask_program
 from imapipe.providers import provider_of
 from imapipe.testing import Server
 
@@ -78,6 +81,12 @@ async def test_a_pool_with_a_secret_from_each_place(
         ('password_env = "NOT_THERE_AT_ALL"', r"\[a\]: password_env: the environment has no NOT_THERE_AT_ALL"),
         ('password_file = "not there"', "password_file: not there: No such file"),
         ('password_command = ["not-there-at-all"]', "password_command: not-there-at-all: No such file"),
+        ('password_file = "a\\u0000b"', "password_file: .*null"),
+        ('password_file = "~nobody-at-all/x"', "there is no such user"),
+        ('password_file = "/dev/zero"', "password_file: /dev/zero: it is longer than 65,536 bytes"),
+        ('password_command = ["a\\u0000b"]', "password_command: .*null"),
+        ('password_env = "PATH"\nca_file = "none.pem"', "ca_file: 'none.pem': No such file"),
+        ('password_env = "PATH"\nca_file = "a\\u0000b"', "ca_file: .*null"),
         (
             f"password_command = ['{sys.executable}', '-c', 'import sys; print(\"s3cret\"); sys.exit(3)']",
             "ended with status 3 and no secret",
@@ -92,11 +101,30 @@ async def test_a_secret_that_cannot_be_had_is_one_sentence(tmp_path: Path, secre
     assert "s3cret" not in str(caught.value)
 
 
+@pytest.mark.asyncio
+async def test_a_program_that_gives_a_secret_gets_no_other_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("IMAPIPE_PASSWORD", "IMAPIPE_TARGET_PASSWORD", "IMAPIPE_CLIENT_SECRET"):
+        monkeypatch.setenv(name, "hunter2")
+    monkeypatch.setenv("IMAPIPE_OTHER", "kept")
+    names = 'import os; print([name for name in os.environ if name.startswith("IMAPIPE_")])'
+    assert await ask_program([sys.executable, "-c", names]) == "['IMAPIPE_OTHER']"
+    assert ask_command(shlex.join([sys.executable, "-c", names]), "--x") == "['IMAPIPE_OTHER']"
+
+
+def test_the_password_of_a_proxy_is_in_no_repr(tmp_path: Path) -> None:
+    text = '[a]\nurl = "imaps://ann@h"\npassword_env = "x"\nproxy = "http://ann:s3cret@proxy.example.org:3128"\n'
+    settings = imapipe.load_accounts(_file(tmp_path, text))["a"]
+    assert "s3cret" in settings.proxy
+    assert "s3cret" not in repr(settings)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
         ("", r"it has no account; begin one with \[name\]"),
         ("[a", "it is no TOML"),
+        ("a = " + "[" * 10_000, "it is nested too deeply"),
+        ("#" * 1_100_000, "it is longer than 1,048,576 bytes"),
         ("a = 1", "a stands alone"),
         ('["../a"]\nurl = "imaps://ann@h"', "is no name of an account"),
         ('[a]\nurl = "imaps://ann@h"', r"\[a\]: it does not say where its secret is: give one of password_env"),

@@ -20,11 +20,12 @@ import ssl
 import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Final
 
 from imapipe.client import Pool, create_pool
+from imapipe.durable_file import MOST_SECRET_BYTES, read_small
 from imapipe.errors import AccountsError
 from imapipe.net.account import parse_url
 from imapipe.oauth import TokenFile
@@ -32,6 +33,8 @@ from imapipe.oauth.key_ring import ask_keyring
 from imapipe.oauth.program import ask_program
 from imapipe.providers import Provider, provider_of
 
+# A thousand accounts take a tenth of it.
+_MOST_BYTES: Final = 1024 * 1024
 _NAME: Final = re.compile(r"\w[\w.@+-]{0,99}")
 _SECRETS: Final = (
     "password_env",
@@ -61,7 +64,7 @@ class AccountSettings:
         connections: How many connections at a time; what suits the provider unless said.
         daily_bytes: How many bytes may be fetched within 24 hours; four fifths of what the provider allows unless said.
         ca_file: Trust the certificates in this file.
-        proxy: See `create_pool`.
+        proxy: See `create_pool`; not in the repr, since a password may be in it.
     """
 
     name: str
@@ -77,7 +80,7 @@ class AccountSettings:
     connections: int = 0
     daily_bytes: int = 0
     ca_file: str = ""
-    proxy: str = ""
+    proxy: str = field(default="", repr=False)
     folder: Path = Path()
 
     @property
@@ -105,11 +108,20 @@ class AccountSettings:
             password=await self._password() if token is None else None,
             token=token,
             max_size=self.connections or self.provider.connections,
-            ssl_context=ssl.create_default_context(cafile=str(self._path(self.ca_file))) if self.ca_file else None,
+            ssl_context=self._ssl_context(),
             proxy=self.proxy or None,
         )
         async with pool:
             yield pool
+
+    def _ssl_context(self) -> ssl.SSLContext | None:
+        if not self.ca_file:
+            return None
+        try:
+            return ssl.create_default_context(cafile=str(self._path(self.ca_file)))
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", "") or str(error)
+            raise self._error("ca_file", f"{self.ca_file!r}: {reason}") from error
 
     async def _password(self) -> str:
         if self.password_env:
@@ -149,22 +161,29 @@ class AccountSettings:
     def _read_password(self) -> str:
         name = self.password_file
         try:
-            secret = self._path(name).read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", "") or "it is not text in UTF-8"
+            data = read_small(os.fspath(self._path(name)), MOST_SECRET_BYTES)
+            secret = data.decode("utf-8").partition("\n")[0].rstrip("\r")
+        except UnicodeDecodeError:
+            raise self._error("password_file", f"{name}: it is not text in UTF-8") from None
+        except (OSError, ValueError) as error:
+            # ValueError: there is a NUL in the name.
+            reason = getattr(error, "strerror", "") or str(error)
             raise self._error("password_file", f"{name}: {reason}") from None
         if not secret:
             raise self._error("password_file", f"the first line of {name} is empty")
         return secret
 
     def _path(self, name: str) -> Path:
-        return self.folder / Path(name).expanduser()
+        try:
+            return self.folder / Path(name).expanduser()
+        except RuntimeError:
+            raise AccountsError(f"{name}: there is no such user on this machine", account=self.name) from None
 
     def _error(self, key: str, reason: str) -> AccountsError:
         return AccountsError(f"{key}: {reason}", account=self.name)
 
 
-_KINDS: Final = {field.name: field.type for field in fields(AccountSettings) if field.name not in ("name", "folder")}
+_KINDS: Final = {each.name: each.type for each in fields(AccountSettings) if each.name not in ("name", "folder")}
 
 
 def load_accounts(path: str | os.PathLike[str]) -> dict[str, AccountSettings]:
@@ -181,11 +200,13 @@ def load_accounts(path: str | os.PathLike[str]) -> dict[str, AccountSettings]:
     """
     file = Path(path)
     try:
-        tables = tomllib.loads(file.read_text(encoding="utf-8"))
+        tables = tomllib.loads(read_small(os.fspath(file), _MOST_BYTES).decode("utf-8"))
     except OSError as error:
         raise AccountsError(error.strerror or str(error), path=str(file)) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise AccountsError(f"it is no TOML: {error}", path=str(file)) from None
+    except RecursionError:
+        raise AccountsError("it is nested too deeply", path=str(file)) from None
     if not tables:
         raise AccountsError("it has no account; begin one with [name]", path=str(file))
     try:

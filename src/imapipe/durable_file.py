@@ -35,6 +35,10 @@ _NO_WAIT: Final = getattr(os, "O_NONBLOCK", 0)
 _MEANINGLESS: Final = frozenset({errno.EINVAL, errno.ENOTSUP})
 
 
+MOST_SECRET_BYTES: Final = 64 * 1024
+"""No file with a secret in its first line is longer."""
+
+
 def save_file(
     path: str,
     chunks: Iterable[bytes | bytearray],
@@ -152,6 +156,20 @@ def read_file(path: str) -> bytes:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise OSError(errno.EINVAL, "it is no file")
         return file.read()
+
+
+def read_small(path: str, most_bytes: int) -> bytes:
+    """Read what cannot be long, whatever it is that has the name: a file, or a pipe that a program writes to.
+
+    Raises:
+        OSError: It cannot be read, or is longer.
+    """
+    fd = os.open(path, os.O_RDONLY | _BINARY)
+    with os.fdopen(fd, "rb") as file:
+        data = file.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise OSError(errno.EFBIG, f"it is longer than {most_bytes:,} bytes")
+    return data
 
 
 def whole_lines(data: bytes) -> bytes:

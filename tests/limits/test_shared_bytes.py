@@ -16,6 +16,7 @@ from tests.middleware.fakes import FakeRun
 
 from imapipe import ByteBudget
 from imapipe.errors import CheckpointCorrupt, CheckpointError
+from imapipe.limits.byte_usage import ByteUsage
 from imapipe.middleware.base import Layer
 from imapipe.models.batch import Batch, BatchResult
 
@@ -216,3 +217,30 @@ async def test_a_file_that_is_none_is_said_so_and_left_alone(tmp_path: Path, con
 async def test_a_folder_that_is_not_there_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="its folder does not exist"):
         await FakeRun().start(shared_budget(tmp_path / "missing" / "bytes.json"))
+
+
+@pytest.mark.parametrize(
+    "under_way",
+    [
+        {"x/../../precious": [1, 1]},
+        {"": [1, 1]},
+        {"0123456789abcdef": [1, -5000]},
+        {"0123456789abcdef": [1, 2**63]},
+        {"0123456789abcdef": [-1, 1]},
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_file_that_somebody_made_names_no_other_file_and_counts_no_nonsense(
+    tmp_path: Path, under_way: dict[str, list[int]]
+) -> None:
+    """The token of a process becomes the name of a lock file, which is emptied and removed."""
+    path, precious = tmp_path / "bytes.json", tmp_path / "precious.lock"
+    precious.write_text("precious")
+    run = FakeRun()
+    layer = await run.start(shared_budget(path))
+    received = {"received": ByteUsage().to_note(0), "bytes_per_message": None, "under_way": under_way}
+    path.write_text(json.dumps({"version": 1, "accounts": {"ann": received}}))
+    for call in (layer(batch_of(10, 1), bring(run, 100)), layer.stop()):
+        with pytest.raises(CheckpointCorrupt, match="under way"):
+            await call
+    assert precious.read_text() == "precious"

@@ -178,7 +178,9 @@ async def test_a_users_own_command_may_bring_what_the_limits_allow_and_idle_only
         is_collected = True
 
     class Idle(Own):
-        is_endless = True
+        @property
+        def is_endless(self) -> bool:
+            return True
 
     line = Line(PlaneOptions(limits=Limits(piece_bytes=1000))).greet()
     own = Own("UID SEARCH", [b"UID SEARCH ALL\r\n"])

@@ -11,12 +11,15 @@ from tests.middleware.fakes import run_in_fake_time
 import imapipe
 from imapipe.errors import CommandTimeout, ConnectionFailed, ProtocolError, ServerBye
 from imapipe.models.message import Message, MessageContext
+from imapipe.net import watching
+from imapipe.net.bridged_command import BridgedIdle
 from imapipe.net.command import Command, Company, FetchCommand
 from imapipe.net.dataplane import UNASKED_BYTES, Dataplane
 from imapipe.net.options import PlaneOptions
 from imapipe.net.patience import BYE_SECONDS, PATIENCE
 from imapipe.net.session import SelectedMailbox, Session
 from imapipe.wire.command.fetch import Fetch
+from imapipe.wire.command.idle import idle
 from imapipe.wire.response.shape import compile_shape
 from imapipe.wire.uid_set import UidSet
 from scripted_server import AnsweringServer, FakeTransport
@@ -106,6 +109,53 @@ def test_after_bye_the_last_moment_is_the_same_whatever_is_said(ask: Callable[[L
         line.transport.feed(b"* BYE so\r\n")
         assert await line.drip(words) == pytest.approx(BYE_SECONDS, abs=0.6)
         with pytest.raises(ServerBye):
+            await command.finished
+
+    run_in_fake_time(run())
+
+
+class Theirs:
+    """What is used of a command of aioimaplib."""
+
+    name = "IDLE"
+    tag = "P1"
+    args: tuple[object, ...] = ()
+    prefix: str | None = None
+    untagged_resp_name = "IDLE"
+
+    def append_to_resp(self, line: bytes | bytearray) -> None: ...
+
+    def close(self, line: bytes, result: str) -> None: ...
+
+    def flush(self) -> None: ...
+
+
+def _own_idle() -> BridgedIdle:
+    return BridgedIdle(Theirs(), idle(), begun=asyncio.Event(), wake=lambda: None, quiet_seconds=SILENCE)
+
+
+def _watching_idle() -> watching._Idle:
+    return watching._Idle(lambda *_: None)
+
+
+@pytest.mark.parametrize("words", [WORDS["one-byte"], WORDS["wait"], WORDS["news"]])
+@pytest.mark.parametrize("make", [_own_idle, _watching_idle])
+def test_behind_the_end_of_idle_a_server_is_waited_for_as_for_any_command(
+    make: Callable[[], BridgedIdle | watching._Idle], words: bytes
+) -> None:
+    """IDLE has no end of its own, and DONE is the client's; a server that went on for ever was waited for, for ever."""
+
+    async def run() -> None:
+        line = Line()
+        command = make()
+        line.plane.submit(command)
+        line.transport.feed(b"+ idling\r\n")
+        await line.drip(WORDS["wait"], 1.5 * PATIENCE * SILENCE)
+        assert line.plane.error is None
+        command.end(line.plane.write)
+        took = await line.drip(words, 1e5)
+        assert PATIENCE * SILENCE <= took <= 1.3 * PATIENCE * SILENCE
+        with pytest.raises(CommandTimeout, match="not silent"):
             await command.finished
 
     run_in_fake_time(run())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -141,3 +142,21 @@ def test_a_proxy_and_a_socket_of_ones_own_exclude_each_other() -> None:
             proxy="socks5://h:1",
             open_socket=through_proxy("socks5://h:1"),
         )
+
+
+@pytest.mark.asyncio
+async def test_a_proxy_that_echoes_the_password_is_not_told_on() -> None:
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        said = next(line for line in head.split(b"\r\n") if line.lower().startswith(b"proxy-authorization"))
+        writer.write(b"HTTP/1.1 407 s3cret! " + said + b"\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(ConnectionError, match="407") as caught:
+            await through_proxy(f"http://ann:s3cret%21@127.0.0.1:{port}")("imap.example.org", 993)
+    assert "s3cret" not in str(caught.value)
+    assert base64.b64encode(b"ann:s3cret!").decode() not in str(caught.value)

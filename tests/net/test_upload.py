@@ -259,3 +259,20 @@ async def test_a_slow_source_is_not_the_servers_silence() -> None:
     with pytest.raises(CommandTimeout):
         await appending
     assert world.transport.take_sent().endswith(b"abc\r\n")
+
+
+@pytest.mark.parametrize("status", [b"NO too large", b"OK done"])
+async def test_a_server_that_answers_early_and_takes_no_more_is_not_waited_for_for_ever(status: bytes) -> None:
+    """The reply is there, so no command waits for one; but the rest of its body is still to be sent."""
+    options = PlaneOptions(command_timeout_seconds=0.05, stall_timeout_seconds=0.05)
+    world = World("LITERAL+", options=options)
+    appending = world.append(from_file(b"x" * 8 * READ_BYTES))
+    await world.settle(2)
+    world.plane.pause_writing()
+    world.transport.feed(b"P1 " + status + b"\r\n")
+    done, _ = await asyncio.wait((appending,), timeout=5)
+    assert done
+    assert not world.plane.is_usable
+    if status.startswith(b"NO"):
+        with pytest.raises(CommandNo):
+            await appending

@@ -33,6 +33,7 @@ _STEPS: Final[dict[str, tuple[str, ...]]] = {
     "add_flags": ("\\Seen", "$x"),
     "remove_flags": ("\\Seen",),
     "set_flags": (),
+    "change_flags": ("+\\Seen", "-$x"),
     "move_to": ("Archive",),
     "copy_to": ("Archive",),
     "delete": (),

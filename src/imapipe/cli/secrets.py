@@ -5,6 +5,7 @@ Invariant: a secret is in no text that is told.
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 from collections.abc import Awaitable, Callable
@@ -13,6 +14,8 @@ from typing import Final
 
 import imapipe
 from imapipe.cli.errors import Mistake
+from imapipe.durable_file import MOST_SECRET_BYTES, read_small
+from imapipe.runtime.environment import environment_of_others
 
 _COMMAND_SECONDS: Final = 60.0
 
@@ -24,7 +27,7 @@ def read_secret(path: Path, option: str) -> str:
         Mistake: It cannot be read, or there is nothing in it.
     """
     try:
-        line = path.read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
+        line = read_small(os.fspath(path), MOST_SECRET_BYTES).decode("utf-8").partition("\n")[0].rstrip("\r")
     except OSError as error:
         raise Mistake(f"{option} {path}: {error.strerror or error}") from error
     except UnicodeDecodeError:
@@ -48,7 +51,12 @@ def ask_command(command: str, option: str) -> str:
         raise Mistake(f"{option}: name a program")
     try:
         done = subprocess.run(
-            words, stdin=subprocess.DEVNULL, capture_output=True, timeout=_COMMAND_SECONDS, check=False
+            words,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_COMMAND_SECONDS,
+            check=False,
+            env=environment_of_others(),
         )
     except OSError as error:
         raise Mistake(f"{option} {words[0]}: {error.strerror or error}") from error

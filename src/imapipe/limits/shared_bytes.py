@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -34,6 +35,9 @@ from imapipe.models.json_value import JSON
 from imapipe.store.run_lock import RunLock
 
 _VERSION: Final = 1
+_TOKEN: Final = re.compile(r"[0-9a-f]{16}")
+# JSON has no larger whole numbers, and no account as many bytes.
+_MOST: Final = 2**53
 _TRY_EVERY_SECONDS: Final = 0.005
 # Nobody has it for longer than writing a small file takes, unless it was stopped in the middle.
 _GIVE_UP_SECONDS: Final = 30.0
@@ -71,7 +75,10 @@ class SharedRow:
                 raise ValueError("an account is not whole")
         for token, each in under_way.items():
             match each:
-                case [int(batches), int(count)]:
+                case [int(batches), int(count)] if 0 <= batches <= _MOST and 0 <= count <= _MOST:
+                    # It becomes a part of the name of a file, which is emptied and removed.
+                    if not _TOKEN.fullmatch(token):
+                        raise ValueError("what is under way is nobody's")
                     row.under_way[token] = batches, count
                 case _:
                     raise ValueError("what is under way is no pair of numbers")

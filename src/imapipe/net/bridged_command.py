@@ -164,8 +164,6 @@ class BridgedIdle(Bridged):
         quiet_seconds: How long the server may take to begin.
     """
 
-    is_endless = True
-
     __slots__ = ("_begun", "_is_over", "_wake", "_will_flush")
 
     def __init__(
@@ -193,9 +191,15 @@ class BridgedIdle(Bridged):
 
     def end(self, write: Callable[[bytes], None]) -> None:
         """Send DONE, once, and not before the server has begun."""
-        if self._begun.is_set() and not self._is_over:
+        was_over, self._is_over = self._is_over, True
+        if self._begun.is_set() and not was_over:
+            self.quiet_seconds = None
             write(DONE)
-        self._is_over = True
+
+    @property
+    def is_endless(self) -> bool:
+        """Until it is to end."""
+        return not self._is_over
 
     def receive(self, text: bytes, literals: tuple[Literal, ...]) -> None:
         """Responses that came together are one push."""

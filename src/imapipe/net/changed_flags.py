@@ -13,6 +13,7 @@ from imapipe.errors import ProtocolError
 from imapipe.models.flag_table import FlagGatherer, FlagTable
 from imapipe.net.command import Command
 from imapipe.net.connection import Connection
+from imapipe.net.patience import Term
 from imapipe.net.searching import MANY_RANGES
 from imapipe.wire.command.fetch import Fetch, uid_fetch
 from imapipe.wire.response.fetch import FetchScan, parse_flags
@@ -101,7 +102,10 @@ async def fetch_changed_flags(connection: Connection, since: int, *, vanished: b
     gone: list[UidSet] = []
     with_uid = "UIDONLY" not in connection.session.enabled
     highest = MAX_UID
+    selected = connection.selected
+    term = Term(selected.exists if selected is not None else 0)
     while highest:
+        term.check()
         uids = UidSet.from_ranges([(1, highest)])
         request = uid_fetch(uids, _FLAGS, with_uid=with_uid, changed_since=since, vanished=vanished)
         command = _ChangesCommand.of(request)

@@ -96,13 +96,11 @@ class Command:
         started_at: Loop time at which it was written.
         line_bytes: The length of its first line without the tag; 0 where a body is in its first piece.
         uploads: The bodies of it whose turn came.
-        is_endless: It lasts for as long as its owner likes (IDLE).
         is_collected: Its owner wants all that comes, as it came (aioimaplib's own commands).
         charge: What is kept of what came for it, None before it is sent.
         asked: How often the server asked for more than there is.
     """
 
-    is_endless = False
     is_collected = False
 
     __slots__ = (
@@ -153,6 +151,11 @@ class Command:
     def of(cls, request: Request, *, company: Company = Company.ALONE) -> Self:
         """Make it of an encoded command."""
         return cls(request.name, request.pieces, company=company, mailbox=request.mailbox)
+
+    @property
+    def is_endless(self) -> bool:
+        """Whether it lasts for as long as its owner likes (IDLE, until DONE is sent)."""
+        return False
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} {self.tag.decode('ascii', 'replace')}>"

@@ -196,6 +196,7 @@ class Dataplane(asyncio.BufferedProtocol):
         """Send bytes outside of any command (DONE after IDLE)."""
         if self.error is None:
             self._outbox.write(data)
+            self._patience.ends_idle()
 
     def release(self, message: Message) -> None:
         """A message that was handed over is held no more; the second time it does nothing."""
@@ -244,8 +245,7 @@ class Dataplane(asyncio.BufferedProtocol):
         self._outbox.pause()
 
     def resume_writing(self) -> None:
-        # The server takes what we send: that is a sign of life, too.
-        self._watchdog.hear()
+        self._watchdog.hear()  # The server takes what we send.
         if self.error is None:
             self._outbox.resume()
 

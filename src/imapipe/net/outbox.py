@@ -88,8 +88,8 @@ class Outbox:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no command waits or is in flight."""
-        return not self.flight and not self._waiting
+        """Whether no command waits or is in flight, and nothing is left to be sent of one that has its reply."""
+        return not (self.flight or self._waiting or self._unsent)
 
     def connect(self, transport: asyncio.Transport) -> None:
         """Write to this transport from now on."""

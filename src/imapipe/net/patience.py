@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from imapipe.errors import ProtocolError
 from imapipe.net.arrivals import Arrivals
 from imapipe.net.command import Owner
 from imapipe.net.intake import Intake
@@ -32,6 +33,31 @@ PATIENCE = 10
 # Searching, copying and storing takes its time for each message; nobody buys more than an hour by counting high.
 SECONDS_PER_MESSAGE = 0.01
 _MOST_SECONDS_FOR_MESSAGES = 3600.0
+_PARTS_SECONDS = 600.0
+
+
+def looking_seconds(messages: int) -> float:
+    """How much longer a server may take that has so many messages to look at."""
+    return min(messages * SECONDS_PER_MESSAGE, _MOST_SECONDS_FOR_MESSAGES)
+
+
+class Term:
+    """What a server may take in all that answers a question in parts, and says with each that there is another one.
+
+    Args:
+        messages: How many it has to look at.
+    """
+
+    __slots__ = ("_ends_at", "_loop")
+
+    def __init__(self, messages: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ends_at = self._loop.time() + _PARTS_SECONDS + looking_seconds(messages)
+
+    def check(self) -> None:
+        """Raise ProtocolError: it is over."""
+        if self._loop.time() > self._ends_at:
+            raise ProtocolError("the server limits its answers (MESSAGELIMIT) and comes to no end")
 
 
 class Patience:
@@ -95,6 +121,12 @@ class Patience:
         self._from_seconds = self._now
         self._from_bytes = self._bytes_done
 
+    def ends_idle(self) -> None:
+        """What the server was not to answer before, it is to answer now."""
+        self.begin()
+        self.watchdog.hear()
+        self.watchdog.rush()
+
     def said_goodbye(self) -> None:
         """The server said BYE."""
         self._bye_until = self._now + min(BYE_SECONDS, self._options.stall_timeout_seconds)
@@ -114,7 +146,7 @@ class Patience:
     def _seconds_allowed(self) -> float:
         """What the server may take in all for the command that it works on."""
         options = self._options
-        looking = min(self._owner.messages * SECONDS_PER_MESSAGE, _MOST_SECONDS_FOR_MESSAGES)
+        looking = looking_seconds(self._owner.messages)
         moving = (self._bytes_done - self._from_bytes) / options.minimum_bytes_per_second
         return PATIENCE * options.command_timeout_seconds + looking + moving
 

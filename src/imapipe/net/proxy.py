@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import socket
 from importlib.util import find_spec
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from imapipe.net.dial import OpenSocket
+from imapipe.net.secrets import Secrets
 
 _SCHEMES = ("socks5", "socks4", "http")
 _ADVICE = "use socks5://[user:password@]host:port, socks4://host:port or http://[user:password@]host:port"
@@ -32,6 +33,9 @@ def through_proxy(url: str) -> OpenSocket:
     if find_spec("python_socks") is None:
         raise ModuleNotFoundError("a proxy needs python-socks: pip install 'imapipe[proxy]'", name="python_socks")
 
+    hidden = Secrets()
+    hidden.add(unquote(urlsplit(url).password or ""))
+
     async def open_socket(host: str, port: int) -> socket.socket:
         from python_socks import ProxyError  # noqa: PLC0415  # only who has a proxy needs it
         from python_socks.async_.asyncio import Proxy  # noqa: PLC0415
@@ -41,7 +45,9 @@ def through_proxy(url: str) -> OpenSocket:
         try:
             return await proxy.connect(dest_host=host, dest_port=port)
         except (OSError, ProxyError) as error:
-            raise ConnectionError(f"the proxy {named} could not connect: {error}") from None
+            # What a proxy says may be an echo of what it was told.
+            said = hidden.hide(str(error).encode("utf-8", "replace")).decode("utf-8", "replace")
+            raise ConnectionError(f"the proxy {named} could not connect: {said}") from None
 
     return open_socket
 

@@ -38,8 +38,6 @@ class _Idle(Command):
         heard: Called with each response, whatever it is.
     """
 
-    is_endless = True
-
     __slots__ = ("_heard", "_is_over", "begun")
 
     def __init__(self, heard: Callable[[bytes, tuple[Literal, ...]], None]) -> None:
@@ -63,9 +61,14 @@ class _Idle(Command):
 
     def end(self, write: Callable[[bytes], None]) -> None:
         """Send DONE, and not before the server has begun."""
-        if self.begun and not self._is_over:
+        was_over, self._is_over = self._is_over, True
+        if self.begun and not was_over:
             write(DONE)
-        self._is_over = True
+
+    @property
+    def is_endless(self) -> bool:
+        """Until it is to end."""
+        return not self._is_over
 
 
 class Watching(Listing):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from imapipe.errors import AccountsError
+from imapipe.runtime.environment import environment_of_others
 
 _SECONDS: Final = 60.0
 
@@ -47,10 +48,18 @@ async def ask_program(command: Sequence[str], folder: str | os.PathLike[str] | N
     pipe = asyncio.subprocess.PIPE
     try:
         program = await asyncio.create_subprocess_exec(
-            *command, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe, cwd=folder
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=pipe,
+            stderr=pipe,
+            cwd=folder,
+            env=environment_of_others(),
         )
     except OSError as error:
         raise AccountsError(f"{command[0]}: {error.strerror or error}") from error
+    except ValueError as error:
+        # A NUL in a word of it.
+        raise AccountsError(f"{command[0]!r}: {error}") from None
     try:
         async with asyncio.timeout(_SECONDS):
             out, _ = await program.communicate()

@@ -20,18 +20,16 @@ import inspect
 import os
 import pickle
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
 from imapipe.errors import WorkerDied
 from imapipe.models.message import Message
+from imapipe.runtime.environment import secret_variables
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection as Pipe
-
-# Where the command line looks for a password.
-_PASSWORD_VARIABLE: Final = "IMAPIPE_PASSWORD"
 
 
 class _Worker:
@@ -82,7 +80,8 @@ class _Worker:
 
 def _serve(pipe: Pipe, function: Callable[..., object]) -> None:
     """What a worker process runs: answer calls until the pipe is closed."""
-    os.environ.pop(_PASSWORD_VARIABLE, None)
+    for name in secret_variables(os.environ):
+        del os.environ[name]
     while True:
         try:
             argument = pipe.recv_bytes()

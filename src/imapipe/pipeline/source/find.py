@@ -7,7 +7,7 @@ PARTIAL (RFC 9394), or range by range where it has UIDBATCHES (RFC 10022), and e
 Invariants:
 
 - An answer that is not complete (`[MESSAGELIMIT]`, RFC 9738) is followed by a search below the UID it
-  names, until one is complete or makes no progress.
+  names, until one is complete, makes no progress, or all of them took longer than one may.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import TypeAlias, TypeVar
 
 from imapipe.errors import ProtocolError
 from imapipe.net.connection import Connection, SearchAnswer
+from imapipe.net.patience import Term
 from imapipe.pipeline.source.ages import without_within
 from imapipe.search import ALL
 from imapipe.wire.command.search import room_within
@@ -130,10 +131,14 @@ async def find_uids(
     return found
 
 
+def _messages_of(connection: Connection) -> int:
+    selected = connection.selected
+    return selected.exists if selected is not None else 0
+
+
 def _believe(connection: Connection, found: UidSet, exists: int) -> None:
     """A search may find more than there were at its beginning, and not many times as many."""
-    selected = connection.selected
-    now = selected.exists if selected is not None else 0
+    now = _messages_of(connection)
     if len(found) > _MOST_TIMES * max(exists, now) + _MOST_MORE:
         raise ProtocolError(f"a search finds {len(found):,} messages in a mailbox of {max(exists, now):,}")
 
@@ -145,7 +150,9 @@ async def _at_once(
     notes = answer.notes
     found = answer.uids
     below = answer.limited_below
+    term = Term(_messages_of(connection))
     while below is not None and below > 1:
+        term.check()
         rest = UidSet.from_ranges([(1, below - 1)])
         answer = await connection.uid_search(program, within=rest if within is None else rest & within)
         notes += answer.notes
@@ -158,7 +165,9 @@ async def _at_once(
 
 async def _by_pages(connection: Connection, program: SearchProgram, exists: int) -> _Found:
     found, notes = UidSet(), tuple[Note, ...]()
+    term = Term(exists)
     while True:
+        term.check()
         answer = await connection.uid_search_page(program, PAGE_MESSAGES, above=found.max if found else 0)
         notes += answer.notes
         found |= answer.uids
@@ -202,11 +211,13 @@ async def still_there(connection: Connection, uids: UidSet, today: date) -> UidS
     program = ALL.program(today=today)
     found = UidSet()
     full = room_within(program)
+    term = Term(len(uids))
     begin = 0
     while begin < len(uids):
         end = uids.fit(begin, len(uids), connection.ways.learned.room(full))
         asked: UidSet | None = uids[begin:end]
         while asked:
+            term.check()
             answer = await connection.uid_search(program, within=asked)
             # An answer that could not be read whole proves nobody's absence.
             found |= asked if answer.notes else answer.uids & asked
