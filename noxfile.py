@@ -301,6 +301,7 @@ def proof(session: nox.Session) -> None:
     places = [f"tests/sinks/test_{name}.py" for name in ("round_trip", "memory", "kill", "copy_kill")]
     places += [f"tests/integration/test_changes_{name}.py" for name in ("at_size", "killed")]
     places += ["tests/pipeline/operation/test_remainders.py::test_many_come_through_a_bad_line_on_four_connections"]
+    places += [f"tests/contrib/test_{name}.py" for name in ("examples", "load")]
     environment = {"IMAPIPE_PROOF_MESSAGES": count}
     session.run(program("pytest"), "-v", "--timeout=0", *places, external=True, env=environment)
 

@@ -10,6 +10,7 @@ import imapipe
 from imapipe import oauth
 from imapipe import search as q
 from imapipe.connection import NewMessage
+from imapipe.contrib.jobs import Job, JobManager, JobState, Pools, Work
 from imapipe.events import Event, ServerAwaited
 from imapipe.middleware import Call, Layer, Run
 
@@ -165,3 +166,35 @@ async def changes(pool: imapipe.Pool) -> None:
     assert_type(await moving.run(journal="moving.jsonl", max_messages=10), imapipe.RunReport)
     assert_type(await imapipe.undo("moving.jsonl", pool), imapipe.UndoReport)
     assert_type(await pool.mailbox("Old").rename("New"), imapipe.Mailbox)
+
+
+async def services() -> None:
+    async def open_pool(account: str) -> imapipe.Pool:
+        return imapipe.create_pool(f"imaps://{account}@imap.example.org", password="secret")
+
+    async def handle(message: imapipe.Message) -> None: ...
+
+    pools = Pools(open_pool)
+    jobs = JobManager(pools, folder="jobs", max_running=10)
+
+    @jobs.job
+    def texts(pool: imapipe.Pool, mailbox: str = "INBOX") -> Work[imapipe.Pipeline]:
+        return Work(pool.mailbox(mailbox).search(q.ALL).fetch("text"), lambda job: job.run(handle, concurrency=32))
+
+    @jobs.job
+    def follow(pool: imapipe.Pool) -> Work[imapipe.AccountPipeline]:
+        return Work(pool.each("*").search(q.ALL), lambda job: job.follow(handle))
+
+    @jobs.job
+    async def archive(pool: imapipe.Pool) -> Work[imapipe.ChangePipeline]:
+        return Work(
+            pool.mailbox("INBOX").search(q.SEEN).move_to("Archive"), lambda job: job.run(journal="moving.jsonl")
+        )
+
+    async with pools, jobs:
+        job = await jobs.start("texts", "ann", {"mailbox": "INBOX"})
+        assert_type(job, Job)
+        assert_type(job.state, JobState)
+        async for event in job.events():
+            assert_type(event.kind, str)
+        assert_type((await job.wait()).progress, imapipe.ProgressSnapshot | None)

@@ -5,13 +5,15 @@ Invariants:
 - One group of messages waits at a time: the next is written when that was taken, and the connection reads on no sooner.
   So what a slow reader costs in memory is a group or two.
 - Whoever stops reading ends the fetch: by `aclose`, or by taking nothing for `stall_timeout_seconds`.
-- What ended well has a report as its last line, anything else an error: a list that was cut off cannot pass for whole.
+- What came to its end has a report as its last line, what could not go on an error, and what was ended neither: a list
+  that was cut off cannot pass for whole.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Final, Self
 
 import orjson
@@ -94,6 +96,9 @@ class MessageLines:
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
+            # Whoever waits for the next chunk waits for an end.
+            with suppress(asyncio.QueueFull):
+                self._chunks.put_nowait(None)
 
     async def open(self, run: Run) -> None:
         """See `imapipe.Sink`."""

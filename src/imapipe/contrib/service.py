@@ -17,7 +17,7 @@ from imapipe import search as q
 from imapipe.contrib.errors import NotServing, ServiceError, WrongParameters
 from imapipe.contrib.exit_signals import told_of_exit
 from imapipe.contrib.exposition import Family, exposition
-from imapipe.contrib.jobs import JobManager
+from imapipe.contrib.job_manager import JobManager
 from imapipe.contrib.message_lines import MessageLines
 from imapipe.errors import (
     AuthenticationFailed,
