@@ -454,7 +454,7 @@ async def test_a_value_is_kept_with_the_outcomes_that_it_belongs_to(path: Path) 
     assert kept_done(path) == "1:3", "it was deleted, with something left to do"
     last = FakeRun("1:3")
     layer = await last.start(checkpoint)
-    layer.put_value("owed", None)
+    layer.put_values({"owed": None, "other": None})
     last.ledger.skipped_count = 3
     await layer.stop()
     assert kept(path) is None
@@ -471,7 +471,7 @@ async def test_a_value_that_cannot_be_kept_is_an_error(path: Path, monkeypatch: 
     with monkeypatch.context() as patched:
         patched.setattr(layer._holding, "append", full)
         with pytest.raises(CheckpointError, match="full"):
-            layer.put_value("owed", "1")
+            layer.put_values({"owed": "1"})
         assert isinstance(run.failure, CheckpointError)
         with pytest.raises(CheckpointError, match="full"):
             await layer.make_durable()

@@ -284,8 +284,8 @@ class KeepsValues(Protocol):
     def value(self, name: str) -> JSON:
         """What is kept under a name, null where nothing is."""
 
-    def put_value(self, name: str, value: JSON) -> None:
-        """Keep a value, which outlives the process from the moment this returns. Takes microseconds.
+    def put_values(self, values: Mapping[str, JSON]) -> None:
+        """Keep values by name: all of them outlive the process from the moment this returns. Takes microseconds.
 
         Raises:
             CheckpointError: It could not be written.

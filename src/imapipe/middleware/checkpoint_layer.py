@@ -140,12 +140,14 @@ class CheckpointLayer(Layer):
         """See `KeepsValues`."""
         return self._values.get(name)
 
-    def put_value(self, name: str, value: JSON) -> None:
+    def put_values(self, values: Mapping[str, JSON]) -> None:
         """See `KeepsValues`."""
         self._check()
-        self._values[name] = value
+        news = self._news(values)
+        if not news:
+            return
         self._sequence += 1
-        self._keep(CheckpointChange(series=self._state.series, sequence=self._sequence, extra={name: value}))
+        self._keep(CheckpointChange(series=self._state.series, sequence=self._sequence, extra=news))
         self._check()
 
     def accompany(self, name: str, value: Accompany) -> None:
@@ -291,9 +293,7 @@ class CheckpointLayer(Layer):
             by_reason.setdefault(failure.reason, []).append(uid)
         received, self._bytes = self._run.bytes_received - self._bytes, self._run.bytes_received
         self._sequence += 1
-        values = {name: value(done, failed, vanished) for name, value in self._accompanying.items()}
-        news = {name: value for name, value in values.items() if value != self._values.get(name)}
-        self._values |= news
+        news = self._news({name: value(done, failed, vanished) for name, value in self._accompanying.items()})
         change = CheckpointChange(
             series=self._state.series,
             sequence=self._sequence,
@@ -305,6 +305,12 @@ class CheckpointLayer(Layer):
         )
         self.done_all_runs += len(done)
         self._keep(change)
+
+    def _news(self, values: Mapping[str, JSON]) -> dict[str, JSON]:
+        """Those of some values that are others than before."""
+        news = {name: value for name, value in values.items() if value != self._values.get(name)}
+        self._values |= news
+        return news
 
     def _keep(self, change: CheckpointChange) -> None:
         self._changes.append(change)

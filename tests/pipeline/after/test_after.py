@@ -17,6 +17,7 @@ from imapipe import search as q
 from imapipe.models.json_value import JSON
 from imapipe.pipeline.after import duty, layer
 from imapipe.pipeline.operation import recovery
+from imapipe.store.json_store import JsonCheckpointHolding
 from imapipe.testing import Act, CutAfterBytes, CutInput, Delay, Fault, Mailbox, Reply
 from imapipe.testing.messages import make_messages
 
@@ -227,6 +228,39 @@ async def test_a_crash_between_handler_and_change_ends_in_the_change(
     else:
         assert all("$Done" in inbox.flags_of(message.uid) for message in inbox)
     assert set(handler.calls) == set(range(1, COUNT + 1))
+
+
+async def test_what_is_kept_with_each_group_of_outcomes_is_small(
+    open_world: OpenWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The intent of a command under way names each of its messages: it is written once, not with every outcome."""
+    changes: list[imapipe.CheckpointChange] = []
+    append = JsonCheckpointHolding.append
+
+    def watch(self: JsonCheckpointHolding, change: imapipe.CheckpointChange) -> None:
+        changes.append(change)
+        append(self, change)
+
+    monkeypatch.setattr(JsonCheckpointHolding, "append", watch)
+    world = await _open(open_world)
+    under_way = asyncio.Event()
+    world.server.faults.add(Act(lambda record: under_way.set(), command="UID MOVE"), Delay(0.2, command="UID MOVE"))
+
+    async def handle(message: imapipe.Message) -> None:
+        if message.uid > 20:
+            await under_way.wait()
+
+    layers = (imapipe.Checkpoint(tmp_path / "state.json", save_every_messages=5), imapipe.Retry())
+    job = world.pool.mailbox("INBOX").search(q.ALL).batch(10).fetch("flags").use(*layers)
+    report = await job.run(handle, on_done=imapipe.move_to("Processed"))
+    assert (report.changed, report.complete) == (COUNT, True)
+    with_outcomes = [change for change in changes if change.done]
+    assert len(with_outcomes) >= COUNT // 5
+    assert all("after" in change.extra and "after commands" not in change.extra for change in with_outcomes)
+    assert max(len(change.to_json()) for change in with_outcomes) < 500
+    assert sum("after commands" in change.extra for change in changes) <= 2 * len(
+        world.server.commands.named("UID MOVE")
+    )
 
 
 @pytest.mark.parametrize("cut", [CutInput, lambda **given: CutAfterBytes(0, **given)])

@@ -4,7 +4,7 @@ Invariants:
 
 - A message is owed a change from the moment of its outcome until the server confirmed the change, a look at the
   mailboxes showed it, or the message is gone.
-- What is owed and the intent of the command under way are one value: at no moment is a message in neither.
+- What is owed and the intent of the command under way change in one write: at no moment is a message in neither.
 - The counts reconcile: `due = changed + vanished + failed + open`.
 """
 
@@ -147,36 +147,60 @@ class Duty:
                 break
             self.failures[uid] = why.get(uid) or Failure(uid, otherwise.reason, otherwise.detail)
 
+    @property
+    def name(self) -> str:
+        """Tells it apart from the others of a mailbox."""
+        job = self.job
+        return " ".join((self.outcome, str(job.uidvalidity), job.kind, job.target, *job.flags))
+
     def value(self) -> JSON:
-        """What is to be kept of it; null where nothing is owed."""
-        story = self.journal.story
-        if not self.owed and story.pending is None:
+        """To whom it is owed; null where to nobody. Small: it is kept with every group of outcomes."""
+        if not self.owed:
             return None
-        value: dict[str, object] = {"outcome": self.outcome, "job": self.job.line(), "owed": self.owed.text()}
-        if story.pending is not None:
-            value["intent"] = story.pending.line()
+        value = {"outcome": self.outcome, "job": self.job.line(), "owed": self.owed.text()}
+        return cast("JSON", value)
+
+    def command(self) -> JSON:
+        """What is known of the command under way; null where there is none."""
+        story = self.journal.story
+        if story.pending is None:
+            return None
+        value = {"intent": story.pending.line()}
         if story.copied is not None:
             value["copied"] = story.copied.line("copied")
         return cast("JSON", value)
 
     @classmethod
-    def read(cls, value: JSON, mailbox: str, keeper: Keeper) -> Duty:
+    def read(cls, value: JSON, commands: Mapping[str, JSON], mailbox: str, keeper: Keeper) -> Duty:
         """From what was kept of a mailbox, under the name that it has now.
+
+        Args:
+            value: To whom it is owed.
+            commands: What is known of commands, by the names of duties.
+            mailbox: The mailbox.
+            keeper: Where it is kept.
 
         Raises ValueError, TypeError, KeyError where it is something else.
         """
         match value:
-            case {"outcome": "done" | "failed" as outcome, "job": dict(job), "owed": str(owed), **rest}:
+            case {"outcome": "done" | "failed" as outcome, "job": dict(job), "owed": str(owed)}:
                 duty = cls(outcome, replace(Job.read(job), mailbox=mailbox), keeper)
-                duty.owe(UidSet.parse(owed) if owed else NO_UIDS)
-                story = duty.journal.story
-                if isinstance(intent := rest.get("intent"), dict):
-                    story.pending = Intent.read(intent)
-                if isinstance(copied := rest.get("copied"), dict):
-                    story.copied = Result.read(copied, "copied")
+                duty.owe(UidSet.parse(owed))
+                command = commands.get(duty.name)
+                if command is not None:
+                    duty._take_up(command)
                 return duty
             case _:
                 raise ValueError("what is owed to messages is not whole")
+
+    def _take_up(self, command: JSON) -> None:
+        match command:
+            case {"intent": dict(intent), **rest}:
+                self.journal.story.pending = Intent.read(intent)
+                if isinstance(copied := rest.get("copied"), dict):
+                    self.journal.story.copied = Result.read(copied, "copied")
+            case _:
+                raise ValueError("what is known of a command is not whole")
 
     def _answered(self, result: Result) -> None:
         self.settle(result.done, result.vanished)

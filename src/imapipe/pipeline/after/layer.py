@@ -15,7 +15,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 
 from imapipe.errors import CheckpointCorrupt, ImapipeError
@@ -33,13 +33,14 @@ from imapipe.pipeline.operation.message_change import MessageChange
 from imapipe.wire.response.note import Note, add_counts
 from imapipe.wire.uid_set import UidSet
 
-GROUP_MESSAGES = 500
+GROUP_MESSAGES = 1_000
 GROUP_SECONDS = 1.0
 MOST_OWED = 5_000
 MOST_FRUITLESS = 3
 DRAIN_SECONDS = 10.0
 
-_NAME = "after"
+_OWED = "after"
+_COMMANDS = "after commands"
 
 
 class AfterLayer(Layer):
@@ -96,7 +97,7 @@ class AfterLayer(Layer):
         for duty in self._duties:
             await self._begin_with(duty)
         if self._keeper is not None:
-            self._keeper.accompany(_NAME, self._came)
+            self._keeper.accompany(_OWED, self._came)
         else:
             self._unsubscribe = self._run.ledger.subscribe(GROUP_MESSAGES, self._heard)
         self._task = asyncio.create_task(self._work(), name=f"imapipe changes after {self._run.mailbox}")
@@ -145,7 +146,10 @@ class AfterLayer(Layer):
     def keep(self) -> None:
         """See `Keeper`."""
         if self._keeper is not None:
-            self._keeper.put_value(_NAME, self._value())
+            commands: dict[str, JSON] = {
+                duty.name: command for duty in self._duties if (command := duty.command()) is not None
+            }
+            self._keeper.put_values({_OWED: self._value(), _COMMANDS: commands or None})
 
     async def keep_durably(self) -> None:
         """See `Keeper`."""
@@ -167,7 +171,7 @@ class AfterLayer(Layer):
     def _take_up(self) -> None:
         """What earlier runs left owed, and what this one will; the old comes first."""
         try:
-            standing = [Duty.read(value, self._run.mailbox, self) for value in self._standing()]
+            standing = list(self._standing())
         except (ValueError, TypeError, KeyError) as error:
             raise CheckpointCorrupt(f"what it owes to messages cannot be read: {error}") from error
         for duty in standing:
@@ -179,13 +183,15 @@ class AfterLayer(Layer):
                 self._today[duty.outcome] = duty
         self._duties = [*standing, *(duty for duty in self._today.values() if duty not in standing)]
 
-    def _standing(self) -> Iterable[JSON]:
-        value = self._keeper.value(_NAME) if self._keeper is not None else None
-        if value is None:
-            return ()
-        if not isinstance(value, list):
-            raise TypeError("a list is missing")
-        return value
+    def _standing(self) -> Iterator[Duty]:
+        """What earlier runs left. Raises ValueError, TypeError, KeyError where it cannot be read."""
+        if self._keeper is None:
+            return
+        owed, commands = self._keeper.value(_OWED) or [], self._keeper.value(_COMMANDS) or {}
+        if not isinstance(owed, list) or not isinstance(commands, dict):
+            raise TypeError("a list or an object is missing")
+        for value in owed:
+            yield Duty.read(value, commands, self._run.mailbox, self)
 
     async def _begin_with(self, duty: Duty) -> None:
         """Make a change that is owed since an earlier run."""
