@@ -59,6 +59,7 @@ def _options(authority: AuthorizationServer, file: Path) -> list[object]:
     return [*places, "--client-id", "me", "--scope", SCOPE, "--token-file", file]
 
 
+@pytest.mark.slow
 def test_a_browser_logs_in_and_the_file_serves_every_command(
     server: Server, authority: AuthorizationServer, opened: list[str], call: Call, tmp_path: Path
 ) -> None:

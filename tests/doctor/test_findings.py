@@ -59,7 +59,7 @@ def test_nothing_is_said_of_what_is_well() -> None:
         ({"capabilities": (*WELL.capabilities, "MESSAGELIMIT=1000")}, "note", "1000 messages a command"),
         ({"max_connections": 2}, "note", "few connections (2)"),
         ({"quotas": (QuotaLimit("", "STORAGE", 95, 100),)}, "problem", "95% full (STORAGE)"),
-        ({"mailboxes": (MailboxSize("a", None, None, None),)}, "advice", "1 mailboxes do not tell"),
+        ({"mailboxes": (MailboxSize("a", None, None, None),)}, "advice", "do not tell what they hold: 1;"),
         ({"provider": "Gmail"}, "advice", "Gmail hides All Mail"),
         ({"provider": "X", "bytes_per_day": 2_500_000_000}, "advice", "more than the 2.5 GB a day that X allows"),
         ({"provider": "Yahoo", "mailboxes": (MailboxSize("a", 10_000, 1, None),)}, "problem", "a shows 10,000"),

@@ -300,9 +300,9 @@ async def test_a_run_goes_on_when_its_token_ends_in_the_middle(
         async def handle(message: imapipe.Message) -> None:
             seen.append(message.uid)
 
-        async with imapipe.create_pool(server.url, token=TokenFile(path), max_size=2) as pool:
-            job = pool.mailbox("INBOX").search(q.ALL).batch(imapipe.FixedBatch(50)).fetch("envelope")
-            report = await job.use(imapipe.Retry()).run(handle)
+        async with imapipe.create_pool(server.url, token=TokenFile(path), max_size=4) as pool:
+            job = pool.mailbox("INBOX").search(q.ALL).batch(imapipe.FixedBatch(20)).fetch("envelope")
+            report = await job.use(imapipe.Retry()).run(handle, connections=4)
         assert report.complete
         assert report.done == 400
         assert sorted(seen) == list(range(1, 401))

@@ -33,6 +33,8 @@ from imapipe.wire.response.quota import Quota
 
 _NOOPS: Final = 5
 _SAMPLE_SECONDS: Final = 10.0
+# Of more, the sizes are not asked for one by one: that would be megabytes, and work for the server.
+_MOST_SIZES: Final = 50_000
 # What is left of the bytes, above which it is not worth the trouble.
 _WORTH_IT: Final = 0.8
 
@@ -203,12 +205,13 @@ async def _export(
         return sum(each.messages or 0 for each in sizes), sum(each.size or 0 for each in sizes), False
     if not sizes:
         return None, None, False
-    plan = await parts.ask("sizes", pool.each("*").search(ALL).fetch("full").plan)
-    if plan is not None and not plan.errors:
-        return plan.messages, plan.total_bytes, False
     # Where one mailbox has a copy of everything, the others add nothing.
     counted = [each for each in sizes if each.special_use == "\\All"] or sizes
     messages = sum(each.messages or 0 for each in counted)
+    if messages <= _MOST_SIZES:
+        plan = await parts.ask("sizes", pool.each("*").search(ALL).fetch("full").plan)
+        if plan is not None and not plan.errors:
+            return plan.messages, plan.total_bytes, False
     if sample is None or not sample.messages:
         return messages, None, False
     return messages, messages * sample.bytes_received // sample.messages, True

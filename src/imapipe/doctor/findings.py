@@ -85,7 +85,7 @@ def _mailboxes(seen: Examination) -> Iterator[Finding]:
             yield _problem(f"the account is {share} full ({quota.resource}): soon it takes no more mail, nor copies")
     without = sum(each.messages is None for each in seen.mailboxes)
     if without:
-        yield _advice(f"{without:,} mailboxes do not tell what they hold: the server may refuse to open them")
+        yield _advice(f"mailboxes that do not tell what they hold: {without:,}; the server may refuse to open them")
     if len(seen.mailboxes) > _MANY_MAILBOXES and "LIST-STATUS" not in seen.capabilities:
         yield _note(
             f"{len(seen.mailboxes):,} mailboxes and no LIST-STATUS: looking for what is new costs a STATUS for each"
