@@ -46,6 +46,8 @@ class Company(Enum):
     """Which commands may be in flight together (RFC 9051 §5.5)."""
 
     ALONE = "alone"
+    OPENING = "opening"
+    """SELECT or EXAMINE: nothing travels with it but UID FETCHes behind it, of the mailbox that it opens."""
     FETCH = "fetch"
     SEARCH = "search"
     """A SEARCH whose answer names its tag (ESEARCH, RFC 4731): it may travel among FETCHes."""

@@ -18,7 +18,7 @@ from imapipe.errors import CommandNo, ProtocolError
 from imapipe.models.mailbox import MailboxStatus
 from imapipe.models.message import Message, MessageContext
 from imapipe.net.bridge import IMAP4, adopt_client
-from imapipe.net.command import Command, FetchCommand
+from imapipe.net.command import Command, Company, FetchCommand
 from imapipe.net.dataplane import Dataplane
 from imapipe.net.listing import STATUS_ITEMS
 from imapipe.net.options import PlaneOptions
@@ -115,7 +115,8 @@ class Connection(Searching):
 
     async def _open(self, mailbox: str, *, condstore: bool, read_only: bool) -> None:
         async def ask(*, condstore: bool = False) -> None:
-            await self._ask(select(mailbox, self._dialect, read_only=read_only, condstore=condstore))
+            request = select(mailbox, self._dialect, read_only=read_only, condstore=condstore)
+            await self._ask(request, company=Company.OPENING)
 
         ways: dict[str, Callable[[], Awaitable[None]]] = {}
         if condstore and self.ways.may("CONDSTORE", "SELECT (CONDSTORE)"):
@@ -174,6 +175,40 @@ class Connection(Searching):
         selected = self.session.selected
         if selected is None:
             raise ProtocolError("UID FETCH needs a selected mailbox")
+        context = MessageContext(selected.name, selected.uidvalidity, fetch, notes)
+        return self._submit_fetch(uids, context, deliver, doubts=doubts)
+
+    def uid_fetch_ahead(
+        self,
+        mailbox: str,
+        uidvalidity: int,
+        uids: UidSet,
+        fetch: Fetch,
+        deliver: Deliver,
+        *,
+        notes: MutableMapping[Note, int] | None = None,
+    ) -> FetchCommand | None:
+        """Send a UID FETCH right behind the EXAMINE that is under way; None where there is none.
+
+        Whoever does so looks at what EXAMINE says before anything is believed of the answers.
+
+        Args:
+            mailbox: The mailbox that is being opened.
+            uidvalidity: Its UIDVALIDITY as far as is known.
+            uids: As in `uid_fetch`, where `doubts` is set.
+            fetch: So too.
+            deliver: So too.
+            notes: So too.
+
+        Raises:
+            ConnectionLost, ServerBye, CommandTimeout: The connection has ended already.
+        """
+        if not self.session.is_opening:
+            return None
+        return self._submit_fetch(uids, MessageContext(mailbox, uidvalidity, fetch, notes), deliver, doubts=True)
+
+    def _submit_fetch(self, uids: UidSet, context: MessageContext, deliver: Deliver, *, doubts: bool) -> FetchCommand:
+        fetch = context.fetch
         uidonly = "UIDONLY" in self.session.enabled
         request = uid_fetch(uids, fetch, with_uid=not uidonly)
         try:
@@ -183,7 +218,6 @@ class Connection(Searching):
                 self._shapes.clear()
             names = fetch.names if uidonly else ("UID", *fetch.names)
             shape = self._shapes[fetch] = compile_shape(names, uidfetch=uidonly)
-        context = MessageContext(selected.name, selected.uidvalidity, fetch, notes)
         command = FetchCommand(request.pieces, uids, context, shape, deliver, doubts=doubts)
         self.plane.submit(command)
         return command

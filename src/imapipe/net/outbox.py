@@ -3,7 +3,7 @@
 Invariants:
 
 - Commands go out in the order of `submit`. FETCHes, and searches that name their tag, travel together, and so do
-  STATUS commands; everything else travels alone (RFC 9051 §5.5).
+  STATUS commands; FETCHes may follow an EXAMINE at once. Everything else travels alone (RFC 9051 §5.5).
 - Nothing is sent while a command waits for a continuation request, nor while bytes before it are still unsent.
 - At most `WRITE_BYTES` at a time are given to the transport, and none while it asks for a pause: a literal of any size
   takes no second copy of it in memory, and a body that is read while it is sent is never in memory at all.
@@ -32,11 +32,12 @@ _MOST_ASKED = 8
 # Which companies a command may join.
 _TOGETHER = {
     Company.ALONE: frozenset[Company](),
-    Company.FETCH: frozenset((Company.FETCH, Company.SEARCH)),
+    Company.OPENING: frozenset[Company](),
+    Company.FETCH: frozenset((Company.FETCH, Company.SEARCH, Company.OPENING)),
     Company.SEARCH: frozenset((Company.FETCH, Company.SEARCH)),
     Company.STATUS: frozenset((Company.STATUS,)),
 }
-_FIRST_LISTENS = frozenset((Company.ALONE, Company.STATUS))
+_FIRST_LISTENS = frozenset((Company.ALONE, Company.OPENING, Company.STATUS))
 _SEARCH_ANSWER = re.compile(rb"\* *E?SEARCH(?: *\( *TAG +\"?([^\" )]+))?", re.IGNORECASE)
 
 

@@ -131,6 +131,11 @@ class Session:
     _capabilities_told: bool = False
 
     @property
+    def is_opening(self) -> bool:
+        """Whether a mailbox is being opened now."""
+        return self._selecting is not None
+
+    @property
     def messages(self) -> int:
         """How many messages the selected mailbox holds; 0 where none is."""
         return self.selected.exists if self.selected is not None else 0

@@ -20,13 +20,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TypeVar
 
-from imapipe.errors import CommandBad, CommandNo, ImapipeError, PoolTimeout
+from imapipe.errors import CommandBad, CommandNo, ConnectionLost, ImapipeError, PoolTimeout
 from imapipe.models.cursor import Cursor, reissued
 from imapipe.models.event import Wait
 from imapipe.net.connection import Connection
 from imapipe.net.pool.pool import ConnectionPool
 from imapipe.net.session import SelectedMailbox
 from imapipe.net.transient import is_transient
+from imapipe.pipeline.ahead import Ahead, Order
 from imapipe.pipeline.books import Books
 from imapipe.pipeline.outage import Outage
 from imapipe.pipeline.told import believable_cursor, is_made_up
@@ -58,6 +59,7 @@ class MailboxAccess:
     Attributes:
         uidvalidity: UIDVALIDITY of the mailbox, once it was opened.
         cursor: How far the mailbox had come then, with what was found in it.
+        ahead: What was asked for together with the mailbox and not taken over yet, or None.
     """
 
     __slots__ = (
@@ -72,6 +74,7 @@ class MailboxAccess:
         "_seen",
         "_waiting",
         "_writes",
+        "ahead",
         "cursor",
         "outage",
         "uidvalidity",
@@ -103,6 +106,7 @@ class MailboxAccess:
         self._seen = Cursor()
         self.uidvalidity = 0
         self.cursor = Cursor()
+        self.ahead: Ahead | None = None
 
     @property
     def leases_held(self) -> int:
@@ -114,16 +118,17 @@ class MailboxAccess:
         """How many it has or waits for."""
         return len(self._leases) + self._waiting
 
-    async def take(self, *, patient: bool = False) -> Connection:
+    async def take(self, *, patient: bool = False, unchecked: bool = False) -> Connection:
         """Lease a connection; raises as `ConnectionPool.take` does.
 
         Args:
             patient: Wait without an end for one to become free.
+            unchecked: See `ConnectionPool.take`.
         """
         self._waiting += 1
         try:
             limit = math.inf if patient or self._patient else None
-            connection = await self._pool.take(self._mailbox, timeout_seconds=limit)
+            connection = await self._pool.take(self._mailbox, timeout_seconds=limit, unchecked=unchecked)
         finally:
             self._waiting -= 1
         self._leases[connection] = connection.wire_bytes
@@ -132,6 +137,8 @@ class MailboxAccess:
 
     def give_back(self, connection: Connection) -> None:
         """Return a lease, whatever is in flight on it."""
+        if self.ahead is not None and self.ahead.connection is connection:
+            self._drop_ahead()
         self._openings.pop(connection, None)
         self._books.wire_bytes += connection.wire_bytes - self._leases.pop(connection)
         self._pool.give_back(connection)
@@ -148,6 +155,7 @@ class MailboxAccess:
         expected: int | None = None,
         remembered: Cursor | None = None,
         advice: str = SEARCH_AGAIN,
+        ahead: Order | None = None,
     ) -> SelectedMailbox:
         """Open the mailbox anew, and take its UIDVALIDITY for that of the run.
 
@@ -156,12 +164,14 @@ class MailboxAccess:
             expected: The UIDVALIDITY of UIDs that were given instead of a search.
             remembered: How far the mailbox had come when they were seen.
             advice: What to do where they mean other messages now.
+            ahead: What to ask for in the same flight; see `ahead`.
 
         Raises:
             CommandNo: There is no such mailbox, or its flags cannot be changed and the job would.
             UidValidityChanged: The UIDs that were given mean other messages now.
         """
-        selected = await self._select(connection)
+        self._drop_ahead()
+        selected = await (self._select(connection) if ahead is None else self._select_and_ask(connection, ahead))
         cursor = await believable_cursor(connection, selected, remembered)
         if expected is not None:
             self._compare((expected, remembered), (selected.uidvalidity, cursor), advice)
@@ -243,6 +253,24 @@ class MailboxAccess:
             raise CommandNo("SELECT", "READ-ONLY", "the job needs a mailbox that can be changed (mark_seen=True does)")
         return selected
 
+    async def _select_and_ask(self, connection: Connection, order: Order) -> SelectedMailbox:
+        selecting = asyncio.ensure_future(self._select(connection))
+        try:
+            # By then EXAMINE is on its way, unless something else has to come first.
+            await asyncio.sleep(0)
+            if not selecting.done():
+                self.ahead = Ahead(connection, self._mailbox, order, self._books.notes)
+            return await selecting
+        except BaseException:
+            selecting.cancel()
+            self._drop_ahead()
+            raise
+
+    def _drop_ahead(self) -> None:
+        if self.ahead is not None:
+            self.ahead.drop()
+            self.ahead = None
+
     async def revisit(
         self, work: Callable[[Connection], Awaitable[_Result]], *, uidvalidity: int, cursor: Cursor
     ) -> _Result:
@@ -286,17 +314,23 @@ class MailboxAccess:
         """
         for attempt in itertools.count(1):
             was_connected = connection is not None
+            was_taken = not was_connected
             try:
                 if connection is None:
-                    connection = await self.take()
+                    # The first command tells whether it is still there; a question ahead would be a round trip.
+                    connection = await self.take(unchecked=attempt == 1)
                 was_connected = True
                 result = await work(connection)
             except BaseException as error:
+                has_died = attempt == 1 and connection is not None and isinstance(error, ConnectionLost)
                 if connection is not None:
                     self.give_back(connection)
                     connection = None
                 if not isinstance(error, ImapipeError):
                     raise
+                if has_died and was_taken:
+                    # While it was idle, perhaps, and nobody knew: that is no news, another one is taken.
+                    continue
                 if await self.outage.outlast(error):
                     continue
                 # Without time for an outage, what cannot even be connected to ends the run at once.

@@ -322,6 +322,7 @@ class Run:
             search_store=specification.search_store,
             memory=memory_of(specification.middleware),
             save=save,
+            ahead=specification.asks_ahead,
         )
         found = await specification.source.find(connection, self.access, question)
         self._dispatch.plan = Plan(

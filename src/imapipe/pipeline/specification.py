@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from imapipe.middleware.base import Middleware
+from imapipe.middleware.base import Limit, Middleware
 from imapipe.pipeline.batching import AdaptiveBatch, BatchPolicy
 from imapipe.pipeline.operation.base import Operation
 from imapipe.pipeline.operation.fetch import FetchMessages
@@ -12,6 +12,7 @@ from imapipe.pipeline.source.base import Source
 from imapipe.pipeline.source.search_store import SearchStore
 from imapipe.pipeline.source.searched import Searched
 from imapipe.search import ALL
+from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.search_key import SearchKey
 
 DEFAULT_BATCH = AdaptiveBatch(start=500, minimum=20, maximum=1000, target_seconds=2.0)
@@ -46,6 +47,12 @@ class Specification:
     depth: int | None = None
     search_store: SearchStore | None = None
     with_modseq: bool = False
+
+    @property
+    def asks_ahead(self) -> Fetch | None:
+        """What may be asked of messages before a run has begun: nothing where a limit has to be asked first."""
+        is_limited = self.limit is not None or any(isinstance(one, Limit) for one in self.middleware)
+        return None if is_limited else self.operation.asks_ahead
 
     @property
     def fingerprint(self) -> str:

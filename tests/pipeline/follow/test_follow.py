@@ -16,6 +16,7 @@ import imapipe
 from imapipe import search as q
 from imapipe import sinks
 from imapipe.events import FollowTrouble, MailboxGone
+from imapipe.net.pool import pool as pool_module
 from imapipe.testing import (
     Bye,
     CutAfterBytes,
@@ -345,3 +346,75 @@ async def test_arrivals_do_not_write_the_whole_checkpoint_each(tmp_path: Path, m
             assert documents == 1
     # The last one is of the end.
     assert documents == 2
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("way", ["notify", "idle"])
+@pytest.mark.parametrize("checkpoint", [False, True], ids=["", "checkpoint"])
+async def test_an_arrival_costs_one_round_trip(
+    tmp_path: Path, way: str, checkpoint: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EXAMINE and FETCH go out together, on a line of 100 ms, however long the connection was idle before."""
+    monkeypatch.setattr(pool_module, "IDLE_CHECK_SECONDS", 0.0)
+    async with Server({"INBOX": 3}, latency_seconds=0.1) as server:
+        box = server.mailboxes["INBOX"]
+
+        def job(pool: imapipe.Pool) -> imapipe.Pipeline:
+            made = pool.mailbox("INBOX").search(q.ALL).fetch("full")
+            return made.use(imapipe.Checkpoint(tmp_path / "state.json")) if checkpoint else made
+
+        async with _following(server, job, way=way) as (follower, follow):
+            await follower.until(lambda: follower.is_watched(way))
+            await follower.until(lambda: follow.report.done == 3)
+            # The first one may find no connection but that which waits.
+            for turn, count in enumerate((1, 1, 1, 3)):
+                last = len(box) + count
+                server.commands.clear()
+                for number in range(len(box), last):
+                    box.append(_MAIL % number)
+                await follower.until(lambda last=last: follow.report.done == last)  # type: ignore[misc]
+                if turn and count == 1:
+                    sent = [record for record in server.commands if record.name != "IDLE"]
+                    assert [(record.name, record.pipelined) for record in sent] == [
+                        ("EXAMINE", False),
+                        ("UID FETCH", True),
+                    ]
+                # However the news of several is told, nothing comes twice.
+                assert sum(server.commands.fetched().values()) == count
+        assert set(follower.handled.values()) == {1}
+        check_sums(follow.report)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("what", ["other message", "uidvalidity", "limit"])
+async def test_what_was_asked_for_in_vain_is_given_to_nobody(what: str) -> None:
+    """What came is gone, or means other messages, before the mailbox is opened; or a limit is to be asked first."""
+    async with Server({"INBOX": 3}, latency_seconds=0.05) as server:
+        box = server.mailboxes["INBOX"]
+
+        def job(pool: imapipe.Pool) -> imapipe.Pipeline:
+            made = pool.mailbox("INBOX").search(q.ALL).fetch("full")
+            return made.use(imapipe.RateLimit(messages_per_second=10_000)) if what == "limit" else made
+
+        async with _following(server, job, way="notify") as (follower, follow):
+            await follower.until(lambda: follower.is_watched("notify"))
+            box.append(_MAIL % 4)
+            await follower.until(lambda: follow.report.done == 4)
+            server.commands.clear()
+            box.append(_MAIL % 5)
+            if what == "other message":
+                await asyncio.sleep(0.01)
+                box.expunge([5])
+                box.append(_MAIL % 6)
+                await follower.until(lambda: ("INBOX", 6) in follower.handled)
+                assert ("INBOX", 5) not in follower.handled
+            elif what == "uidvalidity":
+                await asyncio.sleep(0.01)
+                box.change_uidvalidity()
+                await follower.until(lambda: follow.report.done == 9)
+            else:
+                await follower.until(lambda: ("INBOX", 5) in follower.handled)
+                assert not any(record.pipelined for record in server.commands.named("UID FETCH"))
+            await follower.until(lambda: follow.report.pending == 0)
+        check_sums(follow.report)
+        assert follow.report.complete

@@ -176,7 +176,12 @@ class ConnectionPool:
         raise AssertionError  # the second time it returns or raises
 
     async def take(
-        self, mailbox: str | None = None, *, write: bool = False, timeout_seconds: float | None = None
+        self,
+        mailbox: str | None = None,
+        *,
+        write: bool = False,
+        timeout_seconds: float | None = None,
+        unchecked: bool = False,
     ) -> Connection:
         """Lease a connection; whoever takes one gives it back.
 
@@ -184,6 +189,7 @@ class ConnectionPool:
             mailbox: A connection that has this mailbox open is preferred; for None, one that has none.
             write: Prefer one that has it open for writing.
             timeout_seconds: How long to wait, where that is not the pool's own limit.
+            unchecked: Do not ask one that was idle for long whether it is still there: the caller finds out.
 
         Raises:
             PoolTimeout: None became free in time, or the caller is a handler of a run that holds them all.
@@ -204,7 +210,7 @@ class ConnectionPool:
             if self._decisions.waits_for_itself(holder.get()):
                 raise self_wait(self.stats.limit, self.max_size)
             connection = await self._wait_for_one(mailbox, write, until, limit_seconds)
-            if await self._is_alive(connection):
+            if (unchecked and connection.is_open) or await self._is_alive(connection):
                 return connection
 
     def give_back(self, connection: Connection) -> None:

@@ -92,6 +92,10 @@ class AppendMessages:
         """See `Operation`."""
         return _NUMBERS_BYTES
 
+    @property
+    def asks_ahead(self) -> None:
+        """See `Operation`."""
+
     def describe(self) -> str:
         """See `Operation`."""
         return "APPEND"

@@ -28,6 +28,9 @@ PASSING: Final = frozenset(
     UNAVAILABLE SERVERBUG TEMPFAIL""".split()
 ) | {NOT_TRIED}
 
+# So many messages are asked for before it is known that they are there.
+_MOST_AHEAD: Final = 20
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -106,6 +109,7 @@ class Followed:
         self.is_new = True
         self.error: Exception | None = None
         self._is_whole = place.cursor is not None
+        self._expected_uidnext: int | None = None
 
     @property
     def name(self) -> str:
@@ -135,13 +139,25 @@ class Followed:
         # Without the number only a look tells.
         return uidnext is None or uidnext != cursor.uidnext
 
+    def expects(self, *, uidnext: int | None = None, exists: int | None = None) -> None:
+        """The server tells a number by which it can be guessed what has come; the run finds out whether it is so."""
+        cursor = self.cursor
+        if uidnext is None and None not in (exists, cursor and cursor.exists, cursor and cursor.uidnext):
+            assert cursor is not None
+            uidnext = (cursor.uidnext or 0) + (exists or 0) - (cursor.exists or 0)
+        self._expected_uidnext = uidnext
+
     def next_run(self) -> Specification:
         """The job that is to be run now."""
-        if self.cursor is None:
+        cursor, uidnext = self.cursor, self._expected_uidnext
+        self._expected_uidnext = None
+        if cursor is None:
             return self.place.specification
-        return replace(
-            self.place.specification, source=Newer(self.uidvalidity, self.cursor, self.pending, self._is_whole)
-        )
+        expected = UidSet()
+        if uidnext and cursor.uidnext and 0 < uidnext - cursor.uidnext <= _MOST_AHEAD:
+            expected = UidSet.from_ranges([(cursor.uidnext, uidnext - 1)])
+        source = Newer(self.uidvalidity, cursor, self.pending, self._is_whole, expected)
+        return replace(self.place.specification, source=source)
 
     def ran(self, run: Run, *, whole: bool) -> int:
         """Book a run.

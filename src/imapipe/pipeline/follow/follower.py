@@ -23,6 +23,7 @@ from typing import Final, Protocol
 
 from imapipe.errors import ImapipeError, UidValidityChanged
 from imapipe.middleware.base import Middleware
+from imapipe.models.cursor import possible_uidnext
 from imapipe.models.event import FollowTrouble, MailboxFollowed, MailboxGone, NewsHandled
 from imapipe.models.mailbox import MailboxStatus
 from imapipe.models.message import Message
@@ -144,6 +145,7 @@ class Follower:
         if followed is not None and not followed.is_gone:
             self.heard(followed)
             if followed.is_news(status):
+                followed.expects(uidnext=possible_uidnext(status.uidnext, status.messages or 0))
                 self.is_due(followed)
 
     def is_due(self, followed: Followed) -> None:

@@ -206,6 +206,7 @@ class Watch:
                 if news.exists is None:
                     return
                 if news.exists > exists:
+                    followed.expects(exists=news.exists)
                     follower.is_due(followed)
                 exists = news.exists
                 if followed.is_gone:

@@ -24,6 +24,7 @@ from imapipe.pipeline.delivery.flight import Gathering
 from imapipe.pipeline.delivery.inbox import Inbox
 from imapipe.pipeline.ledger import Ledger
 from imapipe.pipeline.operation.remainders import Remainders
+from imapipe.wire.command.fetch import Fetch
 
 Observe = Callable[[Connection, FetchCommand], float]
 """Called with each command that got its tagged reply; gives the seconds that the server worked on it."""
@@ -97,6 +98,10 @@ class Operation(Protocol):
     @property
     def max_uid_text_bytes(self) -> int:
         """How long the text of the UIDs in one command may be."""
+
+    @property
+    def asks_ahead(self) -> Fetch | None:
+        """What may be asked of messages before their batch is begun; None where that would not be all, or too much."""
 
     def describe(self) -> str:
         """The operation in words that stay the same: a part of the job's fingerprint."""

@@ -57,6 +57,10 @@ class ChangeMessages(MessageChange):
         """
         return self.kind == "set"
 
+    @property
+    def asks_ahead(self) -> None:
+        """See `Operation`."""
+
     def describe(self) -> str:
         """See `Operation`."""
         if self.kind in FLAG_KINDS:

@@ -73,6 +73,11 @@ class FetchMessages:
         """See `Operation`."""
         return uid_text_room(b"UID FETCH " + self.fetch.command())
 
+    @property
+    def asks_ahead(self) -> Fetch | None:
+        """See `Operation`."""
+        return None if self.writes else self.fetch
+
     def describe(self) -> str:
         """See `Operation`."""
         return f"FETCH {self.fetch.describe()}"
@@ -256,7 +261,9 @@ class Fetching:
     ) -> UidSet:
         """Send one FETCH, perhaps for the rest of a message; gives the UIDs that are to be asked for again."""
         books = self._bench.books
-        command = connection.uid_fetch(uids, fetch, deliver, doubts=True, notes=books.notes)
+        command = await self._take_ahead(connection, uids, fetch, deliver)
+        if command is None:
+            command = connection.uid_fetch(uids, fetch, deliver, doubts=True, notes=books.notes)
         command.keeps_cut = True
         command.goes_on = remainder.part if remainder is not None else None
         books.fetching(command)
@@ -307,6 +314,17 @@ class Fetching:
         for uid in missing:
             refuse(Failure(uid, "no-data", "the server lists the message and sends no data for it"))
         return _NOTHING
+
+    async def _take_ahead(
+        self, connection: Connection, uids: UidSet, fetch: Fetch, deliver: Deliver
+    ) -> FetchCommand | None:
+        """What is on its way already, where that is what is wanted now."""
+        ahead, self._bench.access.ahead = self._bench.access.ahead, None
+        if ahead is None:
+            return None
+        command = ahead.take(connection, uids, fetch, deliver)
+        await ahead.forget()
+        return command
 
     async def _despite(self, refusal: ImapipeError, connection: Connection, missing: UidSet) -> UidSet:
         """Which messages of a FETCH that was refused exist: it may have been refused because some do not.

@@ -71,6 +71,10 @@ class FetchText(NamedTuple):
         """See `Operation`."""
         return min(uid_text_room(b"UID FETCH " + self.first.command()), uid_text_room(b"x" * _MAX_SECTIONS_BYTES))
 
+    @property
+    def asks_ahead(self) -> None:
+        """See `Operation`."""
+
     def describe(self) -> str:
         """See `Operation`."""
         bound = "" if self.max_text_bytes is None else f" {self.max_text_bytes}"

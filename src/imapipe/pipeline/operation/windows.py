@@ -55,6 +55,10 @@ class FetchWindows(FetchMessages):
 
     window_bytes: int = LEAST_WINDOW_BYTES
 
+    @property
+    def asks_ahead(self) -> None:
+        """See `Operation`: sizes come first."""
+
     def begin(self, batch: Batch, bench: Workbench, observe: Observe) -> Work:
         """See `Operation`."""
         return WindowedFetching(self, batch, bench, observe)

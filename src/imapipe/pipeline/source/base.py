@@ -20,6 +20,7 @@ from imapipe.net.connection import Connection
 from imapipe.pipeline.access import MailboxAccess
 from imapipe.pipeline.memory import Memory
 from imapipe.pipeline.source.search_store import SearchStore
+from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.response.note import Note
 from imapipe.wire.search_key import SearchKey
 from imapipe.wire.uid_set import UidSet
@@ -36,6 +37,7 @@ class Question(NamedTuple):
         search_store: Where answers to searches are remembered, or None.
         memory: What knows earlier runs, or None.
         save: Have the server save what it finds, for a search within it (RFC 5182).
+        ahead: What may be asked of messages before the run has begun, or None.
     """
 
     account: str
@@ -45,6 +47,7 @@ class Question(NamedTuple):
     search_store: SearchStore | None = None
     memory: Memory | None = None
     save: bool = False
+    ahead: Fetch | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 
 from imapipe.models.cursor import Cursor
 from imapipe.net.connection import Connection
+from imapipe.net.session import SelectedMailbox
 from imapipe.pipeline.access import MailboxAccess
+from imapipe.pipeline.ahead import Order
 from imapipe.pipeline.source.base import Found, Question
 from imapipe.pipeline.source.searched import Searched, search_open
 from imapipe.search import ALL, uid
@@ -31,16 +33,29 @@ class Newer:
         cursor: How far it had come.
         again: Messages of that time that have no outcome yet.
         is_whole: Whether all others of that time that the search finds are done; see `Source`.
+        expected: What has come by all that is known; where it turns out to be so, it is on its way by then.
     """
 
     uidvalidity: int
     cursor: Cursor
     again: UidSet = UidSet()  # noqa: RUF009 - a value that nobody changes
     is_whole: bool = True
+    expected: UidSet = UidSet()  # noqa: RUF009 - a value that nobody changes
 
     async def find(self, connection: Connection, access: MailboxAccess, question: Question) -> Found:
         """See `Source`."""
-        selected = await access.open(connection)
+        order = None
+        if self.expected and question.ahead is not None and question.search == ALL:
+            order = Order(self.expected, question.ahead, self.uidvalidity)
+        selected = await access.open(connection, ahead=order)
+        found = await self._find(connection, access, question, selected)
+        if access.ahead is not None and (access.uidvalidity, found.uids) != (self.uidvalidity, self.expected):
+            await access.ahead.forget()
+        return found
+
+    async def _find(
+        self, connection: Connection, access: MailboxAccess, question: Question, selected: SelectedMailbox
+    ) -> Found:
         lowest = self.cursor.lowest_uidnext()
         if lowest is None or selected.uidvalidity != self.uidvalidity:
             return await search_open(connection, access, question, selected)
