@@ -15,7 +15,7 @@ from imapipe.wire.response.framing import Frame, Framer
 from imapipe.wire.response.limits import Limits
 from imapipe.wire.response.salvage import salvage_fetch
 
-LIMITS = Limits(line_bytes=2000, literal_bytes=2000, kept_bytes=5000, literals=20)
+LIMITS = Limits(line_bytes=2000, piece_bytes=300, literal_bytes=2000, kept_bytes=5000, literals=20)
 
 
 def frames_of(stream: bytes, cuts: Iterator[int]) -> list[Frame]:

@@ -100,6 +100,16 @@ def test_nothing_else_is_cut(line: bytes) -> None:
     assert framed(stream, 1000, list(range(0, len(stream), 37)))[0] == [line, AFTER]
 
 
+def test_where_a_list_is_cut_depends_on_nothing_but_the_stream() -> None:
+    """Also where a literal stands in it, which no list has."""
+    line = b"* VANISHED " + SET[:4000] + b"{3}\r\nabc," + SET
+    stream = BEFORE + b"\r\n" + line + b"\r\n" + AFTER + b"\r\n"
+    whole = framed(stream, 1000, [])
+    assert len(whole[0]) > 5
+    for step in (1, 7, 999):
+        assert framed(stream, 1000, list(range(0, len(stream), step))) == whole
+
+
 def test_a_piece_that_is_missing_is_noticed() -> None:
     """COUNT is told once, and holds for all pieces together."""
     pieces, _ = framed(LISTS["esearch-count"] + b"\r\n", 500, [])

@@ -197,6 +197,10 @@ class Framer:
                     if at < 0:
                         break
                 search = after = at + 2
+                size = after - start
+                if size > piece_bytes and not pieces and (piece := self._cut_list(base + start)) is not None:
+                    yield piece
+                    break
                 if at > start and chunk[at - 1] == 0x7D:
                     brace = chunk.rfind(b"{", start, at)
                     # Without one it is -1, which an expression takes for the beginning.
@@ -213,10 +217,6 @@ class Framer:
                         start = search = stop
                         self._start = self._scan = base + stop
                         continue
-                size = after - start
-                if size > piece_bytes and not pieces and (piece := self._cut_list(base + start)) is not None:
-                    yield piece
-                    break
                 self._start = self._scan = base + after
                 if pieces:
                     pieces.append(chunk[start:at])
