@@ -178,13 +178,21 @@ async def test_a_file_that_is_none_is_one_sentence(tmp_path: Path, content: byte
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("name", ["/dev/zero", "a\0b"])
+async def test_what_is_no_file_or_without_an_end_is_not_read(name: str) -> None:
+    with pytest.raises(imapipe.AccountsError):
+        await TokenFile(name)()
+
+
+@pytest.mark.asyncio
 async def test_each_key_that_is_missing_is_noticed(
     tmp_path: Path, authority: AuthorizationServer, oauth_client: OAuthClient
 ) -> None:
     path = tmp_path / "ann.token"
     await _logged_in(path, authority, oauth_client, lasts=3600)
     document = json.loads(path.read_bytes())
-    for name, wrong in (("scopes", [1]), ("parameters", [["a"]])):
+    plain = "http://login.example.org/token"
+    for name, wrong in (("scopes", [1]), ("parameters", [["a"]]), ("token_url", plain)):
         endpoints = {**document["client"]["endpoints"], name: wrong}
         path.write_text(json.dumps({**document, "client": {**document["client"], "endpoints": endpoints}}))
         with pytest.raises(imapipe.AccountsError, match="it is no token file"):

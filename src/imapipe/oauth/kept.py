@@ -14,6 +14,7 @@ from typing import Final, Literal
 
 import orjson
 
+from imapipe.https import check_url
 from imapipe.models.json_value import JSON
 from imapipe.oauth.client import OAuthClient, Token
 from imapipe.providers import OAuthEndpoints
@@ -104,6 +105,9 @@ def _endpoints(fields: Mapping[str, JSON]) -> OAuthEndpoints:
             "parameters": list(parameters),
             "redirect_host": str(redirect_host),
         }:
+            for url in filter(None, (authorize_url, token_url, device_url)):
+                # A secret would be sent there.
+                check_url(url)
             return OAuthEndpoints(
                 authorize_url,
                 token_url,

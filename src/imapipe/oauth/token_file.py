@@ -27,7 +27,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from imapipe.durable_file import save_file
+from imapipe.durable_file import MOST_SECRET_BYTES, read_small, save_file
 from imapipe.errors import AccountsError, ConnectionFailed, TokenRefused
 from imapipe.oauth.application import log_in_as_application
 from imapipe.oauth.client import OAuthClient, Token
@@ -186,9 +186,10 @@ class TokenFile:
 
     def _read_now(self) -> Kept:
         try:
-            data = self._path.read_bytes()
-        except OSError as error:
-            raise self._error(error.strerror or str(error)) from None
+            data = read_small(os.fspath(self._path), MOST_SECRET_BYTES)
+        except (OSError, ValueError) as error:
+            # ValueError: there is a NUL in the name.
+            raise self._error(getattr(error, "strerror", "") or str(error)) from None
         if data.lstrip().startswith(b"{"):
             return self._parsed(data)
         try:
