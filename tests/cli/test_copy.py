@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from imapipe.testing import Mailbox, Quota, Server, make_messages
+from imapipe.testing import CutInput, Mailbox, Quota, Server, make_messages
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Call, Serve
@@ -83,6 +83,12 @@ def test_a_dry_run_sends_nothing(copy: Call, target: Server) -> None:
     assert {record.name for record in target.commands} <= {
         "AUTHENTICATE", "LOGIN", "LIST", "NAMESPACE", "LOGOUT", "CAPABILITY", "GETQUOTAROOT", "ENABLE", "ID", "NOOP",
     }  # fmt: skip
+
+
+def test_a_connection_that_is_lost_is_no_end(copy: Call, target: Server) -> None:
+    target.faults.add(CutInput(100, command="APPEND", nth=1))
+    assert copy("--mailbox", "Sent").status == 0
+    assert len(target.mailboxes["Gesendet"]) == 5
 
 
 def test_what_differs_is_told(copy: Call, target: Server, tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ import imapipe
 from dovecot_server import DovecotServer
 from imapipe import search as q
 from imapipe import sinks
-from imapipe.testing import Act, CutAfterBytes, CutInput, Mailbox, Server
+from imapipe.events import ServerAwaited
+from imapipe.testing import Act, CutAfterBytes, CutInput, Mailbox, Reply, Server
 from imapipe.testing.faults.base import Fault
 from imapipe.testing.messages import make_messages
 
@@ -226,3 +227,18 @@ async def test_where_each_message_is_a_command_several_connections_send_them(two
     used = Counter(record.connection for record in two.target.commands.named("APPEND"))
     together = "MULTIAPPEND" in two.target.extensions
     assert (len(used), max(used.values()) < 20 or together) == (1 if together else 4, True)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [("", "Request is throttled. Suggested Backoff Time: 20 milliseconds"), ("UNAVAILABLE", "not now")],
+)
+async def test_a_server_that_asks_for_less_refuses_nothing(two: Two, tmp_path: Path, code: str, text: str) -> None:
+    two.target.faults.add(Reply("NO", text, code=code, command="APPEND", nth=2))
+    waits: list[object] = []
+    two.there.events.subscribe(waits.append)
+    report = await two.copy(tmp_path / "state")
+    assert (report.complete, report.failed) == (True, 0)
+    assert await holds(two.there) == await holds(two.here)
+    assert sum(isinstance(event, ServerAwaited) for event in waits) > 0

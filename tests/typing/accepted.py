@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import assert_type
 
 import imapipe
-from imapipe import oauth
+from imapipe import oauth, sinks
 from imapipe import search as q
 from imapipe.connection import NewMessage
 from imapipe.contrib.jobs import Job, JobManager, JobState, Pools, Work
@@ -198,3 +198,14 @@ async def services() -> None:
         async for event in job.events():
             assert_type(event.kind, str)
         assert_type((await job.wait()).progress, imapipe.ProgressSnapshot | None)
+
+
+async def another_account(old: imapipe.Pool, new: imapipe.Pool) -> None:
+    folders = await sinks.map_folders(old, new, {"Sent Items": "Sent"})
+    assert_type(folders, sinks.FolderMap)
+    job = old.each("*", exclude=folders.left_out).search(q.ALL).fetch("full")
+    report = await job.run(sinks.Account(new, folders, state="moved.copied", labels="first"))
+    await job.run(sinks.Account(new, {"Sent Items": "Sent"}))
+    await job.run(sinks.Account(new, lambda name: f"Old/{name}"))
+    compared = await sinks.verify_copy(old, new, folders, list(report.reports), labels="first")
+    assert_type(compared.folders, Mapping[str, sinks.FolderDifferences])

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from rich.table import Table
 
@@ -21,6 +22,8 @@ from imapipe.cli.output import write_document, write_note, write_result, write_t
 from imapipe.cli.progress import choose_display
 from imapipe.cli.terminal import printable
 from imapipe.cli.together import Together
+
+_TARGET_SECONDS: Final = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,13 +102,13 @@ async def copy(
     except ValueError as error:
         raise Mistake(str(error)) from error
     async with old, new:
+        # A connection that is lost in the middle of a message is no reason to end.
+        patience = limits.outage or _TARGET_SECONDS
         there = await _look(old, new, renamed, outage_seconds=limits.outage)
         left_out = [] if options.mailboxes else [name for name in there.folders.left_out if name not in options.exclude]
         group = old.each(*options.mailboxes, exclude=(*options.exclude, *left_out), subscribed=options.subscribed)
         job = group.search(q.ALL).fetch("full").use(*layers)
-        sink = sinks.Account(
-            new, there.folders, state=options.state, labels=options.labels, outage_seconds=limits.outage
-        )
+        sink = sinks.Account(new, there.folders, state=options.state, labels=options.labels, outage_seconds=patience)
         if options.dry_run:
             return await _plan(job, sink, there, left_out, json=json)
         display = choose_display(f"{old.account} to {new.account}", quiet=quiet)

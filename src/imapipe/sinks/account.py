@@ -21,11 +21,11 @@ from imapipe.errors import NotFetched, ProtocolError, SinkError
 from imapipe.middleware.base import Run
 from imapipe.models.message import Message
 from imapipe.pipeline.findings import JobPlan
-from imapipe.pipeline.outage import Outage
 from imapipe.sinks.copied import Copied
 from imapipe.sinks.copying import MailboxCopy
 from imapipe.sinks.folder_map import Folder, FolderMap
 from imapipe.sinks.outgoing import Outgoing
+from imapipe.sinks.patience import Patience
 from imapipe.sinks.place import Place
 from imapipe.sinks.survey import OUTAGE_SECONDS, Target
 from imapipe.wire.uid_set import UidSet
@@ -46,7 +46,8 @@ class Account:
         state: A file that remembers what was copied, so that a run need not look at the whole target.
         labels: Where a message of Gmail's All Mail goes, with what `map_folders` found: `"each"` puts a copy into the
             mailbox of each of its labels, `"first"` one copy into the first of them, INBOX before all others.
-        outage_seconds: How long to wait for the other server while it does not work.
+        outage_seconds: How long to wait for the other server while it does not work. One that works and asks for less
+            is given the time that it asks for.
 
     The job fetches `"full"`. Mailboxes that are missing there are made. `\Recent` is not copied; a keyword that the
     other server does not take is left out. What it refuses (too large, not allowed) fails, by name.
@@ -194,8 +195,8 @@ class Account:
         """The copying into a mailbox, begun when it is first needed."""
         copy = self._copies.get(folder.name)
         if copy is None:
-            outage = Outage(self._outage_seconds, self._pool.connections.events)
-            copy = MailboxCopy(self._pool, self._place, folder, self._copied, outage)
+            patience = Patience(self._outage_seconds, self._pool.connections.events)
+            copy = MailboxCopy(self._pool, self._place, folder, self._copied, patience)
             await copy.begin()
             self._copies[folder.name] = copy
         return copy

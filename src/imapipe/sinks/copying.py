@@ -21,9 +21,9 @@ from functools import partial
 from imapipe.errors import CommandBad, CommandError, CommandNo, ImapipeError, SinkError
 from imapipe.models.identity import Identity
 from imapipe.net.connection import Connection, status_apart
+from imapipe.net.signals import is_full
 from imapipe.pipeline.delivery.stream import Runs
 from imapipe.pipeline.delivery.tasks import end_tasks
-from imapipe.pipeline.outage import Outage
 from imapipe.pipeline.pipeline import Pipeline
 from imapipe.pipeline.specification import Specification
 from imapipe.search import uid as uids_between
@@ -31,6 +31,7 @@ from imapipe.sinks.copied import Claims, Copied, Way
 from imapipe.sinks.folder_map import Folder
 from imapipe.sinks.likeness import WANTED, Candidates, Likeness, content_of, digest_of
 from imapipe.sinks.outgoing import Outgoing, groups, opened
+from imapipe.sinks.patience import Patience, is_refusal
 from imapipe.sinks.place import Place
 from imapipe.sinks.survey import Target
 from imapipe.wire.uid_set import UidSet
@@ -46,20 +47,20 @@ class MailboxCopy:
         source: Where the messages are from.
         folder: Where they go.
         copied: What has been copied.
-        outage: How long to wait for the other server.
+        patience: How long to wait for the other server.
 
     Attributes:
         compares_content: Copies are told by their content, too: only the last ones are in doubt.
     """
 
-    def __init__(self, pool: Target, source: Place, folder: Folder, copied: Copied, outage: Outage) -> None:
+    def __init__(self, pool: Target, source: Place, folder: Folder, copied: Copied, patience: Patience) -> None:
         self._connections = pool.connections
         self._account = pool.account
         self._source = source
         self._folder = folder
         self._name = folder.name
         self._copied = copied
-        self._outage = outage
+        self._patience = patience
         self._way, self._claims = self._ways(0)
         # Confirmed, and not in the state yet: UIDs here and there.
         self._new: list[tuple[int, int]] = []
@@ -79,14 +80,14 @@ class MailboxCopy:
 
     async def begin(self) -> None:
         """Make the mailbox where it is missing, and look at what may be ours in it."""
-        uidvalidity, last = await self._outage.around(self._open_there)
+        uidvalidity, last = await self._patience.around(self._open_there)
         self._way, self._claims = self._ways(uidvalidity)
         settled = self._copied.settled(self._way)
         self.compares_content = settled is not None
         self._seen = settled or 0
         if last > self._seen:
             async with self._claims.turn:
-                await self._outage.around(self._look)
+                await self._patience.around(self._look)
 
     def match(self, identities: Mapping[int, Identity]) -> UidSet:
         """Find the copies of messages by what the source's server tells of them; gives those that have one.
@@ -119,9 +120,9 @@ class MailboxCopy:
         failed: dict[int, Exception] = {}
         new = [each for each in messages if not self._copied.has(self._way, each.message.uid)]
         async with self._claims.turn:
-            missing = await self._outage.around(lambda: self._without_found(new))
+            missing = await self._patience.around(lambda: self._without_found(new))
             for group in groups(missing):
-                failed.update(await self._outage.around(lambda group=group: self._append(group)))  # type: ignore[misc]
+                failed.update(await self._patience.around(lambda group=group: self._append(group)))  # type: ignore[misc]
         return failed
 
     async def settle(self) -> bytes:
@@ -130,7 +131,7 @@ class MailboxCopy:
             return b""
         if self._unplaced:
             async with self._claims.turn:
-                await self._outage.around(self._look)
+                await self._patience.around(self._look)
             # Changed on its way in, or taken away by somebody else since: that it arrived is all that is known.
             self._new += [(here, 0) for here in self._unplaced]
             self._forget_unplaced()
@@ -283,7 +284,7 @@ class MailboxCopy:
             where = await self._send(connection, group)
         except CommandError as error:
             # All or none of them (RFC 3502): of a full account some may still fit.
-            if error.status not in ("NO", "BAD"):
+            if not is_refusal(error):
                 raise
             # One of them is refused, or a keyword is: each by itself tells which.
             return False
@@ -338,7 +339,7 @@ class MailboxCopy:
                 where = await self._send(connection, [new])
             except CommandError as error:
                 self._check_full(error)
-                if error.status not in ("NO", "BAD"):
+                if not is_refusal(error):
                     raise
                 if not new.has_keywords:
                     return error
@@ -375,6 +376,6 @@ class MailboxCopy:
         return list(answer.uids)
 
     def _check_full(self, error: CommandError) -> None:
-        if error.code.upper().partition(" ")[0] == "OVERQUOTA":
+        if is_full("APPEND", error.code):
             reason = f"the account is full ({error.text}); make room there, and run again"
             raise SinkError(reason, path=self._account) from error
