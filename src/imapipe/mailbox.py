@@ -194,6 +194,8 @@ class Mailbox:
             AuthenticationFailed, ConnectionFailed, PoolTimeout, Throttled: Nothing could be sent. What comes later ends
                 the job, and is in the report.
 
+        Otherwise it raises as `Pool.acquire` and `Connection.append` do.
+
         Where a connection is lost before its answer came, the mailbox is looked at: nothing is sent twice. Cancelling
         it ends the connection; the messages under way may be there or not.
         """
