@@ -93,6 +93,9 @@ def _goals() -> Iterator[_Goal]:
     yield _memory("maildir", 64)
     for peer, times in (("IMAPClient", 1), ("imap_tools", 1), ("mbsync", 1), ("imapsync", 5)):
         yield _slower("copy", peer, times)
+    for row in ("set-flags", "moves"):
+        for peer in ("IMAPClient", "imap_tools"):
+            yield _slower(row, peer, 1)
     yield _at_least("tables", "JSON Lines", "imapipe", 1 / 1.5)
     yield _at_least("tables", "Parquet", "imapipe", 1 / 2)
     yield _ceiling("large", 1.8)

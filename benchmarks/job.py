@@ -20,6 +20,12 @@ ITEMS: Final = {
 """Work → the FETCH items that it needs; "search" is the one work that fetches nothing."""
 
 
+KEYWORD: Final = "$Bench"
+TARGET: Final = "Moved"
+CHANGES: Final = frozenset({"set-flags", "moves"})
+"""The works that change mail: that keyword for every message of the INBOX, or all of them into that mailbox."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One run of one subject.
@@ -29,7 +35,7 @@ class Job:
         port: Its port for plain text.
         user: The account, which has one mailbox, INBOX.
         password: Its password.
-        work: A key of `ITEMS`, or "search".
+        work: A key of `ITEMS`, "search", or one of `CHANGES`.
         count: Messages in the mailbox, with the UIDs 1 to `count`.
         verify: Whether to make the digest of what was read; such a run is not timed.
         batch: Messages asked for at once; 0 asks for all in one command.

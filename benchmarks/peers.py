@@ -29,6 +29,7 @@ _OURS: Final = frozenset(
         "hostile_subject",
         "follow_subject",
         "copy_subject",
+        "change_subject",
     }
 )
 _PROGRAMS: Final = {"mbsync_peer": "mbsync", "mbsync_copy_peer": "mbsync", "imapsync_peer": "imapsync"}

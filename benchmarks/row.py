@@ -56,7 +56,7 @@ class Row:
     Attributes:
         name: Its name on the command line and in the results; rows of a sweep are called "sweep-x".
         title: What is compared, in a few words.
-        work: A key of `job.ITEMS`, "search", or "" for subjects that read no mail.
+        work: A key of `job.ITEMS`, "search", one of `job.CHANGES`, or "" for subjects that read no mail.
         mailbox: Where; None for subjects that read no mail.
         entries: The competitors, the reference first: the others are compared with it.
         link: The network; None is loopback itself.

@@ -83,6 +83,7 @@ def works(*, quick: bool) -> list[Row]:
                 ),
             ),
         ),
+        *_changes(Mailbox("tiny", 5_000 if quick else 50_000)),
         Row(
             name="tables",
             title=f"every field into files, {short.count:,} messages",
@@ -106,6 +107,20 @@ def works(*, quick: bool) -> list[Row]:
             ),
             link=Link(20, 12_500_000),
         ),
+    ]
+
+
+def _changes(mailbox: Mailbox) -> list[Row]:
+    """Changes with a journal that is on the disk before each command, beside those who keep none."""
+    entries = (
+        Entry("imapipe", "change_subject"),
+        Entry("imapipe, no journal", "change_subject", options={"journal": "off"}),
+        Entry("IMAPClient", "imapclient_change_peer"),
+        Entry("imap_tools", "imap_tools_change_peer"),
+    )
+    return [
+        Row(name=work, title=f"{title}, {mailbox.count:,} messages", work=work, mailbox=mailbox, entries=entries)
+        for work, title in (("set-flags", "a flag for all messages"), ("moves", "all messages into another mailbox"))
     ]
 
 

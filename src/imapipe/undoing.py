@@ -16,9 +16,11 @@ from typing import ClassVar
 
 from imapipe import search as q
 from imapipe.client import Pool
-from imapipe.errors import JournalError
+from imapipe.errors import JournalError, TooManyMessages
 from imapipe.journal.entry import Job, Story, each_pair
 from imapipe.journal.journal import read_journal
+from imapipe.middleware.base import Middleware
+from imapipe.models.argument import check_whole
 from imapipe.models.document import Document
 from imapipe.models.report import RunReport
 from imapipe.pipeline.change_pipeline import ChangePipeline, ChangePlan
@@ -59,27 +61,40 @@ class UndoReport(Document):
         return "\n".join(lines)
 
 
-async def undo(journal: str | os.PathLike[str], pool: Pool) -> UndoReport:
+async def undo(
+    journal: str | os.PathLike[str],
+    pool: Pool,
+    *,
+    use: Sequence[Middleware] = (),
+    max_messages: int | None = None,
+) -> UndoReport:
     """Take a change back.
 
     Args:
         journal: The journal of the change.
         pool: A pool of the same account.
+        use: Middleware for the changes that it takes, such as `Progress`, `Retry` or `RateLimit`.
+        max_messages: Refuse to begin where there is more to take back.
 
     Returns:
         What was done, and what cannot be undone: messages that were removed for good, copies (which stay, because
         one of them may be the only one left), messages of which the server did not tell where they went.
 
     Raises:
+        TooManyMessages: There are more than `max_messages`; nothing was sent.
         JournalError: It is no journal, of another account, or its last command has no result yet.
         UidValidityChanged: What it knows means other messages now.
         ImapipeError: As `ChangePipeline.run` does.
     """
-    steps, lost = _read(journal, pool)
+    if max_messages is not None:
+        check_whole("max_messages", max_messages)
+    steps, count, lost = _read(journal, pool)
+    if max_messages is not None and count > max_messages:
+        raise TooManyMessages(count, max_messages)
     undone, reports = 0, []
     for number, step in enumerate(steps):
         suffix = SUFFIX if len(steps) == 1 else f"{SUFFIX}{number}"
-        report = await step.run(journal=f"{os.fspath(journal)}{suffix}")
+        report = await step.use(*use).run(journal=f"{os.fspath(journal)}{suffix}")
         reports.append(report)
         undone += report.done + report.skipped
         for reason, count in (("somebody removed the message since", report.vanished), ("see failures", report.failed)):
@@ -90,11 +105,11 @@ async def undo(journal: str | os.PathLike[str], pool: Pool) -> UndoReport:
 
 async def plan_undo(journal: str | os.PathLike[str], pool: Pool) -> tuple[list[ChangePlan], dict[str, int]]:
     """What an undo would do, and what it could not bring back; raises as `undo` does."""
-    steps, lost = _read(journal, pool)
+    steps, _, lost = _read(journal, pool)
     return [await step.plan() for step in steps], lost
 
 
-def _read(journal: str | os.PathLike[str], pool: Pool) -> tuple[list[ChangePipeline], dict[str, int]]:
+def _read(journal: str | os.PathLike[str], pool: Pool) -> tuple[list[ChangePipeline], int, dict[str, int]]:
     story = read_journal(journal)
     job = story.job
     assert job is not None
@@ -107,8 +122,8 @@ def _read(journal: str | os.PathLike[str], pool: Pool) -> tuple[list[ChangePipel
     return _plan(story, job, pool)
 
 
-def _plan(story: Story, job: Job, pool: Pool) -> tuple[list[ChangePipeline], dict[str, int]]:
-    """The changes that take it back, and what none of them can."""
+def _plan(story: Story, job: Job, pool: Pool) -> tuple[list[ChangePipeline], int, dict[str, int]]:
+    """The changes that take it back, of how many messages, and what none of them can."""
     lost: dict[str, int] = {}
 
     def lose(reason: str, count: int) -> None:
@@ -125,27 +140,24 @@ def _plan(story: Story, job: Job, pool: Pool) -> tuple[list[ChangePipeline], dic
             kept = [there for here, there in each_pair(result.pairs) if here not in result.marked]
             back[intent.uidvalidity] = back.get(intent.uidvalidity, UidSet()) | UidSet.from_numbers(kept)
             lose("the server did not tell where the message went", len(result.done - result.marked) - len(kept))
-    here = pool.mailbox(job.mailbox).search(q.ALL)
-    steps: list[ChangePipeline] = []
+    here, there = (pool.mailbox(name).search(q.ALL) for name in (job.mailbox, job.target or job.mailbox))
+    chosen: list[tuple[UidSet, ChangePipeline]] = []
     if job.kind == "copy":
         lose("a copy stays: remove it yourself where you do not want it", len(done))
     elif job.kind == "delete":
         lose("the message was removed for good", len(done - marked))
     elif job.kind == "move":
-        there = pool.mailbox(job.target).search(q.ALL)
         for uidvalidity, uids in back.items():
-            if uids:
-                steps.append(there.only(uids, uidvalidity=uidvalidity).move_to(job.mailbox))
+            chosen.append((uids, there.only(uids, uidvalidity=uidvalidity).move_to(job.mailbox)))
     else:
-        steps += _flags_back(story, job, here)
+        chosen += _flags_back(story, job, here)
         contested = sum(len(result.contested) for _, result in story.steps)
         lose("somebody else changed the message at the same moment, so it is left as it is", contested)
-    if marked:
-        steps.append(here.only(marked, uidvalidity=job.uidvalidity).remove_flags("\\Deleted"))
-    return steps, lost
+    chosen.append((marked, here.only(marked, uidvalidity=job.uidvalidity).remove_flags("\\Deleted")))
+    return [step for uids, step in chosen if uids], sum(len(uids) for uids, _ in chosen), lost
 
 
-def _flags_back(story: Story, job: Job, here: Pipeline) -> Iterator[ChangePipeline]:
+def _flags_back(story: Story, job: Job, here: Pipeline) -> Iterator[tuple[UidSet, ChangePipeline]]:
     """Take away what was added, and add what was taken away."""
     groups: dict[tuple[frozenset[str], frozenset[str]], UidSet] = {}
     for intent, result in story.steps:
@@ -154,6 +166,5 @@ def _flags_back(story: Story, job: Job, here: Pipeline) -> Iterator[ChangePipeli
             difference = (after - before, before - after)
             groups[difference] = groups.get(difference, UidSet()) | uids & (result.done - result.contested)
     for (added, removed), uids in groups.items():
-        if uids:
-            words = [*(f"-{flag}" for flag in sorted(added)), *(f"+{flag}" for flag in sorted(removed))]
-            yield here.only(uids, uidvalidity=job.uidvalidity).change_flags(*words)
+        words = [*(f"-{flag}" for flag in sorted(added)), *(f"+{flag}" for flag in sorted(removed))]
+        yield uids, here.only(uids, uidvalidity=job.uidvalidity).change_flags(*words)

@@ -14,13 +14,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks.calibration import calibrate, proxy
+from benchmarks.changes import expected_of
 from benchmarks.mailboxes import Mailbox, Mailboxes, mail_folder
 from benchmarks.pairs import measure
 from benchmarks.peers import ROOT, Peers
 from benchmarks.proxy import Direction
 from benchmarks.results import RowResult
 from benchmarks.row import CEILING, IMAPIPE, Entry, Link, Row
-from benchmarks.runner import Runner
+from benchmarks.runner import Runner, SubjectFailed
 from benchmarks.tally import Expected
 from dovecot_server import DovecotServer
 
@@ -101,6 +102,24 @@ def test_who_reads_something_else_has_no_figures(
     found = run(dovecot, cache, replace(stored["headers"], **change), "headers", IMAPIPE)  # type: ignore[arg-type]
     assert found.entry("imapipe") is None
     assert found.entries[1].problem.startswith(problem)
+
+
+@pytest.mark.parametrize("work", ["set-flags", "moves"])
+def test_what_is_changed_is_counted_and_taken_back(
+    dovecot: DovecotServer, cache: Path, monkeypatch: pytest.MonkeyPatch, work: str
+) -> None:
+    mailbox = Mailbox("tiny", 40)
+    Mailboxes(cache, dovecot).prepare(mailbox)
+    entries = (Entry("imapipe", "change_subject"), Entry("off", "change_subject", options={"journal": "off"}))
+    row = Row(name=work, title=work, work=work, mailbox=mailbox, entries=entries)
+    runner = Runner(dovecot, Peers(cache))
+    found = measure(row, runner, expected_of(40), port=dovecot.port, rounds=1, quick=True, commit="0")
+    assert [entry.problem for entry in found.entries] == ["", ""]
+    assert (found.messages, found.entries[1].ratio.count) == (40, 1)
+    # Who changes less has no figures.
+    monkeypatch.setattr("benchmarks.runner.take_back", lambda *_: 39)
+    with pytest.raises(SubjectFailed, match="changed 39 of 40"):
+        runner.run(row, entries[0], expected_of(40), port=dovecot.port, verify=False)
 
 
 def test_a_ceiling_in_batches_receives_all_of_it(

@@ -40,7 +40,10 @@ def test_a_move_is_looked_at_made_and_taken_back(account: Server, call: Call, tm
     undo = ("undo", account.url, journal)
     assert call(*undo, "--dry-run", "--json").document["plans"][0]["messages"] == 8
     assert "UID MOVE" in call(*undo, "--dry-run").out
-    assert call(*undo, "--yes", "--json").document["undone"] == 8
+    refused = call(*undo, "--yes", "--max-messages", "7")
+    assert (refused.status, "--max-messages 7 allows fewer" in refused.sentence) == (2, True)
+    outcome = call(*undo, "--yes", "--json", "--rate", "1000")
+    assert outcome.document["undone"] == 8
     assert (len(account.mailboxes["INBOX"]), len(account.mailboxes["Archive"])) == (12, 0)
 
 

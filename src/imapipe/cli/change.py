@@ -112,7 +112,16 @@ async def change(
     return status
 
 
-async def take_back(account: AccountOptions, journal: Path, consent: ConsentOptions, *, json: bool) -> Status:
+async def take_back(
+    account: AccountOptions,
+    journal: Path,
+    consent: ConsentOptions,
+    limits: LimitOptions,
+    *,
+    max_messages: int | None,
+    quiet: bool,
+    json: bool,
+) -> Status:
     """Undo a change by its journal, and write what could be undone.
 
     Raises:
@@ -121,7 +130,8 @@ async def take_back(account: AccountOptions, journal: Path, consent: ConsentOpti
     """
     consent.check()
     try:
-        pool = account.open_pool()
+        layers = limits.layers()
+        pool = account.open_pool(limits.connections)
     except ValueError as error:
         raise Mistake(str(error)) from error
     async with pool:
@@ -139,7 +149,12 @@ async def take_back(account: AccountOptions, journal: Path, consent: ConsentOpti
             if not ask(f"undo {journal}?"):
                 write_note("nothing was changed")
                 return Status.FAILED
-        return write_report(await imapipe.undo(journal, pool), json=json)
+        display = choose_display(str(journal), quiet=quiet)
+        with display:
+            report = await imapipe.undo(
+                journal, pool, use=(imapipe.Progress(display.show), *layers), max_messages=max_messages
+            )
+        return write_report(report, json=json)
 
 
 def write_plan(plan: imapipe.ChangePlan, *, json: bool, to_person: bool) -> None:

@@ -81,10 +81,16 @@ def _undo(
     account: AccountOptions,
     journal: Annotated[Path, typer.Argument(metavar="JOURNAL", help="The --journal of what is to be undone.")],
     consent: ConsentOptions,
+    limits: LimitOptions,
     output: OutputOptions,
+    max_messages: Annotated[
+        int | None, typer.Option(min=0, help="Refuse where there are more.", rich_help_panel=JOB)
+    ] = None,
+    quiet: Quiet = False,
 ) -> int:
     """Take a change back by its journal; what cannot be brought back is told."""
-    return execute(take_back(account, journal, consent, json=output.json), debug=output.debug)
+    work = take_back(account, journal, consent, limits, max_messages=max_messages, quiet=quiet, json=output.json)
+    return execute(work, debug=output.debug, interrupted="interrupted; the same command goes on there")
 
 
 def _execute(

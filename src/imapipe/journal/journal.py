@@ -79,7 +79,8 @@ class Journal:
         known = self.story.job
         if known is None:
             self.story.job = job
-            self._write(job.line(), durable=True)
+            # The first intent makes it durable, too.
+            self._write(job.line())
             if self._path:
                 sync_folder(self._path)
             return
