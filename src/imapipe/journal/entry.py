@@ -2,7 +2,7 @@
 
     {"journal":"imapipe","version":1,"account":"ann@imap.example.org:993","mailbox":"INBOX","uidvalidity":7,
      "change":{"kind":"move","target":"Archive"}}
-    {"intent":1,"uids":"1:500","uidvalidity":9,"uidnext":1,"marks":["1718000000.2048", …],"before":[]}
+    {"intent":1,"uids":"1:500","uidvalidity":9,"uidnext":1,"marks":["2048", …],"before":[]}
     {"copied":1,"done":"1:500","pairs":[[1,1,500]]}
     {"result":1,"done":"1:500","pairs":[[1,1,500]],"vanished":"","marked":"","contested":""}
 

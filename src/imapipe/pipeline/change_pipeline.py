@@ -50,7 +50,7 @@ class ChangePlan:
         messages: How many.
         total_bytes: The sum of RFC822.SIZE.
         commands: What will be sent, one line for each command, without what is asked beforehand. Messages that have the
-            flags already when it is their turn are left out then; and of more than 5,000 the later ones may go
+            flags already when it is their turn are left out then; and of more than 2,000 the later ones may go
             together, in larger batches, where the server is quick.
         sample: The newest of the messages, with envelope.
     """

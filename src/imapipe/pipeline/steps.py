@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from imapipe.pipeline.batching import AdaptiveBatch, FixedBatch
+from imapipe.pipeline.batching import AdaptiveBatch
 from imapipe.pipeline.builder import PipelineBuilder
 from imapipe.pipeline.change_pipeline import ChangePipeline
 from imapipe.pipeline.operation.change import ChangeMessages
@@ -25,7 +25,9 @@ FLAG_BATCH = AdaptiveBatch(
     start=5_000, minimum=500, maximum=50_000, target_seconds=0.5, slow_seconds=5.0, grow=5.0, shrink=0.5
 )
 """As many messages a command that changes flags is for, unless said: flags cost most servers next to nothing."""
-TRANSFER_BATCH = FixedBatch(2_000)
+TRANSFER_BATCH = AdaptiveBatch(
+    start=2_000, minimum=100, maximum=10_000, target_seconds=1.0, slow_seconds=10.0, grow=2.5, shrink=0.5
+)
 """As many messages another change is for, unless said: a slow server still ends it well within its timeout."""
 
 

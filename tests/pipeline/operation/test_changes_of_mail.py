@@ -109,7 +109,7 @@ async def test_a_removal_goes_to_the_trash_or_for_good(open_world: OpenWorld) ->
 
 
 async def test_what_a_server_does_not_tell_of_a_move_is_looked_for(open_world: OpenWorld, tmp_path: Path) -> None:
-    """COPYUID names half of them; two are alike in date and size, and somebody removed one."""
+    """COPYUID names half of them; two are the same mail, and somebody removed one."""
     world = await _open(open_world, remove_extensions=["OBJECTID"])
     box = world.server.mailboxes["INBOX"]
     twin = box[30]

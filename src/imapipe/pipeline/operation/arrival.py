@@ -1,20 +1,18 @@
 """Finding the messages of a move or a copy in the mailbox where they were to go, because nobody told of them.
 
-A message is *recognised* by its mark: EMAILID, or INTERNALDATE and RFC822.SIZE, which servers know without looking into
-it; and *identified* by that and its Message-ID, which costs a look into each message.
+A message is *recognised* by its mark: EMAILID, or RFC822.SIZE, the one thing that servers know without looking for it;
+and *identified* by its size, INTERNALDATE and Message-ID, which costs a look into each message.
 
 Invariants:
 
 - A message that is still here has arrived only if one of the same identity did: it may be removed here because of that.
-- A message that went may be one that arrived with its mark; where more of these arrived than went, somebody else put
-  some there, and it stays open which one is ours.
+- A message that went is one that arrived with its mark; where more of these arrived than went, somebody else put some
+  there, and it stays open which one is ours.
 - Those that went come first: of two that are alike, the one that is here was not moved.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -29,8 +27,6 @@ from imapipe.pipeline.source.values import fetch_values
 from imapipe.search import uid as with_uid
 from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.uid_set import MAX_UID, UidSet
-
-_DIGEST_BYTES = 12
 
 
 class Seen(NamedTuple):
@@ -68,7 +64,7 @@ async def read_marks(connection: Connection, uids: UidSet) -> dict[int, str]:
     """What messages of the open mailbox are recognised by, wherever they go; raises as `fetch_values` does."""
     if connection.offers("OBJECTID"):
         return await fetch_values(connection, uids, Fetch("email_id"), lambda message: message.email_id)
-    return await fetch_values(connection, uids, Fetch("internal_date", "size"), _mark)
+    return await fetch_values(connection, uids, Fetch("size"), lambda message: str(message.size))
 
 
 async def find_arrivals(step: Step, job: Job, intent: Intent, known: Mapping[int, int] | None = None) -> Arrival:
@@ -148,12 +144,7 @@ async def _read(connection: Connection, uids: UidSet) -> dict[int, Seen]:
     return await fetch_values(connection, uids, Fetch("internal_date", "size", header_fields=("Message-ID",)), _seen)
 
 
-def _mark(message: Message) -> str:
-    date = message.internal_date
-    return f"{date.timestamp() if date is not None else 0:.0f}.{message.size}"
-
-
 def _seen(message: Message) -> Seen:
-    mark = _mark(message)
-    digest = hashlib.blake2b(b" ".join(message.headers.raw.split()), digest_size=_DIGEST_BYTES).digest()
-    return Seen(mark, f"{mark}.{base64.b64encode(digest).decode()}")
+    mark, date = str(message.size), message.internal_date
+    seconds = int(date.timestamp()) if date is not None else 0
+    return Seen(mark, f"{mark} {seconds} {b' '.join(message.headers.raw.split()).decode('latin-1')}")
