@@ -60,7 +60,7 @@ async def test_100_jobs_of_100_accounts_run_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("face", FACES)
 async def test_50_listeners_half_of_them_slow_or_gone_hold_nothing(face: str) -> None:
     """What they cost is measured by `python -m benchmarks.listeners`."""
-    async with Server(SyntheticMailbox(3000, size=500)) as server, running(face, server) as it:
+    async with Server(SyntheticMailbox(1000, size=500)) as server, running(face, server) as it:
         path = await it.start("held")
         host, port = it.http.base_url.host, it.http.base_url.port
         request = f"GET {path}/events HTTP/1.1\r\nHost: x\r\n\r\n".encode()

@@ -151,8 +151,7 @@ def _add_jobs(router: APIRouter, service: Service) -> None:
     async def start_job(request: Request, wanted: JobStart) -> Response:
         """The job is kept when this answers: it outlives the request, and a restart of the service."""
         job = await jobs.start(wanted.name, wanted.account, wanted.parameters)
-        url = request.url_for("get_job", job_id=job.id)
-        return _json(job.status.to_dict(), HTTPStatus.ACCEPTED, location=url.path)
+        return _json(job.status.to_dict(), HTTPStatus.ACCEPTED, location=f"{request.url.path}/{job.id}")
 
     @router.get("/jobs", response_model=list[_Status], summary="The jobs that are known, the newest first")  # type: ignore[valid-type]
     async def list_jobs(state: JobState | None = None, account: str | None = None) -> Response:

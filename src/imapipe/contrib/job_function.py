@@ -6,6 +6,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Final
 
 from imapipe.client import Pool
@@ -47,7 +48,7 @@ class JobFunction:
     def __init__(self, function: Callable[..., object]) -> None:
         self._function = function
         self._signature = inspect.signature(function)
-        self._hints = typing.get_type_hints(function)
+        self._hints = _hints(function)
         self.name = function.__name__
         self.description = (inspect.getdoc(function) or "").partition("\n")[0]
         if not self._signature.parameters:
@@ -109,6 +110,17 @@ class JobFunction:
         union = typing.get_origin(hint) in {typing.Union, types.UnionType}
         kinds = tuple(typing.get_origin(each) or each for each in (typing.get_args(hint) if union else (hint,)))
         return kinds if all(kind in _WORDS for kind in kinds) else ()
+
+
+def _hints(function: Callable[..., object]) -> dict[str, object]:
+    """What a function is annotated with, but for what cannot be known here: local names, imports for type checkers."""
+    names = getattr(function, "__globals__", {})
+    hints: dict[str, object] = {}
+    for name, annotation in inspect.get_annotations(function).items():
+        with suppress(NameError, TypeError, SyntaxError):
+            alone = types.SimpleNamespace(__annotations__={name: annotation})
+            hints |= typing.get_type_hints(alone, globalns=names)
+    return hints
 
 
 def _fits(value: JSON, kind: object) -> bool:
