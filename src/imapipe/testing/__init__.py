@@ -52,6 +52,7 @@ from .mailbox import Listener, Mailbox
 from .mailboxes import Mailboxes, Watcher
 from .messages import make_messages
 from .mime import Part
+from .providers import PROVIDERS, ServerProfile, provider_server
 from .quota import Quota
 from .records import CommandLog, CommandRecord, Counters
 from .server import Server
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ALL_EXTENSIONS",
     "PROFILES",
+    "PROVIDERS",
     "STORE_RULES",
     "Act",
     "Bandwidth",
@@ -108,6 +110,7 @@ __all__ = [
     "SearchCap",
     "Section",
     "Server",
+    "ServerProfile",
     "Session",
     "Stall",
     "StorePlace",
@@ -119,6 +122,7 @@ __all__ = [
     "check_store",
     "exponential_bytes",
     "make_messages",
+    "provider_server",
 ]
 
 if not TYPE_CHECKING:
