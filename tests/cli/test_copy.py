@@ -114,10 +114,12 @@ def test_what_differs_is_told(copy: Call, target: Server, tmp_path: Path) -> Non
 def test_a_full_account_and_what_is_too_large(copy: Call, source: Server, target: Server) -> None:
     source.mailboxes["INBOX"].append(b"Subject: large\r\n\r\n" + b"x" * 90_000)
     target.append_limit = 50_000
-    target.quota = Quota(messages=9)
     target.extensions |= {"QUOTA", "APPENDLIMIT"}
+    target.quota = Quota(storage_bytes=20 * 1024, messages=9)
     outcome = copy("--mailbox", "INBOX", "--dry-run")
     assert "the target takes no message above 50,000 bytes" in outcome.out
+    assert "the target has room for 0.0 MB, and there are" in outcome.sentence
+    target.quota = Quota(messages=9)
     outcome = copy("--mailbox", "INBOX", "--mailbox", "Sent")
     assert (outcome.status, len(target.mailboxes["INBOX"]) + len(target.mailboxes["Gesendet"])) == (3, 9)
     assert "the account is full" in outcome.err

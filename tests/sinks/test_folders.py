@@ -78,3 +78,16 @@ async def test_a_name_that_is_refused(dovecot: DovecotServer) -> None:
         new = await _pool(stack, dovecot.url(dovecot.new_user()), dovecot.password)
         found = await _copied(old, new)
         assert {name: count for name, (count, _) in found.items()} == {"INBOX": 0, "v1_2 (2)": 3, "v1_2": 2}
+
+
+@pytest.mark.asyncio
+async def test_subscriptions_of_servers_that_tell_them_apart(dovecot: DovecotServer) -> None:
+    """By LSUB from a server without LIST-EXTENDED; to a mailbox that was there already, too."""
+    boxes = {"INBOX": Mailbox(), "Read": Mailbox(make_messages(1)), "Kept": Mailbox(subscribed=False)}
+    async with AsyncExitStack() as stack:
+        source = await stack.enter_async_context(Server(boxes, extensions="plain"))
+        old = await _pool(stack, source.url, source.password)
+        new = await _pool(stack, dovecot.url(dovecot.new_user()), dovecot.password)
+        await new.mailbox("Read").create()
+        found = await _copied(old, new)
+        assert (found["Read"], found["Kept"]) == ((1, {"\\Subscribed"}), (0, set()))
