@@ -115,6 +115,7 @@ if TYPE_CHECKING:
     from imapipe.pipeline.priority import PriorityBatch, PriorityClass
     from imapipe.pipeline.source.search_store import MailboxState, SearchQuestion, SearchStore
     from imapipe.providers import OAuthEndpoints, Provider, provider_of_account
+    from imapipe.secret_source import ask_program, read_secret
     from imapipe.store import (
         BlockingCheckpointHolding,
         BlockingCheckpointStore,
@@ -283,6 +284,7 @@ __all__ = [
     "Vanished",
     "WorkerDied",
     "add_flags",
+    "ask_program",
     "autodiscover",
     "copy_to",
     "create_pool",
@@ -295,6 +297,7 @@ __all__ = [
     "oauth",
     "plan_undo",
     "provider_of_account",
+    "read_secret",
     "remove_flags",
     "search",
     "set_flags",
@@ -416,6 +419,7 @@ _HOMES = {
     "imapipe.wire.response.body_structure": ("BodyStructure",),
     "imapipe.wire.response.envelope": ("Address", "Envelope"),
     "imapipe.providers": ("OAuthEndpoints", "Provider", "provider_of_account"),
+    "imapipe.secret_source": ("ask_program", "read_secret"),
     "imapipe.undoing": ("UndoReport", "plan_undo", "undo"),
     "imapipe.wire.command.fetch": ("Fetch",),
     "imapipe.wire.response.note": ("Note",),

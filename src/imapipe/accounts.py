@@ -25,13 +25,14 @@ from pathlib import Path
 from typing import Final
 
 from imapipe.client import Pool, create_pool
-from imapipe.durable_file import MOST_SECRET_BYTES, read_small
+from imapipe.durable_file import read_small
 from imapipe.errors import AccountsError
 from imapipe.net.account import parse_url
 from imapipe.oauth import TokenFile
 from imapipe.oauth.key_ring import ask_keyring
 from imapipe.oauth.program import ask_program
 from imapipe.providers import Provider, provider_of
+from imapipe.secret_source import read_secret
 
 # A thousand accounts take a tenth of it.
 _MOST_BYTES: Final = 1024 * 1024
@@ -159,19 +160,10 @@ class AccountSettings:
         return password
 
     def _read_password(self) -> str:
-        name = self.password_file
         try:
-            data = read_small(os.fspath(self._path(name)), MOST_SECRET_BYTES)
-            secret = data.decode("utf-8").partition("\n")[0].rstrip("\r")
-        except UnicodeDecodeError:
-            raise self._error("password_file", f"{name}: it is not text in UTF-8") from None
-        except (OSError, ValueError) as error:
-            # ValueError: there is a NUL in the name.
-            reason = getattr(error, "strerror", "") or str(error)
-            raise self._error("password_file", f"{name}: {reason}") from None
-        if not secret:
-            raise self._error("password_file", f"the first line of {name} is empty")
-        return secret
+            return read_secret(self._path(self.password_file))
+        except AccountsError as error:
+            raise self._error("password_file", f"{self.password_file}: {error.reason}") from error
 
     def _path(self, name: str) -> Path:
         try:

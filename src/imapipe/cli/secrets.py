@@ -5,19 +5,12 @@ Invariant: a secret is in no text that is told.
 
 from __future__ import annotations
 
-import os
 import shlex
-import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Final
 
 import imapipe
 from imapipe.cli.errors import Mistake
-from imapipe.durable_file import MOST_SECRET_BYTES, read_small
-from imapipe.runtime.environment import environment_of_others
-
-_COMMAND_SECONDS: Final = 60.0
 
 
 def read_secret(path: Path, option: str) -> str:
@@ -27,14 +20,9 @@ def read_secret(path: Path, option: str) -> str:
         Mistake: It cannot be read, or there is nothing in it.
     """
     try:
-        line = read_small(os.fspath(path), MOST_SECRET_BYTES).decode("utf-8").partition("\n")[0].rstrip("\r")
-    except OSError as error:
-        raise Mistake(f"{option} {path}: {error.strerror or error}") from error
-    except UnicodeDecodeError:
-        raise Mistake(f"{option} {path}: it is not text in UTF-8") from None
-    if not line:
-        raise Mistake(f"{option} {path}: its first line is empty")
-    return line
+        return imapipe.read_secret(path)
+    except imapipe.AccountsError as error:
+        raise Mistake(f"{option} {path}: {error.reason}") from error
 
 
 def ask_command(command: str, option: str) -> str:
@@ -50,23 +38,9 @@ def ask_command(command: str, option: str) -> str:
     if not words:
         raise Mistake(f"{option}: name a program")
     try:
-        done = subprocess.run(
-            words,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_COMMAND_SECONDS,
-            check=False,
-            env=environment_of_others(),
-        )
-    except OSError as error:
-        raise Mistake(f"{option} {words[0]}: {error.strerror or error}") from error
-    except subprocess.TimeoutExpired:
-        raise Mistake(f"{option} {words[0]}: it wrote nothing for {_COMMAND_SECONDS:g} seconds") from None
-    secret = done.stdout.decode("utf-8", "replace").partition("\n")[0].rstrip("\r")
-    # What it wrote to standard error may hold the secret.
-    if done.returncode or not secret:
-        raise Mistake(f"{option} {words[0]}: it ended with status {done.returncode} and no secret")
-    return secret
+        return imapipe.ask_program(words)
+    except imapipe.AccountsError as error:
+        raise Mistake(f"{option} {words[0]}: {error.reason}") from error
 
 
 def find_token(
