@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -41,6 +41,17 @@ def nothing_is_left() -> Iterator[None]:
     """Sockets and tasks that nobody closed say so when they are collected: within the test that made them."""
     yield
     gc.collect()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    """Leave what a test did not take with it out of all further collections, which would cost more than the tests."""
+    try:
+        return (yield)
+    finally:
+        # What the test was given has gone only now.
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from imapipe.wire.uid_set import UidSet
 from scripted_server import FakeTransport
 
 CAPABILITIES = (
-    "IMAP4REV1 IMAP4REV2 CONDSTORE ENABLE ESEARCH ID LIST-STATUS LITERAL+ MOVE MULTIAPPEND PARTIAL SEARCHRES "
+    "IMAP4REV1 IMAP4REV2 CONDSTORE ENABLE ESEARCH ID LIST-STATUS LITERAL+ MOVE MULTIAPPEND PARTIAL QUOTA SEARCHRES "
     "STATUS=SIZE UIDBATCHES UIDPLUS UNSELECT".split()
 )
 BREAKS = ["a\r\nX1 DELETE INBOX", "a\nX1 DELETE INBOX", "a\rX1 DELETE INBOX", "a\0", "\r\n", "\ud800"]
@@ -52,6 +52,7 @@ STRINGS: dict[str, list[Call]] = {
     "examine": [lambda c, bad: c.examine(bad), lambda c, bad: c.examine(bad, condstore=True)],
     "select": [lambda c, bad: c.select(bad)],
     "status": [lambda c, bad: c.status(bad)],
+    "quota": [lambda c, bad: c.quota(bad)],
     "list": [lambda c, bad: c.list(bad), lambda c, bad: c.list(reference=bad)],
     "identify": [lambda c, bad: c.identify({bad: "x"}), lambda c, bad: c.identify({"name": bad})],
     "create": [lambda c, bad: c.create(bad)],
@@ -126,6 +127,8 @@ WITHOUT = {
         "hold",
     ),
     *("require", "tidy", "try_optional", "unselect"),
+    # Its sets and items are values, and a name is only compared with what is being opened.
+    *("subscribed", "uid_fetch_ahead"),
 }
 
 

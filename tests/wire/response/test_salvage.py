@@ -105,7 +105,7 @@ def test_it_costs_in_proportion_to_its_length(unit: bytes) -> None:
             found += calls(partial(salvage_rest, unit * count + end, literals))
         return found
 
-    small, large = cost(1_000), cost(8_000)
+    small, large = cost(250), cost(2_000)
     assert large <= 8 * small + 2_000
 
 
