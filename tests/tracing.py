@@ -17,10 +17,10 @@ import pytest
 from coverage import Coverage
 from tests.cases import few_cases
 
-CASES: Final = 5
+CASES: Final = 8
 """How many cases of a test are traced."""
 
-EXAMPLES: Final = 25
+EXAMPLES: Final = 40
 """How many examples of a property are traced."""
 
 
