@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 import imapipe
 from imapipe import search as q
 from imapipe.models.message import Message, MessageContext
+from imapipe.net.connection import Connection
 from imapipe.net.dataplane import Dataplane
 from imapipe.net.holdings import Holdings, Reserve
+from imapipe.net.session import Session
 from imapipe.wire.command.fetch import Fetch
-from scripted_server import AnsweringServer
+from scripted_server import AnsweringServer, FakeTransport
 
 LARGE = 17_000
 SPOOL_ABOVE = 1024
@@ -177,3 +179,23 @@ def test_after_every_run_nothing_is_held(fetch: tuple[str, ...], seed: int, monk
     assert planes
     for plane in planes:
         assert plane.holdings.is_empty
+
+
+@pytest.mark.parametrize("turns", range(1, 6))
+@pytest.mark.asyncio
+async def test_who_is_cancelled_while_he_reads_an_answer_keeps_nothing_of_it(turns: int) -> None:
+    """The command has its reply by then, so the end of the connection is not told to it any more."""
+    session = Session(logged_in=True, greeted=True)
+    plane = Dataplane(session)
+    transport = FakeTransport(plane)
+    plane.greeting.set_result(b"")
+    counting = asyncio.create_task(Connection(None, plane, session)._count_once(["a", "b"], ["MESSAGES"]))
+    await asyncio.sleep(0)
+    transport.feed(b"* STATUS a (MESSAGES 1)\r\n" + b"* 7 EXISTS\r\n" * 250)
+    transport.feed(b"* 7 EXISTS\r\n" * 250 + b"P1 OK\r\n")
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    counting.cancel()
+    await asyncio.wait((counting,))
+    assert plane.error is not None
+    assert plane.holdings.is_empty

@@ -231,10 +231,11 @@ class Listing(Conversation):
             try:
                 tagged = await asyncio.shield(command.finished)
                 responses = await self._responses(command)
-                command.let_go()
             except asyncio.CancelledError:
                 self.abort(ConnectionLost("STATUS was cancelled"))
                 raise
+            finally:
+                command.let_go()
             self._measure(command)
             if tagged.status == "OK":
                 answered[name] = [r for r in responses if isinstance(r, StatusResponse)]

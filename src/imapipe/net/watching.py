@@ -118,10 +118,12 @@ class Watching(Listing):
             current = _Idle(hear)
             self.plane.submit(current)
             if asked is not None:
-                await self._answer(asked)
-                for text, literals in asked.untagged:
-                    hear(text, literals)
-                asked.let_go()
+                try:
+                    await self._answer(asked)
+                    for text, literals in asked.untagged:
+                        hear(text, literals)
+                finally:
+                    asked.let_go()
                 renewed()
             while True:
                 await self._wait(current, until, renew_seconds)
