@@ -46,5 +46,6 @@ def test_time_is_linear(expression: expressions.Expression) -> None:
     ],
 )
 def test_what_goes_back_is_noticed(pattern: bytes, way: str, sizes: tuple[int, ...]) -> None:
-    """Expressions that stood in this package."""
-    assert faults(re.compile(pattern), way, sizes)
+    """Expressions that stood in this package. One look may miss it on a busy machine, which slows the small input."""
+    compiled = re.compile(pattern)
+    assert any(faults(compiled, way, sizes) for _ in range(3))
