@@ -218,6 +218,23 @@ def test_a_rollback_journal_beside_it_is_not_obeyed(path: Path, monkeypatch: pyt
     assert journal.stat().st_size == 5008
 
 
+def test_who_dies_while_a_file_is_made_leaves_nothing_in_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The switch to a log is written through a journal: a file of one page, without tables."""
+    monkeypatch.setattr("imapipe.catalog.database._JOURNAL_SECONDS", 0.0)
+    path = tmp_path / "mail.index"
+    database = sqlite3.connect(path)
+    database.execute("PRAGMA journal_mode = WAL")
+    database.close()
+    assert path.stat().st_size
+    journal = Path(f"{path}-journal")
+    journal.write_bytes(bytes.fromhex("d9d505f920a163d7") + bytes(5000))
+    with IndexFile(path) as file:
+        file.add(file.open_mailbox("ann@host:993", "INBOX", 7, Cursor()), [ROW])
+    assert not journal.exists()
+
+
 def test_a_journal_that_goes_in_a_moment_is_waited_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = Path(f"{path}-journal")
     journal.write_bytes(b"x")

@@ -343,7 +343,8 @@ async def test_a_deflate_stream_that_ends_in_the_middle_of_a_step_leaves_nothing
         deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
         told = b"* OK " + b"x" * (size - 7) + b"\r\nP2 OK done\r\n"
         wire.transport.feed(deflater.compress(told) + deflater.flush(zlib.Z_SYNC_FLUSH))
-        assert command.finished.done()
+        # A busy machine may end the turn of the event loop before all is read: it goes on in the next one.
+        await command.finished
         assert wire.plane.bytes_received == len(told) + len(b"* OK ready\r\nP1 OK go\r\n")
         assert wire.plane.wire_bytes < 1000
         assert wire.plane.is_compressed

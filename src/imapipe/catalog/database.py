@@ -127,14 +127,27 @@ class Database:
     def _refuse_journal(self) -> None:
         """Refuse a rollback journal beside the file: SQLite would do what it says, even remove other files.
 
-        There is none, but for a moment when a file is made.
+        There is none, but for a moment when a file is made. Who dies in that moment leaves a file without tables, and
+        nothing is lost with it.
         """
         journal = f"{self.path}-journal"
         for _ in range(_JOURNAL_LOOKS):
             if not os.path.lexists(journal) or not self.path.stat().st_size:
                 return
             time.sleep(_JOURNAL_SECONDS)
+        if self._is_unborn():
+            Path(journal).unlink()
+            os.truncate(self.path, 0)
+            return
         raise self._refusal("a journal lies beside it that imapipe does not leave; remove both and begin anew")
+
+    def _is_unborn(self) -> bool:
+        """Whether the file, without regard to anything beside it, has no tables."""
+        looked = sqlite3.connect(f"{self.path.absolute().as_uri()}?immutable=1", uri=True)
+        try:
+            return is_empty(looked)
+        finally:
+            looked.close()
 
     def _prepare(self, schemas: Sequence[Schema], *, durable: bool) -> None:
         database = self.connection
