@@ -82,7 +82,7 @@ from imapipe.wire.uid_set import UidSet
         (b"* ID NIL", Id({})),
         (b"* ID", Id({})),
         (b"* 7 FROB", Unknown(b"* 7 FROB")),
-        (b'* QUOTA "" (STORAGE 1 2)', Unknown(b'* QUOTA "" (STORAGE 1 2)')),
+        (b"* LANGUAGE (DE)", Unknown(b"* LANGUAGE (DE)")),
         (b"A1 HELLO", Unknown(b"A1 HELLO")),
         (b"", Unknown(b"")),
         (b"* ", Unknown(b"* ")),
