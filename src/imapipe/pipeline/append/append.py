@@ -177,7 +177,11 @@ def _result(letter: Letter, session: AppendSession, run: Run) -> Appended:
     if number in session.doubtful:
         why = "the connection was lost before its answer, and the mailbox could not be looked at: it may have arrived"
         return Appended(failure=Failure(number, IN_DOUBT, why))
-    return Appended(failure=run.ledger.failures.get(number) or Failure(number, NOT_TRIED, "the job ended before it"))
+    return Appended(failure=run.ledger.failures.get(number) or _not_tried(number))
+
+
+def _not_tried(number: int) -> Failure:
+    return Failure(number, NOT_TRIED, "the job ended before it")
 
 
 async def _groups(
@@ -194,7 +198,7 @@ async def _groups(
             except (ValueError, OSError) as error:
                 results.append(Appended(failure=Failure(number, type(error).__name__, str(error))))
                 continue
-            results.append(Appended(failure=Failure(number, NOT_TRIED, "the job ended before it")))
+            results.append(Appended(failure=_not_tried(number)))
             if group and (len(group) >= MAX_TOGETHER or size + letter.size > MAX_BYTES_TOGETHER):
                 full, group, size = group, [letter], letter.size
                 yield full

@@ -13,7 +13,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Final
 
@@ -25,6 +25,7 @@ from imapipe.net.transient import is_transient, reason
 from imapipe.pipeline.append.letter import Letter, digest_of
 from imapipe.pipeline.delivery.flight import Gathering
 from imapipe.pipeline.operation import recovery
+from imapipe.pipeline.operation.acting import ActingOperation, ActingWork
 from imapipe.pipeline.operation.base import Observe, Work, Workbench
 from imapipe.pipeline.source.find import find
 from imapipe.pipeline.source.values import fetch_values
@@ -63,7 +64,7 @@ class AppendSession:
 
 
 @dataclass(frozen=True, slots=True)
-class AppendMessages:
+class AppendMessages(ActingOperation):
     """Append the messages of a group (an `Operation`).
 
     Attributes:
@@ -78,23 +79,9 @@ class AppendMessages:
         return False
 
     @property
-    def needs(self) -> frozenset[str]:
-        """See `Operation`."""
-        return frozenset()
-
-    @property
-    def items(self) -> frozenset[str]:
-        """See `Operation`."""
-        return frozenset()
-
-    @property
     def max_uid_text_bytes(self) -> int:
         """See `Operation`."""
         return _NUMBERS_BYTES
-
-    @property
-    def asks_ahead(self) -> None:
-        """See `Operation`."""
 
     def describe(self) -> str:
         """See `Operation`."""
@@ -105,33 +92,15 @@ class AppendMessages:
         return Appending(self.session, batch, bench)
 
 
-class Appending:
+class Appending(ActingWork):
     """The work of appending some messages of a group (a `Work`)."""
 
-    __slots__ = ("_batch", "_bench", "_elapsed", "_failed", "_is_over", "_sent_before", "_session")
+    __slots__ = ("_sent_before", "_session")
 
     def __init__(self, session: AppendSession, batch: Batch, bench: Workbench) -> None:
+        super().__init__(batch, bench)
         self._session = session
-        self._batch = batch
-        self._bench = bench
-        self._failed: dict[int, Failure] = {}
-        self._elapsed = 0.0
-        self._is_over = False
         self._sent_before = session.sent_bytes
-
-    @property
-    def is_unfinished(self) -> bool:
-        """See `Work`."""
-        return not self._is_over and bool(self._missing)
-
-    @property
-    def was_our_doing(self) -> bool:
-        """See `Work`."""
-        return False
-
-    @property
-    def _missing(self) -> UidSet:
-        return self._batch.uids - self._bench.ledger.outcome_of(self._batch.uids)
 
     async def perform(self, connection: Connection, gathering: Gathering | None) -> None:
         """See `Work`. Cancelling it ends the connection; what is under way may arrive or not."""
@@ -150,15 +119,7 @@ class Appending:
 
     def result(self) -> BatchResult:
         """See `Work`; the bytes are those that were sent."""
-        ledger, uids = self._bench.ledger, self._batch.uids
-        return BatchResult(
-            self._batch,
-            done=ledger.handled(uids),
-            failed=ledger.failures_among(uids, self._failed),
-            missing=self._missing,
-            elapsed_seconds=self._elapsed,
-            bytes_received=self._session.sent_bytes - self._sent_before,
-        )
+        return replace(super().result(), bytes_received=self._session.sent_bytes - self._sent_before)
 
     async def settle(self, connection: Connection) -> None:
         """Find out which of those in doubt arrived; the others are to be sent. Raises as the commands do."""
@@ -171,7 +132,8 @@ class Appending:
         for number in self._missing if limit is not None else ():
             letter = self._session.letters[number]
             if limit is not None and letter.size > limit:
-                self._fail(number, TOO_LARGE, f"it has {letter.size} bytes, and the server takes {limit}")
+                detail = f"it has {letter.size} bytes, and the server takes {limit}"
+                self._fail(Failure(number, TOO_LARGE, detail))
 
     async def _send_all(self, connection: Connection) -> None:
         todo = self._missing
@@ -184,14 +146,14 @@ class Appending:
                 # All or none of them: each by itself tells which.
         for number in self._missing:
             if self._session.full is not None:
-                self._fail(number, FULL, self._session.full.detail)
+                self._fail(Failure(number, FULL, self._session.full.detail))
                 continue
             try:
                 await self._send(connection, UidSet.from_numbers([number]))
             except (CommandNo, CommandBad) as error:
                 if is_transient(error, fetching=False).transient:
                     raise
-                self._fail(number, reason(error), str(error))
+                self._fail(Failure(number, reason(error), str(error)))
                 if error.code.upper().partition(" ")[0] == FULL:
                     self._session.full = Failure(number, FULL, f"the account is full: {error.text}")
 
@@ -218,10 +180,6 @@ class Appending:
         for number in arrived:
             if number not in known:
                 ledger.settle(number)
-
-    def _fail(self, number: int, why: str, detail: str) -> None:
-        self._failed[number] = failure = Failure(number, why, detail)
-        self._bench.ledger.fail(failure)
 
 
 async def find_arrived(connection: Connection, session: AppendSession, today: date) -> dict[int, int]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from imapipe.journal.entry import Job
 from imapipe.models.batch import Batch
+from imapipe.pipeline.operation.acting import ActingOperation
 from imapipe.pipeline.operation.base import Observe, Work, Workbench
 from imapipe.pipeline.operation.changing import ChangeSession, Changing
 from imapipe.pipeline.operation.flagging import FLAG_KINDS, stores
@@ -19,7 +20,7 @@ from imapipe.wire.uid_set import UidSet
 
 
 @dataclass(frozen=True, slots=True)
-class ChangeMessages(MessageChange):
+class ChangeMessages(MessageChange, ActingOperation):
     """Change the messages of a run (an `Operation`).
 
     Attributes:
@@ -34,16 +35,6 @@ class ChangeMessages(MessageChange):
         return True
 
     @property
-    def needs(self) -> frozenset[str]:
-        """See `Operation`."""
-        return frozenset()
-
-    @property
-    def items(self) -> frozenset[str]:
-        """See `Operation`."""
-        return frozenset()
-
-    @property
     def max_uid_text_bytes(self) -> int:
         """See `Operation`."""
         words = b"UID STORE (UNCHANGEDSINCE 9223372036854775807) " + " ".join(self.flags).encode()
@@ -56,10 +47,6 @@ class ChangeMessages(MessageChange):
         Once asked for them a server tells one for each message that is changed, silent or not: only where needed.
         """
         return self.kind == "set"
-
-    @property
-    def asks_ahead(self) -> None:
-        """See `Operation`."""
 
     def describe(self) -> str:
         """See `Operation`."""

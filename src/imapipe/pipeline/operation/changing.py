@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from imapipe.errors import CommandBad, CommandNo, Throttled
 from imapipe.journal.entry import NO_UIDS, Job
 from imapipe.journal.journal import Journal
-from imapipe.models.batch import Batch, BatchResult, Failure
+from imapipe.models.batch import Batch
 from imapipe.net.connection import Connection
 from imapipe.pipeline.delivery.flight import Gathering
+from imapipe.pipeline.operation.acting import ActingWork
 from imapipe.pipeline.operation.base import Workbench
 from imapipe.pipeline.operation.flagging import FLAG_KINDS, flag_messages
 from imapipe.pipeline.operation.recovery import settle_pending
@@ -46,32 +47,14 @@ class ChangeSession:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-class Changing:
+class Changing(ActingWork):
     """The work of changing one batch (a `Work`)."""
 
-    __slots__ = ("_batch", "_bench", "_elapsed", "_failed", "_is_over", "_session")
+    __slots__ = ("_session",)
 
     def __init__(self, session: ChangeSession, batch: Batch, bench: Workbench) -> None:
+        super().__init__(batch, bench)
         self._session = session
-        self._batch = batch
-        self._bench = bench
-        self._failed: dict[int, Failure] = {}
-        self._elapsed = 0.0
-        self._is_over = False
-
-    @property
-    def is_unfinished(self) -> bool:
-        """See `Work`."""
-        return not self._is_over and bool(self._missing)
-
-    @property
-    def was_our_doing(self) -> bool:
-        """See `Work`."""
-        return False
-
-    @property
-    def _missing(self) -> UidSet:
-        return self._batch.uids - self._bench.ledger.outcome_of(self._batch.uids)
 
     async def perform(self, connection: Connection, gathering: Gathering | None) -> None:
         """See `Work`. Cancelling it ends the connection; what came of its command is found out by the next run."""
@@ -90,18 +73,6 @@ class Changing:
             finally:
                 self._elapsed += loop.time() - began
         self._is_over = True
-
-    def result(self) -> BatchResult:
-        """See `Work`."""
-        ledger, uids = self._bench.ledger, self._batch.uids
-        return BatchResult(
-            self._batch,
-            done=ledger.handled(uids),
-            vanished=uids & ledger.vanished,
-            failed=ledger.failures_among(uids, self._failed),
-            missing=self._missing,
-            elapsed_seconds=self._elapsed,
-        )
 
     async def _settle(self, step: Step) -> None:
         result = await settle_pending(step)
@@ -132,8 +103,7 @@ class Changing:
         if gone := (outcome.vanished & planned) - known:
             ledger.vanish(gone)
         for failure in outcome.failed:
-            self._failed[failure.uid] = failure
-            ledger.fail(failure)
+            self._fail(failure)
 
 
 async def change_messages(step: Step, job: Job, uids: UidSet) -> Outcome:
