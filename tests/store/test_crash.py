@@ -635,11 +635,17 @@ def notes_after(folder: Path) -> int:
     return noted
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("power", [None, *range(3)])
-def test_every_moment_of_two_runs_that_share_the_file(
-    tmp_path: Path, installed: Callable[[Path], FakeOs], monkeypatch: pytest.MonkeyPatch, power: int | None
-) -> None:
+def die_at_every_moment(
+    tmp_path: Path,
+    installed: Callable[[Path], FakeOs],
+    monkeypatch: pytest.MonkeyPatch,
+    power: int | None,
+    script: Callable[[Noting, Process], None],
+) -> tuple[int, Path]:
+    """Run a script of two runs until it survives, dying one call later each time; what was promised is there each time.
+
+    Gives at which call it would have died when it survived, and where.
+    """
     chance = random.Random(power)
     crash_at = 0
     alive = False
@@ -651,7 +657,7 @@ def test_every_moment_of_two_runs_that_share_the_file(
         fake.crash_at = crash_at
         runs = twins(folder)
         try:
-            script_of_two(*runs)
+            script(*runs)
             alive = True
         except Crash:
             if power is not None:
@@ -660,7 +666,16 @@ def test_every_moment_of_two_runs_that_share_the_file(
             promised = run.promises.kept if power is None else run.promises.durable
             assert promised <= found_after(folder, monkeypatch, run.key) <= run.promises.issued
         assert notes_after(folder) >= (runs[0].note_kept if power is None else runs[0].note_durable)
-    assert crash_at > 50
+    return crash_at, folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("power", [None, *range(3)])
+def test_every_moment_of_two_runs_that_share_the_file(
+    tmp_path: Path, installed: Callable[[Path], FakeOs], monkeypatch: pytest.MonkeyPatch, power: int | None
+) -> None:
+    crashes, folder = die_at_every_moment(tmp_path, installed, monkeypatch, power, script_of_two)
+    assert crashes > 50
     assert sorted(path.name for path in folder.iterdir()) == ["state.json"]
 
 
@@ -692,27 +707,8 @@ def test_every_moment_of_a_job_of_many_runs(
     short: int,
 ) -> None:
     monkeypatch.setattr(json_file, "_SHORT_JOURNAL_BYTES", short)
-    chance = random.Random(power)
-    crash_at = 0
-    alive = False
-    folder = tmp_path
-    while not alive:
-        crash_at += 1
-        folder = prepared(tmp_path / f"{crash_at}")
-        fake = installed(folder)
-        fake.crash_at = crash_at
-        runs = twins(folder)
-        try:
-            script_of_a_job(*runs)
-            alive = True
-        except Crash:
-            if power is not None:
-                fake.lose_power(chance)
-        for run in runs:
-            promised = run.promises.kept if power is None else run.promises.durable
-            assert promised <= found_after(folder, monkeypatch, run.key) <= run.promises.issued
-        assert notes_after(folder) >= (runs[0].note_kept if power is None else runs[0].note_durable)
-    assert crash_at > 45
+    crashes, folder = die_at_every_moment(tmp_path, installed, monkeypatch, power, script_of_a_job)
+    assert crashes > 45
     assert sorted(path.name for path in folder.iterdir()) == ["state.json"]
 
 
