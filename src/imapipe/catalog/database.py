@@ -25,6 +25,7 @@ from imapipe.errors import ImapipeError
 _BUSY_SECONDS: Final = 30.0
 # How every file of SQLite begins.
 _BEGINNING: Final = b"SQLite format 3\0"
+_NO_DATABASE: Final = "it is no database; name another file"
 _JOURNAL_LOOKS: Final = 20
 _JOURNAL_SECONDS: Final = 0.05
 
@@ -111,7 +112,7 @@ class Database:
             if "no such module: fts5" in reason:
                 reason = "the SQLite of this Python has no full-text search (FTS5); use a Python whose SQLite has it"
             elif "file is not a database" in reason:
-                reason = "it is no database; name another file"
+                reason = _NO_DATABASE
             raise self._refusal(reason) from error
         except OSError as error:
             raise self._refusal(error.strerror or str(error)) from error
@@ -122,7 +123,7 @@ class Database:
     def _refuse_other(self, beginning: bytes) -> None:
         """Refuse what is no database. SQLite takes a file of a few bytes for an empty one, and would write over it."""
         if beginning and beginning != _BEGINNING:
-            raise self._refusal("it is no database; name another file")
+            raise self._refusal(_NO_DATABASE)
 
     def _refuse_journal(self) -> None:
         """Refuse a rollback journal beside the file: SQLite would do what it says, even remove other files.
