@@ -4,20 +4,24 @@ The checks share the environment `dev`. The sessions `pythons` and `package` hav
 in another interpreter, and that what is built works without the checkout. An environment is installed once, and again
 when pyproject.toml has changed.
 
-What has no need of another's result runs side by side, on as many processors as there are. Tests run in several
-processes, one of which waits for a socket while another computes; with arguments after `--` they are plain pytest.
+What has no need of another's result runs side by side: while a test waits for a socket, or an installation for a
+package index, something else computes. Tests run in a process for each processor, and one more; with arguments after
+`--` they are plain pytest.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
+import fcntl
 import hashlib
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -29,20 +33,27 @@ nox.needs_version = ">=2025.5.1"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_venv = "yes"
 nox.options.error_on_external_run = True
-# What is compiled is kept: hundreds of processes of one run import the same modules.
+# What is compiled is kept: hundreds of processes of one run import the same modules. Of what is installed most is never
+# imported, so that it is compiled where it is.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-# The tests come last, so that their closing line is near the end of the output.
-nox.options.sessions = ["checks", "tests"]
+os.environ["PIP_NO_COMPILE"] = "1"
+nox.options.sessions = ["everything"]
 
 VERSIONS: Final = ("3.11", "3.12", "3.13", "3.14")
 PROCESSORS: Final = os.cpu_count() or 1
 PYPROJECT: Final = Path("pyproject.toml")
-# What needs no Dovecot, is not slow and measures no growth; a few cases and examples of each test (tests/cases.py),
-# for they are not what differs. An assertion that fails is not explained: that would cost more than to run them.
+MEMORY: Final = Path("/dev/shm")
+# What the folder of a run is called there.
+IN_MEMORY: Final = "imapipe-tests-"
+# Mail, databases and checkpoints of all tests: 1.2 GB at the same time, on 2 processors.
+ROOM_BYTES: Final = 4 << 30
+# What needs no Dovecot and no PostgreSQL, is not slow and measures no growth; a few cases and examples of each test
+# (tests/cases.py), for they are not what differs. An assertion that fails is not explained: that would cost more than
+# to run them.
 FAST: Final = (
     "-q",
     "-m",
-    "not slow and not dovecot and not no_cover",
+    "not slow and not dovecot and not postgres and not no_cover",
     "--few-cases",
     "--hypothesis-profile=few",
     "--assert=plain",
@@ -61,7 +72,10 @@ OF_THE_WHEEL: Final = (
 
 
 def side_by_side(session: nox.Session, works: Mapping[str, Callable[[], str]], at_once: int | None = None) -> None:
-    """Do several works at the same time; what each gives is told when it is done, and the session fails if one did."""
+    """Do several works at the same time; what each gives is told when it is done, and the session fails if one did.
+
+    Of more works than may be done at once, the first ones begin.
+    """
 
     def do(name: str) -> bool:
         try:
@@ -86,6 +100,56 @@ def run_quietly(session: nox.Session, *command: str) -> str:
 def in_processes(count: int) -> Sequence[str]:
     """Options of pytest for that many processes; what one of them has not begun with, another that is idle takes."""
     return (f"--numprocesses={count}", "--dist=worksteal")
+
+
+@contextmanager
+def files_in_memory() -> Iterator[None]:
+    """Put temporary files into memory, where there is room for them: what is gone in the end no disk has to write.
+
+    Tests that say what is durable count on the calls that make it so, and not on a disk.
+    """
+    remove_abandoned(MEMORY)
+    if not has_room(MEMORY, ROOM_BYTES):
+        yield
+        return
+    made = Path(tempfile.mkdtemp(prefix=f".{IN_MEMORY}", dir=MEMORY))
+    lock = os.open(made, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    # It has this name only when it is locked: another run takes none for abandoned that has just been made.
+    folder = made.rename(made.with_name(made.name.removeprefix(".")))
+    # Servers have accounts of their own, and pass through.
+    folder.chmod(0o711)
+    before = os.environ.get("TMPDIR")
+    os.environ["TMPDIR"] = str(folder)
+    try:
+        yield
+    finally:
+        os.environ.pop("TMPDIR") if before is None else os.environ.update(TMPDIR=before)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def remove_abandoned(memory: Path) -> None:
+    """Remove what runs left that were killed. A lock ends with its process, so whose folder has none is no more."""
+    for folder in memory.glob(f"{IN_MEMORY}*"):
+        # It is another user's, or was removed meanwhile.
+        with suppress(OSError):
+            lock = os.open(folder, os.O_RDONLY)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(lock)
+
+
+def has_room(folder: Path, size: int) -> bool:
+    """Whether a folder in memory has room for so many bytes of files and programs."""
+    try:
+        is_for_programs = not os.statvfs(folder).f_flag & os.ST_NOEXEC
+        free = re.search(r"^MemAvailable: *([0-9]+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+        return is_for_programs and min(shutil.disk_usage(folder).free, int(free[1]) << 10 if free else 0) >= size
+    except OSError:
+        return False
 
 
 # -- environments ----------------------------------------------------------------------------------
@@ -178,16 +242,18 @@ def run(session: nox.Session, name: str, *arguments: str) -> None:
 
 
 @nox.session(requires=["dev"], venv_backend="none")
-def checks(session: nox.Session) -> None:
-    """Do all that follows but for the tests: while one waits for a package index, another computes."""
+def everything(session: nox.Session) -> None:
+    """Do all that follows, the tests beside the other checks; they are seen as they run, the others when they end."""
 
-    def check(name: str) -> str:
-        said = session.run(sys.executable, "-m", "nox", "--session", name, external=True, silent=True)
-        return f"\n{str(said).strip()}"
+    def check(name: str, *, silent: bool = True) -> str:
+        said = session.run(sys.executable, "-m", "nox", "--session", name, external=True, silent=silent)
+        return f"\n{str(said).strip()}" if silent else "passed"
 
     # The longest first.
     names = ("pythons", "package", "docs", "types", "lint")
-    side_by_side(session, {name: partial(check, name) for name in names}, at_once=PROCESSORS)
+    works = {"tests": partial(check, "tests", silent=False), **{name: partial(check, name) for name in names}}
+    with files_in_memory():
+        side_by_side(session, works, at_once=max(2, PROCESSORS))
 
 
 @nox.session(requires=["dev"], venv_backend="none")
@@ -209,13 +275,25 @@ def types(session: nox.Session) -> None:
 @nox.session(requires=["dev"], venv_backend="none")
 def docs(session: nox.Session) -> None:
     """Build the documentation with warnings as errors, run its examples, and look for every page in the result."""
-    shutil.rmtree("docs/_build", ignore_errors=True)
+    # Not where the tests look around meanwhile.
+    built = Path(".nox/docs")
+    shutil.rmtree(built, ignore_errors=True)
 
     # One after the other: what the first has read, the second need not read again.
     for builder in ("html", "doctest"):
-        options = ("--fail-on-warning", "--keep-going", "--quiet", "--doctree-dir", "docs/_build/doctrees")
-        run(session, "sphinx-build", *options, "--builder", builder, "docs", f"docs/_build/{builder}")
-    run(session, "python", "tools/check_site.py", "docs", "docs/_build/html")
+        # The theme of the site makes the whole tree of names for each page, which takes longer than all the rest.
+        options = ("--doctree-dir", f"{built}/doctrees", "--define", "html_theme=basic", "--builder", builder)
+        run(
+            session,
+            "sphinx-build",
+            "--fail-on-warning",
+            "--keep-going",
+            "--quiet",
+            *options,
+            "docs",
+            f"{built}/{builder}",
+        )
+    run(session, "python", "tools/check_site.py", "docs", f"{built}/html")
 
 
 @nox.session(requires=["dev"], venv_backend="none")
@@ -229,7 +307,7 @@ def tests(session: nox.Session) -> None:
         return
     run(session, "coverage", "erase")
     run(session, "coverage", "run", "--parallel-mode", "tools/every_module.py")
-    # One process more than processors: most tests wait for a socket most of the time.
+    # One more than there are processors: half of the tests wait for a timer or for another process.
     run(session, "pytest", *in_processes(PROCESSORS + 1), "--trace-a-few")
     run(session, "coverage", "combine", "--quiet")
     run(session, "coverage", "report", "--skip-covered")
@@ -248,7 +326,8 @@ def pythons(session: nox.Session) -> None:
         python = str(python_of(f"python-{version}"))
         # What works in the oldest and in the newest is looked at in short in those between.
         places = session.posargs or (() if version == max(found, key=VERSIONS.index) else OF_THE_WHEEL)
-        return run_quietly(session, python, "-m", "pytest", *FAST, *in_processes(PROCESSORS), *places)
+        # In one process each: a second one would collect all tests once more.
+        return run_quietly(session, python, "-m", "pytest", *FAST, *places)
 
     side_by_side(session, {f"Python {version}": partial(test, version) for version in found})
 
@@ -260,20 +339,22 @@ def package(session: nox.Session) -> None:
     built, copy = folder / "dist", folder / "copy"
     for old in (built, copy):
         shutil.rmtree(old, ignore_errors=True)
-    build = partial(run_quietly, session, program("python"), "-m", "build", "--outdir", str(built))
-    install = partial(run_quietly, session, "python", "-m", "pip", "install", *groups("tests"))
-    side_by_side(session, {"build": build, "what the tests need": install})
+    run_quietly(session, program("python"), "-m", "build", "--outdir", str(built))
     files = sorted(map(str, built.iterdir()))
     run(session, "twine", "check", "--strict", *files)
     session.install("--quiet", *(f"{file}[cli]" for file in files if file.endswith(".whl")))
     for name in ("tests", "tools"):
         shutil.copytree(name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(PYPROJECT, copy)
+    # What tests need is there already. Its imapipe is a link in a .pth file, which does not count on this path.
+    of_the_tests = next(python_of("dev").parents[1].glob("lib/python*/site-packages"))
     session.chdir(copy)
+    alone, beside = {"PYTHONPATH": None}, {"PYTHONPATH": str(of_the_tests)}
+    # With nothing but what the wheel asks for.
+    session.run("imapipe", "demo", env=alone, silent=True)
     where = "import imapipe, sys; sys.exit(not imapipe.__file__.startswith(sys.prefix) and imapipe.__file__)"
-    session.run("python", "-c", where, env={"PYTHONPATH": None})
-    arguments = (*FAST, *in_processes(PROCESSORS), *OF_THE_WHEEL)
-    session.run("python", "-m", "pytest", *arguments, env={"PYTHONPATH": None})
+    session.run("python", "-c", where, env=beside)
+    session.run("python", "-m", "pytest", *FAST, *OF_THE_WHEEL, env=beside)
 
 
 # -- chores ----------------------------------------------------------------------------------------
@@ -296,13 +377,20 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(requires=["dev"], venv_backend="none")
 def proof(session: nox.Session) -> None:
-    """Export 20,000 messages to every format and back, copy and change them, over kills, on both servers: `-- 5000`."""
+    """Export 20,000 messages to every format and back, copy and change them, over kills, on both servers: `-- 5000`.
+
+    And 200,000 messages on three workers of a cluster that are troubled all the time.
+    """
     count = session.posargs[0] if session.posargs else "20000"
     places = [f"tests/sinks/test_{name}.py" for name in ("round_trip", "memory", "kill", "copy_kill")]
     places += [f"tests/integration/test_changes_{name}.py" for name in ("at_size", "killed")]
     places += ["tests/integration/test_after_on_dovecot.py"]
     places += ["tests/pipeline/operation/test_remainders.py::test_many_come_through_a_bad_line_on_four_connections"]
     places += [f"tests/contrib/test_{name}.py" for name in ("examples", "load")]
+    places += ["tests/examples/test_cluster.py", "tests/cluster_simulation/test_check.py"]
+    places += ["tests/examples/test_recipes.py", "tests/testing/test_providers.py"]
+    places += ["tests/cluster/test_processes.py"]
+    places += ["tests/store/sql/test_leases.py"]
     environment = {"IMAPIPE_PROOF_MESSAGES": count}
     session.run(program("pytest"), "-v", "--timeout=0", *places, external=True, env=environment)
 

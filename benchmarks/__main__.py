@@ -10,6 +10,7 @@ from typing import Final
 
 from benchmarks.calibration import calibrate
 from benchmarks.changes import expected_of
+from benchmarks.databases import Databases
 from benchmarks.environment import commit, environment
 from benchmarks.goals import verdicts
 from benchmarks.job import CHANGES
@@ -90,7 +91,7 @@ def _run(rows: list[Row], options: argparse.Namespace) -> Results:
     rounds = options.pairs or (QUICK_PAIRS if options.quick else PAIRS)
     version = commit()
     mail = mail_folder(options.cache)
-    with new_server(mail) as server:
+    with new_server(mail) as server, Databases() as databases:
         mailboxes = Mailboxes(options.cache, server)
         expected = {row.mailbox: mailboxes.prepare(row.mailbox) for row in rows if row.mailbox is not None}
         results = Results(environment=environment(server, configuration_text(server, mail)))
@@ -99,7 +100,7 @@ def _run(rows: list[Row], options: argparse.Namespace) -> Results:
         for link in dict.fromkeys(row.link for row in rows if row.link is not None):
             results.calibration.append(calibrate(link))
             print(calibration_text(results.calibration[-1]))
-        runner = Runner(server, Peers(options.cache), mail)
+        runner = Runner(server, Peers(options.cache), mail, databases)
         for row in rows:
             started = time.monotonic()
             wanted = expected[row.mailbox].get(_STORED_AS.get(row.work, row.work)) if row.mailbox else None

@@ -22,7 +22,14 @@ def take_back(server: DovecotServer, user: str, work: str) -> int:
     """
     client = server.login(user)
     try:
-        if work == "moves":
+        if work == "append":
+            client.create(TARGET)
+            client.select(TARGET)
+            found = _search(client, "ALL")
+            client.select("INBOX")
+            client.delete(TARGET)
+            client.create(TARGET)
+        elif work != "set-flags":
             client.create(TARGET)
             client.select(TARGET)
             found = _search(client, "ALL")

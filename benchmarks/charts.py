@@ -41,14 +41,13 @@ def _bars(row: RowResult) -> str:
     if peers:
         bars.sort(key=lambda bar: (bar.kind != "reference", bar.kind != "ours", bar.value))
     network = f", {row.link}" if row.link and "round trip" not in row.title and "MB/s" not in row.title else ""
-    subtitle = (
-        f"seconds, median of {first.wall.count}; x: times the {first.label}; the thin line goes from lowest to highest"
-    )
+    reference = "the ceiling" if first.label == "ceiling" else first.label
+    subtitle = f"seconds, median of {first.wall.count}; x: times {reference}; the thin line goes from lowest to highest"
     return bar_chart(row.title[:1].upper() + row.title[1:] + network, subtitle, bars)
 
 
 def _kind(entry: EntryResult, first: EntryResult) -> str:
-    return "reference" if entry is first else "ours" if entry.label == "imapipe" else ""
+    return "ours" if entry.label == "imapipe" else "reference" if entry is first else ""
 
 
 def _lines(title: str, x_label: str, rows: list[RowResult], *, per_message: bool) -> str:

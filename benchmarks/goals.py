@@ -93,11 +93,15 @@ def _goals() -> Iterator[_Goal]:
     yield _memory("maildir", 64)
     for peer, times in (("IMAPClient", 1), ("imap_tools", 1), ("mbsync", 1), ("imapsync", 5)):
         yield _slower("copy", peer, times)
-    for row in ("set-flags", "moves"):
+    for row in ("set-flags", "moves", "on-done"):
         for peer in ("IMAPClient", "imap_tools"):
             yield _slower(row, peer, 1)
-    yield _at_least("tables", "JSON Lines", "imapipe", 1 / 1.5)
-    yield _at_least("tables", "Parquet", "imapipe", 1 / 2)
+    for peer in ("imap_tools", "imaplib"):
+        yield _slower("append", peer, 5)
+    for face in ("FastAPI", "aiohttp"):
+        yield _at_least("listeners", f"{face}, 50 listen", "nobody listens", 0.9)
+    yield _at_most("tables", "JSON Lines", "imapipe", 1.5)
+    yield _at_most("tables", "Parquet", "imapipe", 2)
     yield _ceiling("large", 1.8)
     yield _memory("large", 24)
     yield _Goal("large", "least memory of all", _leanest)
@@ -108,6 +112,9 @@ def _goals() -> Iterator[_Goal]:
     yield from _growth()
     for label in ("import imapipe", FIRST_JOB):
         yield _Goal("import", f"{label}: ≤ 150 ms over a bare interpreter", functools.partial(_import, label))
+    for row in ("metadata", "bodies", "remote"):
+        for store in ("SQLite", "PostgreSQL"):
+            yield _at_most(f"stores-{row}", store, "JSON", 1.15)
     yield _at_least("processes", "2 workers", "1 worker", 1.4)
     for kind, rate in RATES:
         yield _Goal(f"rate-{kind}", f"within 5 % of {rate:,} a second", _rate)
@@ -163,6 +170,18 @@ def _at_least(row: str, label: str, base: str, least: float) -> _Goal:
         return _times(times), times.median >= least
 
     return _Goal(row, f"{label}: ≥ {least:g} x as fast as {base}", judge)
+
+
+def _at_most(row: str, label: str, base: str, most: float) -> _Goal:
+    """What an entry may take of the time of its row's reference, `base`."""
+
+    def judge(result: RowResult, _: Results) -> tuple[str, bool | None]:
+        entry = result.entry(label)
+        if entry is None or not entry.ratio:
+            return _problem(result, label, base)
+        return _times(entry.ratio), entry.ratio.median <= most
+
+    return _Goal(row, f"{label}: ≤ {most:g} x the time of {base}", judge)
 
 
 def _slower(row: str, label: str, most: float) -> _Goal:
@@ -312,6 +331,6 @@ def _problem(result: RowResult, *labels: str) -> tuple[str, bool | None]:
     """Why a goal could not be judged; it counts as missed when that is our own doing."""
     for entry in result.entries:
         if entry.label in labels and not entry.measured:
-            ours = entry.subject.startswith(("imapipe", "import", "processes", "rate"))
+            ours = entry.subject.startswith(("imapipe", "import", "processes", "rate", "service"))
             return f"{entry.label}: {entry.problem or 'not measured'}", False if ours else None
     return "not measured", None

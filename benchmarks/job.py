@@ -16,14 +16,16 @@ ITEMS: Final = {
     "text": "(UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[])",
     "flags": "(UID FLAGS)",
     "copy": "(UID FLAGS INTERNALDATE BODY.PEEK[])",
+    "on-done": "(UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[HEADER])",
 }
 """Work → the FETCH items that it needs; "search" is the one work that fetches nothing."""
 
 
 KEYWORD: Final = "$Bench"
 TARGET: Final = "Moved"
-CHANGES: Final = frozenset({"set-flags", "moves"})
-"""The works that change mail: that keyword for every message of the INBOX, or all of them into that mailbox."""
+CHANGES: Final = frozenset({"set-flags", "moves", "append", "on-done"})
+"""The works that change mail: that keyword for every message of the INBOX; all of them into that mailbox, at once or
+each after its header was handled; or as many new ones into it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,9 @@ _PINS: Final = Path(__file__).with_name("peers.txt")
 # imapflow does not take mail apart; mailparser is what its manual does it with.
 _NODE_PACKAGES: Final = ("imapflow@2.10.2", "mailparser@3.14.2")
 # They need the standard library only.
-_STANDARD: Final = frozenset({"drain", "imaplib_peer", "mbsync_peer", "mbsync_copy_peer", "imapsync_peer"})
+_STANDARD: Final = frozenset(
+    {"drain", "imaplib_peer", "imaplib_change_peer", "mbsync_peer", "mbsync_copy_peer", "imapsync_peer"}
+)
 _OURS: Final = frozenset(
     {
         "imapipe_subject",
@@ -30,6 +32,8 @@ _OURS: Final = frozenset(
         "follow_subject",
         "copy_subject",
         "change_subject",
+        "service_subject",
+        "store_subject",
     }
 )
 _PROGRAMS: Final = {"mbsync_peer": "mbsync", "mbsync_copy_peer": "mbsync", "imapsync_peer": "imapsync"}

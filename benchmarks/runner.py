@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.changes import take_back
+from benchmarks.databases import Databases
 from benchmarks.job import CHANGES, Job, Outcome
 from benchmarks.peers import ROOT, Peers
 from benchmarks.row import Entry, Row
@@ -31,12 +32,16 @@ class Runner:
         server: The server.
         peers: Knows the subjects.
         mail: Where the server keeps the mail of its users; what was copied is removed there.
+        databases: Where entries with the option `database` get one.
     """
 
-    def __init__(self, server: DovecotServer, peers: Peers, mail: Path | None = None) -> None:
+    def __init__(
+        self, server: DovecotServer, peers: Peers, mail: Path | None = None, databases: Databases | None = None
+    ) -> None:
         self._server = server
         self._peers = peers
         self._mail = mail
+        self._databases = databases
         self._targets = itertools.count()
 
     def run(self, row: Row, entry: Entry, expected: Expected | None, *, port: int, verify: bool) -> Outcome:
@@ -57,6 +62,8 @@ class Runner:
         target = f"copied{os.getpid()}x{next(self._targets)}" if row.work == "copy" else ""
         if target:
             options["target"] = target
+        if "database" in options:
+            options["dsn"] = self._new_database()
         job = Job(
             host=self._server.host,
             port=port,
@@ -84,11 +91,23 @@ class Runner:
                 shutil.rmtree(self._mail / target, ignore_errors=True)
         if row.work in CHANGES and (changed := take_back(self._server, job.user, row.work)) != job.count:
             raise SubjectFailed(f"changed {changed:,} of {job.count:,} messages")
+        if self._databases is not None and "dsn" in options:
+            transactions, rows = self._databases.written(options["dsn"])
+            outcome.notes["transactions"] = transactions / job.count * 1e6
+            outcome.notes["rows"] = rows / job.count * 1e6
         if expected is not None and entry.subject != "drain":
             _check(outcome, expected, searches, verify=verify)
         elif verify and row.work not in {"", "search"} and outcome.count != job.count:
             raise SubjectFailed(f"received {outcome.count:,} responses for {job.count:,} messages")
         return outcome
+
+    def _new_database(self) -> str:
+        if self._databases is None:
+            raise SubjectFailed("absent: a database")
+        try:
+            return self._databases.new()
+        except FileNotFoundError as error:
+            raise SubjectFailed(f"absent: {error}") from error
 
 
 def _run(command: list[str], job: Job) -> Outcome:

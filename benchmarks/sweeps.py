@@ -23,7 +23,16 @@ def sweeps(*, quick: bool) -> list[Row]:
     """The rows of all sweeps; `quick` ones are those that a goal needs, and smaller."""
     rows = [*_round_trips(quick=quick), _connections(quick=quick), *_sizes(quick=quick), _imports()]
     if not quick:
-        rows += [_connections_unlimited(), _depths(), _batches(), _compress(), _compress_fast(), *_loops(), _layers()]
+        rows += [
+            _connections_unlimited(),
+            _depths(),
+            _batches(),
+            _compress(),
+            _compress_fast(),
+            *_loops(),
+            _layers(),
+            *_stores(quick=quick),
+        ]
     return [*rows, _processes(quick=quick), *_rates(quick=quick), _hostile(), _follow(quick=quick)]
 
 
@@ -187,6 +196,34 @@ def _layers() -> Row:
         mailbox=Mailbox("short", 20_000),
         entries=(_ours("none"), *alone, _ours("all five", layers=",".join(five))),
     )
+
+
+def _stores(*, quick: bool) -> list[Row]:
+    options = {
+        "JSON": {"layers": "Checkpoint"},
+        "SQLite": {"layers": "SqlCheckpoint"},
+        "PostgreSQL": {"layers": "SqlCheckpoint", "database": "new"},
+    }
+    # The works with the least to do for a message, and with what a job most often has.
+    # The last one is as long as jobs are: the others are over before opening and closing count for little.
+    bodies = Mailbox("mixed", 800 if quick else 4_000)
+    works = (
+        ("metadata", "metadata", Mailbox("short", 20_000), None),
+        ("bodies", "bodies", bodies, None),
+        ("remote", "bodies", bodies, Link(20, 25_000_000)),
+    )
+    return [
+        Row(
+            name=f"stores-{name}",
+            title=f"{work}, {mailbox.count:,} messages{f', {link.label}' if link else ''}, checkpoints in a file and in"
+            " databases",
+            work=work,
+            mailbox=mailbox,
+            link=link,
+            entries=tuple(Entry(label, "store_subject", options=each) for label, each in options.items()),
+        )
+        for name, work, mailbox, link in works
+    ]
 
 
 def _processes(*, quick: bool) -> Row:

@@ -20,7 +20,7 @@ def row_table(row: RowResult) -> str:
     head = ["", "seconds", "lowest … highest"]
     head += ["messages/s", "MB/s", "CPU s per 10,000"] if per_message else ["CPU s"]
     head += ["peak MiB", "over idle", "of the ceiling" if with_ceiling else f"x {row.entries[0].label}"]
-    head += ["x imapipe"] if row.entry("imapipe") else []
+    head += ["x imapipe"] if _compares_with_imapipe(row) else []
     head += ["runs", *(title for title, _ in _noted(row))]
     measured = [entry for entry in row.entries if entry.measured]
     parts = [markdown(head, [_cells(row, entry, with_ceiling=with_ceiling) for entry in measured])] if measured else []
@@ -42,16 +42,24 @@ def _cells(row: RowResult, entry: EntryResult, *, with_ceiling: bool) -> list[st
         cells += [f"{100 / entry.ratio.median:.0f} %" if with_ceiling else f"{entry.ratio.median:.2f}"]
     else:
         cells += ["100 %" if with_ceiling else "1.00"]
-    if row.entry("imapipe"):
+    if _compares_with_imapipe(row):
         cells += [f"{entry.of_imapipe.median:.2f}" if entry.of_imapipe else _NOTHING]
     cells += [str(wall.count)]
-    return [*cells, *(f"{entry.notes[name]:,.0f}" for _, name in _noted(row))]
+    return [*cells, *(f"{entry.notes[name]:,.0f}" if name in entry.notes else _NOTHING for _, name in _noted(row))]
+
+
+def _compares_with_imapipe(row: RowResult) -> bool:
+    """Whether there is a column for it: where imapipe is what all are compared with, there is one already."""
+    return row.entry("imapipe") is not None and row.entries[0].label != "imapipe"
 
 
 def _noted(row: RowResult) -> Sequence[tuple[str, str]]:
     """What a row has of its own: titles of columns, and the names of notes."""
     if row.name.startswith("rate-"):
         return (("asked for", "asked"), ("measured", "rate"))
+    if row.name.startswith("stores-"):
+        # Of the database, for a million messages.
+        return (("transactions", "transactions"), ("rows written", "rows"))
     return (("p50 ms", "p50_ms"), ("p95 ms", "p95_ms")) if row.name == "follow" else ()
 
 

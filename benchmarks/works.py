@@ -83,7 +83,21 @@ def works(*, quick: bool) -> list[Row]:
                 ),
             ),
         ),
+        Row(
+            name="listeners",
+            title=f"a job of a service, {tiny.count:,} messages, 50 clients on its events, half slow or gone",
+            work="flags",
+            mailbox=tiny,
+            paired=True,
+            entries=(
+                Entry("nobody listens", "service_subject"),
+                Entry("FastAPI, 50 listen", "service_subject", options={"listeners": "yes"}),
+                Entry("aiohttp, 50 listen", "service_subject", options={"listeners": "yes", "face": "aiohttp"}),
+            ),
+        ),
         *_changes(Mailbox("tiny", 5_000 if quick else 50_000)),
+        _append(Mailbox("tiny", 500 if quick else 10_000)),
+        _on_done(Mailbox("short", 2_000 if quick else 10_000)),
         Row(
             name="tables",
             title=f"every field into files, {short.count:,} messages",
@@ -122,6 +136,39 @@ def _changes(mailbox: Mailbox) -> list[Row]:
         Row(name=work, title=f"{title}, {mailbox.count:,} messages", work=work, mailbox=mailbox, entries=entries)
         for work, title in (("set-flags", "a flag for all messages"), ("moves", "all messages into another mailbox"))
     ]
+
+
+def _append(mailbox: Mailbox) -> Row:
+    """Nothing is lost by a crash after any of them; who has MULTIAPPEND puts many messages into a command."""
+    return Row(
+        name="append",
+        title=f"{mailbox.count:,} messages of 2.5 KB into a mailbox",
+        work="append",
+        mailbox=mailbox,
+        entries=(
+            Entry("imapipe", "change_subject"),
+            Entry("IMAPClient", "imapclient_change_peer"),
+            Entry("imap_tools", "imap_tools_change_peer"),
+            Entry("imaplib", "imaplib_change_peer"),
+        ),
+    )
+
+
+def _on_done(mailbox: Mailbox) -> Row:
+    """With a Checkpoint a message is owed its move before it is moved; the others keep nothing of what they did."""
+    return Row(
+        name="on-done",
+        title=f"headers into a handler, and each message moved when it is through, {mailbox.count:,} messages",
+        work="on-done",
+        mailbox=mailbox,
+        entries=(
+            Entry("imapipe", "change_subject"),
+            Entry("imapipe, Checkpoint", "change_subject", options={"layers": "Checkpoint"}),
+            Entry("IMAPClient", "imapclient_change_peer"),
+            Entry("imap_tools", "imap_tools_change_peer"),
+            Entry("imaplib", "imaplib_change_peer"),
+        ),
+    )
 
 
 def _text(short: Mailbox, mixed: Mailbox, peers: Mapping[str, tuple[Entry, ...]]) -> list[Row]:

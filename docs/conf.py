@@ -27,6 +27,8 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 add_module_names = False
+# `Pool` in a docstring leads to the class, and what is no name of ours is shown as it is typed.
+default_role = "py:obj"
 napoleon_numpy_docstring = False
 # Attributes sections become field lists: they would otherwise repeat what autodoc finds itself.
 napoleon_use_ivar = True
@@ -34,5 +36,10 @@ napoleon_use_ivar = True
 # Only blocks marked as examples are run, not what merely looks like a prompt.
 doctest_test_doctest_blocks = ""
 
+# What stands in a sentence is typed: `--option` must not become a dash.
+smartquotes = False
+
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_title = f"imapipe {release}"

@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import os
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -47,7 +48,10 @@ class Settings:
 
     def listen(self) -> socket.socket:
         """The socket to serve on; says where it is."""
-        listening = socket.create_server(("127.0.0.1", self.port))
+        try:
+            listening = socket.create_server(("127.0.0.1", self.port))
+        except OSError as error:
+            sys.exit(f"port {self.port}: {os.strerror(error.errno or 0)}; name another with --port")
         print(f"http://127.0.0.1:{listening.getsockname()[1]}", flush=True)
         return listening
 
@@ -86,7 +90,7 @@ def make_jobs(settings: Settings) -> JobManager:
 @asynccontextmanager
 async def settings_of(description: str) -> AsyncIterator[Settings]:
     """Read the arguments, and have a mail server of our own unless somebody else's is named."""
-    parser = argparse.ArgumentParser(description=description)
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--port", type=int, default=8000, help="where to serve, on loopback; 0 is any that is free")
     parser.add_argument("--folder", type=Path, help="where jobs are kept; without one they are forgotten")
     parser.add_argument("--messages", type=int, default=20_000, help="messages in each account of the mail server")

@@ -116,7 +116,7 @@ def section(chapter: str, title: str, *rows: str) -> Callable[[Work], Work]:
 
 def main(description: str) -> int:
     """Run all sections, and print what they measured."""
-    parser = argparse.ArgumentParser(description=description)
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url", help="imaps://user@host; its password is taken from IMAPIPE_PASSWORD")
     parser.add_argument("--mailbox", default="INBOX")
     parser.add_argument("--messages", type=int, default=3000, help="how many messages a section reads at most")

@@ -10,11 +10,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final
 
-A_FEW: Final = 3
+A_FEW: Final = 2
 
 
 def few_cases(names: Sequence[str], count: int = A_FEW) -> set[int]:
-    """Where in a list of the names of tests those are that stand for all: first, last and between of each test."""
+    """Where in a list of names of tests those are that stand for all: of each the first, the last, and some between."""
     cases: defaultdict[str, list[int]] = defaultdict(list)
     for at, name in enumerate(names):
         cases[name.partition("[")[0]].append(at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 import sys
 from pathlib import Path
@@ -9,9 +10,10 @@ from pathlib import Path
 import pytest
 
 import imapipe
+from imapipe import secret_source
 from imapipe.cli.secrets import ask_command
-from imapipe.oauth.program import ask_program
 from imapipe.providers import provider_of
+from imapipe.secret_source import secret_of_program
 from imapipe.testing import Server
 
 
@@ -85,6 +87,7 @@ async def test_a_pool_with_a_secret_from_each_place(
         ('password_file = "~nobody-at-all/x"', "there is no such user"),
         ('password_file = "/dev/zero"', "password_file: /dev/zero: it is longer than 65,536 bytes"),
         ('password_command = ["a\\u0000b"]', "password_command: .*null"),
+        ('password_command = ["cat", "/dev/zero"]', "password_command: cat: it wrote more than 65,536 bytes"),
         ('password_env = "PATH"\nca_file = "none.pem"', "ca_file: 'none.pem': No such file"),
         ('password_env = "PATH"\nca_file = "a\\u0000b"', "ca_file: .*null"),
         (
@@ -107,8 +110,18 @@ async def test_a_program_that_gives_a_secret_gets_no_other_one(tmp_path: Path, m
         monkeypatch.setenv(name, "hunter2")
     monkeypatch.setenv("IMAPIPE_OTHER", "kept")
     names = 'import os; print([name for name in os.environ if name.startswith("IMAPIPE_")])'
-    assert await ask_program([sys.executable, "-c", names]) == "['IMAPIPE_OTHER']"
+    assert await secret_of_program([sys.executable, "-c", names]) == "['IMAPIPE_OTHER']"
     assert ask_command(shlex.join([sys.executable, "-c", names]), "--x") == "['IMAPIPE_OTHER']"
+
+
+@pytest.mark.asyncio
+async def test_a_program_that_leaves_another_one_behind_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that is left has its pipe still, and would be waited for."""
+    monkeypatch.setattr(secret_source, "_COMMAND_SECONDS", 1.0)
+    program = "import subprocess, sys; subprocess.Popen(['sleep', '40']).wait()"
+    async with asyncio.timeout(30):
+        with pytest.raises(imapipe.AccountsError, match=r"it wrote nothing for 1 seconds"):
+            await secret_of_program([sys.executable, "-c", program])
 
 
 def test_the_password_of_a_proxy_is_in_no_repr(tmp_path: Path) -> None:
@@ -130,6 +143,10 @@ def test_the_password_of_a_proxy_is_in_no_repr(tmp_path: Path) -> None:
         ('[a]\nurl = "imaps://ann@h"', r"\[a\]: it does not say where its secret is: give one of password_env"),
         ('[a]\nurl = "imaps://ann@h"\npassword = "x"', "password: it does not belong into a file"),
         ('[a]\npassword_env = "x"', r"\[a\]: url is missing"),
+        (
+            '[a]\nurl = "imaps://ann@h"\npassword_env = "x"\nproxy = "ftp://u:s3cret@h"',
+            "proxy takes the URL of a proxy: use",
+        ),
         ('[a]\nurl = "http://h"\npassword_env = "x"', r"\[a\]: url: the URL must begin with"),
         ('[a]\nurl = "imaps://ann@h"\npassword_env = "x"\ntoken_file = "y"', "exclude each other"),
         ('[a]\nurl = "imaps://ann@h"\npassword_env = "x"\ncolour = "y"', "colour is no key of an account"),

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 import imapipe
+from imapipe.catalog.archive_file import ArchiveFile
+from imapipe.catalog.index_file import IndexFile
+from imapipe.database import Database
 from imapipe.durable_file import Partial, read_file, save_file
+from imapipe.journal.entry import Intent, Job
+from imapipe.journal.journal import Journal as ChangeJournal
+from imapipe.models.cursor import Cursor
+from imapipe.sinks.appended import Appended
+from imapipe.sinks.copied import Copied, Way
+from imapipe.sinks.place import Place
+from imapipe.sinks.record import Record
+from imapipe.store.checkpoint_state import CheckpointChange
+from imapipe.store.journal import Journal as CheckpointJournal
+from imapipe.wire.uid_set import UidSet
+
+PLACE = Place("ann@host:993", "INBOX", 7)
 
 
 def names(folder: Path) -> list[str]:
@@ -194,3 +211,91 @@ def test_only_files_are_read(tmp_path: Path) -> None:
     for name in ("link", "pipe", "missing", "."):
         with pytest.raises(OSError, match=r"symbolic|no file|No such|directory"):
             read_file(str(tmp_path / name))
+
+
+# ---------------------------------------------------------------- what is written in place
+
+# Writes something that is to be safe; closes.
+Opened = tuple[Callable[[], object], Callable[[], object]]
+
+
+def _sink(path: Path) -> Opened:
+    file = Appended(path, "lines", durable=True)
+    file.open("us")
+
+    def write() -> None:
+        file.put(b"line\n")
+        file.note(PLACE, 1)
+        file.commit()
+
+    return write, lambda: file.close("us")
+
+
+def _record(path: Path) -> Opened:
+    record = Record(path, "lines", durable=True)
+    record.begin(0, closed=False)
+    return lambda: record.append(5, {PLACE: UidSet.parse("1")}, closed=False), record.close
+
+
+def _copied(path: Path) -> Opened:
+    state = Copied(path)
+    state.open()
+    return lambda: state.save(state.add(Way(PLACE, PLACE), [(1, 2)], 2)), state.close
+
+
+def _change(path: Path) -> Opened:
+    journal = ChangeJournal(path)
+    journal.take()
+    journal.begin(Job("ann@host:993", "INBOX", 7, "delete"))
+    return lambda: asyncio.run(journal.intend(Intent(1, UidSet.parse("1")))), journal.close
+
+
+def _checkpoint(path: Path) -> Opened:
+    journal = CheckpointJournal(str(path))
+    journal.append(CheckpointChange(series="s", sequence=1))
+    return journal.sync, journal.close
+
+
+def _index(path: Path) -> Opened:
+    file = IndexFile(path)
+    return lambda: file.open_mailbox("ann@host:993", "INBOX", 7, Cursor()), file.close
+
+
+def _archive(path: Path) -> Opened:
+    file = ArchiveFile(path, durable=True)
+    file.open("us")
+
+    def write() -> None:
+        file.mailbox("ann@host:993", "INBOX", 7)
+        file.commit()
+
+    return write, lambda: file.close("us")
+
+
+def _database(path: Path) -> Opened:
+    connection = Database(str(path)).connect()
+    connection.transact([("CREATE TABLE others (name TEXT)", {})])
+    return lambda: connection.transact([("CREATE TABLE things (name TEXT)", {})]), connection.close
+
+
+@pytest.mark.parametrize("how", ["removed", "moved", "replaced"])
+@pytest.mark.parametrize(
+    "opened", [_sink, _record, _copied, _change, _checkpoint, _index, _archive, _database], ids=lambda one: one.__name__
+)
+def test_nothing_counts_that_was_written_to_a_file_without_its_name(
+    tmp_path: Path, opened: Callable[[Path], Opened], how: str
+) -> None:
+    path = tmp_path / "file"
+    write, close = opened(path)
+    if opened is _record:
+        path = tmp_path / "file.imapipe"
+    if how == "removed":
+        path.unlink()
+    else:
+        path.rename(tmp_path / "moved")
+    if how == "replaced":
+        path.touch()
+    with pytest.raises((OSError, imapipe.ImapipeError), match="somebody removed, moved or replaced it"):
+        write()
+    with suppress(OSError, imapipe.ImapipeError):
+        close()

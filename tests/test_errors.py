@@ -8,6 +8,7 @@ import pickle
 import pkgutil
 import traceback
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 import imapipe
 from imapipe import errors
 from imapipe.contrib import errors as of_services
+from imapipe.contrib.cluster.verdict import OverQuota
 from imapipe.contrib.message_lines import ReaderStalled
 from imapipe.models.batch import Batch, BatchInterrupted, BatchResult, Failure
 from imapipe.models.report import Incomplete, RunReport
@@ -61,6 +63,7 @@ MADE: dict[type[BaseException], Callable[[], BaseException]] = {
     errors.InvalidURL: lambda: errors.InvalidURL("text"),
     errors.AutodiscoverFailed: lambda: errors.AutodiscoverFailed("ann@example.org", ("a", "b")),
     errors.InvalidSearch: lambda: errors.InvalidSearch("text"),
+    errors.DatabaseError: lambda: errors.DatabaseError("reason", database="d", is_transient=True, is_lost=True),
     errors.JournalError: lambda: errors.JournalError("reason", path="p"),
     errors.TooManyMessages: lambda: errors.TooManyMessages(60, 59),
     errors.MessageIndexError: lambda: errors.MessageIndexError("reason", path="p"),
@@ -82,6 +85,7 @@ MADE: dict[type[BaseException], Callable[[], BaseException]] = {
     of_services.NotServing: of_services.NotServing,
     of_services.JobFolderError: lambda: of_services.JobFolderError("p", "reason"),
     ReaderStalled: lambda: ReaderStalled(60.0),
+    OverQuota: lambda: OverQuota(datetime(2026, 1, 1, tzinfo=UTC), got_on=True),
     Incomplete: lambda: Incomplete(_REPORT),
     BatchInterrupted: lambda: BatchInterrupted(_BATCH, BatchResult(_BATCH, failed={3: _FAILURE})),
 }

@@ -2,47 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import threading
 from pathlib import Path
 
 import pytest
+from tests.web_server import answering
 
 import imapipe
 from dovecot_server.certificate import write_certificate
+from imapipe import https
 from imapipe.https import request
-
-
-@asynccontextmanager
-async def _answering(answer: bytes, context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """A port that says the same to everybody."""
-
-    tasks: list[asyncio.Task[None]] = []
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(answer)
-            await writer.drain()
-            writer.close()
-            await writer.wait_closed()
-        except (OSError, asyncio.IncompleteReadError):
-            return
-        finally:
-            writer.transport.abort()
-
-    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        tasks.append(asyncio.create_task(serve(reader, writer)))
-
-    server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=context)
-    try:
-        yield int(server.sockets[0].getsockname()[1])
-    finally:
-        server.close()
-        await asyncio.gather(*tasks)
 
 
 @pytest.mark.asyncio
@@ -55,7 +26,7 @@ async def _answering(answer: bytes, context: ssl.SSLContext | None = None) -> As
     ],
 )
 async def test_each_way_of_saying_how_long_it_is(answer: bytes) -> None:
-    async with _answering(answer) as port:
+    async with answering(lambda _: answer) as port:
         found = await request(f"http://127.0.0.1:{port}/")
     assert (found.status, found.body) == (200, b"hello")
 
@@ -75,9 +46,27 @@ async def test_each_way_of_saying_how_long_it_is(answer: bytes) -> None:
     ],
 )
 async def test_an_answer_that_is_none(answer: bytes, says: str) -> None:
-    async with _answering(answer) as port:
+    async with answering(lambda _: answer) as port:
         with pytest.raises(imapipe.ConnectionFailed, match=says):
             await request(f"http://127.0.0.1:{port}/", max_bytes=1000)
+
+
+@pytest.mark.asyncio
+async def test_a_body_in_many_chunks_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[threading.Thread] = []
+    read = https._read
+
+    def noted(head: bytes, body: bytes) -> https.HttpAnswer:
+        threads.append(threading.current_thread())
+        return read(head, body)
+
+    monkeypatch.setattr(https, "_read", noted)
+    answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 20_000 + b"0\r\n\r\n"
+    async with answering(lambda _: answer) as port:
+        found = await request(f"http://127.0.0.1:{port}/")
+    assert found.body == b"x" * 20_000
+    assert threads != [threading.current_thread()]
+    assert len(threads) == 1
 
 
 @pytest.mark.asyncio
@@ -86,7 +75,7 @@ async def test_tls_with_a_certificate_that_is_trusted_and_one_that_is_not(tmp_pa
     write_certificate(file, key, ["localhost"])
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(file, key)
-    async with _answering(b"HTTP/1.1 302 x\r\nLocation: https://elsewhere/\r\n\r\n", context) as port:
+    async with answering(lambda _: b"HTTP/1.1 302 x\r\nLocation: https://elsewhere/\r\n\r\n", context) as port:
         url = f"https://localhost:{port}/"
         answer = await request(url, ssl_context=ssl.create_default_context(cafile=str(file)))
         # Whether it is gone to is for the caller.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import noxfile
@@ -68,12 +69,63 @@ def test_every_test_has_a_case_among_the_few() -> None:
         "a.py::two[]]",
         "b.py::one",
     ]
+    assert {0, *few_cases(names, 3)} == {0, 1, 5, 9, 10, 11, 12}
     assert [names[at] for at in sorted(few_cases(names))] == [
         "a.py::one",
         "a.py::many[0]",
-        "a.py::many[4]",
         "a.py::many[8]",
         "a.py::two[[]",
         "a.py::two[]]",
         "b.py::one",
     ]
+
+
+def test_temporary_files_are_in_memory_where_there_is_room_and_gone_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(noxfile, "MEMORY", tmp_path)
+    monkeypatch.setattr(noxfile, "ROOM_BYTES", 1)
+    monkeypatch.setenv("TMPDIR", "before")
+    with noxfile.files_in_memory():
+        folder = Path(os.environ["TMPDIR"])
+        assert folder.parent == tmp_path
+        (folder / "mail").mkdir()
+    assert (os.environ["TMPDIR"], [*tmp_path.iterdir()]) == ("before", [])
+    monkeypatch.delenv("TMPDIR")
+    with noxfile.files_in_memory():
+        assert "TMPDIR" in os.environ
+    assert "TMPDIR" not in os.environ
+    for memory, room in ((tmp_path / "absent", 1), (tmp_path, 1 << 60)):
+        monkeypatch.setattr(noxfile, "MEMORY", memory)
+        monkeypatch.setattr(noxfile, "ROOM_BYTES", room)
+        with noxfile.files_in_memory():
+            assert "TMPDIR" not in os.environ
+
+
+def test_what_a_killed_run_left_in_memory_goes_at_the_next_start_and_nothing_of_a_run_beside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(noxfile, "MEMORY", tmp_path)
+    monkeypatch.setattr(noxfile, "ROOM_BYTES", 1)
+    others = tmp_path / "imapipe-demo-1"
+    left = tmp_path / f"{noxfile.IN_MEMORY}left" / "mail"
+    for folder in (others, left):
+        folder.mkdir(parents=True)
+    with noxfile.files_in_memory():
+        first = Path(os.environ["TMPDIR"])
+        with noxfile.files_in_memory():
+            second = Path(os.environ["TMPDIR"])
+            assert {*tmp_path.iterdir()} == {others, first, second}
+        assert {*tmp_path.iterdir()} == {others, first}
+    assert {*tmp_path.iterdir()} == {others}
+
+
+def test_a_folder_in_which_no_program_runs_has_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert noxfile.has_room(tmp_path, 1)
+    of_the_folder = os.statvfs(tmp_path)
+
+    class NoPrograms:
+        f_flag = of_the_folder.f_flag | os.ST_NOEXEC
+
+    monkeypatch.setattr("os.statvfs", lambda _: NoPrograms)
+    assert not noxfile.has_room(tmp_path, 1)

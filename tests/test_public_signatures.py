@@ -37,6 +37,7 @@ HANDED_OUT = {
     "imapipe.connection.Connection",
     "imapipe.connection.FetchCommand",
     "imapipe.connection.Lease",
+    "imapipe.contrib.cluster.Worker",
     "imapipe.contrib.jobs.Job",
     "imapipe.contrib.jobs.Subscription",
     "imapipe.middleware.CheckpointLayer",

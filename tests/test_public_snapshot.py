@@ -12,8 +12,10 @@ import imapipe
 
 MODULES = (
     "imapipe",
+    "imapipe.cluster",
     "imapipe.connection",
     "imapipe.contrib.aiohttp",
+    "imapipe.contrib.cluster",
     "imapipe.contrib.fastapi",
     "imapipe.contrib.jobs",
     "imapipe.doctor",

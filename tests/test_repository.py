@@ -60,7 +60,9 @@ def test_the_hook_before_a_commit_uses_the_ruff_of_the_checks() -> None:
 
 def test_every_extra_is_used() -> None:
     extras = tomllib.loads(read("pyproject.toml"))["project"]["optional-dependencies"]
-    assert sorted(extras) == "aiohttp autodiscover charset cli fastapi keyring otel parquet proxy uvloop".split()
+    assert (
+        sorted(extras) == "aiohttp autodiscover charset cli cluster fastapi keyring otel parquet proxy uvloop".split()
+    )
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob(".github/**/*.y*ml")), ids=lambda path: path.name)
@@ -73,3 +75,23 @@ def test_continuous_integration_elsewhere_runs_what_is_here(path: Path) -> None:
 @pytest.mark.parametrize("contract", ["wire", "net.bridge", "testing"])
 def test_the_import_rules_speak_of_what_matters(contract: str) -> None:
     assert f"imapipe.{contract}" in read("pyproject.toml")
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "without"),
+    [
+        ("The testing server shares nothing with us", "forbidden_modules", {"testing"}),
+        ("Only the command line (its demo) uses the testing server", "source_modules", {"cli", "testing"}),
+        ("The command line's packages stay in the command line", "source_modules", {"cli"}),
+    ],
+)
+def test_the_import_rules_leave_no_module_out(name: str, key: str, without: set[str]) -> None:
+    """They are lists: what is not in them may import whatever it likes; `__main__` is the door of the command line."""
+    (contract,) = (
+        each
+        for each in tomllib.loads(read("pyproject.toml"))["tool"]["importlinter"]["contracts"]
+        if each["name"] == name
+    )
+    source = ROOT / "src" / "imapipe"
+    modules = {path.parent.name for path in source.glob("*/__init__.py")} | {path.stem for path in source.glob("*.py")}
+    assert set(contract[key]) == {f"imapipe.{module}" for module in modules - without - {"__init__", "__main__"}}

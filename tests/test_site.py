@@ -33,6 +33,11 @@ def test_a_page_that_was_overwritten_is_seen(folders: tuple[Path, Path]) -> None
     assert problems(*folders) == ["more/search.md is called 'Search and `find`', and its page in the site 'Search'"]
 
 
+def test_an_option_that_became_typography_is_seen(folders: tuple[Path, Path]) -> None:
+    (folders[1] / "index.html").write_text("<h1>Welcome</h1><p>name a file with –password-file, or 1 – 2</p>")
+    assert problems(*folders) == ["index.md shows the option '–password-file' with a dash that nobody can type"]
+
+
 def test_a_page_that_is_missing_is_seen(folders: tuple[Path, Path]) -> None:
     (folders[1] / "index.html").unlink()
     (folders[0] / "more" / "search.md").write_text("no heading\n")

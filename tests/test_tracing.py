@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
 
 import pytest
 from coverage import Coverage
-from tests.tracing import EXAMPLES, Tracing
+from tests.tracing import EXAMPLES, SECONDS, Tracing
 
 
 class Counted(Coverage):
@@ -16,10 +15,11 @@ class Counted(Coverage):
 
     looks = 0
 
-    @contextmanager
-    def collect(self) -> Iterator[None]:
+    def start(self) -> None:
         self.looks += 1
-        yield
+
+    def stop(self) -> None:
+        pass
 
 
 def test_the_first_examples_of_a_property_are_traced_and_all_are_run() -> None:
@@ -29,6 +29,25 @@ def test_the_first_examples_of_a_property_are_traced_and_all_are_run() -> None:
         test(example)
     assert run == list(range(2 * EXAMPLES))
     assert coverage.looks == EXAMPLES
+
+
+def test_what_takes_long_is_traced_at_first() -> None:
+    coverage, run = Counted(data_file=None), list[int]()
+    tracing = Tracing(coverage)
+    test = tracing.traced_at_first(run.append)
+    test(1)
+    tracing.end(0, None)
+    test(2)
+    assert run == [1, 2]
+    assert coverage.looks == 1
+
+
+def test_the_time_of_the_processor_ends_it(pytestconfig: pytest.Config) -> None:
+    began = time.process_time()
+    while time.process_time() - began < 2 * SECONDS:
+        pass
+    # A signal is handled when the code goes on.
+    assert sys.gettrace() is None or not pytestconfig.getoption("trace_a_few")
 
 
 @pytest.mark.no_cover

@@ -1,16 +1,19 @@
 """Which tests are traced for coverage: tracing all of them takes as long again as running them.
 
-What is traced are a few cases of each test (`tests.cases`), with their fixtures, and the first examples of each
-property: what a test reaches at all, it reaches with these. Not traced are the collection, what makes the examples, and
-tests that are marked `no_cover`. So the figure is a lower bound: of what is run less may be seen, never more.
+What is traced are a few cases of each test (`tests.cases`), with their fixtures, the first examples of each property,
+and the first moments of a test that takes longer: what a test reaches at all, it reaches with these. Not traced are the
+collection, what makes the examples, and tests that are marked `no_cover`. So the figure is a lower bound: of what is
+run less may be seen, never more.
 
 The lines of modules themselves are seen where `tools/every_module.py` imports them, before any test (noxfile.py).
 """
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Generator
 from functools import wraps
+from types import FrameType
 from typing import Final
 
 import pytest
@@ -23,6 +26,9 @@ CASES: Final = 8
 EXAMPLES: Final = 40
 """How many examples of a property are traced."""
 
+SECONDS: Final = 0.6
+"""So many seconds of a processor are traced of a test: what goes on for longer does the same again."""
+
 
 class Tracing:
     """A plugin of pytest for a process that runs tests; leaves a data file for `coverage combine`."""
@@ -30,6 +36,8 @@ class Tracing:
     def __init__(self, coverage: Coverage) -> None:
         self._coverage = coverage
         self._chosen: frozenset[str] = frozenset()
+        self._is_over = False
+        self._is_on = False
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Choose the tests to trace."""
@@ -42,11 +50,33 @@ class Tracing:
         """Trace a test with its fixtures, or nothing of it."""
         if item.nodeid not in self._chosen:
             return (yield)
-        self._coverage.start()
+        self._is_over = False
+        # The time of the processor: pytest-timeout has the other clock, and how busy the machine is says nothing.
+        before = signal.signal(signal.SIGVTALRM, self.end)
+        signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
+        self._start()
         try:
             return (yield)
         finally:
-            self._coverage.stop()
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+            self._stop()
+            signal.signal(signal.SIGVTALRM, before)
+
+    def end(self, number: int, frame: FrameType | None) -> None:
+        """Trace no more of this test (a handler of a signal)."""
+        self._is_over = True
+        # In the middle of starting or stopping, whoever does that comes to its end first, and looks.
+        if self._is_on:
+            self._stop()
+
+    def _start(self) -> None:
+        if not self._is_over:
+            self._coverage.start()
+            self._is_on = True
+
+    def _stop(self) -> None:
+        self._is_on = False
+        self._coverage.stop()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> Generator[None, object, object]:
@@ -56,11 +86,11 @@ class Tracing:
             return (yield)
         whole = handle.inner_test
         handle.inner_test = self.traced_at_first(whole)
-        self._coverage.stop()
+        self._stop()
         try:
             return (yield)
         finally:
-            self._coverage.start()
+            self._start()
             handle.inner_test = whole
 
     def traced_at_first(self, test: Callable[..., object]) -> Callable[..., object]:
@@ -70,11 +100,14 @@ class Tracing:
         @wraps(test)
         def traced(*arguments: object, **named: object) -> object:
             nonlocal left
-            if not left:
+            if not left or self._is_over:
                 return test(*arguments, **named)
             left -= 1
-            with self._coverage.collect():
+            self._start()
+            try:
                 return test(*arguments, **named)
+            finally:
+                self._stop()
 
         return traced
 

@@ -49,8 +49,11 @@ def problems(docs: Path, site: Path) -> list[str]:
         elif not page.is_file():
             found.append(f"{name} is not in the site")
         else:
+            text = page.read_text(encoding="utf-8")
             heading = _Heading()
-            heading.feed(page.read_text(encoding="utf-8"))
+            heading.feed(text)
+            if option := re.search(r"[\s(>]–[a-z][a-z-]+", text):
+                found.append(f"{name} shows the option {option[0].strip()!r} with a dash that nobody can type")
             if heading.text.strip() != wanted[1].replace("`", "").strip():
                 found.append(f"{name} is called {wanted[1]!r}, and its page in the site {heading.text.strip()!r}")
     return found

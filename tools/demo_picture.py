@@ -133,7 +133,7 @@ def main() -> None:
     parser.add_argument("picture", type=Path)
     parser.add_argument("--messages", default="5000")
     options = parser.parse_args()
-    frames = list(record([sys.executable, "-m", "imapipe.cli", "demo", "--messages", options.messages]))
+    frames = list(record([sys.executable, "-m", "imapipe", "demo", "--messages", options.messages]))
     options.picture.write_text(draw(shorten(frames), "imapipe demo"), encoding="utf-8")
 
 

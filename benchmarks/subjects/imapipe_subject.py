@@ -26,19 +26,22 @@ from benchmarks.job import Job
 from benchmarks.meter import Meter
 from benchmarks.tally import Person, Tally
 from imapipe import search as q
+from imapipe.store import SqlCheckpointStore
 
 VERSION: Final = imapipe.__version__
 _CHUNK: Final = 1 << 18
 _PRESETS: Final = {"metadata": "envelope", "fields": "envelope", "bodies": "full", "large": "full", "text": "full"}
-_LAYERS: Final[dict[str, Callable[[Path], imapipe.Middleware]]] = {
-    "Progress": lambda _: imapipe.Progress(lambda _: None),
-    "Metrics": lambda _: imapipe.Metrics(),
-    "Checkpoint": lambda folder: imapipe.Checkpoint(folder / "state.json"),
-    "Retry": lambda _: imapipe.Retry(attempts=5),
-    "RateLimit": lambda _: imapipe.RateLimit(messages_per_second=10_000_000),
-    "AdaptiveRateLimit": lambda _: imapipe.AdaptiveRateLimit(1_000_000),
-    "ByteBudget": lambda _: imapipe.ByteBudget(10**12),
-    "OpenTelemetry": lambda _: imapipe.OpenTelemetry(),
+# Made of a folder for its files, and of the address of a database or "".
+_LAYERS: Final[dict[str, Callable[[Path, str], imapipe.Middleware]]] = {
+    "Progress": lambda *_: imapipe.Progress(lambda _: None),
+    "Metrics": lambda *_: imapipe.Metrics(),
+    "Checkpoint": lambda folder, _: imapipe.Checkpoint(folder / "state.json"),
+    "SqlCheckpoint": lambda folder, dsn: imapipe.Checkpoint(SqlCheckpointStore(dsn or folder / "state.db")),
+    "Retry": lambda *_: imapipe.Retry(attempts=5),
+    "RateLimit": lambda *_: imapipe.RateLimit(messages_per_second=10_000_000),
+    "AdaptiveRateLimit": lambda *_: imapipe.AdaptiveRateLimit(1_000_000),
+    "ByteBudget": lambda *_: imapipe.ByteBudget(10**12),
+    "OpenTelemetry": lambda *_: imapipe.OpenTelemetry(),
 }
 _Handler = Callable[[imapipe.Message], Awaitable[None]]
 
@@ -75,7 +78,8 @@ async def _run(job: Job, tally: Tally, meter: Meter, folder: Path) -> dict[str, 
         if "depth" in job.options:
             pipeline = pipeline.depth(int(job.options["depth"]))
         if "layers" in job.options:
-            pipeline = pipeline.use(*(_LAYERS[name](folder) for name in job.options["layers"].split(",")))
+            dsn = job.options.get("dsn", "")
+            pipeline = pipeline.use(*(_LAYERS[name](folder, dsn) for name in job.options["layers"].split(",")))
         read = _VERIFYING[job.work](tally) if job.verify else _READING[job.work](tally)
         report = await pipeline.run(read, concurrency=8, connections=job.connections)
         meter.stop()

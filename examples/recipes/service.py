@@ -9,10 +9,12 @@ from imapipe import search as q
 from imapipe.contrib.fastapi import Service
 from imapipe.contrib.jobs import JobManager, Pools, Work
 
+URL, PASSWORD = os.environ["IMAPIPE_URL"], os.environ["IMAPIPE_PASSWORD"]
+
 
 def open_pool(account: str) -> imapipe.Pool:
     """Where the account is; a real service looks into its database."""
-    return imapipe.create_pool(os.environ["IMAPIPE_URL"], password=os.environ["IMAPIPE_PASSWORD"])
+    return imapipe.create_pool(URL, password=PASSWORD)
 
 
 async def handle(message: imapipe.Message) -> None:

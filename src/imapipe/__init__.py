@@ -1,5 +1,7 @@
 """imapipe: bulk work on IMAP mailboxes with asyncio.
 
+::
+
     async with imapipe.create_pool("imaps://ann@imap.example.org", password=secret) as pool:
         async for message in pool.mailbox("INBOX").search(q.UNSEEN).fetch("envelope"):
             print(message.uid, message.envelope.subject)
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
         CommandTimeout,
         ConnectionFailed,
         ConnectionLost,
+        DatabaseError,
         DeletionsRefused,
         ImapipeError,
         InvalidSearch,
@@ -189,6 +192,7 @@ __all__ = [
     "ConnectionFailed",
     "ConnectionLost",
     "Cursor",
+    "DatabaseError",
     "DeletionBound",
     "DeletionsRefused",
     "Discovered",
@@ -336,6 +340,7 @@ _HOMES = {
         "CommandTimeout",
         "ConnectionFailed",
         "ConnectionLost",
+        "DatabaseError",
         "DeletionsRefused",
         "ImapipeError",
         "InvalidSearch",

@@ -28,11 +28,11 @@ from imapipe.client import Pool, create_pool
 from imapipe.durable_file import read_small
 from imapipe.errors import AccountsError
 from imapipe.net.account import parse_url
+from imapipe.net.proxy import name_of_proxy
 from imapipe.oauth import TokenFile
 from imapipe.oauth.key_ring import ask_keyring
-from imapipe.oauth.program import ask_program
 from imapipe.providers import Provider, provider_of
-from imapipe.secret_source import read_secret
+from imapipe.secret_source import read_secret, secret_of_program
 
 # A thousand accounts take a tenth of it.
 _MOST_BYTES: Final = 1024 * 1024
@@ -146,9 +146,9 @@ class AccountSettings:
     async def _ask(self, key: str, command: tuple[str, ...]) -> str:
         """The first line that a program writes."""
         try:
-            return await ask_program(command, self.folder)
+            return await secret_of_program(command, self.folder)
         except AccountsError as error:
-            raise self._error(key, error.reason) from error
+            raise self._error(key, f"{command[0]}: {error.reason}") from error
 
     def _ask_keyring(self) -> str:
         try:
@@ -234,6 +234,11 @@ def _settings(name: str, table: object, folder: Path) -> AccountSettings:
         parse_url(str(given["url"]))
     except ValueError as error:
         raise AccountsError(f"url: {error}", account=name) from None
+    if "proxy" in given:
+        try:
+            name_of_proxy(str(given["proxy"]))
+        except ValueError as error:
+            raise AccountsError(f"proxy takes the URL of a proxy: {error}", account=name) from None
     return AccountSettings(name=name, folder=folder, **given)  # type: ignore[arg-type]  # checked one by one
 
 

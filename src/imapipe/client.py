@@ -5,21 +5,24 @@ from __future__ import annotations
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from imapipe.mailbox import ALL_STATUS_ITEMS, Mailbox, mailbox_name, patiently
+from imapipe.mailbox import ALL_STATUS_ITEMS, Mailbox, mailbox_name, outlast_outage
 from imapipe.models.mailbox import MailboxEntry
 from imapipe.net.account import parse_url
 from imapipe.net.authentication import Credentials
 from imapipe.net.bridge import IMAP4
 from imapipe.net.connection import Connection
-from imapipe.net.dial import Compress, DialOptions, OpenSocket, dial
+from imapipe.net.dial import Compress, DialOptions, dial
 from imapipe.net.options import MAX_HELD_BYTES, MAX_SPOOL_BYTES, MINIMUM_BYTES_PER_SECOND
 from imapipe.net.pool.leased_connection import Lease
+from imapipe.net.pool.parting import Handle
 from imapipe.net.pool.pool import ConnectionPool, PoolStats
 from imapipe.net.proxy import through_proxy
+from imapipe.net.reaching import OpenSocket
 from imapipe.pipeline.delivery.stream import Runs
 from imapipe.pipeline.source.search_store import SearchStore
 from imapipe.runtime.event_bus import EventBus
@@ -62,7 +65,10 @@ class Pool:
         await self.close()
 
     async def close(self) -> None:
-        """End runs that are still iterated (they save), then log out and close every connection."""
+        """End runs that are still iterated (they save), then log out and close every connection.
+
+        Cancelled, it ends what it waits for, too; no connection is left.
+        """
         try:
             await self.runs.close()
         finally:
@@ -106,8 +112,8 @@ class Pool:
         r"""Many mailboxes as one: `pool.each("*", exclude=("Trash", r"\Junk")).search(q.ALL)`.
 
         Args:
-            names: Names, patterns of LIST (`*` for anything, `%` for anything within a level), and special uses such as
-                `\Sent`; in this order, each mailbox once. None is all of them.
+            names: Names, patterns of LIST (`*` for anything, `%` for anything within a level; `[*]` and `[%]` for these
+                characters themselves), and special uses such as `\Sent`; in this order, each mailbox once. None is all.
             exclude: Those to leave out, by the same words.
             subscribed: Only those that are subscribed, and INBOX.
             all_mail: At Gmail, where all are wanted: All Mail with Spam and Trash, each message once and with its
@@ -117,8 +123,8 @@ class Pool:
             TypeError, ValueError: What cannot be the name of a mailbox.
         """
         # Not with this module: a job on one mailbox does without, and the import is a part of what that takes.
+        from imapipe.account.choosing import Choice  # noqa: PLC0415
         from imapipe.account.group import MailboxGroup  # noqa: PLC0415
-        from imapipe.account.pipeline import Choice  # noqa: PLC0415
         from imapipe.account.selection import check_words  # noqa: PLC0415
 
         choice = Choice(check_words("each()", names) or ("*",), check_words("exclude=", exclude), subscribed, all_mail)
@@ -140,7 +146,7 @@ class Pool:
         async def ask(connection: Connection) -> list[MailboxEntry]:
             return await connection.list(pattern, status_items=ALL_STATUS_ITEMS)
 
-        return await patiently(self.connections, ask, outage_seconds)
+        return await outlast_outage(self.connections, ask, outage_seconds)
 
     def adopt(self, client: IMAP4) -> Connection:
         """Take over a user's own live aioimaplib client.
@@ -271,8 +277,13 @@ def create_pool(
         max_age_seconds=max_age_seconds,
     )
     options.check()
+
+    def dialer(handle: Handle | None) -> Awaitable[Connection]:
+        how = options if handle is None else replace(options, open_socket=handle.opener(options.open_socket))
+        return dial(how, slow_link=pool.is_link_slow, learned=pool.learned)
+
     pool = ConnectionPool(
-        lambda: dial(options, slow_link=pool.is_link_slow, learned=pool.learned),
+        dialer,
         max_size=max_size,
         acquire_timeout_seconds=acquire_timeout_seconds,
         plane_options=options.plane,

@@ -8,6 +8,7 @@ Invariants:
 - When `save_file` returns, the new content survives a loss of power, unless it is told that the machine will not fail.
 - A link that somebody put in the place of a file is replaced, never followed; where a file is read, or written in place
   because it grows or is a database, it is an error.
+- What is written in place counts only while the file has its name (`check_name`): one that is gone takes bytes still.
 - Only functions of `os` touch a file here, so that tests can stop the world before and after each of them.
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sqlite3
 import stat
 import zlib
 from collections.abc import Iterable
@@ -33,6 +35,7 @@ PLAIN: Final = _NO_LINK | _BINARY
 _NO_WAIT: Final = getattr(os, "O_NONBLOCK", 0)
 # A folder can be synced on POSIX; some file systems answer that it means nothing there.
 _MEANINGLESS: Final = frozenset({errno.EINVAL, errno.ENOTSUP})
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 MOST_SECRET_BYTES: Final = 64 * 1024
@@ -228,6 +231,24 @@ def open_in_place(path: str, flags: int = 0, *, only_ours: bool = True) -> int:
     return fd
 
 
+def check_name(opened: os.stat_result, path: str) -> None:
+    """See to it that a file which is written in place has its name still: else nobody would find what is put there.
+
+    Args:
+        opened: What `os.fstat` says of the open file.
+        path: The name by which it was opened.
+
+    Raises:
+        OSError: Somebody has removed or moved it, or the name is that of another file now.
+    """
+    try:
+        is_there = os.path.samestat(opened, os.lstat(path))
+    except FileNotFoundError:
+        is_there = False
+    if not is_there:
+        raise OSError(errno.ENOENT, "somebody removed, moved or replaced it while it was written to", path)
+
+
 def kept_mode(path: str) -> int:
     """The permissions of a file of ours that is replaced; those of anybody else's are no choice of ours."""
     try:
@@ -289,3 +310,21 @@ def sync_folder(path: str) -> None:
             raise
     finally:
         os.close(fd)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error, or what it was raised from, says that there is no room left."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in _NO_ROOM:
+            return True
+        # Above eight bits is a closer description.
+        if isinstance(cause, sqlite3.Error) and getattr(cause, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+            return True
+        cause = cause.__cause__
+    return False
+
+
+def named_in(error: OSError) -> str:
+    """The file or folder that the system names in an error, "" where it names none, or the number of an open one."""
+    return error.filename if isinstance(error.filename, str) else ""

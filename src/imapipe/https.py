@@ -22,7 +22,7 @@ from urllib.parse import SplitResult, urlencode, urlsplit
 
 from imapipe.errors import ConnectionFailed, ImapipeError
 from imapipe.net.account import is_loopback_address
-from imapipe.net.dial import OpenSocket
+from imapipe.net.reaching import OpenSocket
 from imapipe.net.unreachable import unreachable
 
 MAX_BYTES: Final = 256 * 1024
@@ -133,7 +133,9 @@ async def _ask(
     try:
         writer.write(_request_bytes(parts, form))
         head = await reader.readuntil(_HEAD_END)
-        return _read(head, await _body(reader, head, host, port, max_bytes))
+        body = await _body(reader, head, host, port, max_bytes)
+        # A body in tens of thousands of chunks takes long.
+        return await asyncio.to_thread(_read, head, body)
     finally:
         writer.transport.abort()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from imapipe.errors import CommandNo
 from imapipe.middleware.base import Middleware
-from imapipe.models.argument import check_number
+from imapipe.models.argument import check_consent, check_number
 from imapipe.models.mailbox import MailboxStatus
 from imapipe.models.message import Attachment, Message
 from imapipe.net.connection import STATUS_ITEMS, Connection, status_apart
@@ -21,6 +21,7 @@ from imapipe.pipeline.source.search_store import SearchStore
 from imapipe.pipeline.specification import Specification
 from imapipe.search import ALL
 from imapipe.wire.command.append import NewMessage
+from imapipe.wire.mailbox_name import can_be_mailbox_name
 from imapipe.wire.search_key import SearchKey
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Mailbox:
         async def ask(connection: Connection) -> MailboxStatus:
             return await status_apart(connection, self.name, ALL_STATUS_ITEMS)
 
-        return await patiently(self._pool, ask, outage_seconds)
+        return await outlast_outage(self._pool, ask, outage_seconds)
 
     async def download(self, message: Message, attachment: Attachment) -> Attachment:
         """Bring an attachment of a message that was fetched without it, by `fetch("text")` or `fetch("structure")`.
@@ -127,7 +128,7 @@ class Mailbox:
     async def create(self) -> None:
         """Make it (CREATE). Raises CommandNo where it is there already, or cannot be.
 
-        Otherwise it raises as `Pool.acquire` and `Connection.create` do.
+        Otherwise it raises as `Pool.acquire` and `Connection.create` do. Cancelled, it may be done all the same.
         """
         async with self._pool.lease() as connection:
             await connection.create(self.name)
@@ -135,7 +136,7 @@ class Mailbox:
     async def rename(self, new_name: str) -> Mailbox:
         """Give it, and those below it, another name (RENAME); gives the mailbox of that name. Raises CommandNo.
 
-        Otherwise it raises as `Pool.acquire` and `Connection.rename` do.
+        Otherwise it raises as `Pool.acquire` and `Connection.rename` do. Cancelled, it may be done all the same.
         """
         renamed = Mailbox(self._pool, self._account, self._runs, new_name, search_store=self._search_store)
         async with self._pool.lease() as connection:
@@ -150,9 +151,11 @@ class Mailbox:
 
         Raises:
             CommandNo: There are messages in it, or the server refuses.
+            TypeError: `with_messages` is neither True nor False.
 
-        Otherwise it raises as `Pool.acquire` and `Connection.delete` do.
+        Otherwise it raises as `Pool.acquire` and `Connection.delete` do. Cancelled, it may be done all the same.
         """
+        check_consent("with_messages", with_messages)
         async with self._pool.lease() as connection:
             if not with_messages and (count := (await connection.status(self.name, ("MESSAGES",))).messages) != 0:
                 reason = f"{self.name!r} holds {count} messages: move them, or say delete(with_messages=True)"
@@ -162,7 +165,7 @@ class Mailbox:
     async def subscribe(self, subscribed: bool = True) -> None:
         """List it among the subscribed mailboxes (SUBSCRIBE), or no more (UNSUBSCRIBE). Raises CommandNo.
 
-        Otherwise it raises as `Pool.acquire` and `Connection.subscribe` do.
+        Otherwise it raises as `Pool.acquire` and `Connection.subscribe` do. Cancelled, it may be done all the same.
         """
         async with self._pool.lease() as connection:
             await (connection.subscribe(self.name) if subscribed else connection.unsubscribe(self.name))
@@ -173,7 +176,7 @@ class Mailbox:
         *,
         use: Sequence[Middleware] = (),
     ) -> AppendReport:
-        """Put messages into it (APPEND), up to 100 and 4 MiB in one command where the server has MULTIAPPEND.
+        """Put messages into it (APPEND), up to 500 and 4 MiB in one command where the server has MULTIAPPEND.
 
         ::
 
@@ -211,12 +214,15 @@ class Mailbox:
             criteria: Search keys of `imapipe.search`, joined with `&`, `|` and `~`.
         """
         if not isinstance(criteria, SearchKey):
-            raise TypeError(f"search() takes keys of imapipe.search such as q.UNSEEN, not {criteria!r}")
+            raise TypeError(
+                f"search() takes keys of imapipe.search such as q.UNSEEN, not {criteria!r}; "
+                "q.parse() makes one of a text"
+            )
         specification = Specification(self.name, search=criteria, search_store=self._search_store)
         return Pipeline(specification, self._pool, self._account, self._runs)
 
 
-async def patiently(
+async def outlast_outage(
     connections: ConnectionPool, work: Callable[[Connection], Awaitable[_Result]], outage_seconds: float
 ) -> _Result:
     """Ask the server once more while it does not work, for so long; raises what it refuses, and ValueError."""
@@ -230,7 +236,7 @@ def mailbox_name(function: str, name: str) -> str:
     """The name of a mailbox, as it is known everywhere. Raises TypeError, ValueError."""
     if not isinstance(name, str):
         raise TypeError(f"{function}() takes the name of a mailbox, not {name!r}")
-    if not name or any(character in name for character in "\r\n\0"):
+    if not can_be_mailbox_name(name):
         raise ValueError(f"{name!r} cannot be the name of a mailbox")
     # The one name without regard to case (RFC 9051 §5.1); a checkpoint must not know two of it.
     return "INBOX" if name.upper() == "INBOX" else name

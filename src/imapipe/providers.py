@@ -49,6 +49,8 @@ class Provider:
         domains: What addresses of its own end with.
         mail_exchangers: The ends of the names that MX records of other domains have, whose mail it keeps.
         app_password_url: Where a person makes a password for a program, or "".
+        quota_words: What is in the refusal of an account that has fetched more than it may within a day, or "".
+        quota_seconds: For how long it is refused, at most.
     """
 
     name: str
@@ -61,6 +63,8 @@ class Provider:
     domains: tuple[str, ...] = ()
     mail_exchangers: tuple[str, ...] = ()
     app_password_url: str = ""
+    quota_words: str = ""
+    quota_seconds: float = 0.0
 
 
 _GOOGLE: Final = OAuthEndpoints(
@@ -98,6 +102,8 @@ PROVIDERS: Final = (
         domains=("gmail.com", "googlemail.com"),
         mail_exchangers=("google.com", "googlemail.com"),
         app_password_url="https://myaccount.google.com/apppasswords",
+        quota_words="exceeded command or bandwidth limits",
+        quota_seconds=86_400.0,
     ),
     Provider(
         "Exchange Online",
@@ -131,6 +137,12 @@ UNKNOWN: Final = Provider("", (), 10)
 def provider_of_account(account: str) -> Provider:
     """The provider of an account, which is `user@host:port`."""
     return provider_of(account.rpartition("@")[2].rpartition(":")[0])
+
+
+def quota_seconds(text: str) -> float | None:
+    """For how long at most a provider refuses an account that it says this to; None where nobody is known to say so."""
+    text = text.lower()
+    return next((each.quota_seconds for each in PROVIDERS if each.quota_words and each.quota_words in text), None)
 
 
 def provider_of(host: str) -> Provider:

@@ -5,6 +5,7 @@ Invariants:
 - Nothing is made up: only messages of which the journal knows where they went are moved back.
 - Only what the change itself did is taken back: of flags that somebody else set since, none is touched.
 - An undo is a change like others, with a journal of its own beside the first one: it may be interrupted and run again.
+- While it runs nobody goes on with the change.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from imapipe import search as q
 from imapipe.client import Pool
 from imapipe.errors import JournalError, TooManyMessages
 from imapipe.journal.entry import Job, Story, each_pair
-from imapipe.journal.journal import read_journal
+from imapipe.journal.journal import UNDO_SUFFIX, Journal, read_journal, reading
 from imapipe.middleware.base import Middleware
 from imapipe.models.argument import check_whole
 from imapipe.models.document import Document
@@ -26,10 +27,8 @@ from imapipe.models.report import RunReport
 from imapipe.pipeline.change_pipeline import ChangePipeline, ChangePlan
 from imapipe.pipeline.operation.flagging import result_of
 from imapipe.pipeline.pipeline import Pipeline
+from imapipe.wire.command.encoder import can_be_set
 from imapipe.wire.uid_set import UidSet
-
-SUFFIX = ".undo"
-"""What the name of the journal of an undo ends in; flags that are put back have a number behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +41,17 @@ class UndoReport(Document):
         reports: The reports of the runs that it took.
     """
 
-    derived: ClassVar[Sequence[str]] = ("complete",)
+    derived: ClassVar[Sequence[str]] = ("undone_now", "complete")
     told_as: ClassVar[Mapping[str, str]] = {"reports": "runs"}
 
     undone: int
     lost: Mapping[str, int]
     reports: tuple[RunReport, ...]
+
+    @property
+    def undone_now(self) -> int:
+        """Those that were brought back this time; none of them where an earlier run has left nothing to undo."""
+        return sum(report.done for report in self.reports)
 
     @property
     def complete(self) -> bool:
@@ -56,7 +60,10 @@ class UndoReport(Document):
 
     def table(self) -> str:
         """For people."""
-        lines = [f"undone  {self.undone:,}"]
+        before = self.undone - self.undone_now
+        lines = [f"undone  {self.undone:,}" + (f", {before:,} of them by an earlier run" if before else "")]
+        if not self.undone_now and not self.lost:
+            lines = ["nothing was left to undo" + (f"; an earlier run has undone {before:,}" if before else "")]
         lines += [f"not undone  {count:,}: {reason}" for reason, count in self.lost.items()]
         return "\n".join(lines)
 
@@ -82,48 +89,76 @@ async def undo(
 
     Raises:
         TooManyMessages: There are more than `max_messages`; nothing was sent.
-        JournalError: It is no journal, of another account, or its last command has no result yet.
+        JournalError: It is no journal, of another account, a run has it, its last command has no result yet, or the
+            undo was undone itself.
         UidValidityChanged: What it knows means other messages now.
         ImapipeError: As `ChangePipeline.run` does.
+
+    Cancelled, or where it raises on the way, what was taken back stays so; called again it goes on from there.
     """
     if max_messages is not None:
         check_whole("max_messages", max_messages)
-    steps, count, lost = _read(journal, pool)
-    if max_messages is not None and count > max_messages:
-        raise TooManyMessages(count, max_messages)
-    undone, reports = 0, []
-    for number, step in enumerate(steps):
-        suffix = SUFFIX if len(steps) == 1 else f"{SUFFIX}{number}"
-        report = await step.use(*use).run(journal=f"{os.fspath(journal)}{suffix}")
-        reports.append(report)
-        undone += report.done + report.skipped
-        for reason, count in (("somebody removed the message since", report.vanished), ("see failures", report.failed)):
-            if count:
-                lost[reason] = lost.get(reason, 0) + count
-    return UndoReport(undone, lost, tuple(reports))
+    path = os.fsdecode(journal)
+    with reading(path) as story:
+        steps, lost = _plan(story, _job_of(story, path, pool), pool)
+        count = sum(len(step.uids) for step in steps)
+        if max_messages is not None and count > max_messages:
+            raise TooManyMessages(count, max_messages)
+        for own in (f"{path}{step.suffix}" for step in steps):
+            if Journal(own).was_undone:
+                # What was brought back is away again, with UIDs that only that journal knows.
+                raise JournalError(f"this undo was undone itself: undo the undo of that, {own}{UNDO_SUFFIX}", path=own)
+        undone, reports = 0, []
+        for step in steps:
+            report = await step.change.use(*use).run(journal=f"{path}{step.suffix}")
+            reports.append(report)
+            undone += report.done + report.skipped
+            for reason, count in (
+                ("somebody removed the message since", report.vanished),
+                ("see failures", report.failed),
+            ):
+                if count:
+                    lost[reason] = lost.get(reason, 0) + count
+        return UndoReport(undone, lost, tuple(reports))
 
 
 async def plan_undo(journal: str | os.PathLike[str], pool: Pool) -> tuple[list[ChangePlan], dict[str, int]]:
     """What an undo would do, and what it could not bring back; raises as `undo` does."""
-    steps, _, lost = _read(journal, pool)
-    return [await step.plan() for step in steps], lost
+    path = os.fsdecode(journal)
+    story = read_journal(path)
+    steps, lost = _plan(story, _job_of(story, path, pool), pool)
+    return [await step.change.plan() for step in steps], lost
 
 
-def _read(journal: str | os.PathLike[str], pool: Pool) -> tuple[list[ChangePipeline], int, dict[str, int]]:
-    story = read_journal(journal)
+def _job_of(story: Story, path: str, pool: Pool) -> Job:
+    """What a journal is of; raises JournalError where that cannot be undone, or not here."""
     job = story.job
     assert job is not None
     if job.account != pool.account:
-        raise JournalError(f"it is of {job.account}, not of {pool.account}", path=os.fspath(journal))
+        raise JournalError(f"it is of {job.account}, not of {pool.account}", path=path)
     if story.pending is not None:
         raise JournalError(
-            "it is not known what came of its last command; run the change again with it first", path=os.fspath(journal)
+            "it is not known what came of its last command; run the change again with it first", path=path
         )
-    return _plan(story, job, pool)
+    return job
 
 
-def _plan(story: Story, job: Job, pool: Pool) -> tuple[list[ChangePipeline], int, dict[str, int]]:
-    """The changes that take it back, of how many messages, and what none of them can."""
+class _Step(NamedTuple):
+    """One of the changes that take a change back.
+
+    Attributes:
+        suffix: What the name of its journal ends in. It stays the same when more was changed since.
+        uids: The messages.
+        change: What is done to them.
+    """
+
+    suffix: str
+    uids: UidSet
+    change: ChangePipeline
+
+
+def _plan(story: Story, job: Job, pool: Pool) -> tuple[list[_Step], dict[str, int]]:
+    """The changes that take it back, and what none of them can."""
     lost: dict[str, int] = {}
 
     def lose(reason: str, count: int) -> None:
@@ -153,8 +188,10 @@ def _plan(story: Story, job: Job, pool: Pool) -> tuple[list[ChangePipeline], int
         chosen += _flags_back(story, job, here)
         contested = sum(len(result.contested) for _, result in story.steps)
         lose("somebody else changed the message at the same moment, so it is left as it is", contested)
-    chosen.append((marked, here.only(marked, uidvalidity=job.uidvalidity).remove_flags("\\Deleted")))
-    return [step for uids, step in chosen if uids], sum(len(uids) for uids, _ in chosen), lost
+    steps = [_Step(f"{UNDO_SUFFIX}{number or ''}", *each) for number, each in enumerate(chosen)]
+    unmarked = here.only(marked, uidvalidity=job.uidvalidity).remove_flags("\\Deleted")
+    steps.append(_Step(f"{UNDO_SUFFIX}-marked", marked, unmarked))
+    return [step for step in steps if step.uids], lost
 
 
 def _flags_back(story: Story, job: Job, here: Pipeline) -> Iterator[tuple[UidSet, ChangePipeline]]:
@@ -166,5 +203,8 @@ def _flags_back(story: Story, job: Job, here: Pipeline) -> Iterator[tuple[UidSet
             difference = (after - before, before - after)
             groups[difference] = groups.get(difference, UidSet()) | uids & (result.done - result.contested)
     for (added, removed), uids in groups.items():
-        words = [*(f"-{flag}" for flag in sorted(added)), *(f"+{flag}" for flag in sorted(removed))]
-        yield uids, here.only(uids, uidvalidity=job.uidvalidity).change_flags(*words)
+        # What a server tells of need not be what it takes.
+        words = [f"-{flag}" for flag in sorted(added)]
+        words += [f"+{flag}" for flag in sorted(removed) if can_be_set(flag)]
+        if words:
+            yield uids, here.only(uids, uidvalidity=job.uidvalidity).change_flags(*words)

@@ -10,7 +10,9 @@ from tests.account.test_each import NAMES
 
 import imapipe
 from imapipe import search as q
-from imapipe.testing import Mailbox, Server
+from imapipe.account import report as account_report
+from imapipe.models.report import RunReport
+from imapipe.testing import Mailbox, Reply, Server
 from imapipe.testing.messages import make_messages
 
 
@@ -34,6 +36,46 @@ async def test_connections_are_counted_over_all_mailboxes(connections: int, mail
         # None was closed, so this is how many there were at a time.
         assert pool.stats.opened <= connections
     assert len(report.reports) == mailboxes
+
+
+@pytest.mark.asyncio
+async def test_of_many_errors_the_first_ones_hold_what_was_in_hand() -> None:
+    """A trace holds its functions, and they what they worked on: 35 KB for each mailbox that a server refuses."""
+    names = [f"m{number}" for number in range(30)]
+    refused = Reply("NO", "no", "NOPERM", command="EXAMINE", times=1000)
+    server = Server({name: Mailbox(make_messages(1)) for name in ("INBOX", *names)}, faults=[refused])
+    traced: list[bool] = []
+
+    def told(name: str, result: RunReport | Exception) -> None:
+        assert isinstance(result, Exception)
+        traced.append(result.__traceback__ is not None)
+
+    async with server, imapipe.create_pool(server.url, password=server.password) as pool:
+        report = await pool.each(*names).search(q.ALL).fetch("flags").run(_nothing, on_mailbox=told)
+    errors = list(report.errors.values())
+    assert len(errors) == 30
+    assert all(isinstance(error, imapipe.CommandNo) for error in errors)
+    # Whoever is told of each has it whole.
+    assert traced == [True] * 30
+    assert [error.__traceback__ is not None for error in errors] == [True] * 20 + [False] * 10
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("failing", [0, 1])
+async def test_failures_of_all_mailboxes_share_the_room_for_details(
+    monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    monkeypatch.setattr(account_report, "MAX_FAILURE_DETAILS", 30)
+    async with _server() as server, imapipe.create_pool(server.url, password=server.password) as pool:
+
+        async def fail(message: imapipe.Message) -> None:
+            if failing:
+                raise OSError("no")
+
+        report = await pool.each("*").search(q.ALL).fetch("flags").run(fail)
+    assert report.failed == failing * 7 * 12
+    assert sum(len(each.failures) for each in report.reports.values()) == failing * 30
+    assert sum(len(each.failed_uids) for each in report.reports.values()) == failing * 7 * 12
 
 
 @pytest.mark.asyncio

@@ -16,7 +16,7 @@ from tests.pipeline.test_reissued_uids import told
 import imapipe
 from imapipe import search as q
 from imapipe import sinks
-from imapipe.testing import GmailMailboxes, Mailbox, Reply, Rewrite, SearchCap, Server
+from imapipe.testing import Fault, GmailMailboxes, Mailbox, Reply, Rewrite, SearchCap, Server
 from imapipe.testing.messages import make_messages
 
 NAMES = ("Archive/2023", "Archive/2024", "Drafts", "Lists", "Sent", "Trash")
@@ -40,6 +40,10 @@ class Account:
 
 async def _ignore(_: imapipe.Message) -> None:
     return
+
+
+def _without_untagged(response: bytes) -> bytes:
+    return b"" if response.startswith(b"*") else response
 
 
 def _mailboxes() -> dict[str, Mailbox]:
@@ -124,6 +128,49 @@ async def test_what_came_is_not_searched_where_the_numbers_prove_it(account: Acc
     report = await job.run(account.handle)
     assert (report.planned, report.done, report.vanished, account.handled[-1]) == (1, 1, 0, ("Lists", 17))
     assert "UID SEARCH" in [record.name for record in account.server.commands][before:]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "fault", [SearchCap(2), Rewrite(_without_untagged, command="UID SEARCH")], ids=["cap", "no answer"]
+)
+async def test_what_came_and_is_not_found_is_noticed_and_done_next_time(
+    account: Account, tmp_path: Path, fault: Fault
+) -> None:
+    """Whose search gives a few only, and says nothing, must not have the others taken for done."""
+    job = account.pool.each("Lists").search(q.ALL).fetch("full").use(imapipe.Checkpoint(tmp_path / "state.json"))
+    await job.run(account.handle)
+    mailbox = account.server.mailboxes["Lists"]
+    mailbox.expunge([3])
+    mailbox.extend(make_messages(5, seed=8, size=300))
+    account.server.faults.add(fault)
+    report = await job.run(account.handle)
+    assert not report.complete
+    assert report.unaccounted > 0
+    account.server.faults.clear()
+    assert (await job.run(account.handle)).complete
+    assert {uid for name, uid in account.handled if name == "Lists"} >= set(mailbox.uids)
+
+
+@pytest.mark.asyncio
+async def test_what_came_and_went_again_is_not_missed(account: Account, tmp_path: Path) -> None:
+    job = account.pool.each("Lists").search(q.ALL).fetch("full").use(imapipe.Checkpoint(tmp_path / "state.json"))
+    await job.run(account.handle)
+    mailbox = account.server.mailboxes["Lists"]
+    came = mailbox.extend(make_messages(5, seed=8, size=300))
+    mailbox.expunge(came[1:3])
+    before = len(account.server.commands)
+    report = await job.run(account.handle)
+    assert (report.complete, report.done) == (True, 3)
+    searches = [record for record in list(account.server.commands)[before:] if record.name == "UID SEARCH"]
+    assert len(searches) == 2
+
+
+@pytest.mark.asyncio
+async def test_an_account_without_any_mailbox_is_an_error_of_the_server(account: Account) -> None:
+    account.server.faults.add(Rewrite(_without_untagged, command="LIST"))
+    with pytest.raises(imapipe.ProtocolError, match="not even INBOX"):
+        await account.pool.each("*").search(q.ALL).fetch("full").run(account.handle)
 
 
 @pytest.mark.asyncio
@@ -385,3 +432,15 @@ async def test_a_name_whose_mailbox_is_another_one_is_no_new_name_of_the_old_one
         await there.run(account.handle)
         server.mailboxes.rename("Old", "New")
         assert (await there.run(account.handle)).done == 5
+
+
+@pytest.mark.asyncio
+async def test_uids_up_to_the_last_one_there_is(tmp_path: Path) -> None:
+    mailbox = Mailbox(make_messages(2, seed=1, size=300), first_uid=2**32 - 3)
+    async with Server({"INBOX": mailbox}) as server, imapipe.create_pool(server.url, password=server.password) as pool:
+        job = pool.each().search(q.ALL).fetch("full").use(imapipe.Checkpoint(tmp_path / "state.json"))
+        assert (await job.run(sinks.Maildir(tmp_path / "mail"))).done == 2
+        assert mailbox.append(b"Subject: the last one\r\n\r\n") == 2**32 - 1
+        for done in (1, 0):
+            report = await job.run(sinks.Maildir(tmp_path / "mail"))
+            assert (report.done, report.complete) == (done, True)

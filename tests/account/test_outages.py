@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+from functools import partial
 
 import pytest
 from tests.middleware.fakes import run_in_fake_time
 
 import imapipe
 from imapipe import search as q
+from imapipe.account.isolation import do_each
 from imapipe.testing import CutAfterBytes, Fault, RefuseConnection, Reply, Server
 
 MAILBOXES = {"INBOX": 5, **{f"Folder {number}": 5 for number in range(11)}}
@@ -76,3 +79,17 @@ def test_a_mailbox_at_which_the_server_hangs_up_is_alone() -> None:
     assert isinstance(report, imapipe.AccountReport)
     assert list(report.errors) == ["Folder 3"]
     assert report.done == 55
+
+
+@pytest.mark.asyncio
+async def test_a_full_disk_ends_all() -> None:
+    """Every other mailbox would fetch, and fail at the same place."""
+    begun: list[str] = []
+
+    async def write(name: str) -> None:
+        begun.append(name)
+        raise imapipe.SinkError("no room", path=name) from OSError(errno.ENOSPC, "no room")
+
+    with pytest.raises(imapipe.SinkError, match="no room"):
+        await do_each([(name, partial(write, name)) for name in ("INBOX", "Archive")], at_once=1)
+    assert begun == ["INBOX"]

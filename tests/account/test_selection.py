@@ -57,16 +57,32 @@ def test_what_is_excluded_is_not_chosen_by_any_name() -> None:
     assert _names(("*", "Trash"), ("Trash", "\\junk", "Lists/*")) == ["INBOX", "Sent", "a+b"]
 
 
+def test_a_wildcard_in_a_name_is_written_in_brackets() -> None:
+    odd = [_entry(name) for name in ("50%", "500", "*", "x", "[*]", "[Gmail]/All")]
+
+    def names(*words: str) -> list[str]:
+        return [entry.name for entry in choose(odd, words)]
+
+    assert names("50%") == ["50%", "500"]
+    assert (names("50[%]"), names("[*]"), names("[[*]]")) == (["50%"], ["*"], ["[*]"])
+    assert names("[Gmail]/*") == ["[Gmail]/All"]
+    assert [entry.name for entry in choose(odd, ("*",), ("[*]", "50[%]"))] == ["500", "x", "[*]", "[Gmail]/All"]
+    assert all(names(entry.word) == [entry.name] for entry in odd)
+    # It names one mailbox, which must be there.
+    assert unknown_names(odd, ("50[%]", "60[%]", "60%")) == ["60[%]"]
+
+
 def test_a_name_is_no_regular_expression() -> None:
     assert _names(("a+b",)) == ["a+b"]
     assert _names(("a.b",)) == []
     assert _names(("a" + "*" * 300 + "b",)) == ["a+b"]
 
 
-@given(st.text("ab/*%", max_size=8), st.text("ab/%", max_size=10), st.sampled_from(["/", None]))
+@given(st.text("ab/*%[]", max_size=8), st.text("ab/%*[]", max_size=10), st.sampled_from(["/", None]))
 def test_patterns_are_those_of_list(word: str, name: str, delimiter: str | None) -> None:
-    parts = {"*": ".*", "%": "[^/]*" if delimiter else ".*"}
-    oracle = re.compile("".join(parts.get(character, re.escape(character)) for character in word), re.DOTALL)
+    parts = {"*": ".*", "%": "[^/]*" if delimiter else ".*", "[*]": "[*]", "[%]": "[%]"}
+    tokens = re.split(r"(\[[*%]\]|[*%])", word)
+    oracle = re.compile("".join(parts.get(token, re.escape(token)) for token in tokens), re.DOTALL)
     assert fits(_entry(name, delimiter=delimiter), word) is (oracle.fullmatch(name) is not None)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.calibration import calibrate, proxy
-from benchmarks.changes import expected_of
+from benchmarks.changes import expected_of, take_back
 from benchmarks.mailboxes import Mailbox, Mailboxes, mail_folder
 from benchmarks.pairs import measure
 from benchmarks.peers import ROOT, Peers
@@ -104,13 +104,20 @@ def test_who_reads_something_else_has_no_figures(
     assert found.entries[1].problem.startswith(problem)
 
 
-@pytest.mark.parametrize("work", ["set-flags", "moves"])
+@pytest.mark.parametrize("work", ["set-flags", "moves", "append", "on-done"])
 def test_what_is_changed_is_counted_and_taken_back(
     dovecot: DovecotServer, cache: Path, monkeypatch: pytest.MonkeyPatch, work: str
 ) -> None:
     mailbox = Mailbox("tiny", 40)
     Mailboxes(cache, dovecot).prepare(mailbox)
-    entries = (Entry("imapipe", "change_subject"), Entry("off", "change_subject", options={"journal": "off"}))
+    other = {
+        "append": Entry("imaplib", "imaplib_change_peer"),
+        "on-done": Entry("kept", "change_subject", options={"layers": "Checkpoint"}),
+    }
+    entries = (
+        Entry("imapipe", "change_subject"),
+        other.get(work, Entry("off", "change_subject", options={"journal": "off"})),
+    )
     row = Row(name=work, title=work, work=work, mailbox=mailbox, entries=entries)
     runner = Runner(dovecot, Peers(cache))
     found = measure(row, runner, expected_of(40), port=dovecot.port, rounds=1, quick=True, commit="0")
@@ -120,6 +127,8 @@ def test_what_is_changed_is_counted_and_taken_back(
     monkeypatch.setattr("benchmarks.runner.take_back", lambda *_: 39)
     with pytest.raises(SubjectFailed, match="changed 39 of 40"):
         runner.run(row, entries[0], expected_of(40), port=dovecot.port, verify=False)
+    # The next work has the same account.
+    assert take_back(dovecot, mailbox.user, work) == 40
 
 
 def test_a_ceiling_in_batches_receives_all_of_it(

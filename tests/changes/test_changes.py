@@ -104,7 +104,7 @@ async def test_what_happens_between_is_told_as_it_is_then(account: Account) -> N
 
 async def test_no_connection_is_held_while_changes_are_told(account: Account) -> None:
     async for change in account.changes:
-        async with account.pool.acquire("INBOX", timeout_seconds=5) as connection:
+        async with account.pool.acquire("INBOX", timeout_seconds=60) as connection:
             assert connection.selected is not None
         if change.uid == 2:
             break

@@ -110,6 +110,8 @@ def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> 
         else:
             monkeypatch.setenv("IMAPIPE_PASSWORD", password)
         monkeypatch.setattr("sys.stdin", None)
+        # Lines of progress come by the clock, so on a busy machine any command may write one.
+        monkeypatch.setattr("imapipe.cli.progress._LINE_EVERY_SECONDS", 3600.0)
         capfd.readouterr()
         status = main([str(argument) for argument in arguments])
         out, err = capfd.readouterr()
@@ -132,7 +134,7 @@ def process() -> Iterator[Start]:
         start_new_session: bool = False,
     ) -> subprocess.Popen[str]:
         one = subprocess.Popen(
-            [sys.executable, "-m", "imapipe.cli", *map(str, arguments)],
+            [sys.executable, "-m", "imapipe", *map(str, arguments)],
             stdin=stdin,
             stdout=stdout,
             stderr=stderr,

@@ -71,8 +71,8 @@ MISTAKES: Final = (
     ),
     Mistake(
         "scan URL INBOX",
-        "the server refused the login: Authentication failed.; check the user name and the password; "
-        "some providers want an app password, or a token (`imapipe login`)",
+        "the server refused the login: Authentication failed.; check the user name and the password, or log in anew "
+        "with `imapipe login` for another token; some providers want an app password, or a token",
         Status.AUTHENTICATION,
         password="guess",
     ),
@@ -116,6 +116,10 @@ MISTAKES: Final = (
     Mistake("export URL", "Missing option '--to'. (see `imapipe export --help`)"),
     Mistake("export URL --to tar:mail", f"--to tar:mail: use one of {_KINDS}"),
     Mistake(
+        "export URL --to jsonl:-",
+        "--to jsonl:-: it is written to files only; `imapipe follow --json` writes lines of JSON for a pipe",
+    ),
+    Mistake(
         "export URL --to maildir:mail --fetch envelope",
         'Maildir writes whole messages: put .fetch("full") into the job',
     ),
@@ -129,10 +133,18 @@ MISTAKES: Final = (
         "broken: it is no TOML: Invalid statement (at line 1, column 1)",
     ),
     Mistake("plan URL Nowhere", "Nowhere: LIST: NO [NONEXISTENT] the account has no mailbox 'Nowhere'", Status.PARTIAL),
-    Mistake("follow URL Nowhere", f"Mailbox doesn't exist: Nowhere; {_FOLDERS}", Status.FAILED),
+    Mistake(
+        "follow URL Nowhere",
+        f"Mailbox doesn't exist: Nowhere; make it first, or name another: {_FOLDERS}",
+        Status.FAILED,
+    ),
     Mistake("index URL INBOX --to broken", "index broken: it is no database; name another file", Status.FAILED),
     Mistake("find missing", "index missing: there is no such file; make one with `imapipe index`", Status.FAILED),
-    Mistake("move URL INBOX Nowhere --yes", f"Mailbox doesn't exist: Nowhere; {_FOLDERS}", Status.FAILED),
+    Mistake(
+        "move URL INBOX Nowhere --yes",
+        f"Mailbox doesn't exist: Nowhere; make it first, or name another: {_FOLDERS}",
+        Status.FAILED,
+    ),
     Mistake("move URL INBOX INBOX --yes", "the messages are in 'INBOX' already: name another", Status.FAILED),
     Mistake("move URL INBOX Archive", "nobody can be asked here: look first with --dry-run, then say --yes"),
     Mistake(
@@ -145,6 +157,11 @@ MISTAKES: Final = (
         "(see `imapipe flag --help`)",
     ),
     Mistake(
+        "flag URL INBOX -Junk --yes",
+        "No such option: -J; flags that begin with - stand behind --, as in `imapipe flag URL INBOX -- -$Junk` "
+        "(see `imapipe flag --help`)",
+    ),
+    Mistake(
         "delete URL INBOX --yes",
         "the account has no mailbox with the use \\Trash: name one with `imapipe move`, or say "
         "`imapipe delete --permanently`",
@@ -154,6 +171,25 @@ MISTAKES: Final = (
     Mistake(
         "copy URL URL",
         "no password: set IMAPIPE_TARGET_PASSWORD, or name a file with --target-password-file or --target-token-file",
+    ),
+    Mistake("worker", "Missing option '--jobs'. (see `imapipe worker --help`)"),
+    Mistake("worker --jobs nowhere", "--jobs nowhere: there is no module nowhere here"),
+    Mistake("worker --jobs json", "--jobs json: the module json has no Cluster of the name cluster"),
+    Mistake("jobs list", "no database: name it with --database, or set IMAPIPE_DATABASE"),
+    Mistake("jobs list --database mail.sqlite", "--database: a cluster needs PostgreSQL: postgresql://user@host/name"),
+    Mistake(
+        "jobs list --database postgresql://ann:guess@127.0.0.1/mail",
+        "--database shows its password to all users of the machine: set IMAPIPE_DATABASE instead",
+    ),
+    Mistake(
+        "jobs list --database postgresql://ann@127.0.0.1:UNUSED/mail",
+        'database postgresql://ann@127.0.0.1:UNUSED/mail: connection failed: connection to server at "127.0.0.1", '
+        "port UNUSED failed: Connection refused; see that it runs and lets you in",
+        Status.FAILED,
+    ),
+    Mistake(
+        "jobs list --database postgresql://ann@127.0.0.1:UNUSED/mail --state odd",
+        "--state odd: use one of waiting, running, cancelling, complete, partial, failed, cancelled",
     ),
     Mistake("login URL", "say with --token-file FILE where the token is to be kept"),
     Mistake(

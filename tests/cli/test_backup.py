@@ -39,6 +39,21 @@ def test_two_accounts_and_then_only_what_is_new(serve: Serve, call: Call, tmp_pa
         assert len((tmp_path / "backup/ann.jsonl").read_bytes().splitlines()) == 9
 
 
+def test_what_is_gone_is_fetched_again_and_another_kind_is_another_backup(
+    serve: Serve, call: Call, tmp_path: Path
+) -> None:
+    ann = serve({"INBOX": 5, "Archive": 4})
+    file = _accounts(tmp_path, ann=ann.url)
+
+    def done(kind: str) -> object:
+        outcome = call("backup", "--accounts", file, "--to", f"{kind}:{tmp_path / 'backup'}", "--json")
+        return outcome.document["accounts"]["ann"]["done"]
+
+    assert [done(kind) for kind in ("maildir", "mbox", "jsonl", "jsonl")] == [9, 9, 9, 0]
+    (tmp_path / "backup/ann.jsonl").unlink()
+    assert done("jsonl") == 9
+
+
 def test_a_mirror_follows_flags_and_deletions_within_a_bound(serve: Serve, call: Call, tmp_path: Path) -> None:
     server = serve({"INBOX": 10, "Archive": 4})
     file = _accounts(tmp_path, ann=server.url)
@@ -70,12 +85,35 @@ def test_one_account_that_fails_does_not_stop_the_others(serve: Serve, call: Cal
     assert len(list((tmp_path / "out/good").rglob("*.eml"))) == 3
 
 
+def test_what_is_said_at_the_prompt_counts_for_every_account(serve: Serve, call: Call, tmp_path: Path) -> None:
+    ann, bob = serve({"INBOX": 2, "Junk": 1, "Archive": 1}), serve({"INBOX": 3, "Junk": 1})
+    file = _accounts(tmp_path, ann=ann.url, bob=bob.url)
+    file.write_text(f'{file.read_text()}exclude = ["INBOX"]\n')
+    counted = tmp_path / "bytes.json"
+    outcome = call(
+        *("backup", "--accounts", file, "--to", f"eml:{tmp_path / 'out'}", "--json", "--exclude", "Junk"),
+        *("--daily-bytes", "1G", "--daily-bytes-file", counted, "--connections", "1", "--rate", "1000"),
+    )
+    assert outcome.status == 0
+    assert {name: each["done"] for name, each in outcome.document["accounts"].items()} == {"ann": 3, "bob": 0}
+    assert counted.exists()
+    assert not (tmp_path / "out/.imapipe/daily-bytes.json").exists()
+    assert ann.counters.peak_connections == 1
+
+
+def test_a_proxy_is_that_of_every_account(serve: Serve, call: Call, tmp_path: Path) -> None:
+    file = _accounts(tmp_path, ann=serve(1).url)
+    command = ("backup", "--accounts", file, "--to", f"eml:{tmp_path / 'out'}", "--outage", "0", "--retries", "0")
+    assert call(*command, "--proxy", "socks5://127.0.0.1:1").status == 1
+    assert call(*command).status == 0
+
+
 def test_people_get_a_table_for_each_account(serve: Serve, call: Call, tmp_path: Path) -> None:
     file = _accounts(tmp_path, ann=serve(5).url)
     outcome = call("backup", "--accounts", file, "--to", f"eml:{tmp_path / 'out'}")
     assert outcome.status == 0
     assert outcome.out.splitlines()[0] == "ann"
-    assert "1 mailboxes, 0 unchanged" in outcome.out
+    assert "1 mailbox, 0 unchanged" in outcome.out
 
 
 @pytest.mark.parametrize(
@@ -83,6 +121,9 @@ def test_people_get_a_table_for_each_account(serve: Serve, call: Call, tmp_path:
     [
         (("nobody",), "has no account nobody; it has ann"),
         (("--search", "NONSENSE"), "NONSENSE"),
+        (("--daily-bytes", "many"), "--daily-bytes many: "),
+        (("--bytes-rate", "-1"), "--bytes-rate -1: "),
+        (("--proxy", "ftp://127.0.0.1"), "--proxy takes the URL of a proxy"),
         (("--mirror",), "--mirror does not go with eml: use one of maildir"),
         (("--mirror", "--to", "maildir:x", "--max-deletions", "ten"), "--max-deletions takes a number such as 100"),
         (("--max-deletions", "10%"), "add --mirror"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -45,6 +46,8 @@ def test_a_move_is_looked_at_made_and_taken_back(account: Server, call: Call, tm
     outcome = call(*undo, "--yes", "--json", "--rate", "1000")
     assert outcome.document["undone"] == 8
     assert (len(account.mailboxes["INBOX"]), len(account.mailboxes["Archive"])) == (12, 0)
+    again = call(*undo, "--yes", "--quiet")
+    assert (again.status, again.out.strip()) == (0, "nothing was left to undo; an earlier run has undone 8")
 
 
 def test_flags_are_given_and_taken_away(account: Server, call: Call, tmp_path: Path) -> None:
@@ -112,3 +115,16 @@ def test_what_cannot_be_done_is_refused_in_a_sentence(
 def test_a_journal_that_is_none_is_told(account: Server, call: Call, tmp_path: Path) -> None:
     outcome = call("undo", account.url, tmp_path / "none.jsonl", "--yes")
     assert (outcome.status, "No such file" in outcome.sentence) == (1, True)
+
+
+def test_people_see_short_commands_and_whether_there_is_a_way_back(serve: Serve, call: Call, tmp_path: Path) -> None:
+    server = serve({"INBOX": 300, "Archive": 0})
+    server.mailboxes["INBOX"].expunge(range(2, 300, 2))
+    looked = call("move", server.url, "INBOX", "Archive", "--dry-run")
+    command = next(line for line in looked.out.splitlines() if line.startswith("command"))
+    assert re.fullmatch(r"command   UID MOVE 1,3,5,.{1,60} … .{1,60},297,299:300 'Archive'", command)
+    assert looked.out.endswith("way back  none: name a --journal for one\n")
+    looked = call("move", server.url, "INBOX", "Archive", "--dry-run", "--journal", tmp_path / "j")
+    assert looked.out.endswith(f"way back  `imapipe undo` with {tmp_path / 'j'}\n")
+    looked = call("delete", server.url, "INBOX", "--permanently", "--dry-run", "--journal", tmp_path / "j")
+    assert looked.out.endswith("way back  none: what is removed for good is gone\n")

@@ -162,3 +162,9 @@ def test_the_password_of_the_target(call: Call, source: Server, target: Server, 
     assert call(*words, "--target-password-file", tmp_path / "password", password="one").status == 0
     same = call("copy", source.url, source.url, "--target-password-file", tmp_path / "password", password="one")
     assert (same.status, "the same account" in same.sentence) == (2, True)
+
+
+def test_a_state_that_cannot_be_kept_is_told_once(copy: Call, tmp_path: Path) -> None:
+    outcome = copy("--state", tmp_path, "--mailbox", "*")
+    assert outcome.status == 1
+    assert outcome.sentence.startswith(str(tmp_path))

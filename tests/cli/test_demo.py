@@ -118,3 +118,12 @@ def test_log_lines_have_one_length() -> None:
 def test_an_order_survives_the_way_to_the_process() -> None:
     order = Order("imap://ann@127.0.0.1:1", "/tmp/ü/state.json", "log", 12.5)
     assert Order.from_json(order.to_json()) == order
+
+
+@pytest.mark.slow
+def test_a_kill_that_comes_late_finds_a_job_that_is_not_over(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine that is busy the job would be over before anybody looks."""
+    monkeypatch.setattr("imapipe.cli.demo._LOOK_EVERY_SECONDS", 2.5)
+    document = call("demo", "--messages", 1000, "--rate", 0, "--json").document
+    assert document["proven"] is True
+    assert document["handled_before"] == 800

@@ -65,3 +65,11 @@ def test_a_checkpoint_is_gone_on_with(dovecot: DovecotServer, user: str, call: C
     assert call(*command, "--limit", 200, password=PASSWORD).document["done"] == 200
     rest = call(*command, password=PASSWORD).document
     assert (rest["skipped"], rest["done"], rest["complete"]) == (200, COUNT - 200, True)
+
+
+def test_a_place_that_is_not_there(dovecot: DovecotServer, user: str, call: Call) -> None:
+    """Dovecot says so without a code."""
+    outcome = call("move", dovecot.url(user), "INBOX", "Nowhere", "--yes", password=PASSWORD)
+    assert outcome.status == 1
+    assert outcome.sentence.startswith("Mailbox doesn't exist: Nowhere")
+    assert "make it first, or name another" in outcome.sentence

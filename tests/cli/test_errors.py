@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import socket
+import sqlite3
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,7 +86,7 @@ def test_an_invalid_url(call: Call, url: str, words: str) -> None:
         (["--search", ""], "search"),
         (
             ["--fetch", "everything"],
-            "unknown fetch preset 'everything'; use one of uid, flags, size, internal_date, envelope",
+            "email_id, thread_id, saved_date, preview, text",
         ),
         (["--bytes-rate", "fast"], "--bytes-rate fast: use a number of bytes such as 500k or 5M"),
         (["--bytes-rate", "0"], "--bytes-rate 0: use a number"),
@@ -137,7 +141,7 @@ def test_a_password_in_the_environment_that_is_no_text(process: Start) -> None:
         "--debug",
         env=environment,  # type: ignore[arg-type]  # bytes do
     )
-    _, err = one.communicate(timeout=30)
+    _, err = one.communicate(timeout=120)
     assert one.returncode == 2
     assert "the password holds what is no text" in err
     assert "hunter2" not in err
@@ -193,6 +197,19 @@ def test_a_server_that_refuses_everybody(serve: Serve, call: Call) -> None:
     assert outcome.status == 1
     assert "closed on Sundays" in outcome.sentence
     assert "\x1b" not in outcome.sentence
+
+
+def test_a_quota_that_is_used_up_is_told_with_the_time_to_come_back(serve: Serve, call: Call, tmp_path: Path) -> None:
+    server = serve(50)
+    words = "Account exceeded command or bandwidth limits."
+    server.faults.add(Reply("NO", words, code="OVERQUOTA", command="UID FETCH"))
+    options = ("--retries", "0", "--checkpoint", tmp_path / "state.json", "--quiet")
+    outcome = call("scan", server.url, "INBOX", *options)
+    assert outcome.status == 3
+    assert re.search(
+        r"50 of 50 messages failed; the same command .* again, from \d{4}-\d\d-\d\d \d\d:\d\d on", outcome.err
+    )
+    assert re.search(r"^serves again +\d{4}-", outcome.out, re.MULTILINE)
 
 
 def test_a_server_that_is_silent(serve: Serve, call: Call) -> None:
@@ -309,6 +326,11 @@ def test_what_nobody_expected_is_told_and_can_be_looked_into(call: Call, monkeyp
         (imapipe.AuthenticationFailed("LOGIN", "NO", "", "no"), Status.AUTHENTICATION, "the server refused the login"),
         (imapipe.InvalidSearch("what"), Status.USAGE, "what"),
         (imapipe.ConnectionLost(host="h", port=1), Status.FAILED, "try again"),
+        (
+            imapipe.Throttled("LOGIN", "NO", "OVERQUOTA", "Enough", retry_at=datetime(2026, 11, 28, 4, 0, tzinfo=UTC)),
+            Status.FAILED,
+            "Enough, until 2026-11-28 ",
+        ),
         (imapipe.ServerBye("EXAMINE", "", "maintenance"), Status.FAILED, "maintenance; try again later"),
         (imapipe.ProtocolError("x"), Status.FAILED, "please report it"),
         (imapipe.SpoolError(28, "No space left on device"), Status.FAILED, "TMPDIR"),
@@ -321,3 +343,80 @@ def test_every_exception_has_a_sentence(error: Exception, status: Status, words:
     assert found is status
     assert words in sentence
     assert "\n" not in sentence
+
+
+def _raised_from(error: imapipe.ImapipeError, cause: Exception) -> imapipe.ImapipeError:
+    error.__cause__ = cause
+    return error
+
+
+def _full(text: str) -> sqlite3.Error:
+    error = sqlite3.OperationalError(text)
+    error.sqlite_errorcode = sqlite3.SQLITE_FULL
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        _raised_from(imapipe.SinkError("no room", path="mail"), OSError(errno.ENOSPC, "no room")),
+        _raised_from(imapipe.SinkError("no room", path="mail"), _full("full")),
+        _raised_from(imapipe.MessageIndexError("no room", path="mail"), _full("full")),
+        _raised_from(imapipe.JournalError("no room", path="mail"), OSError(errno.EDQUOT, "no room")),
+        _raised_from(imapipe.CheckpointError("no room", path="mail"), OSError(errno.ENOSPC, "no room")),
+        OSError(errno.ENOSPC, "no room", "mail"),
+    ],
+)
+def test_a_full_disk_wants_room(error: Exception) -> None:
+    sentence, status = explain(error)
+    assert sentence.endswith("mail: no room; make room, and run it again: what was written before is safe")
+    assert status is Status.FAILED
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+@pytest.mark.parametrize("kind", [imapipe.SinkError, imapipe.MessageIndexError, imapipe.JournalError])
+def test_what_may_not_be_written_wants_another_place(kind: Callable[..., imapipe.ImapipeError], number: int) -> None:
+    sentence, _ = explain(_raised_from(kind("no", path="mail"), OSError(number, "no")))
+    assert sentence.endswith("mail: no; name another place, or see that it may be written to")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        imapipe.SinkError("it has version 77; move it away", path="mail"),
+        imapipe.CheckpointVersion("it has version 77; move it away", path="mail"),
+        _raised_from(imapipe.ConnectionFailed("not allowed; move it away"), OSError(errno.EPERM, "not allowed")),
+    ],
+)
+def test_what_says_itself_what_to_do_gets_no_other_advice(error: Exception) -> None:
+    assert explain(error)[0].endswith("; move it away")
+
+
+def test_a_port_that_wants_tls(serve: Serve, call: Call, certificate: Callable[..., Certificate]) -> None:
+    url = serve(tls=certificate("127.0.0.1").context).url.replace("imaps://", "imap://")
+    outcome = call("folders", url, "--timeout", 0.3)
+    assert outcome.status == 1
+    assert outcome.sentence.endswith(
+        "nothing usable in 0.3 seconds (--timeout); maybe imaps:// is what this port wants"
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("scan", "URL", "Entw\udcfcrfe"),
+        ("export", "URL", "Entw\udcfcrfe", "--to", "eml:x"),
+        ("move", "URL", "INBOX", "Entw\udcfcrfe", "--yes"),
+        ("folders", "URL", "--pattern", "Entw\udcfcrfe"),
+        ("copy", "URL", "imap://bob@127.0.0.1:1", "--folder", "INBOX=Entw\udcfcrfe"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_name_in_another_encoding_than_that_of_the_terminal(
+    serve: Serve, call: Call, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("IMAPIPE_TARGET_PASSWORD", "other")
+    server = serve(1)
+    outcome = call(*(server.url if word == "URL" else word for word in words))
+    assert outcome.status == 2
+    assert "name of a mailbox" in outcome.sentence

@@ -55,6 +55,20 @@ def test_one_mailbox_leaves_nothing_to_choose_from(call: Call, tmp_path: Path, o
     assert outcome.sentence == f"{option[0]} chooses among mailboxes, and 'INBOX' is one: leave {option[0]} out"
 
 
+def test_a_place_that_lacks_what_the_checkpoint_says_is_done_is_told(serve: Serve, call: Call, tmp_path: Path) -> None:
+    server = serve(6)
+
+    def export(name: str) -> str:
+        place = f"maildir:{tmp_path / name}"
+        return call("export", server.url, "--to", place, "--checkpoint", tmp_path / "state.json").err
+
+    assert export("one") == export("one") == ""
+    server.mailboxes["INBOX"].append(b"Subject: new\r\n\r\n")
+    assert "two began anew, and has nothing of what" in export("two")
+    assert len(list((tmp_path / "two/cur").iterdir())) == 1
+    assert export("two") == ""
+
+
 def test_several_places_at_once_with_attachments(serve: Serve, call: Call, tmp_path: Path) -> None:
     places = ["--to", f"jsonl:{tmp_path / 'a.jsonl'}", "--to", f"eml:{tmp_path / 'eml'}"]
     outcome = call("export", _account(serve), "INBOX", "L*", *places, "--attachments", tmp_path / "files", "--no-sync")
@@ -68,7 +82,7 @@ def test_several_places_at_once_with_attachments(serve: Serve, call: Call, tmp_p
 
 
 def test_a_search_and_less_than_everything(serve: Serve, call: Call, tmp_path: Path) -> None:
-    arguments = ["--to", f"jsonl:{tmp_path / 'a.jsonl'}", "--fetch", "envelope", "--search", "UID 1:4"]
+    arguments = ["--to", f"jsonl:{tmp_path / 'a.jsonl'}", "--fetch", "envelope, modseq", "--search", "UID 1:4"]
     assert call("export", _account(serve), "INBOX", *arguments).status == 0
     rows = [json.loads(line) for line in (tmp_path / "a.jsonl").read_bytes().splitlines()]
     assert len(rows) == 4
@@ -108,7 +122,7 @@ def test_one_mailbox_that_fails_makes_it_partial(serve: Serve, call: Call, tmp_p
     assert outcome.status == 3
     assert outcome.document["done"] == 5
     assert "it is broken" in outcome.document["errors"]["Lists"]["text"]
-    assert outcome.sentence == "1 mailbox could not be read; the same command tries again"
+    assert outcome.sentence == "1 mailbox could not be done; the same command tries again"
 
 
 def test_the_progress_of_several_is_that_of_one() -> None:
@@ -165,3 +179,30 @@ def test_what_does_not_go_with_a_mirror(call: Call, tmp_path: Path, words: tuple
     outcome = call("export", "imaps://ann@127.0.0.1", "INBOX", "--to", f"maildir:{tmp_path / 'mail'}", *words)
     assert outcome.status == 2
     assert says in outcome.sentence
+
+
+def test_a_place_that_begins_anew_beside_an_old_checkpoint(serve: Serve, call: Call, tmp_path: Path) -> None:
+    url, kept = _account(serve), ("--checkpoint", tmp_path / "state.json", "--quiet")
+    first, second = f"eml:{tmp_path / 'first'}", f"eml:{tmp_path / 'second'}"
+    assert not call("export", url, "--to", first, *kept).err
+    outcome = call("export", url, "--to", first, "--to", second, *kept)
+    assert outcome.status == 0
+    assert outcome.sentence.startswith(f"{tmp_path / 'second'} began anew, and has nothing of what ")
+    assert not call("export", url, "--to", first, *kept).err
+
+
+def test_a_report_speaks_of_options(serve: Serve, call: Call, tmp_path: Path) -> None:
+    server = serve({"INBOX": 12, "Lists": 3})
+    command = ("export", server.url, "--to", f"maildir:{tmp_path / 'mail'}", "--mirror", "--max-deletions", "10%")
+    assert call(*command).status == 0
+    server.mailboxes["INBOX"].expunge(range(1, 7))
+    outcome = call(*command)
+    assert outcome.status == 3
+    for told in (outcome.out, outcome.err):
+        assert "allow it once with --max-deletions 6" in told
+
+
+def test_a_pattern_or_a_use_that_fits_nothing_is_told(serve: Serve, call: Call, tmp_path: Path) -> None:
+    outcome = call("export", _account(serve), "\\Sent", "Nothing*", "--to", f"eml:{tmp_path}", "--quiet")
+    assert outcome.status == 0
+    assert outcome.sentence == "no mailbox fits \\Sent or Nothing*: `imapipe folders` lists those there are"

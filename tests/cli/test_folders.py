@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from imapipe.testing import Inject, Mailbox, Reply
 
 if TYPE_CHECKING:
@@ -73,3 +75,10 @@ def test_a_server_that_does_not_work_is_waited_for(serve: Serve, call: Call) -> 
     assert call("folders", server.url).status == 1
     server.faults.add(Reply("NO", "[UNAVAILABLE] later", command="LIST", times=1))
     assert call("folders", server.url, "--outage", 60).status == 0
+
+
+def test_a_narrow_terminal_takes_no_name_away(serve: Serve, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imapipe.cli.output.is_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    outcome = call("folders", serve({"INBOX": 1, "Archive of a year": 2}).url)
+    assert "Archive of a year" in outcome.out

@@ -50,7 +50,7 @@ def test_machines_get_lines_and_a_signal_ends_it_with_a_report(
     )  # fmt: skip
     _lines_until(running, "NewsHandled")
     running.send_signal(getattr(signal, name))
-    out, _ = running.communicate(timeout=30)
+    out, _ = running.communicate(timeout=120)
     report = json.loads(out.splitlines()[-1])
     assert (report["event"], report["done"], report["complete"]) == ("report", 3, True)
     assert running.returncode == 0

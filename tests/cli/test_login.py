@@ -46,7 +46,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def browse(url: str) -> bool:
         urls.append(url)
-        with urllib.request.urlopen(url, timeout=20) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             return bool(answer.read())
 
     monkeypatch.setattr(webbrowser, "open", browse)
@@ -143,6 +143,8 @@ def test_a_token_that_the_mail_server_does_not_take(
         (["imaps://imap.gmail.com", "--token-file", "new", "--client-id", "x"], 2, "name the user"),
         (["ann@example.org", "--token-file", "new"], 2, "names no server: give its URL, or --autodiscover"),
         (["ann@example", "--token-file", "new", "--autodiscover"], 2, "no mail address"),
+        (["imaps://ann@imap.gmail.com", "--token-file", ".", "--client-id", "x"], 2, "it is a folder; name a file"),
+        (["imaps://ann@imap.gmail.com", "--token-file", "no/new", "--client-id", "x"], 2, "its folder does not exist"),
     ],
 )
 def test_what_cannot_work_is_one_sentence(
@@ -209,3 +211,15 @@ def test_an_address_is_looked_up_where_that_is_asked_for(
     outcome = call("login", "ann@example.org", "--autodiscover", *_options(authority, file))
     assert outcome.status == 2
     assert "the DNS says imaps://a@elsewhere.net (_imaps), which is not below the domain" in outcome.sentence
+
+
+def test_what_the_token_cannot_be_kept_in_is_refused_before_a_person_logs_in(
+    call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    login = ("login", "imaps://ann@imap.gmail.com", "--client-id", "x", "--token-file", tmp_path / "token")
+    monkeypatch.setattr("imapipe.cli.login.find_spec", lambda name: None)
+    assert call(*login, "--keyring").sentence == "--keyring needs keyring: pip install 'imapipe[keyring]'"
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    outcome = call(*login)
+    assert outcome.status == 2
+    assert outcome.sentence.endswith("its folder may not be written to; name another place")

@@ -24,12 +24,23 @@ def _size(server: Server, *names: str) -> int:
 def test_messages_bytes_hours_and_days(serve: Serve, call: Call) -> None:
     server = _account(serve)
     outcome = call(
-        "plan", server.url, "--exclude", "\\Trash", "--speed", "1k", "--daily-bytes", "5k", "--json", "--quiet"
+        "plan",
+        server.url,
+        "--exclude",
+        "\\Trash",
+        "--speed",
+        "1k",
+        "--daily-bytes",
+        "5k",
+        "--json",
+        "--quiet",
+        "--fetch",
+        "flags, full",
     )
     assert (outcome.status, outcome.err) == (0, "")
     document = outcome.document
     total = _size(server, "INBOX", "Lists/python")
-    assert (document["messages"], document["bytes"], document["complete"]) == (19, total, True)
+    assert (document["messages"], document["total_bytes"], document["complete"]) == (19, total, True)
     assert document["hours"] == pytest.approx(total / 1_000 / 3_600)
     assert document["days"] == pytest.approx(total / 5_000)
     assert list(document["mailboxes"]) == ["INBOX", "Lists/python"]
@@ -46,7 +57,7 @@ def test_with_a_checkpoint_it_says_what_is_left(serve: Serve, call: Call, tmp_pa
     assert call(*plan, "--json").document["messages"] == 22
     assert call(*export, "INBOX", "Trash").status == 0
     document = call(*plan, "--json").document
-    assert (document["messages"], document["bytes"]) == (7, _size(server, "Lists/python"))
+    assert (document["messages"], document["total_bytes"]) == (7, _size(server, "Lists/python"))
     assert sorted(document["unchanged"]) == ["INBOX", "Trash"]
     # A flag that changes makes the search anew: what is done is done.
     flagged = ("--search", "UNDELETED", "--on-mismatch", "accept")
@@ -67,7 +78,7 @@ def test_the_speed_is_measured_where_that_is_wanted(serve: Serve, call: Call) ->
     server = serve({"INBOX": SyntheticMailbox(50, size=2_000)})
     document = call("plan", server.url, "--measure", "--json", "--quiet").document
     assert document["bytes_per_second"] > 0
-    assert document["hours"] == pytest.approx(document["bytes"] / document["bytes_per_second"] / 3_600)
+    assert document["hours"] == pytest.approx(document["total_bytes"] / document["bytes_per_second"] / 3_600)
     assert sum(server.commands.fetched().values()) == 100
 
 

@@ -10,7 +10,7 @@ import pytest
 import imapipe.cli
 
 MODULES = sorted(Path(imapipe.cli.__file__).parent.glob("*.py"))
-PUBLIC = {"imapipe", "imapipe.search", "imapipe.testing"}
+PUBLIC = {"imapipe", "imapipe.contrib", "imapipe.contrib.cluster", "imapipe.search", "imapipe.testing"}
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.stem))

@@ -26,6 +26,17 @@ def test_a_scan_reports_one_document_and_marks_nothing(serve: Serve, call: Call)
     assert all("PEEK" in record.arguments or "BODY" not in record.arguments for record in server.commands)
 
 
+def test_texts_are_fetched_without_attachments(serve: Serve, call: Call) -> None:
+    text = b"Content-Type: text/plain\r\n\r\nsee there\r\n"
+    file = b"Content-Type: text/csv\r\nContent-Disposition: attachment\r\n\r\n" + b"1,2\r\n" * 10_000
+    mail = b"Content-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n" + text + b"--x\r\n" + file + b"--x--\r\n"
+    server = serve([mail] * 5)
+    outcome = call("scan", server.url, "INBOX", "--fetch", "text,modseq", "--json")
+    assert (outcome.status, outcome.document["done"]) == (0, 5)
+    assert outcome.document["bytes_received"] < len(file)
+    assert any("BODYSTRUCTURE" in record.arguments for record in server.commands)
+
+
 def test_people_get_a_table(serve: Serve, call: Call) -> None:
     server = serve(5)
     outcome = call("scan", server.url, "INBOX")

@@ -6,9 +6,11 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import cache, partial
 from pathlib import Path
 
 import httpx
@@ -24,8 +26,13 @@ MESSAGES = int(os.environ.get("IMAPIPE_PROOF_MESSAGES", "2000"))
 
 
 @asynccontextmanager
-async def _program(name: str, *arguments: str, **environment: str) -> AsyncIterator[tuple[httpx.AsyncClient, int]]:
-    """A service as a process, and a client of it; what comes behind the block finds that it has ended in good order."""
+async def _program(
+    name: str, *arguments: str, **environment: str
+) -> AsyncIterator[tuple[httpx.AsyncClient, Callable[[], None]]]:
+    """A service as a process: a client of it, and what tells it to end; after the block it has ended in good order.
+
+    It is told once: a second SIGTERM meets a process that may hear none any more, since it is all but over.
+    """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         str(EXAMPLES / name),
@@ -34,13 +41,14 @@ async def _program(name: str, *arguments: str, **environment: str) -> AsyncItera
         env={**os.environ, **environment},
     )
     assert process.stdout is not None
+    end = cache(partial(process.send_signal, signal.SIGTERM))
     try:
         url = (await process.stdout.readline()).decode().strip()
         async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as http:
-            yield http, process.pid
-        process.send_signal(signal.SIGTERM)
+            yield http, end
+        end()
         # Within this, streams or no streams: else it is killed, and that is not 0.
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert await process.wait() == 0
     finally:
         if process.returncode is None:
@@ -60,16 +68,16 @@ def _exported(folder: Path) -> list[int]:
 async def test_sigterm_in_the_middle_loses_nothing(name: str, tmp_path: Path) -> None:
     async with Server(SyntheticMailbox(MESSAGES, size=1000)) as server:
         arguments = ("--folder", str(tmp_path), "--url", server.url)
-        async with _program(name, *arguments, IMAPIPE_PASSWORD=server.password) as (http, pid):
-            wanted = {"name": "export", "account": "ann", "parameters": {"per_second": MESSAGES // 2}}
+        async with _program(name, *arguments, IMAPIPE_PASSWORD=server.password) as (http, end):
+            wanted = {"name": "export", "account": "ann", "parameters": {"per_second": MESSAGES // 5}}
             started = await http.post("/mail/jobs", json=wanted)
             path = started.headers["Location"]
             async with http.stream("GET", f"{path}/events") as answer:
                 events = sse(answer)
                 async for _, kind, told in events:
-                    if kind == "progress" and isinstance(done := told["done"], int) and done > MESSAGES // 4:
+                    if kind == "progress" and told["done"]:
                         break
-                os.kill(pid, signal.SIGTERM)
+                end()
                 last = [event async for event in events][-1]
             assert (last[1], last[2]["state"]) == ("end", "interrupted")
         async with _program(name, *arguments, IMAPIPE_PASSWORD=server.password) as (http, _):
@@ -119,6 +127,25 @@ async def test_the_page_starts_a_job_and_shows_it_by_keyboard_alone(tmp_path: Pa
         failures = await page.run("[...document.querySelectorAll('#failures b')].map((each) => each.textContent)")
         assert failures == [f"UID {uid}" for uid in (633, 422, 211)]
         await page.run("at('account').value = 'nobody'; at('start').requestSubmit()")
+        await page.until("document.getElementById('wrong').textContent === \"there is no account 'nobody'\"")
+        assert await page.run("document.getElementById('state').textContent") == "partial"
+        await page.run("at('account').value = 'ann'; document.querySelector('#parameters input').value = 'Nowhere'")
+        await page.run("at('start').requestSubmit()")
         await page.until("document.getElementById('state').textContent === 'failed'")
-        assert "UnknownAccount" in str(await page.run("document.getElementById('news').textContent"))
+        assert "CommandNo" in str(await page.run("document.getElementById('news').textContent"))
         assert page.errors == []
+
+
+@pytest.mark.asyncio
+async def test_a_port_that_is_taken_is_told_in_one_sentence(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            str(EXAMPLES / "aiohttp_service.py"),
+            *("--port", str(port), "--folder", str(tmp_path), "--messages", "1"),
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, told = await process.communicate()
+    assert process.returncode == 1
+    assert told.decode() == f"port {port}: Address already in use; name another with --port\n"

@@ -32,6 +32,35 @@ async def test_who_comes_late_is_told_what_is_kept() -> None:
 
 
 @pytest.mark.asyncio
+async def test_what_is_kept_is_bounded_also_where_events_are_long() -> None:
+    """A server may say as much as it likes of each message that fails."""
+    ring = EventRing(256)
+    long = {"text": "x" * 100_000}
+    for _ in range(200):
+        ring.append("failures", long)
+    listening = ring.subscribe(ring.id_of(100))
+    ring.append("end", {"text": "y" * 5_000_000})
+    ring.close()
+    kept = await _rest(ring.subscribe())
+    assert [event.kind for event in kept] == ["end"]
+    told = await _rest(listening)
+    assert [(event.kind, event.data.get("count")) for event in told] == [("lost", 100), ("end", None)]
+    ring = EventRing(256)
+    for _ in range(200):
+        ring.append("failures", long)
+    assert ring.last - ring.first + 1 == 10
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("number", ["9" * 5000, "9" * 18, "-1", "\u0663", ""])
+async def test_an_id_that_is_none_is_one_of_another_ring(number: str) -> None:
+    ring = _ring(2)
+    ring.close()
+    after = ring.id_of(1).rpartition("-")[0] + "-" + number
+    assert _told(await _rest(ring.subscribe(after))) == ["lost", 1, 2]
+
+
+@pytest.mark.asyncio
 async def test_who_was_there_before_goes_on_behind_what_it_knows() -> None:
     ring = _ring(6)
     ring.close()

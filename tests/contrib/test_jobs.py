@@ -6,6 +6,7 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import orjson
@@ -13,6 +14,7 @@ import pytest
 
 import imapipe
 from imapipe import search as q
+from imapipe.contrib.job_events import EventRing
 from imapipe.contrib.jobs import (
     Job,
     JobFolderError,
@@ -26,6 +28,7 @@ from imapipe.contrib.jobs import (
     Work,
     WrongParameters,
 )
+from imapipe.contrib.service import ServiceCore
 from imapipe.models.json_value import JSON
 from imapipe.testing import Server
 
@@ -43,17 +46,18 @@ class _Service:
         self.server = server
         self.folder = folder
         self.opened: list[str] = []
+        self.known = {"ann", "bob"}
         self.handle: Handle = _nothing
 
-    def pools(self) -> Pools:
-        async def open_pool(account: str) -> imapipe.Pool:
-            await asyncio.sleep(0)
-            if account == "nobody":
-                raise KeyError(account)
-            self.opened.append(account)
-            return imapipe.create_pool(self.server.url, password=self.server.password)
+    async def open_pool(self, account: str) -> imapipe.Pool:
+        await asyncio.sleep(0)
+        if account not in self.known:
+            raise KeyError(account)
+        self.opened.append(account)
+        return imapipe.create_pool(self.server.url, password=self.server.password)
 
-        return Pools(open_pool)
+    def pools(self) -> Pools:
+        return Pools(self.open_pool)
 
     @asynccontextmanager
     async def life(self, *, kept: bool = True, **options: int | bool | float) -> AsyncIterator[JobManager]:
@@ -85,6 +89,13 @@ async def _service(tmp_path: Path, **options: object) -> AsyncIterator[_Service]
 
 async def _all(job: Job) -> list[tuple[str, dict[str, JSON]]]:
     return [(event.kind, event.data) async for event in job.events()]
+
+
+def test_a_job_is_asked_and_only_its_manager_changes_it() -> None:
+    attributes = {"id", "name", "account", "parameters"}
+    asked = {"state", "is_ended", "status", "result", "events", "wait"}
+    job = Job("j", "n", "a", {}, created_at=datetime.now(UTC), ring=EventRing(), every_seconds=1.0)
+    assert {name for name in dir(job) if not name.startswith("_")} == attributes | asked
 
 
 @pytest.mark.asyncio
@@ -154,17 +165,57 @@ async def test_what_a_job_does_not_take_is_said_at_once(
 
 
 @pytest.mark.asyncio
+async def test_an_account_that_the_application_does_not_know_is_refused_before_a_server_is_asked(
+    tmp_path: Path,
+) -> None:
+    async with _service(tmp_path) as service, service.life() as jobs:
+        with pytest.raises(UnknownAccount, match="there is no account 'nobody'"):
+            await jobs.start("scan", "nobody")
+        assert (jobs.list(), service.server.counters.peak_connections) == ([], 0)
+        assert list((tmp_path / "jobs").glob("*.json")) == []
+
+
+@pytest.mark.asyncio
+async def test_a_job_whose_pool_cannot_be_opened_now_is_kept_and_tries_it_when_it_has_its_turn(tmp_path: Path) -> None:
+    async with _service(tmp_path) as service:
+        asked: list[str] = []
+
+        def open_pool(account: str) -> imapipe.Pool:
+            asked.append(account)
+            if len(asked) == 1:
+                raise OSError("the vault is locked")
+            return imapipe.create_pool(service.server.url, password=service.server.password)
+
+        async with Pools(open_pool) as pools, JobManager(pools) as jobs:
+
+            @jobs.job
+            def scan(pool: imapipe.Pool) -> object:
+                return Work(pool.mailbox("INBOX").search(q.ALL).fetch("flags"), lambda job: job.run(_nothing))
+
+            status = await (await jobs.start("scan", "ann")).wait()
+            assert (status.state, asked) == ("complete", ["ann", "ann"])
+
+
+@pytest.mark.asyncio
+async def test_a_restart_with_an_account_that_is_gone_fails_its_job_with_the_reason(tmp_path: Path) -> None:
+    async with _service(tmp_path) as service:
+        service.handle, reached = _until(3, [])
+        async with service.life() as jobs:
+            job = await jobs.start("scan", "ann")
+            await reached.wait()
+        service.known = set()
+        async with service.life() as jobs:
+            status = await jobs.get(job.id).wait()
+            assert (status.state, status.error and status.error.type) == ("failed", "UnknownAccount")
+
+
+@pytest.mark.asyncio
 async def test_what_cannot_be_done_fails_with_the_reason(tmp_path: Path) -> None:
     async with _service(tmp_path) as service, service.life() as jobs:
-        unknown = await (await jobs.start("scan", "nobody")).wait()
         no_work = await (await jobs.start("wrong", "ann", {"text": "x"})).wait()
         no_mailbox = await (await jobs.start("scan", "ann", {"mailbox": "Nowhere"})).wait()
-        assert [status.state for status in (unknown, no_work, no_mailbox)] == ["failed"] * 3
-        assert [status.error.type for status in (unknown, no_work, no_mailbox) if status.error] == [
-            "UnknownAccount",
-            "TypeError",
-            "CommandNo",
-        ]
+        assert [status.state for status in (no_work, no_mailbox)] == ["failed"] * 2
+        assert [status.error.type for status in (no_work, no_mailbox) if status.error] == ["TypeError", "CommandNo"]
         assert service.opened == ["ann"]
         with pytest.raises(UnknownJob):
             jobs.get("nonsense")
@@ -316,7 +367,17 @@ async def test_a_folder_is_one_process_s_and_what_cannot_be_read_is_an_error(tmp
             with pytest.raises(JobFolderError, match="another process has these jobs"):
                 await JobManager(service.pools(), folder=tmp_path / "jobs").open()
         (file,) = (tmp_path / "jobs").glob("*.job.json")
-        for content, said in ((b'{"version": 1, "id":', "it is no JSON"), (b'{"version": 2}', "another version")):
+        kept = orjson.loads(file.read_bytes())
+        deep = b'{"version":1,"id":"%b","parameters":{"a":%b%b}}' % (kept["id"].encode(), b"[" * 300, b"]" * 300)
+        for content, said in (
+            (b'{"version": 1, "id":', "it is no JSON"),
+            (b'{"version": 2}', "another version"),
+            (b'{"version": 1}', "the file of another job"),
+            (orjson.dumps({**kept, "id": "../../elsewhere"}), "the file of another job"),
+            (orjson.dumps({**kept, "created_at": "yesterday"}), "it is not whole"),
+            (orjson.dumps({**kept, "ended_at": "9" * 5000}), "it is not whole"),
+            (deep, "it is not whole"),
+        ):
             file.write_bytes(content)
             for _ in range(2):
                 with pytest.raises(JobFolderError, match=said):
@@ -354,3 +415,88 @@ async def test_an_account_has_one_pool_however_many_ask(tmp_path: Path) -> None:
             await opening
         with pytest.raises(NotServing):
             await pools.get("ann")
+
+
+async def _until_closed(pools: Pools, *accounts: str) -> None:
+    """Wait until only these have an open pool."""
+    for _ in range(500):
+        if sorted(pools.stats) == sorted(accounts):
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail(f"open are {sorted(pools.stats)}")
+
+
+@pytest.mark.asyncio
+async def test_a_pool_is_closed_when_nobody_has_used_it_for_long_and_opened_again(tmp_path: Path) -> None:
+    async with _service(tmp_path) as service:
+        async with Pools(service.open_pool, idle_seconds=0.01) as pools:
+            async with pools.use("ann") as pool, pool.acquire("INBOX"):
+                async with pools.use("ann") as same:
+                    assert same is pool
+                # Longer than it may be idle, by one who has ended: the other one goes on.
+                await asyncio.sleep(0.05)
+                assert list(pools.stats) == ["ann"]
+            await _until_closed(pools)
+            with pytest.raises(imapipe.PoolClosed):
+                async with pool.acquire("INBOX"):
+                    pass
+            async with pools.use("ann") as another:
+                assert another is not pool
+                async with another.acquire("INBOX"):
+                    pass
+        assert service.opened == ["ann", "ann"]
+        assert service.server.counters.open_connections == 0
+
+
+@pytest.mark.asyncio
+async def test_a_pool_that_was_given_for_good_or_is_never_idle_stays_open(tmp_path: Path) -> None:
+    async with _service(tmp_path) as service, Pools(service.open_pool, idle_seconds=0.01) as pools:
+        kept = await pools.get("ann")
+        async with pools.use("bob"):
+            pass
+        await _until_closed(pools, "ann")
+        assert await pools.get("ann") is kept
+        # Of one whom nobody waits for any more the pool is opened, and closed again.
+        waiting = asyncio.create_task(pools.get("bob"))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        await _until_closed(pools, "ann", "bob")
+        await _until_closed(pools, "ann")
+    async with Pools(service.open_pool, idle_seconds=None) as pools:
+        async with pools.use("bob"):
+            pass
+        await asyncio.sleep(0.05)
+        assert list(pools.stats) == ["bob"]
+
+
+@pytest.mark.asyncio
+async def test_jobs_and_messages_keep_their_pool_open_for_as_long_as_they_take(tmp_path: Path) -> None:
+    async with _service(tmp_path) as service, Pools(service.open_pool, idle_seconds=0) as pools:
+        gate = asyncio.Event()
+
+        async def hold(message: imapipe.Message) -> None:
+            await gate.wait()
+
+        async with JobManager(pools) as jobs:
+
+            @jobs.job
+            def held(pool: imapipe.Pool) -> object:
+                return Work(pool.mailbox("INBOX").search(q.ALL).fetch("flags"), lambda job: job.run(hold))
+
+            job = await jobs.start("held", "ann")
+            core = ServiceCore(jobs)
+            lines = await core.messages("bob", "INBOX")
+            await asyncio.sleep(0.05)
+            assert sorted(pools.stats) == ["ann", "bob"]
+            assert len([line async for line in lines]) > 0
+            await core.close_messages(lines)
+            gate.set()
+            assert (await job.wait()).state == "complete"
+            await _until_closed(pools)
+
+
+@pytest.mark.parametrize("idle_seconds", [-1, True, "long"])
+def test_how_long_a_pool_may_be_idle_is_a_number(idle_seconds: float) -> None:
+    with pytest.raises((TypeError, ValueError), match="idle_seconds"):
+        Pools(lambda account: imapipe.create_pool("imap://ann@127.0.0.1"), idle_seconds=idle_seconds)

@@ -75,6 +75,8 @@ async def test_prometheus_reads_the_metrics(face: str) -> None:
 async def test_what_is_wrong_is_said_with_its_status(face: str) -> None:
     async with Server(30) as server, running(face, server) as it:
         held = await it.start("held")
+        # What a page of another site can have a browser send.
+        scan = b'{"name": "scan", "account": "ann"}'
 
         async def said(method: str, path: str, **request: object) -> tuple[int, str]:
             answer = await it.http.request(method, path, **request)  # type: ignore[arg-type]
@@ -86,8 +88,11 @@ async def test_what_is_wrong_is_said_with_its_status(face: str) -> None:
             (404, "there is no job 'x'", await said("GET", "/jobs/x/events")),
             (409, "has not ended", await said("GET", f"{held}/result")),
             (422, "no job 'y'; there are: held, scan", await said("POST", "/jobs", json={"name": "y", "account": "a"})),
+            (404, "no account 'nobody'", await said("POST", "/jobs", json={"name": "scan", "account": "nobody"})),
             (422, "name", await said("POST", "/jobs", json={"account": "ann"})),
             (422, "JSON", await said("POST", "/jobs", content=b"{", headers={"Content-Type": "application/json"})),
+            (422, "", await said("POST", "/jobs", content=scan, headers={"Content-Type": "text/plain"})),
+            (405, "", await said("HEAD", f"{held}/events")),
             (422, "running", await said("GET", "/jobs", params={"state": "odd"})),
             (422, "account", await said("GET", "/messages")),
             (404, "no account 'nobody'", await said("GET", "/messages", params={"account": "nobody"})),
@@ -97,6 +102,9 @@ async def test_what_is_wrong_is_said_with_its_status(face: str) -> None:
             (422, "column 'text'", await said("GET", "/messages", params={"account": "ann", "column": "text"})),
             (422, "envelope", await said("GET", "/messages", params={"account": "ann", "fetch": "everything"})),
             (422, "limit", await said("GET", "/messages", params={"account": "ann", "limit": "-1"})),
+            (422, "limit", await said("GET", "/messages", params={"account": "ann", "limit": "9" * 5000})),
+            (422, "limit", await said("GET", "/messages", params={"account": "ann", "limit": "9" * 19})),
+            (422, "newest_first", await said("GET", "/messages", params={"account": "ann", "newest_first": "odd"})),
             (502, "LOGIN", await said("GET", "/messages", params={"account": "mallory"})),
         ]:
             assert (status, text in said_text) == (wanted, True), said_text
@@ -126,7 +134,7 @@ async def test_messages_come_as_lines_with_the_report_at_the_end(face: str) -> N
         assert [row["uid"] for row in rows] == list(range(1, 31))
         assert {"mailbox", "from", "subject", "flags", "size"} <= set(rows[0])
         assert (last["report"]["planned"], last["report"]["complete"]) == (30, True)
-        query = {"account": "ann", "search": "UID 1:9", "limit": "2", "newest_first": "true", "column": "size"}
+        query = {"account": "ann", "search": "UID 1:9", "limit": "2", "newest_first": "True", "column": "size"}
         *rows, last = map(json.loads, (await it.http.get("/messages", params=query)).text.splitlines())
         assert [sorted(row) for row in rows] == [["account", "mailbox", "size", "uid", "uidvalidity"]] * 2
         assert {row["uid"] for row in rows} == {8, 9}

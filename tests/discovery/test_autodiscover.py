@@ -15,10 +15,11 @@ import dns.message
 import dns.rrset
 import pytest
 import pytest_asyncio
+from tests.web_server import answering
 
 import imapipe
 from dovecot_server.certificate import write_certificate
-from imapipe.discovery import records
+from imapipe.discovery import autoconfig, records
 from imapipe.discovery.autoconfig import parse_autoconfig
 
 DOCUMENT = """<?xml version="1.0"?>
@@ -65,19 +66,10 @@ class World(asyncio.DatagramProtocol):
             answer.answer.append(dns.rrset.from_text(question.name, 60, "IN", question.rdtype, *texts))
         self._dns.sendto(answer.to_wire(), addr)
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("ascii")
-            url = f"https://{head.partition('Host: ')[2].split()[0]}{head.split(' ')[1]}"
-            self.asked.append(url)
-            writer.write(self.pages.get(url, b"HTTP/1.1 404 x\r\nContent-Length: 0\r\n\r\n"))
-            await writer.drain()
-            writer.close()
-            await writer.wait_closed()
-        except (OSError, asyncio.IncompleteReadError):
-            return
-        finally:
-            writer.transport.abort()
+    def answer(self, head: str) -> bytes:
+        url = f"https://{head.partition('Host: ')[2].split()[0]}{head.split(' ')[1]}"
+        self.asked.append(url)
+        return self.pages.get(url, b"HTTP/1.1 404 x\r\nContent-Length: 0\r\n\r\n")
 
     async def find(self, address: str) -> imapipe.Discovered:
         name_server = ":".join(map(str, self._dns.get_extra_info("sockname")[:2]))
@@ -96,19 +88,13 @@ class World(asyncio.DatagramProtocol):
 
     @asynccontextmanager
     async def running(self, trust: ssl.SSLContext) -> AsyncIterator[None]:
-        self.trust, tasks = trust, set[asyncio.Task[None]]()
-        loop = asyncio.get_running_loop()
-        await loop.create_datagram_endpoint(lambda: self, ("127.0.0.1", 0))
-        server = await asyncio.start_server(
-            lambda r, w: tasks.add(asyncio.create_task(self.serve(r, w))), "127.0.0.1", 0, ssl=self.context
-        )
-        self.port = int(server.sockets[0].getsockname()[1])
+        self.trust = trust
+        await asyncio.get_running_loop().create_datagram_endpoint(lambda: self, ("127.0.0.1", 0))
         try:
-            yield
+            async with answering(self.answer, self.context) as self.port:
+                yield
         finally:
             self._dns.close()
-            server.close()
-            await asyncio.gather(*tasks)
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +176,7 @@ async def test_the_domains_document_is_next(world: World) -> None:
         _moved("https://autoconfig.example.org/mail/config-v1.1.xml"),
         _moved("http://127.0.0.1/mail.xml"),
         _moved("//elsewhere.net/"),
+        _moved("https://[/"),
         _moved(""),
         _page(DOCUMENT + " " * 100_000),
         _page("<html>" * 100_000),
@@ -200,7 +187,7 @@ async def test_the_domains_document_is_next(world: World) -> None:
         b"HTTP/1.1 500 x\r\nContent-Length: 0\r\n\r\n",
         b"\x00",
     ],
-    ids=range(13),
+    ids=range(14),
 )
 async def test_a_hostile_document_leads_nowhere(world: World, page: bytes) -> None:
     world.pages = {"https://autoconfig.example.org/mail/config-v1.1.xml": page}
@@ -253,6 +240,23 @@ async def test_a_name_server_that_is_silent_leaves_the_rest(world: World, monkey
         assert found.detail == "Gmail"
     with pytest.raises(ValueError, match="name_server takes host:port"):
         await imapipe.autodiscover("ann@gmail.com", name_server="nowhere")
+
+
+def test_text_of_many_lines_is_taken_in_few_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each piece is added to what there is, and that is copied."""
+    pieces: list[str] = []
+    take = autoconfig._Reader.text
+
+    def note(reader: autoconfig._Reader, data: str) -> None:
+        pieces.append(data)
+        take(reader, data)
+
+    monkeypatch.setattr(autoconfig._Reader, "text", note)
+    lines = "\n" * 60_000
+    document = DOCUMENT.replace("mail.%EMAILDOMAIN%", f"mail.example.org{lines}").encode()
+    assert "mail.example.org" in [each.host for each in parse_autoconfig(document, "ann@example.org")]
+    assert len("".join(pieces)) > 60_000
+    assert len(pieces) < 100
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])

@@ -43,3 +43,12 @@ def test_methods_raise_what_they_document() -> None:
         assert not methods.play(methods.find(), range(21, 24))
     finally:
         logging.disable(logging.NOTSET)
+
+
+@pytest.mark.parametrize(("use", "seed"), [("Pipeline.follow by idle", 482197291042)])
+def test_what_sessions_have_found(use: str, seed: int) -> None:
+    logging.disable(logging.CRITICAL)
+    try:
+        assert not methods.play([each for each in methods.find() if each.name == use], [seed])
+    finally:
+        logging.disable(logging.NOTSET)

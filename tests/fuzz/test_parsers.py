@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -46,6 +47,16 @@ def test_every_parser_is_found() -> None:
         "raw",
         "parse_addresses",
         "parse_message_date",
+        # Those that are no part of the protocol, and those of modules that do something else, too.
+        "parse_autoconfig",
+        "parse_kept",
+        "name_of_proxy",
+        "check_url",
+        "parse_size",
+        "read_flags",
+        "read_document",
+        "read_owed",
+        "from_fields",
     }
 
 
@@ -53,6 +64,30 @@ def test_a_parser_with_unknown_parameters_is_not_passed_over(monkeypatch: pytest
     monkeypatch.delitem(parsers.ARGUMENTS, "span")
     with pytest.raises(LookupError, match="span"):
         parsers.find()
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "is_found"),
+    [
+        ("imapipe.contrib.new", "parse_new", True),
+        ("imapipe.cli.new", "read_new", True),
+        ("imapipe.cli.new", "do_new", False),
+        ("imapipe.oauth.kept", "do_new", True),
+        ("imapipe.testing.new", "parse_new", False),
+    ],
+)
+def test_a_parser_of_a_new_module_is_found(
+    monkeypatch: pytest.MonkeyPatch, module: str, name: str, is_found: bool
+) -> None:
+    made = ModuleType(module)
+    exec(f"def {name}(text: str): raise KeyError", vars(made))
+    vars(made)[name].__module__ = module
+    monkeypatch.setattr(parsers, "every_module", lambda: [made])
+    found = [parser for parser in parsers.find() if parser.name == f"{module}.{name}"]
+    assert len(found) == is_found
+    for parser in found:
+        with pytest.raises(AssertionError, match="raises KeyError"):
+            parsers.check(parser, b"x")
 
 
 def test_what_is_documented_is_read() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
@@ -43,14 +44,20 @@ def job(pool: imapipe.Pool, state: str) -> imapipe.Pipeline:
 
 
 def _die_after(intents: int, delay_seconds: float) -> None:
-    """Be killed so long after that many changes were begun."""
+    """Be killed so long after that many changes were begun, and before the next one is sent.
+
+    Without the latter a job of few messages would be over now and then when its death comes.
+    """
     intend = duty.KeptJournal.intend
     left = count(1)
 
     async def dying(self: duty.KeptJournal, intent: Intent) -> None:
-        if next(left) == intents:
+        number = next(left)
+        if number == intents:
             threading.Timer(delay_seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
         await intend(self, intent)
+        if number > intents:
+            await asyncio.Event().wait()
 
     duty.KeptJournal.intend = dying  # type: ignore[method-assign]
 

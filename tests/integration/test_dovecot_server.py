@@ -11,12 +11,14 @@ import socket
 import ssl
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
+from child_server import free_ports
 from dovecot_server import DovecotServer, Mail, find_dovecot
 from dovecot_server import server as server_module
 
@@ -175,7 +177,7 @@ def test_options_the_limit_of_connections_and_no_compression(own_server: Dovecot
 
 
 def test_a_port_taken_meanwhile_is_replaced(own_server: DovecotServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    choose = server_module._free_ports
+    choose = free_ports
     calls = 0
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -186,9 +188,10 @@ def test_a_port_taken_meanwhile_is_replaced(own_server: DovecotServer, monkeypat
             calls += 1
             return [choose(1)[0], taken.getsockname()[1]] if calls == 1 else choose(count)
 
-        monkeypatch.setattr(server_module, "_free_ports", choose_badly_once)
+        monkeypatch.setattr(server_module, "free_ports", choose_badly_once)
         own_server.start()
-    assert calls == 2
+    # Once more where another program has really taken one.
+    assert calls >= 2
     own_server.login("ann").logout()
 
 
@@ -247,12 +250,14 @@ def own(how: str) -> tuple[int, str, list[str]]:
     return done.returncode, done.stderr, done.stdout.split()
 
 
-def wait_until_gone(pid: int) -> None:
-    try:
-        process = psutil.Process(pid)
-    except psutil.NoSuchProcess:
-        return
-    assert not server_module._running([process], timeout_seconds=30)
+def group(leader: int) -> list[psutil.Process]:
+    """The processes of a server, also those that have lost their parent."""
+    found: list[psutil.Process] = []
+    for process in psutil.process_iter():
+        with suppress(ProcessLookupError):
+            if os.getpgid(process.pid) == leader:
+                found.append(process)
+    return found
 
 
 @pytest.mark.usefixtures("dovecot")
@@ -260,7 +265,8 @@ def wait_until_gone(pid: int) -> None:
 def test_it_ends_when_its_owner_is_killed() -> None:
     status, _, (pid, directory, _) = own("killed")
     assert status == -9
-    wait_until_gone(int(pid))
+    # All of them, and not the first one alone: those that serve write into the folder until their end.
+    assert not server_module._running(group(int(pid)), timeout_seconds=60)
     shutil.rmtree(directory)
 
 

@@ -92,7 +92,7 @@ def killer(dovecot: DovecotServer, tmp_path: Path) -> Iterator[_Killer]:
         yield _Killer(program, dovecot, user, tmp_path)
         assert program.stdin is not None
         program.stdin.close()
-        assert program.wait(timeout=30) == 0
+        assert program.wait(timeout=60) == 0
 
 
 def _check_report(report: dict[str, int], limit: int, skipped: int) -> None:
@@ -106,7 +106,8 @@ def _check_report(report: dict[str, int], limit: int, skipped: int) -> None:
 @pytest.mark.slow
 def test_fifty_deaths(killer: _Killer) -> None:
     moments = random.Random(1)
-    # How long one takes that is left alone: deaths come at any moment of that, and some come too late.
+    # How long one takes that is left alone: deaths come at any moment of that, and some come too late. It follows the
+    # machine, which others may make slower meanwhile.
     typical_seconds = math.inf
     for limit in (STEP, 2 * STEP, 3 * STEP):
         began = time.monotonic()
@@ -114,7 +115,7 @@ def test_fifty_deaths(killer: _Killer) -> None:
         typical_seconds = min(typical_seconds, time.monotonic() - began)
     kills = finished = in_the_middle = 0
     limit = 4 * STEP
-    while kills < KILLS:
+    while kills < KILLS or not in_the_middle or not finished:
         before = killer.handled
         known = killer.known
         # Nothing is taken for done that was not handled, and little that was handled is not known.
@@ -132,9 +133,11 @@ def test_fifty_deaths(killer: _Killer) -> None:
         if how == "killed":
             kills += 1
             in_the_middle += 0 < len(now) < limit - len(known)
+            typical_seconds *= 1.1
             continue
         assert how == "ended 0"
         finished += 1
+        typical_seconds /= 1.5
         _check_report(killer.report, limit, skipped=len(known))
         if limit == MESSAGES:
             killer.start_over()
@@ -144,7 +147,5 @@ def test_fifty_deaths(killer: _Killer) -> None:
     assert killer.run(limit=MESSAGES, connections=2, handler_seconds=0.0, kill_after_seconds=60.0) == "ended 0"
     assert set(killer.handled) == set(range(1, MESSAGES + 1))
     _check_report(killer.report, MESSAGES, skipped=len(known))
-    assert in_the_middle > 0
-    assert finished > 0
     # Nothing is left of all these processes: no lock, no journal, no temporary file.
     assert sorted(path.name for path in killer.state.parent.iterdir()) == ["handled", "report.json", "state.json"]

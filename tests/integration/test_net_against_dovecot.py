@@ -153,6 +153,7 @@ async def test_mailboxes(dovecot: DovecotServer) -> None:
         assert await connection.namespace() is not None
 
 
+@pytest.mark.usefixtures("dovecot")
 async def test_roles_of_mailboxes() -> None:
     """Defect: an extended LIST that asks for STATUS alone is told neither roles nor subscriptions."""
     role = "namespace inbox {\n  mailbox Sent {\n    special_use = \\Sent\n    auto = subscribe\n  }\n}\n"
@@ -176,6 +177,7 @@ async def test_roles_of_mailboxes() -> None:
             assert {name for name, entry in plain.items() if entry.status} >= {"INBOX", "Sent", "Plain/Below"}
 
 
+@pytest.mark.usefixtures("dovecot")
 async def test_a_dovecot_that_takes_short_commands_only() -> None:
     """It answers BAD to a line that is too long, or hangs up in the middle of it."""
     with DovecotServer(extra="protocol imap {\n  imap_max_line_length = 1024\n}\n") as server:
@@ -273,10 +275,10 @@ async def test_idle(dovecot: DovecotServer) -> None:
         await imap.select("INBOX")
         idle = await imap.idle_start(timeout=60)
         await other.imap.append(b"Subject: x\r\n\r\ny")
-        pushed = await imap.wait_server_push(20)
+        pushed = await imap.wait_server_push(60)
         assert b"1 EXISTS" in pushed
         imap.idle_done()
-        assert (await asyncio.wait_for(idle, 20)).result == "OK"
+        assert (await asyncio.wait_for(idle, 60)).result == "OK"
         assert watching.is_clean
 
 
@@ -293,6 +295,7 @@ async def test_appends_at_the_same_time(dovecot: DovecotServer) -> None:
         assert [message.body for message in messages] == stored
 
 
+@pytest.mark.usefixtures("dovecot")
 async def test_too_many_connections_of_one_user() -> None:
     with DovecotServer(max_connections_per_user=2) as server:
         user = server.new_user()

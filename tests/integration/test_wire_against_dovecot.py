@@ -16,8 +16,9 @@ from dovecot_server import DovecotServer
 from imapipe.wire.encoded_word import decode_header
 from imapipe.wire.response.body_structure import BodyStructure, parse_body_structure
 from imapipe.wire.response.envelope import parse_envelope
-from imapipe.wire.response.fetch import parse_body, parse_flags, parse_internal_date, parse_size, scan_fetch
+from imapipe.wire.response.fetch import scan_fetch
 from imapipe.wire.response.framing import Framer
+from imapipe.wire.response.item_value import parse_body, parse_flags, parse_internal_date, parse_size
 from imapipe.wire.response.literal import Literal
 from imapipe.wire.response.response import Esearch, ListItem, MailboxStatus, Search, Status, Tagged, parse_response
 from imapipe.wire.uid_set import UidSet

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -78,12 +79,17 @@ def sent(results: list[BatchResult]) -> int:
 
 @pytest.mark.asyncio
 async def test_a_budget_that_is_used_up_ends_the_run() -> None:
+    began = datetime.now(UTC)
     clock, run = Clock(), FakeRun()
     budget = ByteBudget(10_000, on_exhausted="stop", clock=clock)
     results = await spend(budget, run, 15)
     assert sent(results) == 10
     assert [result.missing for result in results[10:]] == [batch_of(10).uids] * 5
     assert run.gave_up_because == "the budget of 10,000 bytes in 24 hours is used up"
+    # When what was received in the first hour is a day old.
+    assert run.retry_at is not None
+    # As this machine counts, whatever the clock of the budget is.
+    assert began + timedelta(hours=24) <= run.retry_at <= datetime.now(UTC) + timedelta(hours=25)
     assert budget.used_bytes == 10_000
 
 

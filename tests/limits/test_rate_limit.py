@@ -542,7 +542,7 @@ def test_a_rate_is_a_number_above_0(rate: float) -> None:
 
 
 def test_something_must_be_limited() -> None:
-    with pytest.raises(ValueError, match="needs a rate"):
+    with pytest.raises(ValueError, match="needs a rate: commands_per_second=, messages_per_second=, bytes_per_second="):
         RateLimit()
     with pytest.raises(ValueError, match="at least 1"):
         RateLimit(messages_per_second=1, burst=0.5)

@@ -6,6 +6,7 @@ import asyncio
 import selectors
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol, TypeVar
 
 import pytest
@@ -33,7 +34,10 @@ class FakePlan:
     remaining: UidSet = NO_UIDS
     batch_size: int = 100
 
-    def skip(self, uids: UidSet) -> UidSet:
+    async def left(self) -> UidSet:
+        return self.remaining
+
+    async def skip(self, uids: UidSet) -> UidSet:
         skipped = self.remaining & uids
         self.remaining -= skipped
         return skipped
@@ -129,8 +133,11 @@ class FakeRun:
         self.bytes_received = 0
         self.connections = 4
         self.gave_up_because = ""
+        self.is_held = False
+        self.retry_at: datetime | None = None
         self.refused: dict[int, Failure] = {}
         self.failure: BaseException | None = None
+        self.ended_at_once = False
         self.heard: list[Event] = []
         self.events.subscribe(self.heard.append)
 
@@ -155,17 +162,27 @@ class FakeRun:
     async def aside(self, work: Callable[[], Awaitable[T]]) -> T:
         return await work()
 
-    def refuse(self, uids: UidSet, reason: str, detail: str) -> None:
-        for uid in self.plan.skip(uids):
+    async def refuse(self, uids: UidSet, reason: str, detail: str) -> None:
+        for uid in await self.plan.skip(uids):
             self.refused[uid] = Failure(uid, reason, detail)
             self.ledger.failed_count += 1
             self.ledger.refused_count += 1
 
-    def give_up(self, because: str) -> None:
+    def give_up(self, because: str, *, retry_at: datetime | None = None) -> None:
         self.gave_up_because = because
+        self.retry_at = retry_at
 
-    def fail(self, error: BaseException) -> None:
+    def hold(self) -> Callable[[], None]:
+        self.is_held = True
+
+        def go_on() -> None:
+            self.is_held = False
+
+        return go_on
+
+    def fail(self, error: BaseException, *, at_once: bool = False) -> None:
         self.failure = self.failure or error
+        self.ended_at_once = self.ended_at_once or at_once
 
 
 def done(batch: Batch, *, bytes_received: int = 0, elapsed_seconds: float = 0.0) -> BatchResult:

@@ -10,7 +10,7 @@ from tests.middleware.fakes import FakeRun, done, run_in_fake_time, uids
 
 from imapipe.middleware.progress import Progress, ProgressSnapshot
 from imapipe.models.batch import Batch, BatchResult, Failure
-from imapipe.models.event import Attempt, Wait
+from imapipe.models.event import Attempt, Event, LimitAwaited, Reconnect, Refusal, Wait
 
 
 def test_snapshots_come_five_times_a_second_and_at_the_end() -> None:
@@ -75,7 +75,7 @@ def test_what_is_not_tried_makes_no_speed() -> None:
     async def scenario() -> None:
         run = FakeRun("1:1000")
         layer = await run.start(Progress(shown.append, every_seconds=1.0))
-        run.refuse(uids("1:900"), "ValueError", "failed in an earlier run")
+        await run.refuse(uids("1:900"), "ValueError", "failed in an earlier run")
         run.ledger.settle(*range(901, 911))
         await asyncio.sleep(1.5)
         await layer.stop()
@@ -122,6 +122,32 @@ def test_no_speed_no_estimate_and_nothing_left_no_wait() -> None:
     run_in_fake_time(scenario("1:10", 10))
     run_in_fake_time(scenario("", 0))
     assert [snapshot.eta_seconds for snapshot in shown] == [None, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("event", "told"),
+    [
+        (Attempt(1, 2, 5.5, "LIMIT"), "the server (LIMIT)"),
+        (Refusal("too many", 1), "a connection (too many)"),
+        (LimitAwaited("connections", "it is reached", 0.0), "a limit of connections (it is reached)"),
+    ],
+)
+def test_what_a_batch_waits_for_is_told_while_nothing_else_goes_on(event: Event, told: str) -> None:
+    shown: list[ProgressSnapshot] = []
+
+    async def scenario() -> None:
+        run = FakeRun("1:100")
+        layer = await run.start(Progress(shown.append, every_seconds=1))
+        run.events.emit(event)
+        # Others are done meanwhile.
+        run.ledger.settle(*range(1, 11))
+        await asyncio.sleep(5.8)
+        run.events.emit(Reconnect(0, "LIMIT"))
+        await asyncio.sleep(1)
+        await layer.stop()
+
+    run_in_fake_time(scenario())
+    assert [snapshot.waiting_for for snapshot in shown] == ["", *[told] * 4, "", ""]
 
 
 def test_coroutine_functions_are_awaited_and_never_overlap() -> None:

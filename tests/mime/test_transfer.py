@@ -34,6 +34,11 @@ def test_what_was_encoded_is_decoded(data: bytes) -> None:
         ("base64", b"aGVsbG8hI", b"hello!"),
         ("base64", b"aGVsbG8=\r\naGVsbG8=\r\n", b"hellohello"),
         ("base64", b"aGVsbG8=\r\n_____\r\nA list, and its footer\r\n", b"hello"),
+        # The same behind a content that needs no padding, and what is not that.
+        ("base64", b"aGVsbG8h\r\n\r\n_____\r\nA list, and its footer\r\n", b"hello!"),
+        ("base64", b"\n\naGVsbG8h\n\n_____\nA list, and its footer\n", b"hello!"),
+        ("base64", b"aGVsbG8h\r\n\r\naGVsbG8h\r\n", b"hello!hello!"),
+        ("base64", b"aGVsbG8h\r\n\r\naGVs!bG8h\r\n\r\n", b"hello!hello!"),
         # Never encoded; with spaces put in.
         ("base64", b"plain words here\r\nand there\r\n", b"plain words here\r\nand there\r\n"),
         ("base64", b"aGVs bG8h\r\n", b"hello!"),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pytest
+from tests.wire.response.spooled import Spooled
 
 from imapipe.errors import NotFetched, ProtocolError
 from imapipe.models.message import FoundItem, Gmail, Message, MessageContext
@@ -41,27 +42,6 @@ ENVELOPE = (
     b' NIL NIL NIL NIL NIL NIL "<x@example.org>")'
 )
 STRUCTURE = b'("text" "plain" ("charset" "utf-8") NIL NIL "7bit" 5 1)'
-
-
-class Spooled:
-    """A literal outside memory."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.reads = 0
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def open(self) -> BinaryIO:
-        return io.BytesIO(self.data)
-
-    def read(self) -> bytes:
-        self.reads += 1
-        return self.data
-
-    def close(self) -> None:
-        raise NotImplementedError
 
 
 def by_shape(fetch: Fetch, text: bytes, literals: tuple[Literal, ...]) -> Message:
@@ -130,6 +110,36 @@ def test_envelope(make: Make) -> None:
     ):
         with pytest.raises(NotFetched, match="was not fetched"):
             read()
+
+
+@ways
+def test_an_envelope_that_is_read_once_is_not_kept(make: Make) -> None:
+    message = make(Fetch("envelope"), COMMON + b" ENVELOPE " + ENVELOPE + b")", ())
+    assert message.read_envelope() is not message.read_envelope()
+    assert message.read_envelope() == message.envelope
+    assert message.read_envelope() is message.envelope
+
+
+@both
+def test_only_a_short_text_that_is_read_once_is_kept(make: Make) -> None:
+    for size, is_kept in ((16_384, True), (16_385, False)):
+        for kind in ("text", "html"):
+            body = b"Content-Type: text/%b\r\n\r\n%b" % (b"html" if kind == "html" else b"plain", b"x" * size)
+            message = make(Fetch(section=""), b"* 3 FETCH (UID 17 BODY[] {%d}\r\n)" % len(body), (body,))
+            read = getattr(message, f"read_{kind}")
+            assert read() == "x" * size
+            assert (read() is read()) is is_kept
+            assert getattr(message, kind) is getattr(message, kind) is read()
+
+
+@both
+def test_what_is_passed_over_in_an_envelope_counts_once(make: Make) -> None:
+    nested = b'("" (("s")) NIL NIL NIL NIL NIL NIL NIL NIL)'
+    message = make(Fetch("envelope"), COMMON + b" ENVELOPE " + nested + b")", ())
+    for _ in range(2):
+        assert message.read_envelope().notes
+    assert message.envelope.notes
+    assert list(message._context.notes.values()) == [1]
 
 
 @both

@@ -51,6 +51,7 @@ def test_an_empty_mailbox_is_a_complete_report_of_zeros() -> None:
     assert document.pop("cursor") == {}
     assert document.pop("missing_items") == {}
     assert document.pop("notes") == []
+    assert document.pop("retry_at") is None
     for name in ("batch_seconds", "batch_sizes", "loop_lag_seconds"):
         assert set(document.pop(name).values()) == {0}
     assert set(document.values()) == {0}

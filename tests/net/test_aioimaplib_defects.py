@@ -315,6 +315,7 @@ async def test_row_10_three_fetches_at_a_time() -> None:
     assert await three(Ours(), 5.0) == [[b"%d FETCH (FLAGS ())" % seq, b"done"] for seq in (1, 2, 3)]
 
 
+@pytest.mark.usefixtures("made_up_time")
 async def test_row_11_what_a_timed_out_command_leaves_behind() -> None:
     plain = Plain()
     task, tag = await start(plain, plain.protocol.fetch("1", "FLAGS", timeout=0.01))
@@ -338,6 +339,7 @@ async def test_row_11_what_a_timed_out_command_leaves_behind() -> None:
         await ours.protocol.fetch("2", "FLAGS", timeout=0.1)
 
 
+@pytest.mark.usefixtures("made_up_time")
 async def test_row_12_a_lost_connection_fails_nobody() -> None:
     plain, ours = Plain(), Ours()
     for side in (plain, ours):

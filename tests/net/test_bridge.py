@@ -138,7 +138,7 @@ async def test_a_large_append_does_not_run_into_a_timeout_while_the_server_takes
     message = b"x" * 8_000_000
     async with (
         Server(0, max_literal_bytes=10_000_000) as server,
-        leased(server, command_timeout_seconds=5) as connection,
+        leased(server, command_timeout_seconds=60) as connection,
     ):
         assert (await connection.imap.append(message)).result == "OK"
         assert len(server.mailboxes["INBOX"][1].content.raw) == len(message)
@@ -155,9 +155,9 @@ async def test_idle() -> None:
         assert imap.has_pending_idle()
         assert not connection.is_clean
         server.mailboxes["INBOX"].extend([b"one", b"two"])
-        assert await imap.wait_server_push(1) == [b"3 EXISTS"]
+        assert await imap.wait_server_push(60) == [b"3 EXISTS"]
         server.mailboxes["INBOX"].expunge([1, 2])
-        pushed = await imap.wait_server_push(1)
+        pushed = await imap.wait_server_push(60)
         assert pushed == [b"1 EXPUNGE", b"1 EXPUNGE"]
         waiting = asyncio.ensure_future(imap.noop())
         await asyncio.sleep(0.01)
@@ -169,7 +169,7 @@ async def test_idle() -> None:
         assert imap.has_pending_idle() is not connection.is_clean
         # And once more.
         idle = await imap.idle_start(timeout=0.01)
-        assert await imap.wait_server_push(1) == private.STOP_WAIT_SERVER_PUSH
+        assert await imap.wait_server_push(60) == private.STOP_WAIT_SERVER_PUSH
         imap.idle_done()
         await idle
     assert server.commands.names.count("IDLE") == 2
@@ -181,7 +181,7 @@ async def test_idle_that_is_ended_before_it_has_begun() -> None:
         idle = asyncio.ensure_future(connection.imap.idle())
         await asyncio.sleep(0)
         connection.imap.idle_done()
-        assert (await asyncio.wait_for(idle, 2)).result == "OK"
+        assert (await asyncio.wait_for(idle, 60)).result == "OK"
         connection.imap.idle_done()
         assert connection.is_clean
 
@@ -202,7 +202,7 @@ async def test_who_waits_for_a_push_hears_of_the_end_of_the_connection() -> None
         waiting = asyncio.ensure_future(imap.wait_server_push())
         await asyncio.sleep(0)
         server.disconnect_all()
-        assert await asyncio.wait_for(waiting, 2) == private.STOP_WAIT_SERVER_PUSH
+        assert await asyncio.wait_for(waiting, 60) == private.STOP_WAIT_SERVER_PUSH
         assert not imap.has_pending_idle()
         imap.idle_done()
         with pytest.raises(ConnectionLost):

@@ -395,6 +395,25 @@ async def test_what_may_travel_together() -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_removal_goes_out_behind_the_last_look_and_nothing_behind_it() -> None:
+    wire = Wire()
+    look = wire.fetch("1", Fetch("flags"))
+    removal = wire.submit(b"UID EXPUNGE 1\r\n", name="UID EXPUNGE", company=Company.EXPUNGE)
+    wire.fetch("2", Fetch("flags"))
+    assert wire.sent == ["P1 UID FETCH 1 (UID FLAGS)", "P2 UID EXPUNGE 1"]
+    wire.transport.feed(b"* 1 FETCH (UID 1 FLAGS ($Theirs))\r\nP1 OK\r\n* 1 EXPUNGE\r\n")
+    assert (await look.finished).status == "OK"
+    assert [message.flags for message in wire.messages] == [{"$Theirs"}]
+    assert wire.sent == []
+    wire.transport.feed(b"P2 OK\r\n")
+    assert [text for text, _ in removal.untagged] == [b"* 1 EXPUNGE"]
+    assert wire.sent == ["P3 UID FETCH 2 (UID FLAGS)"]
+    wire.submit(b"UID SEARCH RETURN () 1\r\n", name="UID SEARCH", company=Company.SEARCH)
+    wire.submit(b"UID EXPUNGE 2\r\n", name="UID EXPUNGE", company=Company.EXPUNGE)
+    assert wire.sent == ["P4 UID SEARCH RETURN () 1"]
+
+
+@pytest.mark.asyncio
 async def test_nothing_is_sent_while_a_continuation_is_awaited() -> None:
     wire = Wire()
     search = wire.submit(b"UID SEARCH {3}\r\n", b"abc {2}\r\n", b"de\r\n", name="UID SEARCH", company=Company.SEARCH)

@@ -30,7 +30,9 @@ from imapipe.net.searching import SearchCommand
 from imapipe.net.session import SelectedMailbox, Session
 from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.response import fetch as fetch_module
-from imapipe.wire.response.fetch import FetchScan, flags_of, parse_flags, scan_fetch
+from imapipe.wire.response import item_value
+from imapipe.wire.response.fetch import FetchScan, scan_fetch
+from imapipe.wire.response.item_value import flags_of, parse_flags
 from imapipe.wire.response.limits import Limits
 from imapipe.wire.response.response import Status, parse_response
 from imapipe.wire.response.shape import compile_shape
@@ -323,7 +325,8 @@ def test_no_table_of_the_process_keeps_long_texts() -> None:
         words = b"%d" % number + b" k" * 2000
         flags_of(b"(" + words + b")")
         scan_fetch(b"* 1 FETCH (UID 1 BODY[HEADER.FIELDS (" + words + b")] NIL)")
-    assert max(map(len, (*fetch_module._NAMES, *fetch_module._FLAG_SETS))) <= fetch_module._SHORT_BYTES
+    assert max(map(len, fetch_module._NAMES)) <= fetch_module._SHORT_BYTES
+    assert max(map(len, item_value._FLAG_SETS)) <= item_value._SHORT_BYTES
 
 
 # -- before login ------------------------------------------------------------------------------------------------------

@@ -139,7 +139,7 @@ def usual_answer(command: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("fetch", JOBS, ids="-".join)
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(seed=st.integers(0, 1 << 32))
 def test_after_every_run_nothing_is_held(fetch: tuple[str, ...], seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = random.Random(seed)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import io
-import pkgutil
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
@@ -19,7 +18,6 @@ from imapipe.net.dataplane import Dataplane
 from imapipe.net.options import PlaneOptions
 from imapipe.net.session import SelectedMailbox, Session
 from imapipe.search import LiteralArgument, SearchProgram
-from imapipe.wire import command as commands
 from imapipe.wire.command.append import NewMessage
 from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.command.store import FlagChange
@@ -252,12 +250,3 @@ async def test_tokens(control: str, offered: str) -> None:
 
     for user, token in ((f"ann{control}", "hidden"), ("ann", f"hidden{control}")):
         assert "hidden" not in await world.refuses(lambda _, u=user, t=token: log_in(u, t))  # type: ignore[misc]
-
-
-def test_nothing_expunges_what_was_not_named() -> None:
-    """There is no CLOSE, and no EXPUNGE without UIDs."""
-    names = {module.name for module in pkgutil.iter_modules(commands.__path__)}
-    assert "expunge" in names
-    assert "close" not in names
-    assert not hasattr(Connection, "close")
-    assert not hasattr(Connection, "expunge")

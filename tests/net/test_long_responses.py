@@ -143,7 +143,7 @@ async def test_a_connection_that_ends_meanwhile_forgets_what_is_read(monkeypatch
     goes_on = threading.Event()
 
     def wait(text: bytes, literals: tuple[bytes, ...]) -> Answer:
-        goes_on.wait(10)
+        goes_on.wait(60)
         return read_fetch(text, literals)
 
     monkeypatch.setattr(long_responses, "read_fetch", wait)
@@ -179,13 +179,13 @@ async def test_a_server_is_not_silent_while_a_thread_reads(monkeypatch: pytest.M
 
     def wait(text: bytes, literals: tuple[bytes, ...]) -> Answer:
         began.set()
-        goes_on.wait(10)
+        goes_on.wait(60)
         return read_fetch(text, literals)
 
     monkeypatch.setattr(long_responses, "read_fetch", wait)
     line = Line("flags", PlaneOptions(command_timeout_seconds=0.02, stall_timeout_seconds=0.02))
     line.transport.feed(b"* 2 FETCH (UID 2 %b)\r\n" % ANSWERS["envelope"][1])
-    await asyncio.to_thread(began.wait, 10)
+    await asyncio.to_thread(began.wait, 60)
     await asyncio.sleep(0.1)
     assert line.plane.is_usable
     goes_on.set()

@@ -153,10 +153,46 @@ async def test_a_proxy_that_echoes_the_password_is_not_told_on() -> None:
         await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(echo, "127.0.0.1", 0)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
+    async with _listen(echo) as port:
         with pytest.raises(ConnectionError, match="407") as caught:
             await through_proxy(f"http://ann:s3cret%21@127.0.0.1:{port}")("imap.example.org", 993)
     assert "s3cret" not in str(caught.value)
     assert base64.b64encode(b"ann:s3cret!").decode() not in str(caught.value)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 500 \x1b[2J\x9b\xe2\x80\xae" + b"x" * 60_000 + b"\r\n\r\n",
+        b"HTTP/1.1 " + b"9" * 5000 + b" no\r\n\r\n",
+        b"HTTP/1.1 \xff\xfe\x1b no\r\n\r\n",
+        b"\x1b" * 60_000,
+        b"\r\n\r\n",
+        b"",
+    ],
+    ids=range(6),
+)
+async def test_what_a_proxy_says_is_short_and_does_not_act(answer: bytes) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with (
+        server,
+        imapipe.create_pool("imaps://ann@imap.example.org", password="p4ss", proxy=f"http://127.0.0.1:{port}") as pool,
+    ):
+        with pytest.raises(
+            imapipe.ConnectionFailed, match=r"the proxy http://127\.0\.0\.1:\d+ could not connect"
+        ) as caught:
+            await pool.mailboxes()
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert str(error).isprintable()
+        assert len(str(error)) < 1200
+        error = error.__cause__
+    assert len(caught.value.reason) <= 1000

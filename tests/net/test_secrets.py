@@ -243,7 +243,7 @@ async def test_a_login_by_hand_is_hidden_too(caplog: pytest.LogCaptureFixture) -
         b"X:",
     ]
     async with ScriptedServer(script(*lines)) as server:
-        client = aioimaplib.IMAP4("127.0.0.1", server.port, timeout=5)
+        client = aioimaplib.IMAP4("127.0.0.1", server.port, timeout=60)
         await client.wait_hello_from_server()
         connection = Connection.adopt(client)
         with pytest.raises(ImapipeError) as caught:
@@ -263,7 +263,7 @@ async def test_a_login_by_hand_that_is_not_answered_is_hidden_too() -> None:
         b"C: never",
     ]
     async with ScriptedServer(script(*lines)) as server:
-        client = aioimaplib.IMAP4("127.0.0.1", server.port, timeout=5)
+        client = aioimaplib.IMAP4("127.0.0.1", server.port, timeout=60)
         await client.wait_hello_from_server()
         connection = Connection.adopt(client, PlaneOptions(command_timeout_seconds=0.1))
         with pytest.raises(aioimaplib.CommandTimeout) as caught:

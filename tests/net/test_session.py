@@ -43,7 +43,7 @@ async def test_select() -> None:
     assert (selected.name, selected.read_only, selected.exists, selected.uidvalidity) == ("INBOX", False, 17, 7)
     assert (selected.uidnext, selected.highest_modseq, selected.mailbox_id) == (4392, 715194045007, "F1")
     assert selected.flags == {"\\Seen", "a"}
-    assert selected.permanent_flags == {"\\Seen", "\\*"}
+    assert selected.permanent_flags == frozenset({"\\Seen", "\\*"})
     session.heard(b"* 3 EXPUNGE", ())
     session.heard(b"* VANISHED 5,7", ())
     session.heard(b"* VANISHED (EARLIER) 1:3", ())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from imapipe.errors import CommandBad, CommandError, CommandNo, ConnectionLost, ServerBye, Throttled
-from imapipe.net.signals import as_error_of, code_words, is_refusal, is_throttle_text, to_error
+from imapipe.net.signals import as_error_of, code_words, is_one_too_many, is_throttle_text, over_quota, to_error
 from imapipe.net.transient import is_transient
 from imapipe.wire.response.response import Tagged, parse_response
 
@@ -42,9 +44,32 @@ def error(line: bytes) -> CommandError:
 def test_replies(line: bytes, kind: type[CommandError], refusal: bool, wait: float | None) -> None:
     found = error(line)
     assert type(found) is kind
-    assert is_refusal(found) is refusal
+    assert is_one_too_many(found) is refusal
     if isinstance(found, Throttled):
         assert found.retry_after_seconds == wait
+
+
+@pytest.mark.parametrize(
+    ("line", "seconds"),
+    [
+        (b"NO [OVERQUOTA] Account exceeded command or bandwidth limits. (Failure)", 86_400),
+        (b"BAD Request is throttled. Suggested Backoff Time: 299961 milliseconds", 299.961),
+        # Of a server that nobody knows, nobody knows how long it counts; and a rate is not a quota.
+        (b"NO [OVERQUOTA] You have had enough", None),
+        (b"NO [LIMIT] Account exceeded command or bandwidth limits.", None),
+    ],
+)
+def test_when_the_server_serves_again(line: bytes, seconds: float | None) -> None:
+    before = datetime.now(UTC)
+    found = error(line)
+    assert isinstance(found, Throttled)
+    assert found.is_quota is (b"OVERQUOTA" in line)
+    if seconds is None:
+        assert found.retry_at is None
+        return
+    assert found.retry_at is not None
+    assert before <= found.retry_at - timedelta(seconds=seconds) <= datetime.now(UTC)
+    assert f"{found.retry_at:%Y-%m-%d %H:%M} UTC" in over_quota(found)
 
 
 @pytest.mark.parametrize(

@@ -241,7 +241,7 @@ async def test_nothing_is_lost(way: str, stream: bytes) -> None:
         (b"(\\Seen odd()", {"\\Seen", "odd("}),
         (b"(\\Seen $Label(1))", {"\\Seen", "$Label(1)"}),
         (b"(\\Seen a) b)", {"\\Seen", "a)", "b"}),
-        (b'(\\Seen "quo ted")', {"\\Seen", "quo ted"}),
+        (b'(\\Seen "quo ted")', {"\\Seen", "quo", "ted"}),
         (b'(\\Seen a"b)', {"\\Seen", 'a"b'}),
         (b"(\\Seen [Gmail]/Important a]b)", {"\\Seen", "[Gmail]/Important", "a]b"}),
         (b"(\\Seen Caf\xc3\xa9 \x04Junk {3})", {"\\Seen", "Café", "\x04Junk", "{3}"}),

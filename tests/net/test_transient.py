@@ -219,5 +219,8 @@ def test_what_comes_back_however_often_one_asks_is_permanent(error: Exception) -
 
 def test_reasons_are_codes_or_class_names() -> None:
     assert reason(CommandNo(FETCH, "UNAVAILABLE")) == "UNAVAILABLE"
+    assert reason(CommandNo(FETCH, "overquota 5 minutes")) == "OVERQUOTA"
     assert reason(CommandNo(FETCH)) == "CommandNo"
+    # They are kept for each message that failed: a server is not to say how many there are, and how long.
+    assert {reason(CommandNo(FETCH, f"X{number} {'y' * 500}")) for number in range(1000)} == {"CommandNo"}
     assert reason(ConnectionLost()) == "ConnectionLost"

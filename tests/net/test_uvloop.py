@@ -47,7 +47,7 @@ def test_bodies_pauses_and_idle(contexts: tuple[ssl.SSLContext, ssl.SSLContext],
                 await connection.imap.select()
                 idle = await connection.imap.idle_start(timeout=60)
                 server.mailboxes["INBOX"].extend([b"new"])
-                assert await connection.imap.wait_server_push(5) == [b"61 EXISTS"]
+                assert await connection.imap.wait_server_push(60) == [b"61 EXISTS"]
                 connection.imap.idle_done()
                 assert (await idle).result == "OK"
         assert server.counters.open_connections == 0

@@ -35,7 +35,7 @@ class Ears:
         self._came.set()
 
     async def wait_for(self, wanted: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not wanted():
                 self._came.clear()
                 await self._came.wait()

@@ -190,8 +190,9 @@ async def test_a_mailbox_that_cannot_be_opened_with_condstore(status: str, comma
         assert connection.offers("CONDSTORE")
 
 
-async def test_a_mailbox_that_is_not_there_is_asked_for_once() -> None:
-    async with Server(3) as server, connected(server) as connection:
+async def test_a_mailbox_that_is_not_there_is_asked_for_once_where_the_server_says_so_with_a_code() -> None:
+    missing = Reply("NO", "Mailbox doesn't exist", code="NONEXISTENT", command="EXAMINE")
+    async with Server(3, faults=[missing]) as server, connected(server) as connection:
         with pytest.raises(CommandNo):
             await connection.examine("missing", condstore=True)
         assert len(server.commands.named("EXAMINE")) == 1

@@ -38,7 +38,7 @@ def browse() -> Browse:
 
     def get(url: str) -> str:
         try:
-            with urllib.request.urlopen(url, timeout=20) as answer:
+            with urllib.request.urlopen(url, timeout=60) as answer:
                 return str(answer.read().decode())
         except urllib.error.HTTPError as error:
             with error:

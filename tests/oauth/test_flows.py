@@ -6,14 +6,25 @@ import asyncio
 import socket
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.oauth.authorization_server import AuthorizationServer
 
 import imapipe
-from imapipe.oauth import OAuthClient, Token, log_in_as_application, log_in_by_browser, log_in_by_device, refresh
+from imapipe.oauth import (
+    OAuthClient,
+    Token,
+    TokenFile,
+    log_in_as_application,
+    log_in_by_browser,
+    log_in_by_device,
+    refresh,
+)
 from imapipe.oauth import browser as browser_module
+from imapipe.oauth import device as device_module
 
 if TYPE_CHECKING:
     from tests.oauth.conftest import Browse
@@ -101,6 +112,96 @@ async def test_cancelling_closes_the_port_with_connections_open(oauth_client: OA
         assert await reader.read() == b""
     writer.close()
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.asyncio
+async def test_who_sends_without_an_end_is_not_listened_to(oauth_client: OAuthClient) -> None:
+    """Anybody on this machine can reach the port, and any page in the browser."""
+    shown: asyncio.Queue[str] = asyncio.Queue()
+    login = asyncio.create_task(log_in_by_browser(oauth_client, show=shown.put_nowait))
+    port = int((await shown.get()).partition("127.0.0.1%3A")[2].partition("&")[0])
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"POST / HTTP/1.1\r\n\r\n")
+
+    async def send() -> None:
+        for _ in range(4096):
+            writer.write(bytes(65_536))
+            await writer.drain()
+
+    with pytest.raises(ConnectionError):
+        await send()
+    writer.transport.abort()
+    login.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await login
+
+
+@pytest.mark.asyncio
+async def test_a_page_that_is_not_to_be_opened_is_not_shown(
+    authority: AuthorizationServer, oauth_client: OAuthClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = AuthorizationServer._begin_device
+    for url in (
+        "javascript:alert(1)",
+        "http://login.example.org/",
+        "https://me:x@example.org/",
+        "https://[",
+        "",
+        "\x1b",
+    ):
+        monkeypatch.setattr(
+            AuthorizationServer,
+            "_begin_device",
+            lambda server, form, at=url: {**given(server, form), "verification_uri": at},
+        )
+        with pytest.raises(imapipe.TokenRefused, match="the answer holds no"):
+            await log_in_by_device(oauth_client, show=lambda url, code: pytest.fail(f"{url} was shown"))
+
+
+@pytest.mark.asyncio
+async def test_a_device_is_not_made_to_ask_for_ever(
+    authority: AuthorizationServer, oauth_client: OAuthClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority.interval, authority.code_seconds = 3600, 1e300
+    authority.script = ["authorization_pending"] * 100
+    now = 0.0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr(device_module, "time", SimpleNamespace(monotonic=lambda: now))
+    with pytest.raises(imapipe.TokenRefused, match="nobody typed the code in time"):
+        await log_in_by_device(oauth_client, show=lambda url, code: None, sleep=sleep)
+    assert now == 3600
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("name", ["access_token", "refresh_token"])
+@pytest.mark.parametrize("token", ["x" * 20_000, "a\nb", "\x1b[2J", "grün", "a\0"])
+async def test_what_no_file_and_no_server_could_take_is_no_token(
+    authority: AuthorizationServer,
+    oauth_client: OAuthClient,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    token: str,
+) -> None:
+    monkeypatch.setattr(authority, "_give", lambda form: {**authority.token(), name: token})
+    with pytest.raises(imapipe.TokenRefused) as caught:
+        await refresh(oauth_client, Token("old", None, "refresh-1"))
+    assert token not in str(caught.value)
+
+
+@pytest.mark.asyncio
+async def test_the_longest_token_comes_back_from_its_file(
+    authority: AuthorizationServer, oauth_client: OAuthClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    longest = '"\\' * 6144
+    given = {**authority.token(), "access_token": longest, "refresh_token": longest}
+    monkeypatch.setattr(authority, "_give", lambda form: given)
+    file = TokenFile(tmp_path / "ann.token")
+    await file.save(oauth_client, await refresh(oauth_client, Token("old", None, "refresh-1")))
+    assert await file() == longest
 
 
 @pytest.mark.asyncio

@@ -6,8 +6,9 @@ import asyncio
 import json
 import stat
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import keyring
@@ -18,7 +19,9 @@ from tests.oauth.authorization_server import AuthorizationServer
 
 import imapipe
 from imapipe import search as q
+from imapipe.durable_file import save_file
 from imapipe.oauth import OAuthClient, Token, TokenCommand, TokenFile
+from imapipe.runtime.lock_file import LockFile
 from imapipe.testing import Act, Bye, Server
 
 
@@ -45,6 +48,35 @@ async def test_a_token_that_lasts_is_used_and_the_file_is_its_owners(
     assert _names(tmp_path) == ["ann.token"]
     assert authority.asked.total() == 0
     assert await TokenFile(path).client() == oauth_client
+
+
+@pytest.mark.asyncio
+async def test_nobody_has_a_turn_before_a_cancelled_save_is_over(
+    tmp_path: Path, oauth_client: OAuthClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, begun, go_on = tmp_path / "ann.token", threading.Event(), threading.Event()
+
+    def slowly(target: str, pieces: Iterable[bytes]) -> None:
+        begun.set()
+        go_on.wait()
+        save_file(target, pieces)
+
+    monkeypatch.setattr("imapipe.oauth.token_file.save_file", slowly)
+    saving = asyncio.create_task(TokenFile(path).save(oauth_client, Token("new")))
+    try:
+        assert await asyncio.to_thread(begun.wait)
+        saving.cancel()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not LockFile(f"{path}.lock").acquire()
+    finally:
+        go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await saving
+    TokenFile(path).check()
+    lock = LockFile(f"{path}.lock")
+    assert lock.acquire()
+    lock.release()
 
 
 @pytest.mark.asyncio

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -82,7 +84,7 @@ def test_every_planned_message_is_skipped_or_given_out_once(
     plan = Plan(uids, newest_first=newest, limit=limit, max_command_bytes=text_bytes)
     count = len(uids) if limit is None else min(limit, len(uids))
     assert plan.planned == (uids[len(uids) - count :] if newest else uids[:count])
-    taken = plan.skip(skipped)
+    taken = asyncio.run(plan.skip(skipped))
     assert taken == plan.planned & skipped
     sizer = FixedBatch(size).sizer()
     given_out = UidSet()
@@ -96,7 +98,7 @@ def test_every_planned_message_is_skipped_or_given_out_once(
         given_out |= batch.uids
         assert plan.remaining_count == len(plan.remaining)
     assert given_out == plan.planned - skipped
-    assert not plan.take_rest()
+    assert not asyncio.run(plan.take_rest())
 
 
 @given(uids=uid_sets, newest=st.booleans(), max_bytes=st.integers(1, 5000))
@@ -114,10 +116,11 @@ def test_batches_bounded_in_bytes(uids: UidSet, newest: bool, max_bytes: int) ->
     assert given_out == uids
 
 
-def test_what_a_plan_gives_up_is_all_that_is_left() -> None:
+@pytest.mark.asyncio
+async def test_what_a_plan_gives_up_is_all_that_is_left() -> None:
     plan = Plan(UidSet.parse("1:100"))
     plan.next_batch(FixedBatch(30).sizer(), lane=0)
-    assert plan.take_rest() == UidSet.parse("31:100")
+    assert await plan.take_rest() == UidSet.parse("31:100")
     assert plan.remaining_count == 0
     assert plan.planned == UidSet.parse("1:100")
 

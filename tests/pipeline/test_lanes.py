@@ -12,7 +12,9 @@ from tests.pipeline.world import OpenWorld, World, check_sums
 
 import imapipe
 from imapipe.pipeline import lane as lane_module
+from imapipe.pipeline.depth import MAX_DEPTH
 from imapipe.testing import (
+    Act,
     CommandRecord,
     CutAfterBytes,
     CutConnection,
@@ -73,7 +75,7 @@ def test_the_depth_follows_the_round_trip() -> None:
         return server.commands.named("UID FETCH")
 
     assert _most_in_flight(run_in_fake_time(fetch_all(400, 0.0))) <= 8
-    assert 8 < _most_in_flight(run_in_fake_time(fetch_all(1000, 0.05))) <= lane_module.MAX_DEPTH
+    assert 8 < _most_in_flight(run_in_fake_time(fetch_all(1000, 0.05))) <= MAX_DEPTH
 
 
 @pytest.mark.asyncio
@@ -209,12 +211,33 @@ async def test_slow_handlers_keep_the_lease_and_idle_connections_do_not_pile_up(
 
 
 @pytest.mark.asyncio
-async def test_a_lost_connection_interrupts_its_lane_and_no_other(open_world: OpenWorld) -> None:
+async def test_a_lost_connection_interrupts_its_lane_and_no_other(
+    open_world: OpenWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane_module, "IDLE_SECONDS", 3600)
     world = await open_world(SyntheticMailbox(400, size=500), latency_seconds=0.002)
     world.server.faults.add(CutAfterBytes(700, command="UID FETCH", connection=2, nth=2))
-    report = (
-        await world.job("full").batch(10).use(imapipe.Retry(wait_initial_seconds=0)).run(world.handle, connections=2)
+    cut = asyncio.Event()
+    world.server.faults.add(Act(lambda record: cut.set(), command="UID FETCH", connection=2, nth=2))
+    first: list[int] = []
+    world.server.faults.add(
+        Act(
+            lambda record: first.append(min(imapipe.UidSet.parse(record.message_set))),
+            command="UID FETCH",
+            connection=1,
+            nth=1,
+        )
     )
+
+    async def handle(message: imapipe.Message) -> None:
+        # However long the second connection takes to be made, the first does not do all of the work alone.
+        await cut.wait()
+        # Nor is it free for the other lane before that has another one.
+        while message.uid in first and world.server.counters.connections < 3:  # noqa: ASYNC110 - it has no event
+            await asyncio.sleep(0.001)
+        await world.handle(message)
+
+    report = await world.job("full").batch(10).use(imapipe.Retry(wait_initial_seconds=0)).run(handle, connections=2)
     check_sums(report)
     assert report.complete
     assert sorted(world.handled) == list(range(1, 401))

@@ -142,6 +142,7 @@ class _Impatient(Layer):
 
 
 @pytest.mark.asyncio
+@pytest.mark.usefixtures("made_up_time")
 async def test_a_layer_that_cancels_a_batch_and_asks_again(open_world: OpenWorld) -> None:
     """What nobody had begun with is forgotten, the connection is ended if it was in the middle of something."""
     world = await open_world(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,12 +63,13 @@ def test_every_outcome_is_told_once_and_in_time(outcomes: list[tuple[int, str]],
     assert 5000 not in heard.done
 
 
-def test_what_was_given_up_is_counted_and_not_told() -> None:
+@pytest.mark.asyncio
+async def test_what_was_given_up_is_counted_and_not_told() -> None:
     ledger = Ledger()
     heard = _Heard(GROUP)
     ledger.subscribe(GROUP, heard)
     ledger.fail(Failure(1, "no"))
-    ledger.give_up(UidSet.parse("2:30000"), "too late")
+    await ledger.give_up(UidSet.parse("2:30000"), "too late")
     ledger.flush()
     assert ledger.failed_count == 30_000
     assert len(ledger.failed) == 30_000
@@ -76,11 +78,12 @@ def test_what_was_given_up_is_counted_and_not_told() -> None:
     assert heard.failed == UidSet.parse("1")
 
 
-def test_what_was_refused_is_counted_apart_and_not_told() -> None:
+@pytest.mark.asyncio
+async def test_what_was_refused_is_counted_apart_and_not_told() -> None:
     ledger = Ledger()
     heard = _Heard(GROUP)
     ledger.subscribe(GROUP, heard)
-    ledger.refuse(UidSet.parse("2:30000"), "ValueError", "failed before")
+    await ledger.refuse(UidSet.parse("2:30000"), "ValueError", "failed before")
     ledger.fail(Failure(1, "no"))
     ledger.flush()
     assert (ledger.failed_count, ledger.refused_count) == (30_000, 29_999)

@@ -23,7 +23,7 @@ async def test_two_tasks_at_one_stream(by_batch: bool) -> None:
                 async for item in stream:
                     seen.extend(item if isinstance(item, list) else [item])
 
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 first, second = await asyncio.gather(consume(), consume(), return_exceptions=True)
         assert first is None
         assert isinstance(second, RuntimeError)
@@ -44,7 +44,7 @@ async def test_a_handler_waits_for_a_lease_before_its_run_takes_the_last_one() -
                 async with pool.acquire() as connection:
                     await connection.noop()
 
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 report = await pool.mailbox("INBOX").search().batch(10).fetch("flags").run(handle, concurrency=4)
         assert report.done + report.failed == report.planned == 40
         assert set(Counter(failure.reason for failure in report.failures.values())) <= {"PoolTimeout"}

@@ -83,8 +83,8 @@ def test_a_priority_batch_needs_classes_and_holds_no_other() -> None:
 @pytest.mark.parametrize("newest_first", [False, True])
 def test_a_tier_gives_out_each_uid_once_from_one_end(newest_first: bool) -> None:
     uids = UidSet.parse("1:5,9,20:40,100")
-    tier = Tier(uids, newest_first=newest_first)
-    assert tier.skip(UidSet.parse("3,30:200")) == UidSet.parse("3,30:40,100")
+    tier = Tier(UidSet.parse("1:3"), newest_first=newest_first)
+    tier.keep(uids - UidSet.parse("3,30:200"))
     taken: list[UidSet] = []
     while tier:
         taken.append(tier.take(4, 8000))

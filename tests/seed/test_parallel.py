@@ -1,4 +1,4 @@
-"""S5 and S6: connections, threads (worker processes: tests/pipeline/test_processes.py)."""
+"""S5 and S6: connections, threads (worker processes: tests/pipeline/delivery/test_processes.py)."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def test_s05_the_pool_is_bounded_and_one_refused_connection_costs_nothing(
 
 @pytest.mark.asyncio
 async def test_s06_blocking_handlers_run_in_threads_beside_each_other() -> None:
-    together = threading.Barrier(4, timeout=30)
+    together = threading.Barrier(4, timeout=60)
     threads: set[int] = set()
 
     def block(message: imapipe.Message) -> None:

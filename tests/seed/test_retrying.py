@@ -30,7 +30,7 @@ def test_s21_waits_double_and_are_jittered_and_end_after_the_last_try() -> None:
     waits, report = run_in_fake_time(run(5, 1.0))
     assert waits == pytest.approx([1, 2, 4, 8], rel=0.02)
     assert (report.failed, report.retries) == (10, 4)
-    assert {failure.reason for failure in report.failures.values()} == {"CommandNo"}
+    assert {failure.reason for failure in report.failures.values()} == {"INUSE"}
     half, _ = run_in_fake_time(run(3, 0.0))
     assert half == pytest.approx([0.5, 1], rel=0.02)
 

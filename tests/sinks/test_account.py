@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from dovecot_server import DovecotServer
 from imapipe import search as q
 from imapipe import sinks
 from imapipe.events import ServerAwaited
+from imapipe.pipeline import outage
 from imapipe.testing import Act, CutAfterBytes, CutInput, Mailbox, Reply, Server
 from imapipe.testing.faults.base import Fault
 from imapipe.testing.messages import make_messages
@@ -120,6 +122,34 @@ async def test_what_a_killed_process_had_not_noted_is_found(two: Two, tmp_path: 
 
 
 @pytest.mark.asyncio
+async def test_a_group_of_which_some_came_before_the_refusal_is_not_doubled(tmp_path: Path) -> None:
+    """RFC 3502 wants all or none; of a server that keeps to something else what came is looked at."""
+    messages = list(make_messages(COUNT, seed=4))
+    async with AsyncExitStack() as stack:
+        servers = [
+            await stack.enter_async_context(Server(given, user=name)) for given, name in ((messages, "ann"), (0, "bob"))
+        ]
+        pools = [
+            await stack.enter_async_context(imapipe.create_pool(server.url, password=server.password))
+            for server in servers
+        ]
+        here, there = pools
+        source, box = (server.mailboxes["INBOX"] for server in servers)
+
+        def take_some(_: object) -> None:
+            for message in list(source)[2:5]:
+                box.append(bytes(message.content.raw), message.flags, message.internal_date)
+
+        servers[1].faults.add(
+            Act(take_some, command="APPEND", nth=1),
+            Reply("NO", "some of it does not please me", command="APPEND", nth=1),
+        )
+        report = await Two(servers[0], servers[1], here, there).copy(tmp_path / "state")
+        assert report.complete
+        assert await holds(there) == await holds(here)
+
+
+@pytest.mark.asyncio
 async def test_what_is_too_large_is_named_and_a_full_account_ends_the_run(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         large = b"Subject: large\r\n\r\n" + b"x" * 5000 + b"\r\n"
@@ -179,7 +209,10 @@ async def test_the_source_may_be_cut_off(two: Two, tmp_path: Path, cut: int) -> 
     sink = sinks.Account(two.there, state=tmp_path / "state")
     job = two.here.mailbox("INBOX").search(q.ALL).fetch("full").batch(10).use(imapipe.Retry())
     assert (await job.run(sink, commit_every_messages=10)).complete
-    assert await holds(two.there) == await holds(two.here)
+    # Behind a short answer the cut is still to come, on that connection: the look at the end has others.
+    two.source.faults.clear()
+    async with imapipe.create_pool(two.source.url, password=two.source.password) as again:
+        assert await holds(two.there) == await holds(again)
     assert two.appended() == COUNT
 
 
@@ -242,3 +275,66 @@ async def test_a_server_that_asks_for_less_refuses_nothing(two: Two, tmp_path: P
     assert (report.complete, report.failed) == (True, 0)
     assert await holds(two.there) == await holds(two.here)
     assert sum(isinstance(event, ServerAwaited) for event in waits) > 0
+
+
+@pytest.mark.asyncio
+async def test_what_has_no_message_id_is_not_taken_for_another_of_its_size_and_second() -> None:
+    """Of two mails of a machine one is there already: it must not stand for the other, which would be lost."""
+    first, second = (b"Subject: quota\r\n\r\nYour mailbox is %d%% full.\r\n" % percent for percent in (80, 90))
+    async with Server([first, second], user="ann") as source, Server([second], user="bob") as target:
+        for server in (source, target):
+            for message in server.mailboxes["INBOX"]:
+                message.internal_date = datetime(2026, 3, 1, tzinfo=UTC)
+        async with (
+            imapipe.create_pool(source.url, password=source.password) as here,
+            imapipe.create_pool(target.url, password=target.password) as there,
+        ):
+            report = await here.mailbox("INBOX").search(q.ALL).fetch("full").run(sinks.Account(there))
+            assert report.done == 2
+            assert await holds(there) == await holds(here)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("two", ["plain"], indirect=True)
+async def test_a_message_at_which_the_other_server_hangs_up_costs_itself(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outage, "_FIRST_WAIT_SECONDS", 0.01)
+    poison = [b"Subject: poison %d\r\n\r\n" % number + b"x" * 7777 for number in (1, 2)]
+    uids = two.source.mailboxes["INBOX"].extend(poison)
+    two.source.mailboxes["INBOX"].extend(make_messages(5, seed=7))
+    sent = f"{{{len(poison[0])}"
+    two.target.faults.add(CutInput(command="APPEND", when=lambda record: sent in record.arguments))
+    report = await two.copy()
+    assert (report.done, sorted(report.failures)) == (COUNT + 5, uids)
+    assert {failure.reason for failure in report.failures.values()} == {"ConnectionLost"}
+    here = await holds(two.here)
+    assert await holds(two.there) == Counter({seen: here[seen] for seen in here if seen[0] not in poison})
+    # Where nothing else is left, too.
+    assert sorted((await two.copy()).failures) == uids
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("extensions", ["modern", "plain"])
+async def test_what_was_refused_is_not_done_when_the_connection_is_lost_behind_it(extensions: str) -> None:
+    """Of a message too large and one that the server does not want, both stay failed, whoever has to be asked anew."""
+    messages = [*make_messages(3, seed=4, size=500), b"Subject: large\r\n\r\n" + b"x" * 5000, b"Subject: no\r\n\r\n"]
+    async with AsyncExitStack() as stack:
+        source = await stack.enter_async_context(Server(messages))
+        target = await stack.enter_async_context(Server(0, append_limit=4000, extensions=extensions))
+        unwanted = f"{{{len(messages[-1])}"
+        target.faults.add(
+            Reply(
+                "NO", "not this one", code="CANNOT", command="APPEND", when=lambda record: unwanted in record.arguments
+            ),
+            CutAfterBytes(0, command="APPEND", when=lambda record: unwanted not in record.arguments, times=1),
+        )
+        here, there = [
+            await stack.enter_async_context(imapipe.create_pool(server.url, password=server.password, max_size=1))
+            for server in (source, target)
+        ]
+        job = here.mailbox("INBOX").search(q.ALL).fetch("full").newest_first()
+        report = await job.run(sinks.Account(there))
+        assert report.done == len(target.mailboxes["INBOX"])
+        assert 4 in report.failures
+        assert report.done + report.failed == 5

@@ -161,3 +161,27 @@ def test_a_user_that_never_came_to_open_it_closes_nothing(tmp_path: Path) -> Non
     file.commit()
     assert file.close("one")
     assert not list(tmp_path.glob("*.lock"))
+
+
+@pytest.mark.parametrize(("before", "after"), [(b"", b"one\n"), (b"x\n", b"x\none\n"), (b"x", b"x\none\n")])
+def test_the_first_line_begins_a_line_whatever_was_there(tmp_path: Path, before: bytes, after: bytes) -> None:
+    path = tmp_path / "lines"
+    path.write_bytes(before)
+    file = Appended(path, "lines", durable=True)
+    file.open("us")
+    assert path.read_bytes() == before
+    file.put(b"one\n")
+    file.note(PLACES[0], 1)
+    file.commit()
+    file.close("us")
+    assert path.read_bytes() == after
+
+
+@pytest.mark.parametrize("entry", ['{"length":-3,"closed":false}', '{"length":"3 MB"}', '{"length":null}', "[]", "7"])
+def test_a_record_that_is_none_shortens_nothing(tmp_path: Path, entry: str) -> None:
+    path = tmp_path / "lines"
+    path.write_bytes(b"of somebody\n")
+    (tmp_path / "lines.imapipe").write_text(f'{{"version":1,"kind":"lines"}}\n{entry}\n')
+    with pytest.raises(imapipe.SinkError, match="it is no record of what was written"):
+        Appended(path, "lines", durable=True).open("us")
+    assert path.read_bytes() == b"of somebody\n"

@@ -68,7 +68,7 @@ async def _servers(kind: str, dovecot: DovecotServer) -> AsyncIterator[tuple[dic
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(0 if MESSAGES > 300 else 120)
+@pytest.mark.timeout(0 if MESSAGES > 300 else 300)
 @pytest.mark.asyncio
 @pytest.mark.parametrize("kind", ["dovecot", "embedded"])
 async def test_deaths(dovecot: DovecotServer, tmp_path: Path, kind: str) -> None:

@@ -32,6 +32,7 @@ async def _copied(old: imapipe.Pool, new: imapipe.Pool) -> dict[str, tuple[int, 
 
 
 @pytest.mark.asyncio
+@pytest.mark.usefixtures("dovecot")
 async def test_prefix_delimiter_and_special_use_of_dovecot() -> None:
     extra = """
 namespace inbox {

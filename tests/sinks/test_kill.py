@@ -87,10 +87,10 @@ def server() -> Iterator[Server]:
 
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
     thread.start()
-    assert ready.wait(30)
+    assert ready.wait(60)
     yield server
     loop.call_soon_threadsafe(done.set)
-    thread.join(30)
+    thread.join(60)
     loop.close()
 
 
@@ -136,4 +136,4 @@ def test_fifty_deaths(server: Server, tmp_path: Path) -> None:
             _check(folder, bodies, with_tables=with_tables)
         assert program.stdin is not None
         program.stdin.close()
-        assert program.wait(timeout=30) == 0
+        assert program.wait(timeout=60) == 0

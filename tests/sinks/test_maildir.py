@@ -2,7 +2,10 @@ r"""Maildir: whole files, flags in their names, each message once."""
 
 from __future__ import annotations
 
+import errno
 import mailbox
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -154,3 +157,32 @@ async def test_the_probe_of_a_killed_process_is_removed(shop: Shop, tmp_path: Pa
     left.touch()
     assert (await shop.job().run(sinks.Maildir(tmp_path / "mail"))).complete
     assert not left.exists()
+
+
+@pytest.mark.asyncio
+async def test_where_names_take_no_colon_flags_stand_behind_another_sign(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows, and some file systems of it on other systems: `!` is what mutt and mbsync take there, too."""
+
+    def without_colon(call: Callable[..., object]) -> Callable[..., object]:
+        def called(path: object, *more: object, **named: object) -> object:
+            if ":" in Path(str(path)).name or any(":" in Path(str(each)).name for each in more):
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+            return call(path, *more, **named)
+
+        return called
+
+    for name in ("open", "replace", "rename"):
+        monkeypatch.setattr(os, name, without_colon(getattr(os, name)))
+    shop.server.mailboxes["INBOX"].set_flags(2, {"\\Seen", "\\Flagged"})
+    sink = sinks.Maildir(tmp_path / "mail")
+    assert (await shop.job().run(sink)).complete
+    assert (await shop.job().run(sink)).complete
+    names = [path.name for path in (tmp_path / "mail/cur").iterdir()]
+    assert len(names) == 60
+    assert [name.partition(",")[2].partition("!")[2] for name in names if ".U2M" in name] == ["2,FS"]
+    shop.server.mailboxes["INBOX"].set_flags(2, {"\\Seen"})
+    report = await shop.pool.mailbox("INBOX").changes(tmp_path / "state.json").mirror(sink)
+    assert (report.held, report.flags_changed, report.missing) == (60, 1, 0)
+    assert [path.name[-4:] for path in (tmp_path / "mail/cur").glob("*.U2M*")] == ["!2,S"]

@@ -145,7 +145,7 @@ async def test_what_others_append_between_two_groups_stays(shop: Shop, tmp_path:
     whole = [body if body.endswith(b"\n") else body + b"\n" for body in bodies]
     for _ in range(2):
         tee = sinks.Tee(sinks.Mbox(file), Others())
-        assert (await shop.job().limit(limit).run(tee, commit_every_messages=3)).complete
+        assert (await shop.job().limit(limit).run(tee, commit_every_messages=3, commit_every_seconds=3600)).complete
     messages = read_mboxrd(file.read_bytes())
     assert [message for message in messages if b"Subject: theirs" not in message] == whole
     # Before the first group, behind each of three, at the end; the second run finds nothing to do.

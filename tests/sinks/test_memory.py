@@ -22,7 +22,7 @@ MESSAGES: Final = int(os.environ.get("IMAPIPE_PROOF_MESSAGES", "200"))
 # Together more than a sink may hold.
 LARGE: Final = 8
 # In the daily run those that do something of their own with the content.
-KINDS: Final = ("Attachments", "Mbox", "Parquet") + ("EmlFolder", "JsonLines", "Maildir") * (MESSAGES > 1000)
+KINDS: Final = ("Attachments", "Mbox", "Parquet", "Sqlite") + ("EmlFolder", "JsonLines", "Maildir") * (MESSAGES > 1000)
 
 _LINES: Final = (b"y" * 76 + b"\r\n") * (10 * MIB // 78)
 _ENCODED: Final = b"\r\n".join(base64.encodebytes(bytes(range(256)) * (7 * MIB // 256)).splitlines())

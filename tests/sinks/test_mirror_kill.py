@@ -64,7 +64,7 @@ def test_twenty_deaths_while_another_client_changes_everything(dovecot: DovecotS
             flags[uid] = frozenset(word for word in words if word.startswith("\\")) - {"\\Recent"}
         assert program.stdin is not None
         program.stdin.close()
-        assert program.wait(timeout=30) == 0
+        assert program.wait(timeout=60) == 0
     assert len(flags) > MESSAGES // 2
     for kind, (_, read) in MIRRORS.items():
         found = {uid: had for (_, uid), had in read(tmp_path / kind).items()}

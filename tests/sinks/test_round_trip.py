@@ -14,6 +14,7 @@ import json
 import mailbox
 import os
 import re
+import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -112,6 +113,9 @@ def _check_files(folder: Path, wanted: dict[int, bytes]) -> None:
     _same([path.read_bytes() for path in (folder / "maildir/cur").iterdir()], wanted)
     _same([path.read_bytes() for path in (folder / "eml").rglob("*.eml")], wanted)
     _same(read_mboxrd((folder / "all.mbox").read_bytes()), wanted)
+    with contextlib.closing(sqlite3.connect(folder / "all.sqlite")) as database:
+        rows = database.execute("SELECT uid, raw FROM messages JOIN contents ON message = id").fetchall()
+    assert {uid: _digest(raw) for uid, raw in rows} == {uid: _digest(body) for uid, body in wanted.items()}
     with contextlib.closing(mailbox.Maildir(folder / "maildir", create=False)) as maildir:
         assert len(maildir) == len(wanted)
     with contextlib.closing(mailbox.mbox(folder / "all.mbox", create=False)) as mbox:
@@ -163,6 +167,7 @@ async def test_every_format_and_back(source: Source, connections: int, tmp_path:
         sinks.EmlFolder(tmp_path / "eml", pattern="{date:%Y}/{uid} {subject}.eml"),
         sinks.JsonLines(tmp_path / "all.jsonl"),
         sinks.Attachments(tmp_path / "attachments"),
+        sinks.Sqlite(tmp_path / "all.sqlite"),
         sinks.Parquet(tmp_path / "parquet", rows_per_file=max(MESSAGES // 4, 1)),
     )
     async with imapipe.create_pool(

@@ -112,3 +112,21 @@ async def test_a_message_that_sqlite_cannot_hold_costs_itself(
     assert (report.done, report.failed) == (59, 1)
     ((_, failure),) = report.failures.items()
     assert "more than a value in SQLite can have" in failure.detail
+
+
+def test_a_long_text_is_kept_by_nobody_once_it_is_written(tmp_path: Path) -> None:
+    """The statement has a copy of what it was given last: ten megabytes more beside the next text of ten."""
+    archive = archive_file.ArchiveFile(tmp_path / "mail.sqlite", durable=False)
+    archive.open(None)
+    statements: list[str] = []
+    archive._open.connection.set_trace_callback(statements.append)
+    mailbox = archive.mailbox("ann@imap.example.org:993", "INBOX", 1)
+    texts = ["ä" * 100_000, "short"]
+    for uid, text in enumerate(texts, 1):
+        archive.add(mailbox, (uid, "", "", "", None, None, 1, 0, "", ""), text.encode(), [b"raw"], 3)
+    archive.commit()
+    archive.close(None)
+    given = ["c3a4" * 9 in one.lower() for one in statements if "INTO contents" in one]
+    assert given == [True, False, False]
+    rows = ask(tmp_path / "mail.sqlite", "SELECT text, typeof(text), raw FROM contents ORDER BY message")
+    assert rows == [(text, "text", b"raw") for text in texts]

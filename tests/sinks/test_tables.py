@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from tests.sinks.conftest import Shop
 
 import imapipe
 from imapipe import sinks
+from imapipe.middleware.base import Run
 from imapipe.sinks.place import Place
 from imapipe.testing.messages import make_messages
 
@@ -154,3 +157,57 @@ async def test_files_of_a_mailbox_with_the_same_tag_are_not_taken_for_those_of_t
         before = len(_parts(tmp_path))
         assert (await shop.job(mailbox="Other").run(sinks.Parquet(tmp_path))).complete
         assert len(_parts(tmp_path)) - before == written
+
+
+class _Weighed:
+    """A sink that gets all messages at the end, in two halves; with the first comes what is made once.
+
+    Attributes:
+        more_objects: How many more the collector of garbage knows of behind the second one.
+    """
+
+    def __init__(self, sink: imapipe.Sink) -> None:
+        self.sink = sink
+        self.messages: list[imapipe.Message] = []
+        self.more_objects = 0
+
+    async def open(self, run: Run) -> None:
+        await self.sink.open(run)
+
+    async def write(self, messages: Sequence[imapipe.Message]) -> Mapping[int, Exception]:
+        self.messages += messages
+        return {}
+
+    async def commit(self) -> None:
+        half = len(self.messages) // 2
+        await self.sink.write(self.messages[:half])
+        before = self._count()
+        await self.sink.write(self.messages[half:])
+        self.more_objects = self._count() - before
+        await self.sink.commit()
+
+    async def close(self) -> None:
+        await self.sink.close()
+
+    def _count(self) -> int:
+        count = -1
+        # What holds something until one round is over is let go of in the next.
+        while count != len(gc.get_objects()):
+            count = len(gc.get_objects())
+            gc.collect()
+        return count
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("kind", ["JsonLines", "Parquet"])
+async def test_what_is_written_leaves_nothing_for_the_collector_of_garbage(
+    shop: Shop, tmp_path: Path, kind: str
+) -> None:
+    """Neither rows that wait, nor what was parsed of messages whose bytes are still held."""
+    if kind == "Parquet":
+        pytest.importorskip("pyarrow")
+    sink = _Weighed(getattr(sinks, kind)(tmp_path / "out"))
+    assert (await shop.job("envelope").run(sink)).complete
+    assert len(sink.messages) == 60
+    # One envelope alone is fifteen.
+    assert sink.more_objects < 30

@@ -27,7 +27,7 @@ def make_sink(kind: str, path: Path) -> imapipe.Sink:
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "Sqlite"])  # which syncs by itself: see test_sqlite
-@pytest.mark.parametrize("at", [3, 9])
+@pytest.mark.parametrize("at", [3, 4, 9])
 async def test_a_disk_that_syncs_no_more_ends_the_run_and_loses_nothing(
     shop: Shop, tmp_path: Path, kind: str, at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

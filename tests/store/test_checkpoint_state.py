@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fuzz.growth import superlinear
 from imapipe.models.cursor import Cursor
 from imapipe.models.json_value import JSON
-from imapipe.store.checkpoint_state import CheckpointChange, CheckpointState, Counters, new_series, union_all
+from imapipe.store.checkpoint_state import CheckpointChange, CheckpointState, Counters, new_series
 from imapipe.store.job_key import JobKey
+from imapipe.store.notes_state import NotesState
 from imapipe.wire.uid_set import UidSet
 
 UIDS = st.frozensets(st.integers(1, 60), max_size=20).map(UidSet.from_numbers)
@@ -27,6 +29,16 @@ JSON_VALUES: st.SearchStrategy[JSON] = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
+
+
+NUMBERS = ("runs", "done", "failed", "vanished", "bytes_received")
+
+
+def nested(depth: int) -> JSON:
+    value: JSON = 1
+    for _ in range(depth):
+        value = [value]
+    return value
 
 
 @st.composite
@@ -195,7 +207,17 @@ def test_names_that_utf_8_cannot_hold_are_written_out() -> None:
         ("started_at", "yesterday"),
         ("saved_at", "2026-03-01T12:00:00"),
         ("extra", "x"),
+        # What could be read and not be written again would end the run that writes it.
+        ("sequence", 2**63),
+        ("sequence", 2**64 - 1),
+        ("counters", {**dict.fromkeys(("runs", "done", "failed", "vanished"), 1), "bytes_received": 2**64 - 1}),
+        ("counters", {**dict.fromkeys(NUMBERS, 1), "elapsed_seconds": 1e308}),
+        ("cursor", {"uidnext": 2**64 - 1}),
+        ("extra", {"a": nested(252)}),
+        ("failed", {"E": "9", "F": "9"}),
+        ("failed", {f"E{number}": str(number + 10) for number in range(20_000)}),
     ],
+    ids=range(29),
 )
 def test_a_state_that_is_not_one_is_refused(name: str, value: JSON) -> None:
     fields = orjson.loads(state(done=UidSet.parse("1:5"), failed={}).to_json())
@@ -208,11 +230,54 @@ def test_a_state_that_is_not_one_is_refused(name: str, value: JSON) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"5", b"{}", b'{"series":"s","sequence":1}', b'{"series":1,"sequence":1,"done":""}']
+    "data",
+    [
+        b"",
+        b"5",
+        b"{}",
+        b'{"series":"s","sequence":1}',
+        b'{"series":1,"sequence":1,"done":""}',
+        b'{"series":"s","sequence":18446744073709551615,"done":""}',
+        b'{"series":"s","sequence":1,"done":"","failed":{"E":"5","F":"5"}}',
+        b'{"series":"s","sequence":1,"done":"","extra":{"a":%b%b}}' % (b"[" * 300, b"]" * 300),
+    ],
+    ids=range(8),
 )
 def test_a_change_that_is_not_one_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError):
         CheckpointChange.from_json(data)
+
+
+def again_and_again(size: int) -> tuple[CheckpointState, list[CheckpointChange]]:
+    """A state as large as there are changes that all tell of the same message."""
+    uids = UidSet.from_numbers(range(2, 2 * size, 2))
+    failed = {"E": UidSet.parse("4294967295")}
+    return state(done=uids), [
+        CheckpointChange(series="s", sequence=number, failed=failed) for number in range(1, size + 1)
+    ]
+
+
+@pytest.mark.no_cover
+def test_changes_that_tell_of_the_same_message_take_time_in_proportion() -> None:
+    """A journal that somebody made holds up whoever opens it no longer than it is."""
+
+    def apply(given: tuple[CheckpointState, list[CheckpointChange]]) -> CheckpointState:
+        return given[0].apply(given[1])
+
+    known, made = again_and_again(64)
+    assert known.apply(made).failed == {"E": UidSet.parse("4294967295")}
+    assert known.apply(made).counters.failed == 64
+    assert superlinear(apply, again_and_again, (8, 64, 512, 4096)) is None
+
+
+@pytest.mark.no_cover
+def test_notes_take_time_in_proportion() -> None:
+    def make(size: int) -> list[CheckpointChange]:
+        return [CheckpointChange(series="s", sequence=number, extra={str(number): 1}) for number in range(size)]
+
+    notes = NotesState(series="s", sequence=-1)
+    assert notes.apply(make(3)).values == {"0": 1, "1": 1, "2": 1}
+    assert superlinear(notes.apply, make, (64, 512, 4096)) is None
 
 
 def test_defaults() -> None:
@@ -224,4 +289,4 @@ def test_defaults() -> None:
     assert made.key == JobKey("a", "m", name="", shard="")
     assert made.cursor == Cursor()
     assert (datetime.now(UTC) - made.started_at).total_seconds() >= 0
-    assert union_all([]) == UidSet()
+    assert UidSet.union([]) == UidSet()

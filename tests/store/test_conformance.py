@@ -17,7 +17,7 @@ from imapipe import testing
 from imapipe.errors import CheckpointError
 from imapipe.models.cursor import Cursor
 from imapipe.models.json_value import JSON
-from imapipe.store import json_file
+from imapipe.store import json_files
 from imapipe.store.base import BlockingCheckpointStore, CheckpointStore
 from imapipe.store.checkpoint_state import CheckpointChange, CheckpointState
 from imapipe.store.conformance import STORE_RULES, Rule, check_store
@@ -36,7 +36,7 @@ each_rule = pytest.mark.parametrize("rule", STORE_RULES, ids=lambda rule: rule._
 
 async def crash_json(store: AnyStore) -> None:
     assert isinstance(store, JsonCheckpointStore)
-    file = json_file._files.pop((os.getpid(), str(store.path)))
+    file = json_files._files.pop((os.getpid(), str(store.path)))
     assert file._lock is not None
     file._lock.release()
 
@@ -94,7 +94,7 @@ async def test_all_rules_in_one_call_as_the_public_door_has_it(tmp_path: Path) -
 
 def test_the_testing_server_is_imported_without_it() -> None:
     code = "import sys, imapipe.testing; print([name for name in sys.modules if name.startswith('imapipe.store')])"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert result.stdout.strip() == "[]"
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = testing.no_such_name  # type: ignore[attr-defined]

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from imapipe import durable_file
 from imapipe.errors import CheckpointError
-from imapipe.store import journal, json_file
+from imapipe.store import journal, json_file, json_files
 from imapipe.store.checkpoint_state import CheckpointChange, CheckpointState
 from imapipe.store.job_key import JobKey
 from imapipe.store.json_store import JsonCheckpointHolding, JsonCheckpointStore
@@ -270,13 +270,13 @@ def script(process: Process) -> None:
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], FakeOs]]:
     fakes: list[FakeOs] = []
-    monkeypatch.setattr(json_file, "RunLock", NoLock)
+    monkeypatch.setattr(json_file, "LockFile", NoLock)
 
     def install(folder: Path) -> FakeOs:
         forget_the_dead()
         fake = FakeOs(folder)
         fakes.append(fake)
-        for module in (durable_file, journal, json_file):
+        for module in (durable_file, journal, json_file, json_files):
             monkeypatch.setattr(module, "os", fake)
         return fake
 
@@ -298,7 +298,7 @@ def other_mailbox() -> bytes:
 
 def forget_the_dead() -> None:
     """What a process had open is gone with it."""
-    json_file._files.clear()
+    json_files._files.clear()
 
 
 def prepared(folder: Path) -> Path:
@@ -309,7 +309,7 @@ def prepared(folder: Path) -> Path:
 
 
 def use_real_os(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (durable_file, journal, json_file):
+    for module in (durable_file, journal, json_file, json_files):
         monkeypatch.setattr(module, "os", os)
 
 
@@ -484,7 +484,7 @@ STEPS = st.lists(st.sampled_from(["append", "append", "append", "save", "sync"])
 LIVES = st.lists(st.tuples(STEPS, st.integers(0, 60), st.booleans(), st.booleans()), min_size=1, max_size=4)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(lives=LIVES, seed=st.integers(0, 2**16))
 def test_any_life_and_any_death(
     tmp_path_factory: pytest.TempPathFactory,
@@ -727,7 +727,7 @@ def test_a_fresh_start_in_the_journal_leaves_the_old_history_behind(tmp_path: Pa
     again.state = new_state(INBOX, 2)
     again.save()
     again.append()
-    json_file._files.popitem()[1]._lock.release()  # type: ignore[union-attr]
+    json_files._files.popitem()[1]._lock.release()  # type: ignore[union-attr]
     kept = store.peek(INBOX)
     assert kept is not None
     assert (kept.uidvalidity, set(kept.done)) == (2, again.promises.kept)
@@ -736,7 +736,7 @@ def test_a_fresh_start_in_the_journal_leaves_the_old_history_behind(tmp_path: Pa
     holding.delete()
     assert not (folder / "state.json").exists()
     holding.save(new_state(INBOX, 3, "1:2"))
-    json_file._files.popitem()[1]._lock.release()  # type: ignore[union-attr]
+    json_files._files.popitem()[1]._lock.release()  # type: ignore[union-attr]
     kept = store.peek(INBOX)
     assert kept is not None
     assert kept.uidvalidity == 3
@@ -751,7 +751,7 @@ def test_a_document_that_was_put_back_is_not_mixed_with_a_journal_of_another(tmp
     process.append()
     process.save()
     assert b'"state"' in (folder / "state.json.journal").read_bytes()
-    json_file._files.popitem()[1]._lock.release()  # type: ignore[union-attr]
+    json_files._files.popitem()[1]._lock.release()  # type: ignore[union-attr]
     (folder / "state.json").write_bytes(other_mailbox())
     assert store.peek(INBOX) is None
     assert store.peek(OTHER) is not None

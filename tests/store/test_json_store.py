@@ -18,7 +18,7 @@ import pytest
 from imapipe.durable_file import Partial
 from imapipe.errors import CheckpointCorrupt, CheckpointError, CheckpointLocked, CheckpointVersion
 from imapipe.models.cursor import Cursor
-from imapipe.store import json_file
+from imapipe.store import json_file, json_files
 from imapipe.store.base import BlockingCheckpointStore
 from imapipe.store.checkpoint_state import CheckpointChange, CheckpointState
 from imapipe.store.job_key import JobKey
@@ -65,7 +65,7 @@ def loaded(path: Path, mailbox: str = "INBOX") -> CheckpointState | None:
 
 def die(path: Path) -> None:
     """Leave everything as a killed process leaves it, but for the lock, which the system takes back."""
-    file = json_file._files.pop((os.getpid(), str(path)))
+    file = json_files._files.pop((os.getpid(), str(path)))
     assert file._lock is not None
     file._lock.release()
 
@@ -239,7 +239,7 @@ def test_one_run_at_a_time_has_a_job_and_the_lock_leaves_nothing(path: Path) -> 
     holding.release()
     second.open(INBOX).release()
     assert [entry.name for entry in path.parent.iterdir()] == ["state.json"]
-    assert (os.getpid(), str(path)) not in json_file._files
+    assert (os.getpid(), str(path)) not in json_files._files
 
 
 def test_runs_of_one_process_share_the_file_until_the_last_one_ends(path: Path) -> None:
@@ -273,7 +273,7 @@ def test_many_threads_share_the_file(path: Path) -> None:
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(work, range(8)))
-    assert (os.getpid(), str(path)) not in json_file._files
+    assert (os.getpid(), str(path)) not in json_files._files
     for number in range(8):
         kept = JsonCheckpointStore(path).peek(JobKey(ACCOUNT, f"m{number}"))
         assert kept is not None
@@ -423,6 +423,16 @@ def test_the_lock_is_released_when_the_file_is_refused(path: Path) -> None:
 # ---------------------------------------------------------------- what is refused
 
 
+def test_what_is_nested_deeper_than_it_could_be_written_is_corrupt(path: Path) -> None:
+    saved(path, state())
+    data = path.read_bytes()
+    assert data.count(b'"extra":{}') == 1
+    path.write_bytes(data.replace(b'"extra":{}', b'"extra":{"a":%b%b}' % (b"[" * 300, b"]" * 300)))
+    for _ in range(2):
+        with pytest.raises(CheckpointCorrupt, match="nested too deeply"):
+            JsonCheckpointStore(path).open(INBOX)
+
+
 @pytest.mark.slow
 def test_every_cut_and_every_changed_digit_is_corrupt(path: Path) -> None:
     saved(path, state(), state("Archive"))
@@ -529,7 +539,7 @@ def test_what_may_not_be_read_or_written_is_one_clear_sentence(
         monkeypatch.setattr("imapipe.store.json_file.read_file", refuse)
         sentence = "it cannot be read: Permission denied"
     elif where == "lock":
-        monkeypatch.setattr("imapipe.store.json_file.RunLock.acquire", refuse)
+        monkeypatch.setattr("imapipe.store.json_file.LockFile.acquire", refuse)
         sentence = "its lock file .* cannot be made: Permission denied"
     else:
         holding = store.open(INBOX)

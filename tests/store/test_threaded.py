@@ -49,14 +49,6 @@ async def test_a_thread_lives_as_long_as_its_holding() -> None:
     assert len(threads()) == 1
     await holding.release()
     assert threads() == []
-    holding = await store.open(KEY, never)
-
-    def fail(inner: object) -> None:
-        raise ValueError("the disk is full")
-
-    with pytest.raises(ValueError, match="disk is full"):
-        holding.end(fail)
-    assert threads() == []
     await (await store.open(KEY, never)).release()
 
 
@@ -67,7 +59,7 @@ async def test_a_cancelled_open_holds_nothing() -> None:
     class Slow(MemoryCheckpointStore):
         def open(self, key: JobKey) -> SimpleCheckpointHolding:
             inside.set()
-            assert go_on.wait(10)
+            assert go_on.wait(60)
             return super().open(key)
 
     slow = Slow()

@@ -39,7 +39,7 @@ class RawClient:
         """One response with its literals."""
         response = b""
         while True:
-            line = await asyncio.wait_for(self.reader.readline(), 5)
+            line = await asyncio.wait_for(self.reader.readline(), 60)
             response += line
             match = _LITERAL.search(line)
             if match is None:
@@ -82,7 +82,7 @@ class RawClient:
 
     async def rest(self) -> bytes:
         """Everything until the server closes."""
-        return await asyncio.wait_for(self.reader.read(), 5)
+        return await asyncio.wait_for(self.reader.read(), 60)
 
 
 Connect = Callable[[int], Awaitable[RawClient]]

@@ -175,7 +175,7 @@ async def test_renamed_behind_the_clients_back(connect: Connect) -> None:
         mailbox_id = (await client.ok("STATUS a (MAILBOXID)"))[0].split()[-1]
         server.mailboxes.rename("a", "z")
         assert len(await client.ok("UID FETCH 1:* UID")) == 3
-        assert (await client.run("SELECT a"))[-1].startswith(b"NO [NONEXISTENT]")
+        assert (await client.run("SELECT a"))[-1].startswith(b"NO Mailbox doesn't exist: a")
         assert (await client.ok("STATUS z (MAILBOXID)"))[0].split()[-1] == mailbox_id
         assert list(server.mailboxes) == ["INBOX", "z", "z/b"]
 

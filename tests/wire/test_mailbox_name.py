@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from imapipe.wire.mailbox_name import (
     MailboxName,
+    can_be_mailbox_name,
     decode_mailbox_name,
     decode_mailbox_names,
     encode_mailbox_name,
@@ -199,3 +200,10 @@ def test_half_a_surrogate_pair_is_refused(utf8: bool) -> None:
 def test_quote_refuses_line_ends(value: str | bytes) -> None:
     with pytest.raises(ValueError, match="remove them"):
         quote(value)
+
+
+def test_what_a_server_can_be_asked_for() -> None:
+    assert can_be_mailbox_name("Entwürfe & more")
+    assert not any(map(can_be_mailbox_name, ("", "a\nb", "a\rb", "a\0b", "a\udcfcb")))
+    # A server may have names that are no text; they are asked for as it spells them.
+    assert can_be_mailbox_name(decode_mailbox_name(b"a\xfc"))

@@ -10,16 +10,9 @@ import pytest
 
 from imapipe.wire.response.body_structure import parse_body_structure
 from imapipe.wire.response.envelope import parse_envelope
-from imapipe.wire.response.fetch import (
-    FetchScan,
-    parse_body,
-    parse_flags,
-    parse_internal_date,
-    parse_modseq,
-    parse_size,
-    scan_fetch,
-)
+from imapipe.wire.response.fetch import FetchScan, scan_fetch
 from imapipe.wire.response.framing import Framer
+from imapipe.wire.response.item_value import parse_body, parse_flags, parse_internal_date, parse_modseq, parse_size
 from imapipe.wire.response.literal import Literal
 from imapipe.wire.response.response import (
     Code,

@@ -22,6 +22,7 @@ from imapipe.wire.uid_set import MAX_UID, UidSet, parse_numbers
 UIDS = st.one_of(st.integers(1, 60), st.integers(MAX_UID - 20, MAX_UID), st.integers(1, MAX_UID))
 SETS = st.frozensets(UIDS, max_size=60)
 RANGES = st.lists(st.tuples(st.integers(1, 80), st.integers(1, 80)), max_size=30)
+FEW_RANGES = st.tuples(st.integers(1, 420), st.integers(1, 420)).map(lambda pair: (min(pair), max(pair)))
 
 
 def assert_invariants(uids: UidSet) -> None:
@@ -403,3 +404,46 @@ def test_no_call_goes_over_more_than_a_block(monkeypatch: pytest.MonkeyPatch) ->
     random.Random(1).shuffle(numbers)
     assert UidSet.parse(",".join(map(str, numbers))) == UidSet.from_numbers(numbers) == ascending
     assert 0 < most <= 65_536
+
+
+@pytest.mark.parametrize("operation", [or_, and_, sub, xor])
+@given(data=st.data())
+def test_algebra_of_many_ranges_with_a_few(operation: Callable[[object, object], object], data: st.DataObject) -> None:
+    """Where one side has much fewer ranges than the other, it is looked up in it."""
+    many = frozenset(data.draw(st.sampled_from([range(2, 400, 2), range(1, 400, 3), [*range(9, 300, 5), MAX_UID]])))
+    few = {uid for low, high in data.draw(st.lists(FEW_RANGES, max_size=4)) for uid in range(low, high + 1)}
+    few |= data.draw(st.sampled_from([frozenset(), frozenset([MAX_UID]), frozenset([1, MAX_UID - 1])]))
+    left, right = data.draw(st.permutations([many, frozenset(few)]))
+    mine, theirs = UidSet.from_numbers(left), UidSet.from_numbers(right)
+    # What was counted before is not counted again.
+    data.draw(st.sampled_from([len, repr]))(mine)
+    result = operation(mine, theirs)
+    assert isinstance(result, UidSet)
+    assert_invariants(result)
+    assert set(result) == operation(left, right)
+    assert len(result) == len(set(result))
+
+
+@pytest.mark.parametrize("operation", [or_, and_, sub])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_few_ranges_are_looked_up(
+    monkeypatch: pytest.MonkeyPatch, operation: Callable[[object, object], object], swapped: bool
+) -> None:
+    """Those of the other set are gone through by no code of ours."""
+
+    many, few = UidSet.from_numbers(range(1, 9000, 2)), UidSet.from_numbers([4, 5, 6, 7000, 8999])
+    expected = operation(set(few), set(many)) if swapped else operation(set(many), set(few))
+    for name in ("intersect", "subtract", "join"):
+        monkeypatch.setattr(uid_set, name, _within(getattr(interval, name), 100))
+    result = operation(few, many) if swapped else operation(many, few)
+    assert isinstance(result, UidSet)
+    assert set(result) == expected
+
+
+def _within(function: Callable[..., object], most: int) -> Callable[..., object]:
+    def limited(*runs: Iterable[tuple[int, int]]) -> object:
+        gone = [list(run) for run in runs]
+        assert sum(map(len, gone)) < most
+        return function(*map(iter, gone))
+
+    return limited

@@ -16,30 +16,24 @@ import signal
 import socket
 import ssl
 import subprocess
-import tempfile
 import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import psutil
 
+from child_server import HOST, ChildServer, dies_with_us, free_ports
 from dovecot_server.certificate import write_certificate
 from dovecot_server.configuration import Settings, choose_accounts, configuration
 from dovecot_server.maildir import Mail, write_mailbox
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from types import TracebackType
-    from typing import Self
+    from collections.abc import Iterable, Sequence
 
-HOST = "127.0.0.1"
 PASSWORD = "correct-horse"  # the same for every user; it guards nothing
 UIDVALIDITY = 1_700_000_000
-_START_TIMEOUT_SECONDS = 30.0
 _STOP_TIMEOUT_SECONDS = 10.0
-_PORT_ATTEMPTS = 5
 # The usual PATH of a user of Debian does not hold the folders of the daemons.
 _DAEMON_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/sbin")
 # Where its programs are, as seen from the folder of `dovecot` itself: Debian's place, and that of others.
@@ -59,7 +53,7 @@ def find_dovecot() -> Path | None:
     return Path(program)
 
 
-class DovecotServer:
+class DovecotServer(ChildServer):
     """One Dovecot on loopback; every user name exists, with the password `password`.
 
     Attributes:
@@ -67,10 +61,12 @@ class DovecotServer:
         port: Port for plain text and STARTTLS; 0 until it is started.
         tls_port: Port for TLS from the first byte; 0 until it is started.
         password: The password of every user.
-        directory: Everything it writes is below this folder.
         mail_owner: User and group number of what it keeps as mail; None where that is our own account.
         version: Its version, such as (2, 3, 19).
     """
+
+    NAME = "Dovecot"
+    LOGS = ("output.log", "dovecot.log")
 
     def __init__(self, *, compress: bool = True, max_connections_per_user: int = 1000, extra: str = "") -> None:
         """Prepare a server.
@@ -87,64 +83,24 @@ class DovecotServer:
         if program is None:
             msg = "Dovecot is not installed; on Debian and Ubuntu: apt install dovecot-imapd"
             raise FileNotFoundError(msg)
+        super().__init__()
         self._program = program
         self._compress = compress
         self._max_connections_per_user = max_connections_per_user
         self._extra = extra
         self._accounts = choose_accounts()
         self.mail_owner = (self._accounts.mail_uid, self._accounts.mail_gid) if os.geteuid() == 0 else None
-        self._process: subprocess.Popen[bytes] | None = None
         self._user_numbers = itertools.count(1)
         self.host = HOST
         self.port = 0
         self.tls_port = 0
         self.password = PASSWORD
         self.version = _version(program)
-        self.directory = Path()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def start(self) -> None:
-        """Start the server and wait until it greets.
-
-        Call it from a thread that lives as long as the server should: the kernel ends Dovecot with that thread.
-
-        Raises:
-            RuntimeError: It did not come up; the text holds the end of its log.
-        """
-        # Not below pytest's own temporary folder: the path of a Unix socket has room for 107 bytes only.
-        self.directory = Path(tempfile.mkdtemp(prefix="dovecot-"))
-        with ExitStack() as undo:
-            undo.callback(self.stop)
-            self._prepare()
-            for attempt in range(1, _PORT_ATTEMPTS + 1):
-                # Between choosing the ports and their use by Dovecot another program may take one.
-                self.port, self.tls_port = _free_ports(2)
-                if self._launch(last=attempt == _PORT_ATTEMPTS):
-                    break
-            undo.pop_all()
 
     def stop(self) -> None:
         """End the server and all its processes, and remove its files; harmless when done already."""
-        process, self._process = self._process, None
-        if process is not None:
-            _end(process)
-        if self.directory != Path():
-            shutil.rmtree(self.directory, ignore_errors=True)
-            self.directory = Path()
+        super().stop()
         self.port = self.tls_port = 0
-
-    @property
-    def pid(self) -> int:
-        """The process number of the master; 0 when it is not running."""
-        return self._process.pid if self._process is not None else 0
 
     @property
     def certificate_file(self) -> Path:
@@ -154,11 +110,6 @@ class DovecotServer:
     def ssl_context(self) -> ssl.SSLContext:
         """Make a client's context that trusts this server alone."""
         return ssl.create_default_context(cafile=str(self.certificate_file))
-
-    def log_text(self) -> str:
-        """Read what the server has logged so far."""
-        names = ("output.log", "dovecot.log")
-        return "".join(path.read_text() for name in names if (path := self.directory / name).exists())
 
     def url(self, user: str, *, tls: bool = False) -> str:
         """Give the URL of an account: `imap://` with the plain port, or `imaps://`."""
@@ -246,8 +197,10 @@ class DovecotServer:
             os.chown(home, *self.mail_owner)
         write_certificate(self.certificate_file, self.directory / "key.pem")
 
-    def _launch(self, *, last: bool) -> bool:
-        """Start the process with the ports chosen; False when one of them was taken meanwhile."""
+    def _choose_ports(self) -> None:
+        self.port, self.tls_port = free_ports(2)
+
+    def _command(self) -> Sequence[str]:
         settings = Settings(
             version=self.version,
             directory=self.directory,
@@ -261,43 +214,19 @@ class DovecotServer:
         )
         file = self.directory / "dovecot.conf"
         file.write_text(configuration(settings))
-        command = [str(self._program), "-F", "-c", str(file)]
-        setpriv = shutil.which("setpriv")
-        if setpriv is not None:
-            # So that Dovecot ends even when we are killed and cannot end it.
-            command = [setpriv, "--pdeathsig", "TERM", *command]
-        with (self.directory / "output.log").open("ab") as output:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-            )
-        deadline = time.monotonic() + _START_TIMEOUT_SECONDS
-        while not _greets(self.port):
-            if self._process.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.02)
-                continue
-            log = self.log_text()
-            _end(self._process)
-            self._process = None
-            if not last and "Address already in use" in log:
-                return False
-            msg = f"Dovecot did not start:\n{log[-4000:]}"
-            raise RuntimeError(msg)
-        return True
+        return [*dies_with_us("TERM"), str(self._program), "-F", "-c", str(file)]
+
+    def _serves(self, log: str) -> bool:
+        return _greets(self.port)
+
+    def _end_process(self, process: subprocess.Popen[bytes], how: signal.Signals | None) -> None:
+        _end(process)
 
 
 def _version(program: Path) -> tuple[int, ...]:
     text = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
     # "2.3.19.1 (9b53102964)" or "2.4.1-4 (7d8c0e5759)"
     return tuple(int(number) for number in re.findall(r"\d+", text.split("-", maxsplit=1)[0].split(maxsplit=1)[0])[:3])
-
-
-def _free_ports(count: int) -> list[int]:
-    """Let the system choose ports; all are held until the last one is chosen, so that they differ."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind((HOST, 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def _greets(port: int) -> bool:

@@ -133,6 +133,8 @@ def main() -> int:
     if importlib.util.find_spec("atheris") is not None:
         guided = [sys.executable, "-m", "fuzz.guided", str(max(1, int(seconds / 3)))]
         session.findings += ["atheris"] if subprocess.run(guided, check=False).returncode else []
+        # However long it took to begin: the rest is for the others.
+        begin, seconds = time.monotonic(), seconds * 2 / 3
     while not session.findings and time.monotonic() - begin < seconds:
         session.round()
     sys.stdout.write(f"{session.figures(time.monotonic() - begin)}\nseed: {number}\n")

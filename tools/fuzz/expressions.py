@@ -75,6 +75,10 @@ def find() -> list[Expression]:
 
 def _of_module(module: ModuleType) -> Iterator[Expression]:
     source = Path(module.__file__ or "").read_text("utf-8")
+    if re.search(r"^\s*(?:from re import (?!Match\b|Pattern\b)|import re as)", source, re.MULTILINE):
+        raise LookupError(
+            f"{module.__name__}: write `import re` and `re.…`, by which fuzz.expressions finds expressions"
+        )
     # Every process of the tests does this before its first test, and most modules have no expression.
     if not re.search(r"\bre\.", source):
         return

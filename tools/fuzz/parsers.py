@@ -1,7 +1,9 @@
 """Every public parser of imapipe: what takes text or bytes from outside and makes something of it.
 
-They are found by their signatures, so that a new one is covered on the day it is written. What a signature does not
-say, a table here does: `find` fails where neither is enough.
+They are found by their signatures, so that a new one is covered on the day it is written: in the modules that do
+nothing but read, every function that takes a text; in all others, also those of the command line, of services and of
+logging in, what is called as those that read are. What a signature does not say, a table here does: `find` fails where
+neither is enough.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from datetime import date, datetime
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
+import orjson
+
 import imapipe
 from every_module import every_module
 from imapipe import errors
@@ -23,7 +27,21 @@ from imapipe.wire.response.literal import Literal
 from imapipe.wire.response.token import _STRUCTURE, Cursor, ItemSpan
 from imapipe.wire.search_key import SearchKey
 
-_WHERE: Final = ("imapipe.wire.", "imapipe.mime.", "imapipe.search", "imapipe.net.account", "imapipe.net.signals")
+_WHERE: Final = (
+    *("imapipe.wire.", "imapipe.mime.", "imapipe.search", "imapipe.net.account", "imapipe.net.signals"),
+    *("imapipe.https", "imapipe.net.proxy", "imapipe.providers", "imapipe.discovery.autoconfig", "imapipe.oauth.kept"),
+    *("imapipe.cli.sizes", "imapipe.cli.terminal"),
+)
+"""Modules that do nothing but read."""
+_PUBLIC: Final = re.compile(r"[^_]\w*")
+_READS: Final = re.compile(r"(?:parse|read)(?:_\w+)?|from_(?:json|text|fields|dict)")
+"""How those that read are called, in all other modules."""
+_ELSEWHERE_NOT: Final = (
+    # A server for tests: who speaks to it is the client under test.
+    "imapipe.testing.",
+    # What a database says is what we wrote there.
+    *("imapipe.contrib.cluster.", "imapipe.store.sql."),
+)
 _TEXTS: Final = frozenset(
     {
         "bytes",
@@ -42,6 +60,11 @@ _TEXTS: Final = frozenset(
         "Iterable[Pieces]",
         "list[Value]",
         "Mapping[str, bytes]",
+        "JSON",
+        "bytes | str",
+        "str | None",
+        "Mapping[str, JSON]",
+        "Mapping[str, object]",
     }
 )
 _TODAY: Final = date(2024, 6, 1)
@@ -70,14 +93,29 @@ ARGUMENTS: Final[dict[str, Callable[[bytes], object]]] = {
     "default": lambda _: "part",
     "size": len,
     "tagged": lambda _: None,
+    "what": lambda _: "the URL",
+    "option": lambda _: "--size",
+    "keep": lambda _: "\n",
+    "commands": lambda _: {},
+    "word": lambda _: "done",
+    "now": lambda _: 1.0e9,
+    "path": lambda _: "state.json",
 }
 """What goes into a parameter of this name, beside the text."""
 
+AS_JSON: Final[dict[str, object]] = {"as": "JSON"}
+"""Says that an object is what a JSON parser makes of a text."""
+
 OVERRIDES: Final[dict[str, dict[str, object]]] = {
-    "imapipe.wire.response.fetch.is_readable": {"name": "FLAGS"},
+    "imapipe.wire.response.item_value.is_readable": {"name": "FLAGS"},
     "imapipe.wire.response.label.match_labels": {"asked": ("BODY[HEADER.FIELDS (SUBJECT)]", "FLAGS")},
     "imapipe.mime.field.find_field": {"name": b"content-type"},
     "imapipe.wire.search_term.read_uids": {"name": "UID"},
+    "imapipe.discovery.autoconfig.parse_autoconfig": {"address": "ann@example.org"},
+    "imapipe.store.checkpoint_state.CheckpointState.from_fields": AS_JSON,
+    "imapipe.store.checkpoint_state.CheckpointChange.from_fields": AS_JSON,
+    "imapipe.store.notes_state.NotesState.from_fields": AS_JSON,
+    "imapipe.models.flag_table.FlagTable.from_json": AS_JSON,
 }
 NOT_PARSERS: Final = frozenset(
     {
@@ -88,6 +126,15 @@ NOT_PARSERS: Final = frozenset(
         "imapipe.net.signals.to_error",
         "imapipe.net.signals.as_error_of",
         "imapipe.net.signals.is_full",
+        # They read a file, or ask a program: what is in it, or comes, is read by those below.
+        "imapipe.durable_file.read_file",
+        "imapipe.durable_file.read_small",
+        "imapipe.secret_source.read_secret",
+        "imapipe.cli.secrets.read_secret",
+        "imapipe.journal.journal.read_journal",
+        "imapipe.store.json_file.read_whole",
+        # The server under test is told of itself.
+        "imapipe.cli.demo_job.Order.from_json",
         # Asked by the framer, about a line in which it has found a marker; the framer is given everything.
         "imapipe.wire.response.literal.is_text_line",
     }
@@ -117,21 +164,23 @@ def find() -> list[Parser]:
     found = [_of_cursor(name) for name, method in vars(Cursor).items() if _takes_nothing(name, method)]
     for module in every_module():
         if module.__name__.startswith(_WHERE) and not module.__name__.startswith("imapipe.wire.command"):
-            found += _of_module(module)
+            found += _of_module(module, _PUBLIC)
+        elif not module.__name__.startswith(("imapipe.wire.command", *_ELSEWHERE_NOT)):
+            found += _of_module(module, _READS)
     return found
 
 
-def _of_module(module: ModuleType) -> Iterator[Parser]:
+def _of_module(module: ModuleType, called: re.Pattern[str]) -> Iterator[Parser]:
     for name, value in vars(module).items():
         if name.startswith("_") or getattr(value, "__module__", "") != module.__name__:
             continue
-        if inspect.isfunction(value):
+        if inspect.isfunction(value) and called.fullmatch(name) and not inspect.iscoroutinefunction(value):
             parser = _of_function(f"{module.__name__}.{name}", value)
             if parser is not None:
                 yield parser
         elif inspect.isclass(value):
             for own, method in vars(value).items():
-                if isinstance(method, classmethod) and not own.startswith("_"):
+                if isinstance(method, classmethod) and called.fullmatch(own):
                     parser = _of_function(f"{module.__name__}.{name}.{own}", getattr(value, own))
                     if parser is not None:
                         yield parser
@@ -150,8 +199,10 @@ def _of_function(name: str, function: Callable[..., object]) -> Parser | None:
     if unknown:
         raise LookupError(f"{name}: fuzz.parsers does not know what to give for {', '.join(unknown)}")
 
+    annotation = str(fixed.get("as", parameters[input_name].annotation))
+
     def parse(data: bytes) -> object:
-        given: dict[str, Any] = {input_name: _as(str(parameters[input_name].annotation), data)}
+        given: dict[str, Any] = {input_name: _as(annotation, data)}
         for parameter in others:
             if parameter.name in fixed:
                 given[parameter.name] = fixed[parameter.name]
@@ -197,6 +248,11 @@ def _as(annotation: str, data: bytes) -> object:
             value = Cursor(data, 0, literals_of(data)).parse_value()
             return value if isinstance(value, list) else [value] * 10
         return []
+    if annotation in ("JSON", "Mapping[str, JSON]", "Mapping[str, object]"):
+        read: object = data.decode("latin-1")
+        with suppress(orjson.JSONDecodeError):
+            read = orjson.loads(data)
+        return read if annotation == "JSON" or isinstance(read, dict) else {"": read}
     if annotation == "Mapping[str, bytes]":
         return dict.fromkeys(("BODY[]", "ENVELOPE", "RFC822.SIZE"), data)
     text = data.decode("utf-8", "surrogateescape")
@@ -209,12 +265,14 @@ def documented(function: object) -> tuple[type[Exception], ...]:
     lines = re.search(r"^Raises:\n((?:    .*\n?)+)", text, re.MULTILINE)
     names = re.findall(r"^    ([\w, ]+):", lines[1], re.MULTILINE) if lines is not None else []
     names += re.findall(r"\b[Rr]aises ([A-Z]\w+(?:, [A-Z]\w+)*)", text)
-    found = (_kind(name) for name in ", ".join(names).split(", "))
+    here = getattr(inspect.unwrap(function), "__globals__", {}) if callable(function) else {}
+    found = (_kind(name, here) for name in ", ".join(names).split(", "))
     return tuple(kind for kind in found if isinstance(kind, type) and issubclass(kind, Exception))
 
 
-def _kind(name: str) -> object:
-    return next((getattr(where, name) for where in (errors, imapipe, builtins) if hasattr(where, name)), None)
+def _kind(name: str, here: dict[str, object]) -> object:
+    known = (getattr(where, name) for where in (errors, imapipe, builtins) if hasattr(where, name))
+    return next(known, here.get(name))
 
 
 def look_at(value: object, depth: int = 3) -> object:

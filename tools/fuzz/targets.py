@@ -10,8 +10,9 @@ from fuzz.parsers import Parser, check, literals_of, look_at
 from imapipe.errors import ProtocolError, ResponseTooLarge
 from imapipe.models.message import FoundItem, Message, MessageContext
 from imapipe.wire.command.fetch import Fetch
-from imapipe.wire.response.fetch import is_readable, scan_fetch
+from imapipe.wire.response.fetch import scan_fetch
 from imapipe.wire.response.framing import Frame, Framer
+from imapipe.wire.response.item_value import is_readable
 from imapipe.wire.response.limits import Limits
 from imapipe.wire.response.salvage import salvage_fetch
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+from imapipe.account.choosing import Choice
 from imapipe.account.mirror import AccountMirrorReport, OnMirrored, mirror_account
-from imapipe.account.pipeline import AccountPipeline, Choice
+from imapipe.account.pipeline import AccountPipeline
 from imapipe.changes.mirror import DeletionBound, mirrors_of
 from imapipe.net.pool.pool import ConnectionPool
 from imapipe.pipeline.delivery.sink import Sink
@@ -38,7 +39,10 @@ class MailboxGroup:
             criteria: Search keys of `imapipe.search`, joined with `&`, `|` and `~`.
         """
         if not isinstance(criteria, SearchKey):
-            raise TypeError(f"search() takes keys of imapipe.search such as q.UNSEEN, not {criteria!r}")
+            raise TypeError(
+                f"search() takes keys of imapipe.search such as q.UNSEEN, not {criteria!r}; "
+                "q.parse() makes one of a text"
+            )
         return AccountPipeline(self._pool, self._begin(criteria), self._choice)
 
     async def mirror(

@@ -2,8 +2,9 @@
 
 Invariants:
 
-- Each name has a result or an error at the end.
-- An error that is about the account or the file of checkpoints is raised, after the others were cancelled.
+- Each name has a result or an error at the end; of many errors the first ones only tell where they came from.
+- An error that is about the account, the file of checkpoints or a disk that is full is raised, after the others were
+  cancelled.
 - A server that cannot be reached is waited for by those who are at work, and then by no other mailbox.
 """
 
@@ -14,6 +15,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, TypeVar
 
+from imapipe.durable_file import is_disk_full
 from imapipe.errors import (
     AuthenticationFailed,
     CheckpointCorrupt,
@@ -29,6 +31,9 @@ from imapipe.pipeline.delivery.tasks import first_cause
 
 # These would end the work on every other mailbox as well.
 _OF_THE_ACCOUNT: Final = (AuthenticationFailed, PoolClosed, CheckpointCorrupt, CheckpointLocked, CheckpointVersion)
+
+# A trace holds what its functions had in hand: of a server that refuses ten thousand mailboxes, hundreds of megabytes.
+_MOST_TRACED: Final = 20
 
 _Result = TypeVar("_Result")
 
@@ -48,6 +53,7 @@ async def do_each(
 
     Raises:
         AuthenticationFailed, PoolClosed, CheckpointError: The account or the file of checkpoints cannot be used.
+        SinkError, CheckpointError: There is no room on the disk.
     """
     waiting = deque(work)
     results: dict[str, _Result] = {}
@@ -58,6 +64,8 @@ async def do_each(
         errors[name] = error
         if told is not None:
             told(name, error)
+        if len(errors) > _MOST_TRACED:
+            _forget_trace(error)
 
     async def do_one(name: str, one: Callable[[], Awaitable[_Result]]) -> None:
         try:
@@ -65,6 +73,8 @@ async def do_each(
         except _OF_THE_ACCOUNT:
             raise
         except ImapipeError as error:
+            if is_disk_full(error):
+                raise
             if _is_out_of_reach(error):
                 # It was waited for as long as was wanted: no other mailbox waits as long again.
                 out_of_reach.append(error)
@@ -87,6 +97,14 @@ async def do_each(
     for name, _ in waiting:
         failed(name, out_of_reach[0])
     return results, errors
+
+
+def _forget_trace(error: BaseException) -> None:
+    """Let an error, and what it came of, hold nothing but what it says."""
+    cause: BaseException | None = error
+    while cause is not None:
+        cause.__traceback__ = None
+        cause = cause.__cause__ or cause.__context__
 
 
 def _is_out_of_reach(error: ImapipeError) -> bool:

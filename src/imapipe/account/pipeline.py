@@ -15,24 +15,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Final, Self
+from typing import Self
 
+from imapipe.account.choosing import Choice, Chosen, choose_mailboxes
 from imapipe.account.handlers import handlers_for
 from imapipe.account.isolation import do_each
 from imapipe.account.news import News, news_in
 from imapipe.account.plan import AccountPlan
-from imapipe.account.report import AccountReport
-from imapipe.account.selection import choose, choose_all_mail, unknown_names
+from imapipe.account.report import AccountReport, Details
 from imapipe.account.territory import ManyMailboxes
-from imapipe.errors import CommandNo
 from imapipe.middleware.base import Middleware
 from imapipe.models.argument import check_whole
 from imapipe.models.mailbox import MailboxEntry
 from imapipe.models.report import RunReport
-from imapipe.net.connection import Connection
 from imapipe.net.pool.pool import ConnectionPool
 from imapipe.pipeline.after.after import after_of
 from imapipe.pipeline.batching import BatchPolicy
@@ -45,47 +43,13 @@ from imapipe.pipeline.delivery.stream import OnError
 from imapipe.pipeline.followable import Followable, FollowedJob
 from imapipe.pipeline.memory import Remembered, kept_open, memory_of
 from imapipe.pipeline.operation.message_change import MessageChange
-from imapipe.pipeline.outage import Outage, outage_seconds_of
+from imapipe.pipeline.outage import outage_seconds_of
 from imapipe.pipeline.pipeline import Pipeline, followed_by
 from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.search_key import SearchKey
 
-STATUS_ITEMS: Final = ("MESSAGES", "UIDNEXT", "UIDVALIDITY", "HIGHESTMODSEQ", "MAILBOXID")
-
 OnMailbox = Callable[[str, RunReport | Exception], None]
 """Called with the name of a mailbox when its run has ended: its report, or what ended it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """Which mailboxes a job is for.
-
-    Attributes:
-        wanted: Names, patterns and special uses, in order.
-        excluded: Those that are left out.
-        subscribed: Only subscribed ones.
-        all_mail: At Gmail, where everything is wanted: All Mail once, with labels, instead of every label's copy.
-    """
-
-    wanted: tuple[str, ...]
-    excluded: tuple[str, ...] = ()
-    subscribed: bool = False
-    all_mail: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """The mailboxes of an account that a job is for.
-
-    Attributes:
-        entries: With their STATUS.
-        with_labels: Whether they hold each message once, and its labels tell the rest.
-        unknown: Errors of names that no mailbox has: what was asked for by name is not silently left out.
-    """
-
-    entries: Sequence[MailboxEntry]
-    with_labels: bool = False
-    unknown: Mapping[str, Exception] = field(default_factory=dict)
 
 
 class AccountPipeline(Followable):
@@ -130,6 +94,15 @@ class AccountPipeline(Followable):
     def use(self, *middleware: Middleware) -> Self:
         """See `Pipeline.use`. A Checkpoint keeps one state for each mailbox in its one file, and knows what is new."""
         return self._with(lambda job: job.use(*middleware))
+
+    def use_outside(self, *middleware: Middleware) -> Self:
+        """Add middleware, outermost first, outside of what is there: for who runs a job that others described."""
+        return self._with(lambda job: job.use_outside(*middleware))
+
+    @property
+    def middleware(self) -> Sequence[Middleware]:
+        """What is used, outermost first."""
+        return self._job.middleware
 
     def newest_first(self) -> Self:
         """Highest UIDs first, in each mailbox."""
@@ -220,8 +193,10 @@ class AccountPipeline(Followable):
             handlers = handlers_for(handler, [task.entry for task in todo], concurrency)
             side_by_side, connections_each = self._shares(connections, len(todo) if handlers.are_many else 1)
 
+            details = Details()
+
             async def run_one(task: _Task, its_handler: Handler | Sink) -> RunReport:
-                return await task.job.run(
+                report = await task.job.run(
                     its_handler,
                     concurrency=concurrency,
                     connections=connections_each,
@@ -231,6 +206,7 @@ class AccountPipeline(Followable):
                     commit_every_messages=commit_every_messages,
                     commit_every_seconds=commit_every_seconds,
                 )
+                return details.of(report)
 
             work = [
                 (task.name, partial(run_one, task, its_handler))
@@ -271,24 +247,7 @@ class AccountPipeline(Followable):
         return side_by_side, connections // side_by_side
 
     async def _choose(self) -> Chosen:
-        choice = self._choice
-
-        async def ask(connection: Connection) -> tuple[list[MailboxEntry], bool]:
-            return await connection.list("*", status_items=STATUS_ITEMS), connection.offers("X-GM-EXT-1")
-
-        outage = Outage(outage_seconds_of(self._job.middleware), self._pool.events)
-        entries, is_gmail = await outage.around(lambda: self._pool.perform(ask))
-        if choice.subscribed:
-            entries = [entry for entry in entries if entry.is_subscribed or entry.name == "INBOX"]
-        if is_gmail and choice.all_mail and choice.wanted == ("*",):
-            once = choose_all_mail(entries, choice.excluded)
-            if once:
-                return Chosen(once, with_labels=True)
-        unknown = {
-            name: CommandNo("LIST", "NONEXISTENT", f"the account has no mailbox {name!r}")
-            for name in unknown_names(entries, choice.wanted)
-        }
-        return Chosen(choose(entries, choice.wanted, choice.excluded), unknown=unknown)
+        return await choose_mailboxes(self._pool, self._choice, outage_seconds=outage_seconds_of(self._job.middleware))
 
     async def _look_for_news(self, job: Pipeline, entries: Sequence[MailboxEntry]) -> tuple[list[_Task], list[str]]:
         memory = memory_of(job.middleware)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
+from imapipe.models.document import Document
 from imapipe.pipeline.findings import JobPlan
 
 
@@ -30,7 +32,7 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AccountPlan:
+class AccountPlan(Document):
     """One plan for each mailbox, and their sums.
 
     Attributes:
@@ -39,6 +41,9 @@ class AccountPlan:
         unchanged: Mailboxes in which nothing has changed since a run that left nothing undone.
         errors: What could not be found out, by the name of the mailbox; nothing of it is in the sums.
     """
+
+    derived: ClassVar[Sequence[str]] = ("messages", "total_bytes", "skipped", "complete")
+    told_as: ClassVar[Mapping[str, str]] = {"plans": "mailboxes"}
 
     account: str
     plans: Mapping[str, JobPlan]
@@ -59,3 +64,8 @@ class AccountPlan:
     def skipped(self) -> int:
         """Messages that were searched and that an earlier run did."""
         return sum(plan.skipped for plan in self.plans.values())
+
+    @property
+    def complete(self) -> bool:
+        """Whether every mailbox could be asked."""
+        return not self.errors

@@ -1,7 +1,8 @@
 r"""Which mailboxes of an account a job is for. Pure.
 
 A word is a name, a pattern of LIST (`*` stands for anything, `%` for anything but the delimiter), or a special use such
-as `\Sent` (RFC 6154).
+as `\Sent` (RFC 6154). `[*]` and `[%]` stand for these characters themselves (`MailboxEntry.word`). LIST has nothing for
+that, and a backslash would not do, because some servers separate levels by it.
 
 Invariants:
 
@@ -11,9 +12,15 @@ Invariants:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from imapipe.models.mailbox import MailboxEntry
+from imapipe.wire.mailbox_name import can_be_mailbox_name
+
+_TOKEN: Final = re.compile(r"\[[*%]\]|.", re.DOTALL)
+_WILDCARDS: Final = frozenset("*%")
 
 # Of Gmail's mailboxes these alone hold messages that All Mail does not.
 _BESIDE_ALL_MAIL = ("\\junk", "\\trash")
@@ -39,7 +46,11 @@ def choose(entries: Iterable[MailboxEntry], wanted: Sequence[str], excluded: Seq
 def unknown_names(entries: Iterable[MailboxEntry], wanted: Sequence[str]) -> list[str]:
     """The words that name one mailbox, which the account does not have. A pattern or a use may fit nothing."""
     there = [entry for entry in entries if entry.is_selectable]
-    names = [word for word in dict.fromkeys(wanted) if not word.startswith("\\") and not set(word) & {"*", "%"}]
+    names = [
+        word
+        for word in dict.fromkeys(wanted)
+        if not word.startswith("\\") and _WILDCARDS.isdisjoint(_TOKEN.findall(word))
+    ]
     return [name for name in names if not any(fits(entry, name) for entry in there)]
 
 
@@ -64,20 +75,24 @@ def _matches(pattern: str, name: str, delimiter: str | None) -> bool:
     """
     if pattern.upper() == "INBOX":
         return name == "INBOX"
-    reached = _with_wildcards(pattern, {0})
+    tokens = _TOKEN.findall(pattern)
+    characters = [token if len(token) == 1 else token[1] for token in tokens]
+    reached = _with_wildcards(tokens, {0})
     for character in name:
-        spanning = "*" if character == delimiter else "*%"
-        stays = {at for at in reached if at < len(pattern) and pattern[at] in spanning}
-        goes_on = {at + 1 for at in reached if pattern[at : at + 1] == character}
-        reached = _with_wildcards(pattern, stays | goes_on)
-    return len(pattern) in reached
+        spanning = "*" if character == delimiter else _WILDCARDS
+        stays = {at for at in reached if at < len(tokens) and tokens[at] in spanning}
+        goes_on = {at + 1 for at in reached if at < len(tokens) and characters[at] == character}
+        reached = _with_wildcards(tokens, stays | goes_on)
+    return len(tokens) in reached
 
 
-def _with_wildcards(pattern: str, reached: set[int]) -> set[int]:
+def _with_wildcards(tokens: Sequence[str], reached: set[int]) -> set[int]:
     """The places in a pattern that are reached when a wildcard stands for nothing."""
     found = set(reached)
     for at in reached:
-        found.update(range(at + 1, len(pattern) - len(pattern[at:].lstrip("*%")) + 1))
+        while at < len(tokens) and tokens[at] in _WILDCARDS:
+            at += 1  # noqa: PLW2901
+            found.add(at)
     return found
 
 
@@ -89,6 +104,6 @@ def check_words(name: str, words: Iterable[str]) -> tuple[str, ...]:
     for word in checked:
         if not isinstance(word, str):
             raise TypeError(f"{name} takes names, patterns and special uses of mailboxes, not {word!r}")
-        if not word or any(character in word for character in "\r\n\0"):
+        if not can_be_mailbox_name(word):
             raise ValueError(f"{word!r} cannot be the name of a mailbox")
     return checked

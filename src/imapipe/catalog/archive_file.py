@@ -32,8 +32,12 @@ from imapipe.wire.uid_set import MAX_UID, UidSet
 _ALL: Final = UidSet.from_ranges([(1, MAX_UID)])
 _ADD_CONTENT: Final = (
     "INSERT INTO contents (message, text, raw)"
-    " VALUES (:message, :text, CASE WHEN :size IS NOT NULL THEN zeroblob(:size) END)"
+    " SELECT :message, CAST(:text AS TEXT), CASE WHEN :size IS NOT NULL THEN zeroblob(:size) END"
+    " WHERE :message IS NOT NULL"
 )
+_NO_CONTENT: Final = {"message": None, "text": None, "size": None}
+# A statement keeps a copy of what it was given last. It is given nothing behind a text with more bytes than this.
+_LONG_TEXT: Final = 64 * 1024
 _REMOVE_CONTENT: Final = (
     "DELETE FROM contents WHERE message IN (SELECT id FROM messages WHERE mailbox = ? AND uid BETWEEN ? AND ?)"
 )
@@ -97,14 +101,14 @@ class ArchiveFile:
             return flags_of(self._open.connection, mailbox)
 
     def add(
-        self, mailbox: int, row: Row, text: str | None, body: Iterable[bytes | bytearray] | None, size: int
+        self, mailbox: int, row: Row, text: bytes | None, body: Iterable[bytes | bytearray] | None, size: int
     ) -> None:
         """Add a message; it is safe after `commit`.
 
         Args:
             mailbox: The number of its mailbox.
             row: As in an index.
-            text: Its text, where the job fetches it.
+            text: Its text in UTF-8, where the job fetches it. Of a `str` Python would make that, and keep it.
             body: Its bytes, where the job fetches them.
             size: How many.
 
@@ -115,6 +119,8 @@ class ArchiveFile:
             key = next_key(database)
             add_rows(database, mailbox, [(key, row)])
             database.execute(_ADD_CONTENT, {"message": key, "text": text, "size": None if body is None else size})
+            if text is not None and len(text) > _LONG_TEXT:
+                database.execute(_ADD_CONTENT, _NO_CONTENT)
             if body is not None and size:
                 # Piece by piece: a large body is never whole in memory.
                 with database.blobopen("contents", "raw", key) as blob:
@@ -181,7 +187,7 @@ class ArchiveFile:
         database = self._open
         if database.connection.in_transaction:
             with self._failing(), database.explained():
-                database.connection.execute("COMMIT")
+                database.commit()
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from imapipe.catalog.index_schema import Schema, distrust, is_empty, make_tables, recognise
-from imapipe.durable_file import open_in_place
+from imapipe.durable_file import check_name, open_in_place
 from imapipe.errors import ImapipeError
 
 _BUSY_SECONDS: Final = 30.0
@@ -50,7 +50,7 @@ class Database:
         schema: What it is.
     """
 
-    __slots__ = ("_refusal", "connection", "path", "schema")
+    __slots__ = ("_opened", "_refusal", "connection", "path", "schema")
 
     def __init__(
         self,
@@ -67,6 +67,7 @@ class Database:
         with self.explained():
             # Subjects and senders are nobody else's business, whoever made the file beforehand.
             with os.fdopen(open_in_place(os.fspath(path), only_ours=only_ours), "rb") as file:
+                self._opened = os.fstat(file.fileno())
                 self._refuse_other(file.read(len(_BEGINNING)))
             self._refuse_journal()
             self.connection = sqlite3.connect(
@@ -97,7 +98,13 @@ class Database:
                 if database.in_transaction:
                     database.execute("ROLLBACK")
                 raise
-            database.execute("COMMIT")
+            self.commit()
+
+    def commit(self) -> None:
+        """End the transaction that is under way. Raises sqlite3.Error, OSError: it does not count."""
+        self.connection.execute("COMMIT")
+        # SQLite writes on into a file that is gone.
+        check_name(self._opened, os.fspath(self.path))
 
     @contextmanager
     def explained(self) -> Iterator[None]:

@@ -26,7 +26,7 @@ from imapipe.catalog.index_entry import IndexEntry, SizeClass, identity_of, sear
 from imapipe.catalog.index_file import IndexedMailbox, IndexFile
 from imapipe.catalog.index_query import IndexQuery
 from imapipe.catalog.index_report import IndexReport
-from imapipe.errors import CapabilityMissing, CommandBad, CommandNo, MessageIndexError, ProtocolError
+from imapipe.errors import CapabilityMissing, CommandBad, CommandNo, MessageIndexError, NotFetched, ProtocolError
 from imapipe.middleware.base import Middleware, Run
 from imapipe.models.message import Message
 from imapipe.models.report import RunReport
@@ -72,7 +72,7 @@ class _Group(Generic[_Item]):
         for message in messages:
             try:
                 self._items.append(self._read(message))
-            except ProtocolError as error:
+            except (NotFetched, ProtocolError) as error:
                 malformed[message.uid] = error
         return malformed
 
@@ -326,7 +326,7 @@ class MessageIndex:
             rows = [message async for message in messages]
         try:
             return any(identity_of(to_row(message)) != identity_of(known) for message in rows)
-        except ProtocolError:
+        except (NotFetched, ProtocolError):
             return False
 
     async def _in_thread(self, work: Callable[[IndexFile], _Result]) -> _Result:

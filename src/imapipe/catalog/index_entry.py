@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final, NamedTuple
 
 from imapipe.errors import NotFetched
+from imapipe.models.attributes import arrival_of
 from imapipe.models.cursor import Cursor
 from imapipe.models.message import Message
 from imapipe.search import header, larger, smaller, subject, uid
@@ -120,21 +120,25 @@ def search_for(row: Row) -> SearchKey:
     return same_size & subject(row[3]) if row[3].isascii() and row[3].isprintable() and row[3] else same_size
 
 
-def to_row(message: Message) -> Row:
+def to_row(message: Message, size: int | None = None) -> Row:
     """What is kept of a message that was fetched with its envelope or its header, flags, date of arrival and size.
 
+    Args:
+        message: It.
+        size: Its size, where the server need not be believed.
+
     Raises:
-        ProtocolError: Its envelope cannot be read.
+        NotFetched, ProtocolError: The server left out its envelope, flags or size, or they cannot be read.
     """
     sender = message.sender
-    size = message.size
+    size = message.size if size is None else size
     return (
         message.uid,
         to_key(sender.email) if sender is not None else "",
         storable(sender.name) if sender is not None else "",
         storable(message.subject),
         to_seconds(message.date),
-        to_seconds(message.internal_date),
+        to_seconds(arrival_of(message)),
         size,
         SizeClass.of(size).rank,
         flags_text(message.flags),
@@ -210,11 +214,6 @@ def to_words(text: str) -> str:
     if text.isascii():
         return text
     return _UNSPACED.sub(r" \1 ", unicodedata.normalize("NFKC", text))
-
-
-def to_rows(messages: Iterable[Message]) -> list[Row]:
-    """The rows of several messages; raises as `to_row` does."""
-    return [to_row(message) for message in messages]
 
 
 def to_seconds(moment: datetime | None) -> int | None:

@@ -1,6 +1,6 @@
 """A memory for searches: it saves the SEARCH while the server says that nothing changed.
 
-When an answer holds is proved in `pipeline.search_store`; here stands which searches the proof is good for.
+When an answer holds is proved in `pipeline.source.search_store`; here stands which searches the proof is good for.
 
 Invariants:
 

@@ -18,7 +18,6 @@ import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from functools import partial
-from types import TracebackType
 from typing import Final, Literal, Self
 
 from imapipe.changes.book import Book
@@ -33,6 +32,7 @@ from imapipe.net.pool.pool import ConnectionPool
 from imapipe.pipeline.access import MailboxAccess
 from imapipe.pipeline.delivery.sink import Sink
 from imapipe.pipeline.delivery.stream import Runs
+from imapipe.runtime.closing import EndsWithBlock
 from imapipe.store.base import BlockingCheckpointStore, CheckpointStore
 from imapipe.store.job_key import JobKey
 from imapipe.store.json_store import JsonCheckpointStore
@@ -175,7 +175,7 @@ class _Look:
             await book.close()
 
 
-class ChangeStream:
+class ChangeStream(EndsWithBlock):
     """An iterator over what one look at a mailbox has found, to be used once.
 
     Leaving the block of `async with` early ends it; what was not acknowledged is told again by the next one.
@@ -195,19 +195,6 @@ class ChangeStream:
 
     def __aiter__(self) -> Self:
         return self
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        try:
-            await self.aclose()
-        except Exception:
-            # The body's own exception says more.
-            if error is None:
-                raise
 
     @property
     def uidvalidity(self) -> int:

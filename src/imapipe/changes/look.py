@@ -12,17 +12,16 @@ Invariants:
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import date
 from functools import partial
 from typing import Final
 
-from imapipe.errors import CommandError, ConnectionLost, ProtocolError, Throttled
+from imapipe.errors import CommandError, ProtocolError, Throttled
 from imapipe.models.flag_table import FlagGatherer, FlagTable
 from imapipe.models.message import Message
 from imapipe.net.changed_flags import fetch_changed_flags
-from imapipe.net.connection import Connection
+from imapipe.net.connection import Connection, reply_to
 from imapipe.net.session import SelectedMailbox
 from imapipe.net.signals import to_error
 from imapipe.pipeline.source.find import find, still_there
@@ -162,11 +161,7 @@ async def _fetch(connection: Connection, uids: UidSet, gatherer: FlagGatherer) -
             connection.release(message)
 
     command = connection.uid_fetch(uids, _FLAGS, deliver)
-    try:
-        tagged = await asyncio.shield(command.finished)
-    except asyncio.CancelledError:
-        connection.abort(ConnectionLost("a look at the flags was cancelled"))
-        raise
+    tagged = await reply_to(connection, command)
     connection.fetched(command)
     unreadable += command.malformed
     untold = command.missing | UidSet.from_numbers(unreadable)

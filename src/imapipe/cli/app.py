@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 import imapipe
-from imapipe.cli.backup import BackupOptions, backup
+from imapipe.cli.account import AccountOptions, Proxy
+from imapipe.cli.backup import BackupLimits, BackupOptions, backup
 from imapipe.cli.change_commands import add_change_commands
 from imapipe.cli.copy_command import copy_command
 from imapipe.cli.demo import DemoOptions, demo
@@ -21,14 +23,14 @@ from imapipe.cli.export import ExportOptions, export
 from imapipe.cli.find import FindOptions, find
 from imapipe.cli.folders import folders
 from imapipe.cli.follow_command import follow_command
-from imapipe.cli.grouped import grouped
+from imapipe.cli.help import Commands
 from imapipe.cli.index import IndexOptions, index
+from imapipe.cli.jobs import jobs_app
 from imapipe.cli.login import login_command
 from imapipe.cli.mirrored import MirrorOptions
 from imapipe.cli.options import (
     JOB,
     LIMITS,
-    AccountOptions,
     AttachmentsFolder,
     CheckpointOptions,
     Exclude,
@@ -43,12 +45,15 @@ from imapipe.cli.options import (
 from imapipe.cli.output import write_note, write_result
 from imapipe.cli.plan import PlanOptions, plan
 from imapipe.cli.scan import ScanOptions, scan
+from imapipe.cli.worker import worker_command
 
-app = typer.Typer(
+# One dash: what was meant is taking a flag away.
+_LOOKS_LIKE_A_FLAG: Final = re.compile("No such option: -[^-]")
+
+app = Commands(
     name="imapipe",
     help="Bulk work on IMAP mailboxes: resumable, and light on memory.",
     epilog="Exit status: 0 complete, 3 partial, 4 login refused, 2 usage, 1 the rest.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -69,55 +74,21 @@ def _imapipe(
     """Bulk work on IMAP mailboxes: resumable, and light on memory."""
 
 
-@app.command("scan")
-@grouped
+@app.named("scan")
 def _scan(
     account: AccountOptions,
-    mailbox: Annotated[
-        str, typer.Argument(metavar="MAILBOX", help="Its name, such as INBOX; `imapipe folders` lists them.")
-    ],
     kept: CheckpointOptions,
     limits: LimitOptions,
     output: OutputOptions,
-    search: Annotated[
-        str,
-        typer.Option(
-            metavar="KEYS", help="Which messages, such as 'SINCE 2024-01-01 UNSEEN' or 'FROM ann'.", rich_help_panel=JOB
-        ),
-    ] = "ALL",
-    fetch: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="WHAT",
-            help="uid, flags, size, envelope, structure, headers, full …; may be given several times.",
-            show_default="envelope",
-            rich_help_panel=JOB,
-        ),
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=0, help="At most so many messages.", rich_help_panel=JOB)] = None,
-    newest_first: Annotated[
-        bool, typer.Option("--newest-first", help="Highest UIDs first.", rich_help_panel=JOB)
-    ] = False,
-    concurrency: Annotated[
-        int, typer.Option(min=1, max=10_000, help="Messages in hand at a time.", rich_help_panel=LIMITS)
-    ] = 8,
+    options: ScanOptions,
     quiet: Quiet = False,
 ) -> int:
     """Fetch what a search finds, and report. Messages are not marked as read."""
-    options = ScanOptions(
-        mailbox=mailbox,
-        search=search,
-        fetch=fetch or ("envelope",),
-        concurrency=concurrency,
-        limit=limit,
-        newest_first=newest_first,
-    )
     work = scan(account, options, kept, limits, quiet=quiet, json=output.json)
-    return execute(work, debug=output.debug, mailbox=mailbox, interrupted=kept.interrupted)
+    return execute(work, debug=output.debug, mailbox=options.mailbox, interrupted=kept.interrupted)
 
 
-@app.command("export")
-@grouped
+@app.named("export")
 def _export(
     account: AccountOptions,
     to: Annotated[
@@ -168,12 +139,11 @@ def _export(
     return execute(work, debug=output.debug, mailbox=named, interrupted=kept.interrupted)
 
 
-app.command("copy")(grouped(copy_command))
-app.command("follow")(grouped(follow_command))
+app.named("copy")(copy_command)
+app.named("follow")(follow_command)
 
 
-@app.command("backup")
-@grouped
+@app.named("backup")
 def _backup(
     accounts: Annotated[
         Path, typer.Option(metavar="FILE", help="The accounts, in TOML; see the documentation.", rich_help_panel=JOB)
@@ -187,13 +157,15 @@ def _backup(
         ),
     ],
     mirrored: MirrorOptions,
+    limits: BackupLimits,
     output: OutputOptions,
     names: Annotated[
         list[str] | None, typer.Argument(metavar="ACCOUNT", help="Only these accounts of the file.")
     ] = None,
     search: Search = "ALL",
+    exclude: Exclude = None,
+    proxy: Proxy = None,
     at_once: Annotated[int, typer.Option(min=1, max=100, help="Accounts at a time.", rich_help_panel=LIMITS)] = 4,
-    outage: OutageSeconds = 300.0,
     no_sync: Annotated[
         bool,
         typer.Option("--no-sync", help="Do not wait for the disk: not safe in a power cut.", rich_help_panel=JOB),
@@ -206,122 +178,51 @@ def _backup(
         names=names or (),
         to=to,
         search=search,
+        exclude=exclude or (),
+        proxy=proxy,
         at_once=at_once,
-        outage_seconds=outage,
         durable=not no_sync,
+        limits=limits,
         mirrored=mirrored,
     )
     interrupted = "interrupted; what is done is safe, and the same command goes on there"
     return execute(backup(options, quiet=quiet, json=output.json), debug=output.debug, interrupted=interrupted)
 
 
-@app.command("plan")
-@grouped
+@app.named("plan")
 def _plan(
     account: AccountOptions,
     kept: CheckpointOptions,
     limits: LimitOptions,
     output: OutputOptions,
-    mailboxes: MailboxWords = None,
-    exclude: Exclude = None,
-    subscribed: Subscribed = False,
-    search: Search = "ALL",
-    fetch: Annotated[
-        str, typer.Option(metavar="WHAT", help="That of the job whose checkpoint is looked at.", rich_help_panel=JOB)
-    ] = "full",
-    speed: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Bytes a second, such as 5M, for the hours.", rich_help_panel=JOB)
-    ] = None,
-    measure: Annotated[
-        bool,
-        typer.Option("--measure", help="Fetch messages for 5 seconds to find out the speed.", rich_help_panel=JOB),
-    ] = False,
+    options: PlanOptions,
     quiet: Quiet = False,
 ) -> int:
     """Say what an export would bring: messages, bytes, hours, days. With --checkpoint, what is left."""
-    options = PlanOptions(
-        mailboxes=mailboxes or (),
-        exclude=exclude or (),
-        subscribed=subscribed,
-        search=search,
-        fetch=fetch,
-        speed=speed,
-        measure=measure,
-    )
     return execute(plan(account, options, kept, limits, quiet=quiet, json=output.json), debug=output.debug)
 
 
-@app.command("index")
-@grouped
+@app.named("index")
 def _index(
     account: AccountOptions,
-    mailbox: Annotated[str, typer.Argument(metavar="MAILBOX", help="Its name, such as INBOX.")],
-    to: Annotated[Path, typer.Option(metavar="FILE", help="The index; made where there is none.", rich_help_panel=JOB)],
+    options: IndexOptions,
     limits: LimitOptions,
     output: OutputOptions,
-    search: Search = "ALL",
     quiet: Quiet = False,
 ) -> int:
     """Bring a local index up to date with a mailbox; only what is new is fetched."""
-    options = IndexOptions(mailbox=mailbox, to=to, search=search)
-    interrupted = f"interrupted; what was added is in {to}, and the same command goes on there"
+    interrupted = f"interrupted; what was added is in {options.to}, and the same command goes on there"
     work = index(account, options, limits, quiet=quiet, json=output.json)
-    return execute(work, debug=output.debug, mailbox=mailbox, interrupted=interrupted)
+    return execute(work, debug=output.debug, mailbox=options.mailbox, interrupted=interrupted)
 
 
-@app.command("find")
-@grouped
-def _find(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="An index that `imapipe index` made.")],
-    output: OutputOptions,
-    sender: Annotated[
-        str | None,
-        typer.Option(metavar="WHO", help="A whole address, or words of a name or address.", rich_help_panel=JOB),
-    ] = None,
-    subject: Annotated[
-        str | None,
-        typer.Option(metavar="WORDS", help="Words of the subject; inv* stands for its like.", rich_help_panel=JOB),
-    ] = None,
-    since: Annotated[
-        str | None, typer.Option(metavar="DATE", help="On that day or later: 2024-01-31, or 30d.", rich_help_panel=JOB)
-    ] = None,
-    before: Annotated[
-        str | None, typer.Option(metavar="DATE", help="Before that day: 2024-01-31, or 30d.", rich_help_panel=JOB)
-    ] = None,
-    size_class: Annotated[
-        imapipe.SizeClass | None,
-        typer.Option(help="Below 1 KiB, 10 KiB, 100 KiB, 1 MiB, or above.", rich_help_panel=JOB),
-    ] = None,
-    text: Annotated[
-        str | None, typer.Option(metavar="WORDS", help="Words of sender or subject.", rich_help_panel=JOB)
-    ] = None,
-    mailbox: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only in this mailbox.", rich_help_panel=JOB)
-    ] = None,
-    account: Annotated[
-        str | None, typer.Option(metavar="USER@HOST:PORT", help="Only of this account.", rich_help_panel=JOB)
-    ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.", rich_help_panel=JOB)] = 50,
-) -> int:
+@app.named("find")
+def _find(options: FindOptions, output: OutputOptions) -> int:
     """Find messages in a local index, newest first. No server is needed."""
-    options = FindOptions(
-        file=file,
-        sender=sender,
-        subject=subject,
-        text=text,
-        since=since,
-        before=before,
-        size_class=size_class,
-        mailbox=mailbox,
-        account=account,
-        limit=limit,
-        json=output.json,
-    )
-    return execute(find(options), debug=output.debug)
+    return execute(find(options, json=output.json), debug=output.debug)
 
 
-@app.command("folders")
-@grouped
+@app.named("folders")
 def _folders(
     account: AccountOptions,
     output: OutputOptions,
@@ -335,12 +236,13 @@ def _folders(
     return execute(work, debug=output.debug)
 
 
-app.command("login")(grouped(login_command))
-app.command("doctor")(grouped(doctor_command))
+app.named("login")(login_command)
+app.named("doctor")(doctor_command)
+app.named("worker")(worker_command)
+app.add_typer(jobs_app)
 
 
-@app.command("demo")
-@grouped
+@app.named("demo")
 def _demo(
     output: OutputOptions,
     messages: Annotated[int, typer.Option(min=1000, max=100_000, help="How many messages the mailbox holds.")] = 5000,
@@ -388,5 +290,8 @@ def _usage_error(error: Exception) -> int:
         raise error
     context = getattr(error, "ctx", None)
     path = getattr(context, "command_path", "imapipe")
-    write_note(f"{format_message()} (see `{path} --help`)")
+    message = format_message()
+    if path.endswith(" flag") and _LOOKS_LIKE_A_FLAG.match(message):
+        message = f"{message}; flags that begin with - stand behind --, as in `imapipe flag URL INBOX -- -$Junk`"
+    write_note(f"{message} (see `{path} --help`)")
     return Status.USAGE

@@ -3,24 +3,27 @@
 Invariants:
 
 - Whatever happens to one account, the others are done.
-- Each account has a folder or a file of its own, and a checkpoint of its own in `.imapipe` beside them.
+- Each account has a folder or a file of its own, and a checkpoint of its own in `.imapipe` beside them, for each kind
+  of place. Where that is gone, so is what the checkpoint says: everything is fetched again.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Self
+from typing import Annotated, Final, Self
 
 import orjson
+import typer
 
 import imapipe
 from imapipe import search as q
-from imapipe.cli.errors import Mistake, Status, explain
-from imapipe.cli.export import KINDS, make_sink, shortfall_of, split_place
+from imapipe.cli.errors import AsMistake, Mistake, Status, as_options, explain
+from imapipe.cli.export import KINDS, make_sink, same_everywhere, shortfall_of, split_place
 from imapipe.cli.mirrored import MirrorOptions, document_of, is_complete, refused, text_of
+from imapipe.cli.options import LIMITS, LimitOptions, OutageSeconds
 from imapipe.cli.output import write_json, write_note, write_result
 from imapipe.cli.progress import choose_display
 from imapipe.cli.together import Together
@@ -31,6 +34,41 @@ _WORST_LAST: Final = (Status.COMPLETE, Status.PARTIAL, Status.FAILED, Status.USA
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BackupLimits(LimitOptions):
+    """How fast, and how patient, with each account; what is given counts instead of what the file says."""
+
+    connections: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=100,
+            show_default=False,
+            help="Connections to each account at a time; what the file says, or what suits the provider, unless given.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = 0
+    daily_bytes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Of each account: wait when so many bytes came within 24 hours, such as 2G; what the file says, or "
+            "four fifths of what the provider allows, unless given.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = None
+    daily_bytes_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            show_default=False,
+            help="Count these bytes in this file, for all that name it; in .imapipe beside the backup unless given.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = None
+    outage: OutageSeconds = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BackupOptions:
     """What to back up, and where to; the options of the same names say more."""
 
@@ -38,10 +76,30 @@ class BackupOptions:
     names: Sequence[str] = ()
     to: str
     search: str = "ALL"
+    exclude: Sequence[str] = ()
+    proxy: str | None = None
     at_once: int = 4
-    outage_seconds: float = 300.0
     durable: bool = True
+    limits: BackupLimits
     mirrored: MirrorOptions
+
+    def check(self, account: imapipe.AccountSettings) -> None:
+        """Raises Mistake: what is wrong for this account, and so for every one."""
+        self.limits.layers_within(self.limits.bytes_per_day, None)
+        try:
+            imapipe.create_pool(account.url, password="", proxy=self.proxy)
+        except (ModuleNotFoundError, ValueError) as error:
+            raise Mistake(str(error)) from error
+
+    def settings_of(self, account: imapipe.AccountSettings) -> imapipe.AccountSettings:
+        """What the file says of an account, and what was said at the prompt instead."""
+        return replace(
+            account,
+            exclude=(*account.exclude, *self.exclude),
+            connections=self.limits.connections or account.connections,
+            daily_bytes=self.limits.bytes_per_day or account.daily_bytes,
+            proxy=self.proxy or account.proxy,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +122,7 @@ class _Outcome:
         """For people."""
         if self.report is None:
             return self.sentence
-        return self.report.table() + ("" if self.mirrored is None else f"\n{text_of(self.mirrored)}")
+        return as_options(self.report.table()) + ("" if self.mirrored is None else f"\n{text_of(self.mirrored)}")
 
     @property
     def shortfall(self) -> str:
@@ -87,16 +145,15 @@ async def backup(options: BackupOptions, *, quiet: bool, json: bool) -> Status:
     Raises:
         Mistake, InvalidSearch, AccountsError: Before anything is sent.
     """
-    try:
+    with AsMistake():
         criteria = q.parse(options.search)
-    except ValueError as error:
-        raise Mistake(str(error)) from error
     accounts = imapipe.load_accounts(options.accounts)
     for name in options.names:
         if name not in accounts:
             raise Mistake(f"{options.accounts} has no account {name}; it has {', '.join(accounts)}")
     kind, folder = split_place(options.to)
     options.mirrored.check({kind: KINDS[kind]}, KINDS)
+    options.check(next(iter(accounts.values())))
     outcomes: dict[str, _Outcome] = {}
     turns = asyncio.Semaphore(options.at_once)
     display = choose_display(str(options.accounts), quiet=quiet)
@@ -105,28 +162,30 @@ async def backup(options: BackupOptions, *, quiet: bool, json: bool) -> Status:
     async def back_up(settings: imapipe.AccountSettings) -> None:
         async with turns:
             try:
-                sink = make_sink(kind, folder / f"{settings.name}{_FILES.get(kind, '')}", durable=options.durable)
-                state = folder / ".imapipe" / f"{settings.name}.json"
+                place = folder / f"{settings.name}{_FILES.get(kind, '')}"
+                sink = make_sink(kind, place, durable=options.durable)
+                state = folder / ".imapipe" / f"{settings.name}.{kind}.json"
                 await asyncio.to_thread(state.parent.mkdir, mode=0o700, parents=True, exist_ok=True)
-                layers: list[imapipe.Middleware] = [
+                await asyncio.to_thread(_forget_what_is_gone, state, place)
+                # Another backup to this place may be of the same account.
+                shared = options.limits.daily_bytes_file or folder / ".imapipe" / "daily-bytes.json"
+                layers = (
                     imapipe.Progress(together.show),
                     imapipe.Checkpoint(state, on_uidvalidity="match"),
-                    imapipe.Retry(outage_seconds=options.outage_seconds),
-                ]
-                if settings.bytes_per_day is not None:
-                    # Another backup to this place may be of the same account.
-                    shared = folder / ".imapipe" / "daily-bytes.json"
-                    layers.append(imapipe.ByteBudget(settings.bytes_per_day, shared=shared))
+                    *options.limits.layers_within(settings.bytes_per_day, shared),
+                )
                 async with settings.open_pool() as pool:
                     group = pool.each(*settings.mailboxes, exclude=settings.exclude)
                     report = await group.search(criteria).fetch("full").use(*layers).run(sink)
+                    if (error := same_everywhere(report)) is not None:
+                        raise error
                     mirrored = None
                     if options.mirrored.mirror:
                         mirrored = await group.mirror(
                             sink,
                             state,
                             max_deletions=options.mirrored.max_deletions,
-                            outage_seconds=options.outage_seconds,
+                            outage_seconds=options.limits.outage,
                         )
             except Exception as error:  # noqa: BLE001 - whatever it is, the other accounts go on
                 sentence, status = explain(error)
@@ -138,7 +197,7 @@ async def backup(options: BackupOptions, *, quiet: bool, json: bool) -> Status:
         async with asyncio.TaskGroup() as group:
             for name, settings in accounts.items():
                 if not options.names or name in options.names:
-                    group.create_task(back_up(settings))
+                    group.create_task(back_up(options.settings_of(settings)))
     ordered = {name: outcomes[name] for name in accounts if name in outcomes}
     if json:
         write_json(_document(ordered))
@@ -149,6 +208,13 @@ async def backup(options: BackupOptions, *, quiet: bool, json: bool) -> Status:
         if outcome.shortfall:
             write_note(f"{name}: {outcome.shortfall}")
     return max((outcome.status for outcome in ordered.values()), key=_WORST_LAST.index)
+
+
+def _forget_what_is_gone(state: Path, place: Path) -> None:
+    """Forget what a checkpoint says of a place that is gone."""
+    if not place.exists():
+        for kept in (state, state.with_name(f"{state.name}.journal"), state.with_name(f"{state.name}.identities")):
+            kept.unlink(missing_ok=True)
 
 
 def _document(outcomes: dict[str, _Outcome]) -> str:

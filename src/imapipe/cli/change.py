@@ -18,15 +18,18 @@ import typer
 
 import imapipe
 from imapipe import search as q
-from imapipe.cli.errors import Mistake, Status
-from imapipe.cli.options import JOB, AccountOptions, LimitOptions
-from imapipe.cli.output import write_document, write_note, write_report, write_result
+from imapipe.cli.account import AccountOptions
+from imapipe.cli.errors import AsMistake, Mistake, Status
+from imapipe.cli.options import JOB, LimitOptions
+from imapipe.cli.output import write_document, write_lines, write_note, write_report, write_result
 from imapipe.cli.progress import choose_display
 from imapipe.cli.scan import shortfall
 from imapipe.cli.terminal import printable
 
 # So many commands are shown to people; `--json` shows all of them.
 _COMMANDS_SHOWN: Final = 6
+# And so many characters of each.
+_COMMAND_WIDTH: Final = 100
 
 Change = Callable[[imapipe.Pipeline], imapipe.ChangePipeline]
 
@@ -85,17 +88,16 @@ async def change(
         ImapipeError: It could not be done.
     """
     consent.check()
-    try:
+    with AsMistake():
         criteria = q.parse(options.search)
         layers = limits.layers()
         pool = account.open_pool(limits.connections)
         job = make(pool.mailbox(mailbox).search(criteria))
-    except ValueError as error:
-        raise Mistake(str(error)) from error
     async with pool:
         if consent.dry_run or not consent.yes:
             plan = await job.plan()
-            write_plan(plan, json=json and consent.dry_run, to_person=not consent.dry_run)
+            way_back = _way_back(plan, options.journal)
+            write_plan(plan, json=json and consent.dry_run, to_person=not consent.dry_run, way_back=way_back)
             if consent.dry_run:
                 return Status.COMPLETE
             if not ask(f"{plan.change}: {plan.messages:,} messages of {mailbox}?"):
@@ -129,16 +131,14 @@ async def take_back(
         ImapipeError: It could not be done.
     """
     consent.check()
-    try:
+    with AsMistake():
         layers = limits.layers()
         pool = account.open_pool(limits.connections)
-    except ValueError as error:
-        raise Mistake(str(error)) from error
     async with pool:
         if consent.dry_run or not consent.yes:
             plans, lost = await imapipe.plan_undo(journal, pool)
             if json and consent.dry_run:
-                write_document({"plans": [_document(plan) for plan in plans], "lost": lost})
+                write_document({"plans": [plan.to_dict() for plan in plans], "lost": lost})
             else:
                 for plan in plans:
                     write_plan(plan, json=False, to_person=not consent.dry_run)
@@ -157,41 +157,40 @@ async def take_back(
         return write_report(report, json=json)
 
 
-def write_plan(plan: imapipe.ChangePlan, *, json: bool, to_person: bool) -> None:
+def write_plan(plan: imapipe.ChangePlan, *, json: bool, to_person: bool, way_back: str = "") -> None:
     """Write what would be done: to standard error before a question, else as the result."""
     if json:
-        write_document(_document(plan))
+        write_document(plan.to_dict())
         return
-    lines = [
-        f"change    {plan.change}",
-        f"mailbox   {plan.mailbox}",
-        *([f"target    {plan.target}"] if plan.target else []),
-        f"messages  {plan.messages:,} ({plan.total_bytes:,} bytes)",
-        *(f"such as   {message.subject}" for message in plan.sample),
-        *(f"command   {command}" for command in plan.commands[:_COMMANDS_SHOWN]),
+    rows = [
+        ("change", plan.change),
+        ("mailbox", plan.mailbox),
+        *([("target", plan.target)] if plan.target else []),
+        ("messages", f"{plan.messages:,} ({plan.total_bytes:,} bytes)"),
+        *(("such as", message.subject or "") for message in plan.sample),
+        *(("command", _shortened(command)) for command in plan.commands[:_COMMANDS_SHOWN]),
     ]
     if len(plan.commands) > _COMMANDS_SHOWN:
-        lines.append(f"and {len(plan.commands) - _COMMANDS_SHOWN:,} commands more")
-    for line in lines:
-        if to_person:
-            write_note(line)
-        else:
-            write_result(printable(line))
+        rows.append(("", f"and {len(plan.commands) - _COMMANDS_SHOWN:,} commands more"))
+    if way_back:
+        rows.append(("way back", way_back))
+    text = "\n".join(f"{label:<10}{printable(value)}" for label, value in rows)
+    if to_person:
+        write_lines(text)
+    else:
+        write_result(text)
 
 
-def _document(plan: imapipe.ChangePlan) -> dict[str, object]:
-    return {
-        "account": plan.account,
-        "mailbox": plan.mailbox,
-        "uidvalidity": plan.uidvalidity,
-        "change": plan.change,
-        "target": plan.target,
-        "messages": plan.messages,
-        "total_bytes": plan.total_bytes,
-        "uids": plan.uids.text(),
-        "commands": list(plan.commands),
-        "sample": [{"uid": message.uid, "subject": message.subject} for message in plan.sample],
-    }
+def _way_back(plan: imapipe.ChangePlan, journal: Path | None) -> str:
+    if any(command.startswith("UID EXPUNGE") for command in plan.commands) and not plan.target:
+        return "none: what is removed for good is gone"
+    return "none: name a --journal for one" if journal is None else f"`imapipe undo` with {journal}"
+
+
+def _shortened(command: str) -> str:
+    """A command without the middle of its many UIDs."""
+    half = _COMMAND_WIDTH // 2
+    return command if len(command) <= _COMMAND_WIDTH else f"{command[:half]} … {command[-half:]}"
 
 
 def read_flags(text: str) -> Change:

@@ -8,19 +8,20 @@ from typing import Annotated
 import typer
 
 import imapipe
+from imapipe.cli.account import AccountOptions
 from imapipe.cli.change import Change, ChangeOptions, ConsentOptions, change, read_flags, take_back
 from imapipe.cli.errors import Mistake
 from imapipe.cli.execute import execute
-from imapipe.cli.grouped import grouped
-from imapipe.cli.options import JOB, AccountOptions, LimitOptions, OutputOptions, Quiet
+from imapipe.cli.help import Commands
+from imapipe.cli.options import JOB, LimitOptions, OutputOptions, Quiet
 
 _MAILBOX = typer.Argument(metavar="MAILBOX", help="Where the messages are, such as INBOX.")
 
 
-def add_change_commands(app: typer.Typer) -> None:
+def add_change_commands(app: Commands) -> None:
     """Give the command line `move`, `flag`, `delete` and `undo`."""
     for name, command in (("move", _move), ("flag", _flag), ("delete", _delete), ("undo", _undo)):
-        app.command(name)(grouped(command))
+        app.named(name)(command)
 
 
 def _move(

@@ -9,9 +9,10 @@ from typing import Annotated, ClassVar
 
 import typer
 
+from imapipe.cli.account import AccountOptions
 from imapipe.cli.copying import CopyOptions, copy
 from imapipe.cli.execute import execute
-from imapipe.cli.options import JOB, AccountOptions, Exclude, LimitOptions, OutputOptions, Quiet, Subscribed
+from imapipe.cli.options import JOB, Exclude, LimitOptions, OutputOptions, Quiet, Subscribed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

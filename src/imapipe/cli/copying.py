@@ -15,9 +15,10 @@ from rich.table import Table
 import imapipe
 from imapipe import search as q
 from imapipe import sinks
-from imapipe.cli.errors import Mistake, Status, explain
-from imapipe.cli.export import shortfall_of
-from imapipe.cli.options import AccountOptions, LimitOptions
+from imapipe.cli.account import AccountOptions
+from imapipe.cli.errors import AsMistake, Mistake, Status, as_options, explain
+from imapipe.cli.export import same_everywhere, shortfall_of, tell_if_nothing_fits
+from imapipe.cli.options import LimitOptions
 from imapipe.cli.output import write_document, write_note, write_result, write_table
 from imapipe.cli.progress import choose_display
 from imapipe.cli.terminal import printable
@@ -89,7 +90,7 @@ async def copy(
         SinkError: The state cannot be used.
         ImapipeError: One of the accounts as a whole could not be used.
     """
-    try:
+    with AsMistake():
         renamed = options.renamed()
         layers = limits.layers()
         old, new = source.open_pool(limits.connections), target.open_pool(limits.connections)
@@ -98,9 +99,10 @@ async def copy(
                 "source and target are the same account: name another one, or say with --folder what goes where"
             )
         # Its words are checked in any case.
+        for name, place in renamed.items():
+            old.mailbox(name)
+            new.mailbox(place)
         old.each(*options.mailboxes, exclude=options.exclude, subscribed=options.subscribed)
-    except ValueError as error:
-        raise Mistake(str(error)) from error
     async with old, new:
         # A connection that is lost in the middle of a message is no reason to end.
         patience = limits.outage or _TARGET_SECONDS
@@ -114,6 +116,8 @@ async def copy(
         display = choose_display(f"{old.account} to {new.account}", quiet=quiet)
         with display:
             report = await job.use(imapipe.Progress(Together(display.show, display.show_part).show)).run(sink)
+        if (error := same_everywhere(report)) is not None:
+            raise error
         differences = None
         if options.verify:
             copied = [*report.reports, *report.unchanged]
@@ -125,6 +129,8 @@ async def copy(
         write_note(
             f"{name} was left out: it shows messages of other mailboxes, or is of somebody else; name it with --mailbox"
         )
+    if options.mailboxes:
+        tell_if_nothing_fits(report, options.mailboxes)
     if not report.complete:
         write_note(shortfall_of(report))
         for name, reason in report.errors.items():
@@ -210,7 +216,7 @@ def _write(
     json: bool,
 ) -> None:
     if not json:
-        write_result("\n".join(each.table() for each in (report, differences) if each is not None))
+        write_result("\n".join(as_options(each.table()) for each in (report, differences) if each is not None))
         return
     document: dict[str, object] = {
         **report.to_dict(),

@@ -1,7 +1,8 @@
 """`imapipe demo`: a job is killed in the middle and resumed; what both processes did is then compared.
 
 The mail server (`imapipe.testing.Server`) runs in this process, the job in two others, one after the other. The first
-is killed with SIGKILL at a random moment, when 40 to 60 % of the messages are handled. Each appends every message it
+is killed with SIGKILL at a random moment, when 40 to 60 % of the messages are handled (on a machine that is busy it
+may be more, but never above 80 %). Each appends every message it
 handled to a log of its own, with one write that no kill can undo.
 
 Invariant: every number told was counted here, from the logs and the mailbox; only the report is the job's own word,
@@ -29,14 +30,16 @@ import orjson
 import psutil
 
 import imapipe
+from imapipe.cli.account import PASSWORD_VARIABLE
 from imapipe.cli.demo_job import ALLOWED_REPEATS, CONCURRENCY, LOG_LINE_BYTES, SAVE_EVERY_MESSAGES, Order
 from imapipe.cli.errors import Status
-from imapipe.cli.options import PASSWORD_VARIABLE
 from imapipe.cli.output import write_document, write_result
 from imapipe.cli.progress import Display, choose_display
 from imapipe.testing import Server, make_messages
 
 _KILL_BETWEEN: Final = (0.4, 0.6)
+# On a busy machine the kill comes late: the process does not go on beyond this.
+_HOLD_AT: Final = 0.8
 _LOOK_EVERY_SECONDS: Final = 0.001
 _MAX_LINE_BYTES: Final = 16 * 1024 * 1024
 # Where there are no signals (Windows), a process that is killed ends with 1.
@@ -223,7 +226,8 @@ class _Stage:
         """Run one process, to its end or until so many messages are handled."""
         log = self._folder / f"{name}.log"
         log.touch()
-        order = Order(self._server.url, str(self._folder / "state.json"), str(log), self._options.rate)
+        hold_at = 0 if kill_at is None else int(self._options.messages * _HOLD_AT)
+        order = Order(self._server.url, str(self._folder / "state.json"), str(log), self._options.rate, hold_at)
         complaints = self._folder / f"{name}.err"
         with complaints.open("wb") as stderr:
             process = await asyncio.create_subprocess_exec(
@@ -252,8 +256,6 @@ class _Stage:
                 process.kill()
                 await process.wait()
             await killer
-        if kill_at is not None and status == 0:
-            raise DemoFailed("the job was over before it could be killed; give it more --messages, or a lower --rate")
         if status != (0 if kill_at is None else _KILLED):
             raise DemoFailed(_why(name, status, complaints))
         return Child(status, _read_log(log), *_reported(news))

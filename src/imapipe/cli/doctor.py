@@ -7,10 +7,11 @@ from typing import Annotated
 import typer
 
 import imapipe
+from imapipe.cli.account import AccountOptions
 from imapipe.cli.errors import Status
 from imapipe.cli.execute import execute
 from imapipe.cli.lookup import Autodiscover, with_server
-from imapipe.cli.options import JOB, AccountOptions, OutputOptions
+from imapipe.cli.options import JOB, OutputOptions
 from imapipe.cli.output import write_report
 
 # One for what is asked, and one for the sample.

@@ -8,7 +8,11 @@ Invariants:
 
 from __future__ import annotations
 
+import errno
+import sqlite3
+from datetime import datetime
 from enum import IntEnum
+from types import TracebackType
 from typing import Final
 
 import imapipe
@@ -25,6 +29,19 @@ class Status(IntEnum):
     AUTHENTICATION = 4
     INTERRUPTED = 130
     TERMINATED = 143
+
+
+class AsMistake:
+    """`with AsMistake():` tells what the block refuses (ValueError), such as a search or a URL, as a `Mistake`."""
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(error, ValueError):
+            raise Mistake(str(error)) from error
 
 
 class Mistake(Exception):
@@ -62,22 +79,43 @@ _FOLDERS: Final = "`imapipe folders` lists those there are"
 _ADVICE: Final[tuple[tuple[type[Exception], str], ...]] = (
     (
         imapipe.AuthenticationFailed,
-        "check the user name and the password; some providers want an app password, or a token (`imapipe login`)",
+        (
+            "check the user name and the password, or log in anew with `imapipe login` for another token; "
+            "some providers want an app password, or a token"
+        ),
     ),
     (imapipe.Throttled, "wait a while, then use fewer --connections or a lower --rate"),
     (imapipe.ServerBye, "try again later"),
     (imapipe.CheckpointCorrupt, "put a copy back, or move it away to begin anew"),
-    (imapipe.CheckpointVersion, "use the imapipe that wrote it, or move it away to begin anew"),
-    (imapipe.CheckpointLocked, "wait until that run has ended, or use another file"),
+    # Their texts say it.
+    (imapipe.CheckpointVersion, ""),
     (imapipe.CheckpointMismatch, ""),
+    (imapipe.CheckpointLocked, "wait until that run has ended, or use another file"),
     (imapipe.CheckpointError, "name a file that can be read and written"),
     (imapipe.CommandTimeout, "try again, or be more patient with --timeout"),
     (imapipe.PoolTimeout, "try again, or use fewer --connections"),
     (imapipe.ConnectionLost, "try again"),
     (imapipe.ProtocolError, "please report it, with the name of the server"),
-    (imapipe.SinkError, "what was written before is safe, and the same command goes on there"),
     (imapipe.SpoolError, "make room, or set TMPDIR to a folder that has some"),
 )
+
+# Those of connections are errors of the system, too.
+_ABOUT_FILES: Final = (
+    imapipe.CheckpointError,
+    imapipe.JournalError,
+    imapipe.MessageIndexError,
+    imapipe.SinkError,
+)
+_FULL: Final = "make room, and run it again: what was written before is safe"
+_NOT_OURS: Final = "name another place, or see that it may be written to"
+_BY_ERRNO: Final = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _FULL),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _NOT_OURS),
+}
+_BY_SQLITE: Final = {
+    sqlite3.SQLITE_FULL: _FULL,
+    **dict.fromkeys((sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY), _NOT_OURS),
+}
 
 
 def explain(error: BaseException, *, mailbox: str = "") -> tuple[str, Status]:
@@ -92,7 +130,7 @@ def explain(error: BaseException, *, mailbox: str = "") -> tuple[str, Status]:
     """
     match error:
         case Mistake() | imapipe.InvalidURL() | imapipe.InvalidSearch() | imapipe.AccountsError():
-            return printable(_as_options(str(error))), Status.USAGE
+            return printable(as_options(str(error))), Status.USAGE
         case imapipe.TokenRefused():
             return printable(f"{error.text}; log in (again) with `imapipe login`"), Status.AUTHENTICATION
         case imapipe.AutodiscoverFailed():
@@ -104,24 +142,47 @@ def explain(error: BaseException, *, mailbox: str = "") -> tuple[str, Status]:
             return printable(f"{name} cannot be opened: {error.text}; {_FOLDERS}"), Status.FAILED
         case imapipe.CommandNo(code="NONEXISTENT"):
             return printable(f"{error.text}; {_FOLDERS}"), Status.FAILED
+        case imapipe.CommandNo(command="STATUS"):
+            # The target of a change is looked at so; most servers give no code.
+            return printable(f"{error.text}; make it first, or name another: {_FOLDERS}"), Status.FAILED
         case imapipe.CommandNo(code="SAME" | "TRASH"):
             # Ours: said before anything was sent.
-            return printable(_as_options(error.text)), Status.FAILED
+            return printable(as_options(error.text)), Status.FAILED
         case imapipe.CommandNo(command="UID SEARCH") | imapipe.CommandBad(command="UID SEARCH"):
             return printable(f"the server refused the search: {error.text}; try a simpler one"), Status.FAILED
+        case imapipe.Throttled(retry_at=datetime() as at):
+            return _advised(error, f"{error}, until {at.astimezone():%Y-%m-%d %H:%M} at the latest"), Status.FAILED
+        case imapipe.DatabaseError(is_lost=True):
+            return printable(f"{error}; see that it runs and lets you in"), Status.FAILED
         case imapipe.TooManyMessages():
-            return printable(_as_options(str(error))), Status.USAGE
+            return printable(as_options(str(error))), Status.USAGE
         case imapipe.ImapipeError():
             return _advised(error, str(error)), Status.FAILED
         case OSError():
-            where = f"{error.filename}: " if error.filename else ""
-            return printable(f"{where}{error.strerror or error}"), Status.FAILED
+            where = f"{error.filename}: " if isinstance(error.filename, str) else ""
+            return _advised(error, f"{where}{error.strerror or error}"), Status.FAILED
         case _:
             reason = f"something imapipe did not expect: {type(error).__name__}: {error}"
             return printable(f"{reason}; run it again with --debug to see where, and please report it"), Status.FAILED
 
 
-def _as_options(text: str) -> str:
+def _of_the_disk(error: BaseException) -> str:
+    """What to do about a disk, where the system said what is wrong with it."""
+    if isinstance(error, imapipe.ImapipeError) and not isinstance(error, _ABOUT_FILES):
+        return ""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in _BY_ERRNO:
+            return _BY_ERRNO[cause.errno]
+        if isinstance(cause, sqlite3.Error):
+            # Above eight bits is a closer description.
+            return _BY_SQLITE.get(getattr(cause, "sqlite_errorcode", 0) & 0xFF, "")
+        cause = cause.__cause__
+    return ""
+
+
+def as_options(text: str) -> str:
+    """What the library says, with options in place of its arguments."""
     for phrase, option in PHRASES:
         text = text.replace(phrase, option)
     return text
@@ -129,4 +190,8 @@ def _as_options(text: str) -> str:
 
 def _advised(error: BaseException, text: str) -> str:
     advice = next((advice for kind, advice in _ADVICE if isinstance(error, kind)), "")
-    return printable(f"{_as_options(text)}; {advice}" if advice else _as_options(text))
+    disk = _of_the_disk(error)
+    # A checkpoint that may not be written is no news: its own advice says so.
+    if disk == _FULL or not advice:
+        advice = disk or advice
+    return printable(f"{as_options(text)}; {advice}" if advice else as_options(text))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import sys
@@ -13,6 +12,7 @@ from collections.abc import Coroutine
 from imapipe.cli.errors import Status, explain
 from imapipe.cli.logs import LogLevel, hide_logs, show_logs
 from imapipe.cli.output import write_lines, write_note
+from imapipe.cli.signals import hear_signals
 
 
 class _Terminated(Exception):
@@ -58,9 +58,7 @@ async def _until_terminated(work: Coroutine[object, object, Status]) -> Status:
         came = True
         task.cancel()
 
-    # Where the loop has no signals (Windows) the process ends as it always did.
-    with contextlib.suppress(NotImplementedError):
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
+    hear_signals(terminate, [signal.SIGTERM])
     try:
         return await work
     except asyncio.CancelledError:

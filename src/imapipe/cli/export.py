@@ -12,12 +12,13 @@ import orjson
 import imapipe
 from imapipe import search as q
 from imapipe import sinks, store
-from imapipe.cli.errors import Mistake, Status
+from imapipe.cli.account import AccountOptions
+from imapipe.cli.errors import AsMistake, Mistake, Status, as_options
 from imapipe.cli.mirrored import MirrorOptions, document_of, is_complete, refused, text_of
-from imapipe.cli.options import AccountOptions, CheckpointOptions, LimitOptions
+from imapipe.cli.options import CheckpointOptions, LimitOptions, split_names
 from imapipe.cli.output import write_json, write_note, write_report, write_result
 from imapipe.cli.progress import choose_display
-from imapipe.cli.scan import shortfall
+from imapipe.cli.scan import serves_again, shortfall
 from imapipe.cli.together import Together
 
 _PATTERN_CHARACTERS: Final = frozenset("*%\\")
@@ -54,6 +55,10 @@ class ExportOptions:
             named["--attachments"] = sinks.Attachments
         self.mirrored.check(named, KINDS)
 
+    def missing(self) -> list[str]:
+        """The places that nothing was written to yet."""
+        return [str(path) for _, path in map(split_place, self.to) if not path.exists()]
+
     def sink(self) -> imapipe.Sink:
         """Where all goes.
 
@@ -71,6 +76,10 @@ def split_place(place: str) -> tuple[str, Path]:
     kind, _, path = place.partition(":")
     if kind not in KINDS or not path:
         raise Mistake(f"--to {place}: use one of {', '.join(f'{kind}:PATH' for kind in KINDS)}")
+    if path == "-":
+        raise Mistake(
+            f"--to {place}: it is written to files only; `imapipe follow --json` writes lines of JSON for a pipe"
+        )
     return kind, Path(path)
 
 
@@ -108,10 +117,10 @@ async def export(
         SinkError: It cannot be written.
         ImapipeError: The job as a whole could not be done.
     """
-    try:
+    with AsMistake():
         options.check()
         criteria = q.parse(options.search)
-        fetch = options.fetch.split(",")
+        fetch = split_names(options.fetch)
         sink = options.sink()
         layers = [*kept.layers(), *limits.layers()]
         remembered = store.MemoryCheckpointStore() if kept.checkpoint is None else kept.checkpoint
@@ -123,17 +132,17 @@ async def export(
         group = pool.each(*options.mailboxes, exclude=options.exclude, subscribed=options.subscribed)
         where = group if options.one_mailbox is None else pool.mailbox(options.one_mailbox)
         job = where.search(criteria).fetch(*fetch).use(*use)
-    except ValueError as error:
-        raise Mistake(str(error)) from error
+    goes_on = kept.checkpoint is not None and kept.checkpoint.exists()
+    fresh = options.missing() if goes_on else []
     report: imapipe.RunReport | imapipe.AccountReport
     mirrored: imapipe.MirrorReport | imapipe.AccountMirrorReport | None = None
     async with pool:
         with display:
-            try:
+            # What a sink needs and --fetch does not bring.
+            with AsMistake():
                 report = await job.run(sink)
-            except ValueError as error:
-                # What a sink needs and --fetch does not bring.
-                raise Mistake(str(error)) from error
+            if isinstance(report, imapipe.AccountReport) and (error := same_everywhere(report)) is not None:
+                raise error
             bound, outage = options.mirrored.max_deletions, limits.outage
             if options.mirrored.mirror and options.one_mailbox is None:
                 mirrored = await group.mirror(sink, remembered, max_deletions=bound, outage_seconds=outage)
@@ -143,6 +152,13 @@ async def export(
                 )
                 mirrored = await changes.mirror(sink, max_deletions=bound)
     status = _write(report, mirrored, json=json)
+    if fresh:
+        write_note(
+            f"{' and '.join(fresh)} began anew, and has nothing of what {kept.checkpoint} says is done: "
+            "for all of it use another --checkpoint, or none"
+        )
+    if isinstance(report, imapipe.AccountReport) and options.mailboxes:
+        tell_if_nothing_fits(report, options.mailboxes)
     if report.complete:
         if sentence := refused(mirrored):
             write_note(sentence)
@@ -167,8 +183,22 @@ def _write(
     if json:
         write_json(orjson.dumps(document_of(report, mirrored), option=orjson.OPT_INDENT_2).decode())
     else:
-        write_result(f"{report.table()}\n{text_of(mirrored)}")
+        write_result(f"{as_options(report.table())}\n{text_of(mirrored)}")
     return Status.COMPLETE if report.complete and is_complete(mirrored) else Status.PARTIAL
+
+
+def same_everywhere(report: imapipe.AccountReport) -> Exception | None:
+    """What the system said of one file or folder that kept every mailbox from being done; else None."""
+    first = next(iter(report.errors.values()), None)
+    if report.reports or report.unchanged or any(str(each) != str(first) for each in report.errors.values()):
+        return None
+    return first if first is not None and isinstance(first.__cause__, OSError) else None
+
+
+def tell_if_nothing_fits(report: imapipe.AccountReport, words: Sequence[str]) -> None:
+    """Say that patterns and special uses fit no mailbox, which is no error: one may be made later."""
+    if not (report.reports or report.unchanged or report.errors):
+        write_note(f"no mailbox fits {' or '.join(words)}: `imapipe folders` lists those there are")
 
 
 def shortfall_of(report: imapipe.AccountReport) -> str:
@@ -178,8 +208,8 @@ def shortfall_of(report: imapipe.AccountReport) -> str:
         parts.append(f"{report.failed:,} of {report.planned:,} messages failed")
     if report.errors:
         count = len(report.errors)
-        parts.append(f"{count:,} {'mailbox' if count == 1 else 'mailboxes'} could not be read")
+        parts.append(f"{count:,} {'mailbox' if count == 1 else 'mailboxes'} could not be done")
     if report.unaccounted:
         parts.append(f"the server showed {report.unaccounted:,} messages fewer than it says the mailboxes hold")
     what = " and ".join(parts) or "an answer could not be read to its end, so messages may be missing"
-    return f"{what}; the same command tries again"
+    return f"{what}; the same command tries again{serves_again(report.retry_at)}"

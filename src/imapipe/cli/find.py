@@ -6,12 +6,14 @@ import datetime
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
+import typer
 from rich.table import Table
 
 import imapipe
-from imapipe.cli.errors import Mistake, Status
+from imapipe.cli.errors import AsMistake, Mistake, Status
+from imapipe.cli.options import JOB
 from imapipe.cli.output import is_terminal, write_document, write_note, write_table
 from imapipe.cli.terminal import printable
 
@@ -20,22 +22,40 @@ _DAYS_AGO: Final = re.compile(r"(\d{1,6})d")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FindOptions:
-    """What to look for; the options of the same names say more."""
+    """What to look for."""
 
-    file: Path
-    sender: str | None = None
-    subject: str | None = None
-    text: str | None = None
-    since: str | None = None
-    before: str | None = None
-    size_class: imapipe.SizeClass | None = None
-    mailbox: str | None = None
-    account: str | None = None
-    limit: int = 50
-    json: bool = False
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An index that `imapipe index` made.")]
+    sender: Annotated[
+        str | None,
+        typer.Option(metavar="WHO", help="A whole address, or words of a name or address.", rich_help_panel=JOB),
+    ] = None
+    subject: Annotated[
+        str | None,
+        typer.Option(metavar="WORDS", help="Words of the subject; inv* stands for its like.", rich_help_panel=JOB),
+    ] = None
+    since: Annotated[
+        str | None, typer.Option(metavar="DATE", help="On that day or later: 2024-01-31, or 30d.", rich_help_panel=JOB)
+    ] = None
+    before: Annotated[
+        str | None, typer.Option(metavar="DATE", help="Before that day: 2024-01-31, or 30d.", rich_help_panel=JOB)
+    ] = None
+    size_class: Annotated[
+        imapipe.SizeClass | None,
+        typer.Option(help="Below 1 KiB, 10 KiB, 100 KiB, 1 MiB, or above.", rich_help_panel=JOB),
+    ] = None
+    text: Annotated[
+        str | None, typer.Option(metavar="WORDS", help="Words of sender or subject.", rich_help_panel=JOB)
+    ] = None
+    mailbox: Annotated[str | None, typer.Option(metavar="NAME", help="Only in this mailbox.", rich_help_panel=JOB)] = (
+        None
+    )
+    account: Annotated[
+        str | None, typer.Option(metavar="USER@HOST:PORT", help="Only of this account.", rich_help_panel=JOB)
+    ] = None
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.", rich_help_panel=JOB)] = 50
 
 
-async def find(options: FindOptions) -> Status:
+async def find(options: FindOptions, *, json: bool) -> Status:
     """Write what is found, newest first.
 
     Raises:
@@ -44,7 +64,7 @@ async def find(options: FindOptions) -> Status:
     """
     since, before = _read_date(options.since, "--since"), _read_date(options.before, "--before")
     async with imapipe.MessageIndex(options.file, must_exist=True) as index:
-        try:
+        with AsMistake():
             entries = await index.find(
                 sender=options.sender,
                 subject=options.subject,
@@ -57,10 +77,8 @@ async def find(options: FindOptions) -> Status:
                 # One more tells whether there are more.
                 limit=options.limit + 1,
             )
-        except ValueError as error:
-            raise Mistake(str(error)) from error
     shown = entries[: options.limit]
-    if options.json:
+    if json:
         write_document({"messages": [_fields(entry) for entry in shown], "more": len(entries) > len(shown)})
         return Status.COMPLETE
     if shown:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from rich.table import Table
 
 import imapipe
-from imapipe.cli.errors import Status
-from imapipe.cli.options import AccountOptions
+from imapipe.cli.account import AccountOptions
+from imapipe.cli.errors import AsMistake, Status
 from imapipe.cli.output import write_document, write_note, write_table
 
 
@@ -18,7 +18,9 @@ async def folders(account: AccountOptions, pattern: str, *, outage_seconds: floa
         ImapipeError: They could not be listed.
     """
     async with account.open_pool() as pool:
-        entries = sorted(await pool.mailboxes(pattern, outage_seconds=outage_seconds), key=_inbox_first)
+        with AsMistake():
+            found = await pool.mailboxes(pattern, outage_seconds=outage_seconds)
+        entries = sorted(found, key=_inbox_first)
         name, notes = pool.account, pool.notes
     if json:
         listed = [{"kind": note.kind, "detail": note.detail, "count": count} for note, count in notes.items()]

@@ -6,8 +6,6 @@ With `--json` standard output holds JSON Lines: an object for each message or ev
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
@@ -19,11 +17,13 @@ import orjson
 import imapipe
 from imapipe import events
 from imapipe import search as q
-from imapipe.cli.errors import Mistake, Status
+from imapipe.cli.account import AccountOptions
+from imapipe.cli.errors import AsMistake, Mistake, Status
 from imapipe.cli.export import ExportOptions
-from imapipe.cli.options import AccountOptions, CheckpointOptions, LimitOptions
+from imapipe.cli.options import CheckpointOptions, LimitOptions, split_names
 from imapipe.cli.output import write_line, write_note, write_report, write_result
 from imapipe.cli.progress import Line, choose_line, time_text
+from imapipe.cli.signals import at_signals
 from imapipe.cli.terminal import printable
 
 _TELL_EVERY_SECONDS: Final = 0.5
@@ -71,20 +71,19 @@ async def follow(
         ImapipeError: What no patience helps against.
     """
     what = options.what
-    try:
+    with AsMistake():
         what.check()
         criteria = q.parse(what.search)
         sink = what.sink() if what.to or what.attachments is not None else None
-        fetch = what.fetch.split(",") if sink is not None else ["envelope"]
+        fetch = split_names(what.fetch) if sink is not None else ["envelope"]
         layers = [*kept.layers(), *limits.layers()]
         pool = account.open_pool(limits.connections)
         group = pool.each(*what.mailboxes, exclude=what.exclude, subscribed=what.subscribed)
         where = group if what.one_mailbox is None else pool.mailbox(what.one_mailbox)
         job = where.search(criteria).fetch(*fetch).use(*layers)
-    except ValueError as error:
-        raise Mistake(str(error)) from error
     line = choose_line(quiet=quiet or json)
-    pool.events.subscribe(_teller(line, quiet=quiet, json=json))
+    ending = asyncio.Event()
+    pool.events.subscribe(_teller(line, ending, quiet=quiet, json=json))
     async with pool:
         # A line that cannot be written is no failure of its message: whoever reads has gone.
         following = job.follow(
@@ -95,23 +94,21 @@ async def follow(
             idle_seconds=options.idle_seconds,
             way=_WAYS[options.way],
         )
-        loop = asyncio.get_running_loop()
-        # Where the loop has no signals (Windows) Ctrl-C ends it as it ends everything.
-        with contextlib.suppress(NotImplementedError):
-            for name in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(name, following.stop)
-        telling = asyncio.create_task(_keep_telling(following, line))
-        try:
-            report = await following
-        except ValueError as error:
-            # What a sink needs and --fetch does not bring.
-            raise Mistake(str(error)) from error
-        finally:
-            telling.cancel()
-            await asyncio.wait([telling])
-            with contextlib.suppress(NotImplementedError):
-                for name in (signal.SIGINT, signal.SIGTERM):
-                    loop.remove_signal_handler(name)
+
+        def end() -> None:
+            ending.set()
+            following.stop()
+
+        with at_signals(end):
+            telling = asyncio.create_task(_keep_telling(following, line))
+            try:
+                report = await following
+            except ValueError as error:
+                # What a sink needs and --fetch does not bring.
+                raise Mistake(str(error)) from error
+            finally:
+                telling.cancel()
+                await asyncio.wait([telling])
     if not json:
         return write_report(report, json=False)
     write_line({"event": "report", **orjson.loads(report.to_json())})
@@ -147,11 +144,12 @@ def standing(health: imapipe.FollowHealth, report: imapipe.FollowReport) -> str:
     )
 
 
-def _teller(line: Line, *, quiet: bool, json: bool) -> Callable[[events.Event], None]:
+def _teller(line: Line, ending: asyncio.Event, *, quiet: bool, json: bool) -> Callable[[events.Event], None]:
     """Tells what happens: to machines on standard output, to people on standard error."""
 
     def tell(event: events.Event) -> None:
-        if not isinstance(event, _TOLD):
+        # That a mailbox is only polled when its watchers have ended is no news.
+        if not isinstance(event, _TOLD) or (isinstance(event, events.MailboxFollowed) and ending.is_set()):
             return
         if json:
             write_line({"event": type(event).__name__, **asdict(event)})

@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
+from imapipe.cli.account import AccountOptions
 from imapipe.cli.execute import execute
 from imapipe.cli.export import ExportOptions
 from imapipe.cli.follow import FollowOptions, Way, follow
 from imapipe.cli.options import (
     JOB,
     LIMITS,
-    AccountOptions,
     AttachmentsFolder,
     CheckpointOptions,
     Exclude,

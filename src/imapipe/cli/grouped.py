@@ -3,7 +3,8 @@
 typer reads the options of a command from its signature, so a group would have to be repeated in each. Here a parameter
 that is a dataclass stands for its fields: they become options of the command, which gets them back as one value.
 
-A group with an attribute `prefix`, such as "target", has it before each of its options: `--target-password-file`.
+A group with an attribute `prefix`, such as "target", has it before each of its options (`--target-password-file`),
+arguments (`TARGET_URL`) and variables of the environment (`IMAPIPE_TARGET_PASSWORD`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import inspect
 from collections.abc import Callable
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Annotated, Final, get_args, get_type_hints
+
+from typer.models import ArgumentInfo
 
 _DASHES: Final = "--"
 
@@ -72,8 +75,10 @@ def _prefixed(hint: object, prefix: str) -> object:
     # In this style of declaration the names stand where the default does in others.
     if isinstance(option.default, str) and option.default.startswith(_DASHES):
         option.default = _with_prefix(option.default, prefix)
-    if getattr(option, "metavar", None) == "URL":
-        option.metavar = f"{prefix.upper()}_URL"
+    if isinstance(option, ArgumentInfo):
+        option.metavar = f"{prefix.upper()}_{option.metavar}"
+    # Of the environment, too.
+    option.help = option.help.replace("IMAPIPE_", f"IMAPIPE_{prefix.upper()}_")
     return Annotated[kind, option]
 
 

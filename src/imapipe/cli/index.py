@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 import imapipe
 from imapipe import search as q
-from imapipe.cli.errors import Mistake, Status
-from imapipe.cli.options import AccountOptions, LimitOptions
+from imapipe.cli.account import AccountOptions
+from imapipe.cli.errors import AsMistake, Status
+from imapipe.cli.options import JOB, LimitOptions, Search
 from imapipe.cli.output import write_note, write_report
 from imapipe.cli.progress import choose_display
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexOptions:
-    """What to index, and where; the options of the same names say more."""
+    """What to index, and where."""
 
-    mailbox: str
-    to: Path
-    search: str = "ALL"
+    mailbox: Annotated[str, typer.Argument(metavar="MAILBOX", help="Its name, such as INBOX.")]
+    to: Annotated[Path, typer.Option(metavar="FILE", help="The index; made where there is none.", rich_help_panel=JOB)]
+    search: Search = "ALL"
 
 
 async def index(
@@ -32,13 +36,11 @@ async def index(
         MessageIndexError: The file cannot be used.
         ImapipeError: The run as a whole could not be done.
     """
-    try:
+    with AsMistake():
         criteria = q.parse(options.search)
         layers = limits.layers()
         pool = account.open_pool(limits.connections)
         mailbox = pool.mailbox(options.mailbox)
-    except ValueError as error:
-        raise Mistake(str(error)) from error
     display = choose_display(options.mailbox, quiet=quiet)
     async with imapipe.MessageIndex(options.to) as local, pool:
         with display:

@@ -14,16 +14,18 @@ import sys
 import webbrowser
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
 import imapipe
-from imapipe.cli.errors import Mistake, Status
+from imapipe.cli.account import AccountOptions
+from imapipe.cli.errors import AsMistake, Mistake, Status
 from imapipe.cli.execute import execute
 from imapipe.cli.lookup import Autodiscover, with_server
-from imapipe.cli.options import ACCOUNT, JOB, AccountOptions, OutputOptions
+from imapipe.cli.options import ACCOUNT, JOB, OutputOptions
 from imapipe.cli.output import write_document, write_note, write_result
 from imapipe.cli.secrets import read_secret
 
@@ -110,7 +112,7 @@ class LoginOptions:
         secret = os.environ.get(SECRET_VARIABLE, "")
         if self.client_secret_file is not None:
             secret = read_secret(self.client_secret_file, "--client-secret-file")
-        try:
+        with AsMistake():
             return imapipe.oauth.OAuthClient.of(
                 host,
                 client_id=self.client_id or (known.client_id if known is not None else ""),
@@ -121,8 +123,6 @@ class LoginOptions:
                 token_url=self.token_url,
                 device_url=self.device_url,
             )
-        except ValueError as error:
-            raise Mistake(str(error)) from error
 
 
 def login_command(
@@ -134,6 +134,18 @@ def login_command(
     """Log in with OAuth, in a browser or with a code, and keep the token in --token-file, where it stays fresh."""
     work = login(account, options, autodiscover=autodiscover, json=output.json)
     return execute(work, debug=output.debug, interrupted="interrupted; nobody is logged in")
+
+
+def _check_place(path: Path, *, in_keyring: bool) -> None:
+    """Refuse what the token could not be kept in, before a person logs in for nothing. Raises Mistake."""
+    if in_keyring and find_spec("keyring") is None:
+        raise Mistake("--keyring needs keyring: pip install 'imapipe[keyring]'")
+    if path.is_dir():
+        raise Mistake(f"--token-file {path}: it is a folder; name a file")
+    if not path.parent.is_dir():
+        raise Mistake(f"--token-file {path}: its folder does not exist")
+    if not os.access(path.parent, os.W_OK):
+        raise Mistake(f"--token-file {path}: its folder may not be written to; name another place")
 
 
 async def login(account: AccountOptions, options: LoginOptions, *, autodiscover: bool, json: bool) -> Status:
@@ -151,16 +163,15 @@ async def login(account: AccountOptions, options: LoginOptions, *, autodiscover:
         raise Mistake("login gets a token: leave --password-file, --password-command and --token-command out")
     if options.device and options.application:
         raise Mistake("--device and --application exclude each other: name one of them")
+    _check_place(path, in_keyring=options.keyring)
     account = await with_server(account, autodiscover=autodiscover)
     context = account.ssl_context()
     file = imapipe.oauth.TokenFile(path, proxy=account.proxy)
     pool = account.make_pool(context, token=file)
     user, _, server = pool.account.rpartition("@")
     client = options.client(server.rpartition(":")[0], await _known(file, path))
-    try:
+    with AsMistake():
         token = await _get_token(client, options, user, account.proxy)
-    except ValueError as error:
-        raise Mistake(str(error)) from error
     await file.save(client, token, as_application=options.application, in_keyring=options.keyring)
     write_note(f"the token is in {path}; trying it at {server}")
     async with pool, pool.acquire():

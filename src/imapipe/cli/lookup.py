@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 import imapipe
+from imapipe.cli.account import AccountOptions
 from imapipe.cli.errors import Mistake
-from imapipe.cli.options import ACCOUNT, AccountOptions
+from imapipe.cli.options import ACCOUNT
 from imapipe.cli.output import write_note
 
 Autodiscover = Annotated[

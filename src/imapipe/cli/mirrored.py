@@ -10,7 +10,7 @@ import orjson
 import typer
 
 import imapipe
-from imapipe.cli.errors import Mistake, explain
+from imapipe.cli.errors import AsMistake, Mistake, as_options, explain
 from imapipe.cli.options import JOB
 from imapipe.cli.terminal import printable
 
@@ -53,10 +53,8 @@ class MirrorOptions:
             if not hasattr(sink, "open_mirror"):
                 mirrors = ", ".join(kind for kind, sink in all_kinds.items() if hasattr(sink, "open_mirror"))
                 raise Mistake(f"--mirror does not go with {kind}: use one of {mirrors}")
-        try:
+        with AsMistake():
             imapipe.DeletionBound.parse(self.max_deletions)
-        except ValueError as error:
-            raise Mistake(str(error)) from error
 
 
 def document_of(report: Report, mirrored: MirrorReport | None) -> object:
@@ -69,7 +67,7 @@ def document_of(report: Report, mirrored: MirrorReport | None) -> object:
 def text_of(mirrored: MirrorReport) -> str:
     """What is told people of it."""
     if isinstance(mirrored, imapipe.AccountMirrorReport):
-        return mirrored.table()
+        return as_options(mirrored.table())
     kept = f"; {mirrored.kept:,} that are gone were kept" if mirrored.kept else ""
     return f"mirrored: {mirrored.flags_changed:,} with other flags, {mirrored.removed:,} removed{kept}"
 

@@ -9,7 +9,8 @@ Invariants:
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final, Protocol
 
 import orjson
@@ -17,11 +18,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from imapipe.cli.errors import Status
+from imapipe.cli.errors import Status, as_options
 from imapipe.cli.terminal import escape, escape_json, printable
 
 # Where nobody looks, nothing is cut: a table in a file is as wide as it is.
 _FILE_WIDTH: Final = 10_000
+# A narrower terminal breaks the lines itself; a table made narrower loses whole columns, the names first.
+_LEAST_WIDTH: Final = 72
 
 
 class Report(Protocol):
@@ -52,8 +55,9 @@ def write_table(table: Table, rows: Iterable[Sequence[str]]) -> None:
     """Write rows under the columns of a table to standard output; raises as `write_result` does."""
     for row in rows:
         table.add_row(*(Text(escape(cell)) for cell in row))
-    console = Console(width=None if is_terminal() else _FILE_WIDTH)
-    with console.capture() as captured:
+    console = Console(width=max(Console().width, _LEAST_WIDTH) if is_terminal() else _FILE_WIDTH)
+    # What it captures it does not write; that it writes nothing is tried all the same.
+    with _named(), console.capture() as captured:
         console.print(table)
     _write("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
@@ -78,7 +82,7 @@ def write_report(report: Report, *, json: bool) -> Status:
     if json:
         write_json(report.to_json())
     else:
-        write_result(report.table())
+        write_result(as_options(report.table()))
     return Status.COMPLETE if report.complete else Status.PARTIAL
 
 
@@ -107,8 +111,20 @@ def is_terminal() -> bool:
 def _write(text: str) -> None:
     if sys.stdout is None:
         return
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    with _named():
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """Say of an error that it is about standard output."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "standard output") from error
 
 
 def _encodable(value: object) -> object:

@@ -9,16 +9,27 @@ Invariant: without `--measure` nothing of a message is fetched but its size.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
+import typer
 from rich.table import Table
 
 import imapipe
 from imapipe import search as q
-from imapipe.cli.errors import Mistake, Status
-from imapipe.cli.options import AccountOptions, CheckpointOptions, LimitOptions
+from imapipe.cli.account import AccountOptions
+from imapipe.cli.errors import AsMistake, Mistake, Status
+from imapipe.cli.options import (
+    JOB,
+    CheckpointOptions,
+    Exclude,
+    LimitOptions,
+    MailboxWords,
+    Search,
+    Subscribed,
+    split_names,
+)
 from imapipe.cli.output import write_document, write_note, write_result, write_table
 from imapipe.cli.progress import choose_display, speed_text
 from imapipe.cli.sizes import parse_size
@@ -29,15 +40,22 @@ MEASURE_SECONDS: Final = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanOptions:
-    """What to plan; the options of the same names say more."""
+    """What to plan."""
 
-    mailboxes: Sequence[str] = ()
-    exclude: Sequence[str] = ()
-    subscribed: bool = False
-    search: str = "ALL"
-    fetch: str = "full"
-    speed: str | None = None
-    measure: bool = False
+    mailboxes: MailboxWords = None
+    exclude: Exclude = None
+    subscribed: Subscribed = False
+    search: Search = "ALL"
+    fetch: Annotated[
+        str, typer.Option(metavar="WHAT", help="That of the job whose checkpoint is looked at.", rich_help_panel=JOB)
+    ] = "full"
+    speed: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Bytes a second, such as 5M, for the hours.", rich_help_panel=JOB)
+    ] = None
+    measure: Annotated[
+        bool,
+        typer.Option("--measure", help="Fetch messages for 5 seconds to find out the speed.", rich_help_panel=JOB),
+    ] = False
 
     @property
     def bytes_per_second(self) -> float | None:
@@ -60,18 +78,16 @@ async def plan(
         Mistake, InvalidURL, InvalidSearch: Before anything is sent.
         ImapipeError: The account as a whole could not be asked.
     """
-    try:
+    with AsMistake():
         speed = options.bytes_per_second
         if speed is not None and options.measure:
             raise Mistake("--speed and --measure exclude each other: say how fast it is, or have it measured")
         limited = limits.layers()
         criteria = q.parse(options.search)
         pool = account.open_pool(limits.connections)
-        group = pool.each(*options.mailboxes, exclude=options.exclude, subscribed=options.subscribed)
-        job = group.search(criteria).fetch(*options.fetch.split(","))
+        group = pool.each(*(options.mailboxes or ()), exclude=options.exclude or (), subscribed=options.subscribed)
+        job = group.search(criteria).fetch(*split_names(options.fetch))
         patient = job.use(*kept.layers(), *limited)
-    except ValueError as error:
-        raise Mistake(str(error)) from error
     async with pool:
         found = await patient.plan()
         if options.measure and found.messages:
@@ -111,28 +127,21 @@ async def _measure(job: imapipe.AccountPipeline, show: Callable[[imapipe.Progres
 
 
 def _document(found: imapipe.AccountPlan, estimate: imapipe.Estimate) -> dict[str, object]:
-    def row(messages: int, count: int, skipped: int) -> dict[str, object]:
-        return {
-            "messages": messages,
-            "bytes": count,
-            "skipped": skipped,
-            "hours": estimate.hours(count),
-            "days": estimate.days(count),
-        }
-
-    return {
-        "account": found.account,
-        **row(found.messages, found.total_bytes, found.skipped),
+    """The plan, and how long it takes: all of it, and each mailbox."""
+    document: dict[str, object] = {
+        **found.to_dict(),
         "bytes_per_second": estimate.bytes_per_second,
         "bytes_per_day": estimate.bytes_per_day,
-        "complete": not found.errors,
-        "mailboxes": {
-            name: {**row(each.messages, each.total_bytes, each.skipped), "unaccounted": each.unaccounted}
-            for name, each in found.plans.items()
-        },
-        "unchanged": list(found.unchanged),
-        "errors": {name: str(error) for name, error in found.errors.items()},
+        **_times(found.total_bytes, estimate),
     }
+    document["mailboxes"] = {
+        name: {**each.to_dict(), **_times(each.total_bytes, estimate)} for name, each in found.plans.items()
+    }
+    return document
+
+
+def _times(count: int, estimate: imapipe.Estimate) -> dict[str, float | None]:
+    return {"hours": estimate.hours(count), "days": estimate.days(count)}
 
 
 def _write_for_people(found: imapipe.AccountPlan, estimate: imapipe.Estimate) -> None:

@@ -12,18 +12,25 @@ Who may ask is the application's to say, in a middleware: no route here knows of
 from __future__ import annotations
 
 import asyncio
+import reprlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Final, TypeVar, cast
 
 import orjson
-from aiohttp import web
-from aiohttp_sse import sse_response
+
+try:
+    from aiohttp import web
+    from aiohttp_sse import sse_response
+except ModuleNotFoundError as error:
+    advice = "a service with aiohttp needs an extra: pip install 'imapipe[aiohttp]'"
+    raise ModuleNotFoundError(advice, name=error.name) from error
 
 from imapipe.contrib.errors import WrongParameters
 from imapipe.contrib.exposition import CONTENT_TYPE
 from imapipe.contrib.job import ENDED, JobState
-from imapipe.contrib.job_events import Subscription
+from imapipe.contrib.job_events import Subscription, is_number
 from imapipe.contrib.message_lines import MessageLines
 from imapipe.contrib.service import ServiceCore, ServiceHealth, status_of
 from imapipe.errors import ImapipeError
@@ -34,6 +41,11 @@ __all__ = ["MessageLines", "Service", "ServiceHealth"]
 NDJSON: Final = "application/x-ndjson"
 _FETCHES: Final = ("flags", "size", "envelope", "structure", "headers", "text")
 _STATES: Final = ENDED | {"waiting", "running", "cancelling"}
+# As FastAPI takes them.
+_WORDS: Final = {
+    **dict.fromkeys(("1", "true", "t", "yes", "y", "on"), True),
+    **dict.fromkeys(("0", "false", "f", "no", "n", "off"), False),
+}
 # A client that went away while there was nothing to send is noticed within this.
 _LOOK_SECONDS: Final = 1.0
 T = TypeVar("T")
@@ -54,7 +66,8 @@ class Service(ServiceCore):
         """
         app.cleanup_ctx.append(self._context)
         app.on_shutdown.append(self._shut_down)
-        get, post = web.get, web.post
+        # HEAD would fetch all that GET streams, for nothing.
+        get, post = partial(web.get, allow_head=False), web.post
         app.add_routes(
             [
                 get(f"{prefix}/kinds", _told(self._list_kinds)),
@@ -146,8 +159,8 @@ class Service(ServiceCore):
             raise WrongParameters("account= is missing")
         if unknown := [each for each in fetch if each not in _FETCHES]:
             raise WrongParameters(f"fetch= takes {', '.join(_FETCHES)}, not {unknown[0]!r}")
-        if limit is not None and not (limit.isascii() and limit.isdigit()):
-            raise WrongParameters(f"limit= takes a number, not {limit!r}")
+        if limit is not None and not is_number(limit):
+            raise WrongParameters(f"limit= takes a number, not {reprlib.repr(limit)}")
         lines = await self.messages(
             query["account"],
             query.get("mailbox", "INBOX"),
@@ -155,7 +168,7 @@ class Service(ServiceCore):
             fetch=fetch,
             columns=query.getall("column", None),
             limit=None if limit is None else int(limit),
-            newest_first=query.get("newest_first", "false") in {"1", "true"},
+            newest_first=_is_true(query, "newest_first"),
         )
         try:
             response = web.StreamResponse(headers={"Content-Type": NDJSON})
@@ -208,7 +221,17 @@ def _json(document: JSON, status: int = HTTPStatus.OK) -> web.Response:
     return web.Response(body=orjson.dumps(document), status=status, content_type="application/json")
 
 
+def _is_true(query: Mapping[str, str], name: str) -> bool:
+    given = query.get(name, "false")
+    if given.lower() not in _WORDS:
+        raise WrongParameters(f"{name}= takes true or false, not {given!r}")
+    return _WORDS[given.lower()]
+
+
 async def _body(request: web.Request) -> Mapping[str, JSON]:
+    # A browser sends JSON to another site only where that allows it; a form it sends to every one.
+    if request.content_type != "application/json":
+        raise WrongParameters("the body is to be JSON, with Content-Type: application/json")
     try:
         document = orjson.loads(await request.read())
     except orjson.JSONDecodeError as error:

@@ -11,6 +11,7 @@ Who may ask is the application's to say: no route here knows of users.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import reduce
@@ -19,17 +20,21 @@ from operator import or_
 from typing import Annotated, Any, Final, Literal
 
 import orjson
-from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request, Response
-from fastapi.responses import StreamingResponse
-from fastapi.routing import APIRoute
-from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, create_model
-from starlette.types import Receive, Scope, Send
+
+try:
+    from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request, Response
+    from fastapi.responses import StreamingResponse
+    from fastapi.routing import APIRoute
+    from pydantic import BaseModel, ConfigDict, Field, JsonValue, create_model
+    from starlette.types import Receive, Scope, Send
+except ModuleNotFoundError as error:
+    advice = "a service with FastAPI needs an extra: pip install 'imapipe[fastapi]'"
+    raise ModuleNotFoundError(advice, name=error.name) from error
 
 import imapipe
 from imapipe.contrib.exposition import CONTENT_TYPE
 from imapipe.contrib.job import JobState, JobStatus
-from imapipe.contrib.job_events import Subscription
+from imapipe.contrib.job_events import MOST_DIGITS, Subscription
 from imapipe.contrib.message_lines import MessageLines
 from imapipe.contrib.models import ToldError, model_of
 from imapipe.contrib.service import ServiceCore, ServiceHealth, status_of
@@ -38,6 +43,8 @@ from imapipe.errors import ImapipeError
 __all__ = ["JobKind", "JobStart", "MessageLines", "Service", "ServiceHealth"]
 
 NDJSON: Final = "application/x-ndjson"
+# What stands between may end a connection that is silent.
+_PING_SECONDS: Final = 15.0
 _REPORTS: Final = (
     imapipe.RunReport,
     imapipe.AccountReport,
@@ -132,6 +139,28 @@ class _LinesResponse(StreamingResponse):
             await self._service.close_messages(self._lines)
 
 
+class _EventsResponse(StreamingResponse):
+    """Server-Sent Events.
+
+    FastAPI's own (0.165) fails and logs that with a traceback where a client goes away in the middle of them.
+    """
+
+    media_type = "text/event-stream"
+
+
+async def _sse(subscription: Subscription) -> AsyncIterator[str]:
+    while True:
+        try:
+            async with asyncio.timeout(_PING_SECONDS):
+                event = await anext(subscription)
+        except TimeoutError:
+            yield ": ping\n\n"
+        except StopAsyncIteration:
+            return
+        else:
+            yield f"id: {event.id}\nevent: {event.kind}\ndata: {event.text}\n\n"
+
+
 def _json(document: object, status: int = HTTPStatus.OK, *, location: str | None = None) -> Response:
     headers = None if location is None else {"Location": location}
     return Response(orjson.dumps(document), status, headers, media_type="application/json")
@@ -189,11 +218,11 @@ def _add_events(router: APIRouter, service: Service) -> None:
 
     listening = Depends(listen)
 
-    @router.get("/jobs/{job_id}/events", response_class=EventSourceResponse, summary="What happens in a job (SSE)")
-    async def stream_events(subscription: Subscription = listening) -> AsyncIterator[ServerSentEvent]:
+    @router.get("/jobs/{job_id}/events", response_class=_EventsResponse, summary="What happens in a job (SSE)")
+    async def stream_events(subscription: Subscription = listening) -> StreamingResponse:
         """Events until the job ends; 204 where all are known. A listener that is slow is told how many it lost."""
-        async for event in subscription:
-            yield ServerSentEvent(raw_data=event.text, event=event.kind, id=event.id)
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        return _EventsResponse(_sse(subscription), headers=headers)
 
     @router.get("/jobs/{job_id}/events.ndjson", response_class=Response, summary="What happens in a job (NDJSON)")
     async def stream_event_lines(subscription: Subscription = listening) -> StreamingResponse:
@@ -216,7 +245,7 @@ def _add_messages(router: APIRouter, service: Service) -> None:
             "envelope",
         ),
         column: Annotated[Sequence[str] | None, Query(description="All that is fetched, unless given.")] = None,
-        limit: Annotated[int | None, Query(ge=0)] = None,
+        limit: Annotated[int | None, Query(ge=0, lt=10**MOST_DIGITS)] = None,
         newest_first: bool = False,
     ) -> StreamingResponse:
         """A line for each message; the last line is `{"report": …}`, or `{"error": …}` where it could not go on."""

@@ -1,10 +1,6 @@
-"""One job of a service: what it is, how it stands, what is told of it, what came of it.
+"""One job of a service: what it is, how it stands, what is told of it, what came of it; and what it is to do.
 
-Invariants:
-
-- A job ends once: `end` says how, and nothing changes afterwards.
-- What is kept of its result is bounded: details of the first `MOST_FAILURES` failures of each report. `failed_uids`
-  has every one.
+Here is what everybody may ask of it. What its manager does with it stands in `managed_job`.
 """
 
 from __future__ import annotations
@@ -12,16 +8,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
-from typing import Final, Generic, Literal, Protocol, Self, TypeAlias, TypeVar, cast, get_args
+from typing import Final, Generic, Literal, Protocol, Self, TypeAlias, TypeVar
 
 from imapipe.contrib.errors import JobNotEnded
 from imapipe.contrib.job_events import EventRing, Subscription
 from imapipe.contrib.job_watch import JobWatch
 from imapipe.middleware.base import Middleware
 from imapipe.middleware.progress import ProgressSnapshot
-from imapipe.models.document import Document, json_value, printable
+from imapipe.models.document import Document, printable
 from imapipe.models.json_value import JSON
 
 MOST_FAILURES: Final = 100
@@ -76,7 +72,16 @@ class Work(Generic[JobT]):
         self._job = job
         self._run = run
 
-    async def do(self, layers: Sequence[Middleware]) -> Report:
+    @property
+    def job(self) -> JobT:
+        """The pipeline."""
+        return self._job
+
+    def of(self, job: JobT) -> Self:
+        """The same run, of another pipeline."""
+        return type(self)(job, self._run)
+
+    async def do(self, layers: Sequence[Middleware] = ()) -> Report:
         """Do it, with further layers inside of its own."""
         return await self._run(self._job.use(*layers))
 
@@ -128,6 +133,34 @@ class JobStatus(Document):
     error: JobError | None
 
 
+@dataclass(frozen=True, slots=True)
+class StateData(Document):
+    """A job stands otherwise now.
+
+    Attributes:
+        state: How it stands.
+        attempt: How often it was begun.
+    """
+
+    state: JobState
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndData(Document):
+    """A job is over; no event comes behind it.
+
+    Attributes:
+        state: How it ended.
+        error: What ended it, where it could not be done.
+        report: Its report, with details of the first 100 failures.
+    """
+
+    state: JobState
+    error: JobError | None
+    report: dict[str, JSON] | None
+
+
 class Job:
     """One job. Made by `JobManager.start`; every method may be called at any time.
 
@@ -136,8 +169,6 @@ class Job:
         name: The name that it was registered by.
         account: The account that it is for.
         parameters: What it was started with.
-        watch: Hears how far it is.
-        saving: Held by whoever writes down how it stands.
     """
 
     def __init__(
@@ -164,8 +195,8 @@ class Job:
         self._report: dict[str, JSON] | None = None
         self._ring = ring
         self._over = asyncio.Event()
-        self.saving = asyncio.Lock()
-        self.watch = JobWatch(ring, account, every_seconds=every_seconds)
+        self._saving = asyncio.Lock()
+        self._watch = JobWatch(ring, account, every_seconds=every_seconds)
 
     def __repr__(self) -> str:
         return f"<Job {self.id} {self.name} {self._state}>"
@@ -194,7 +225,7 @@ class Job:
             created_at=self._created_at,
             started_at=self._started_at,
             ended_at=self._ended_at,
-            progress=self.watch.progress,
+            progress=self._watch.progress,
             error=self._error,
         )
 
@@ -222,67 +253,24 @@ class Job:
         await self._over.wait()
         return self.status
 
-    def begin(self) -> None:
-        """It has its turn."""
-        self._attempt += 1
-        self._started_at = datetime.now(UTC)
-        self.change("running")
-        self.watch.start()
 
-    def change(self, state: JobState) -> None:
-        """It stands otherwise now, and has not ended."""
-        self._state = state
-        self._ring.append("state", {"state": state, "attempt": self._attempt})
-
-    async def end(self, state: JobState, *, error: BaseException | None = None, report: Report | None = None) -> None:
-        """It is over; the last events tell how."""
-        await self.watch.stop()
-        self._state = state
-        self._ended_at = datetime.now(UTC)
-        if error is not None:
-            self._error = JobError(type(error).__name__, printable(str(error)))
-        if report is not None:
-            self._report = cast("dict[str, JSON]", shortened(report.to_dict()))
-        self._tell_end()
-
-    def give_up(self) -> None:
-        """It was interrupted, and is not to be gone on with."""
-        self._state = "cancelled"
-
-    def kept(self) -> dict[str, JSON]:
-        """What is kept of it between two runs of the service."""
-        status = self.status
-        return {**status.to_dict(), "progress": None, "report": self._report}
-
-    def recall(self, kept: Mapping[str, JSON]) -> None:
-        """Be what was kept; one that had not ended is "interrupted"."""
-        attempt = kept.get("attempt")
-        self._attempt = attempt if isinstance(attempt, int) else 0
-        self._started_at, self._ended_at = moment(kept.get("started_at")), moment(kept.get("ended_at"))
-        state = kept.get("state")
-        # One that somebody cancelled, and that did not come to its end.
-        was = "cancelled" if state == "cancelling" else state
-        self._state = cast("JobState", was) if was in ENDED and was in get_args(JobState) else "interrupted"
-        report, error = kept.get("report"), kept.get("error")
-        self._report = report if isinstance(report, dict) else None
-        if isinstance(error, dict):
-            self._error = JobError(str(error.get("type")), str(error.get("text")))
-        if self._state != "interrupted":
-            self._tell_end()
-
-    def _tell_end(self) -> None:
-        self._ring.append("end", {"state": self._state, "error": json_value(self._error), "report": self._report})
-        self._ring.close()
-        self._over.set()
+def told(error: BaseException) -> JobError:
+    """An error as it is told and kept."""
+    return JobError(type(error).__name__, printable(str(error)))
 
 
-def moment(told: JSON) -> datetime | None:
+def error_from(kept: JSON) -> JobError | None:
+    """Read an error that was kept."""
+    return JobError(str(kept.get("type")), str(kept.get("text"))) if isinstance(kept, dict) else None
+
+
+def moment(kept: JSON) -> datetime | None:
     """A time as a document tells it."""
-    return datetime.fromisoformat(told) if isinstance(told, str) else None
+    return datetime.fromisoformat(kept) if isinstance(kept, str) else None
 
 
 def shortened(value: JSON) -> JSON:
-    """A report with the details of a bounded number of failures."""
+    """A report with the details of the first `MOST_FAILURES` failures; `failed_uids` has every one."""
     if isinstance(value, dict):
         return {
             name: dict(islice(each.items(), MOST_FAILURES))

@@ -21,10 +21,15 @@ from typing import Final, Self
 
 import orjson
 
+from imapipe.models.document import Document
 from imapipe.models.json_value import JSON
 
 CAPACITY: Final = 256
 """Events that a ring holds, unless it is told otherwise."""
+# What servers say is in some; a ring of such is no longer than this, or one event.
+_MOST_BYTES: Final = 1024 * 1024
+MOST_DIGITS: Final = 18
+"""No number that a client gives has more: none is of an event, and nobody wants so many messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,7 @@ class JobEvent:
 
     @property
     def data(self) -> dict[str, JSON]:
-        """What is told of it; see docs/services.md for what each kind holds."""
+        """What is told of it; see docs/services.md for what each kind holds, and docs/schemas.json for the schemas."""
         data: dict[str, JSON] = orjson.loads(self.text)
         return data
 
@@ -53,6 +58,17 @@ class JobEvent:
         return f'{{"id":"{self.id}","event":"{self.kind}","data":{self.text}}}\n'
 
 
+@dataclass(frozen=True, slots=True)
+class LostData(Document):
+    """Events that a listener did not come for in time.
+
+    Attributes:
+        count: How many; None where nobody knows.
+    """
+
+    count: int | None
+
+
 class EventRing:
     """The last events of a job.
 
@@ -60,13 +76,13 @@ class EventRing:
         capacity: How many are kept.
     """
 
-    __slots__ = ("_capacity", "_events", "_is_closed", "_last", "_token", "_waiting")
+    __slots__ = ("_bytes", "_events", "_is_closed", "_last", "_token", "_waiting")
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         if capacity < 1:
             raise ValueError(f"a ring holds 1 event or more, not {capacity}")
-        self._capacity = capacity
         self._events: deque[JobEvent] = deque(maxlen=capacity)
+        self._bytes = 0
         self._token = secrets.token_hex(4)
         self._last = 0
         self._is_closed = False
@@ -90,7 +106,12 @@ class EventRing:
     def append(self, kind: str, data: Mapping[str, JSON]) -> None:
         """Tell of something. Takes microseconds, and wakes those who wait."""
         self._last += 1
-        self._events.append(JobEvent(self.id_of(self._last), kind, orjson.dumps(data).decode()))
+        event = JobEvent(self.id_of(self._last), kind, orjson.dumps(data).decode())
+        events = self._events
+        self._bytes += len(event.text)
+        while events and (len(events) == events.maxlen or self._bytes > _MOST_BYTES):
+            self._bytes -= len(events.popleft().text)
+        events.append(event)
         self._wake()
 
     def close(self) -> None:
@@ -108,7 +129,7 @@ class EventRing:
         if not after:
             return Subscription(self, self.first)
         token, _, number = after.rpartition("-")
-        if token == self._token and number.isascii() and number.isdigit() and int(number) <= self._last:
+        if token == self._token and is_number(number) and int(number) <= self._last:
             return Subscription(self, int(number) + 1)
         return Subscription(self, self.first, is_of_another=True)
 
@@ -167,9 +188,14 @@ class Subscription:
             if self._is_of_another or self._next < ring.first:
                 count = None if self._is_of_another else ring.first - self._next
                 self._is_of_another, self._next = False, ring.first
-                return JobEvent(ring.id_of(ring.first - 1), "lost", orjson.dumps({"count": count}).decode())
+                return JobEvent(ring.id_of(ring.first - 1), "lost", orjson.dumps(LostData(count).to_dict()).decode())
             if self._next <= ring.last:
                 event = ring.event(self._next)
                 self._next += 1
                 return event
             await ring.wait()
+
+
+def is_number(text: str) -> bool:
+    """Whether a text of a client is a number that may be looked at."""
+    return text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS

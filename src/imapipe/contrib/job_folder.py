@@ -7,6 +7,7 @@ Invariants:
 - A job whose `save` has returned is there after a loss of power (`durable_file`).
 - One process has the folder at a time; the system takes it back when that dies.
 - A file that cannot be read is an error that names it, never a job that is silently gone.
+- A job is in the file that has its id as its name, so that no file has a say in where others are written.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import orjson
 from imapipe.contrib.errors import JobFolderError
 from imapipe.durable_file import read_file, remove, remove_leftovers, save_file
 from imapipe.models.json_value import JSON
-from imapipe.store.run_lock import RunLock
+from imapipe.runtime.lock_file import LockFile
 
 VERSION: Final = 1
 _SUFFIX: Final = ".job.json"
@@ -36,7 +37,7 @@ class JobFolder:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(path)
-        self._lock = RunLock(str(self._path / "jobs.lock"))
+        self._lock = LockFile(str(self._path / "jobs.lock"))
 
     def take(self) -> list[dict[str, JSON]]:
         """Take the folder, and give what is kept, the oldest first.
@@ -74,6 +75,10 @@ class JobFolder:
         """Keep a job no more."""
         remove(self._file(job_id))
 
+    def unreadable(self, job_id: str, error: Exception) -> JobFolderError:
+        """What to raise where a job is in the folder that cannot be one."""
+        return JobFolderError(self._file(job_id), f"it is not whole ({error}); put a copy back, or move it away")
+
     def release(self) -> None:
         """Give the folder back."""
         self._lock.release()
@@ -91,4 +96,6 @@ class JobFolder:
             raise JobFolderError(str(path), f"it is no JSON ({error}); put a copy back, or move it away") from error
         if not isinstance(document, dict) or document.get("version") != VERSION:
             raise JobFolderError(str(path), "another version of imapipe wrote it; use that, or move it away")
+        if document.get("id") != path.name.removesuffix(_SUFFIX):
+            raise JobFolderError(str(path), "it is the file of another job; give it its name, or move it away")
         return document

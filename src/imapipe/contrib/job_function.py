@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import reprlib
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Final
+
+import orjson
 
 from imapipe.client import Pool
 from imapipe.contrib.errors import WrongParameters
@@ -32,6 +35,11 @@ _JSON_TYPES: Final[Mapping[object, str]] = {
     dict: "object",
     types.NoneType: "null",
 }
+
+MOST_PARAMETERS_BYTES: Final = 64 * 1024
+"""As JSON, all parameters of a job are no longer: they are kept, and told with each look at the job."""
+# Whoever tells of a job puts them into something that is nested itself.
+_MOST_DEPTH: Final = 100
 
 
 class JobFunction:
@@ -77,15 +85,18 @@ class JobFunction:
         Raises:
             WrongParameters: It does not; the text says which ones it takes.
         """
+        _check_size(self.name, parameters)
         takes = self._takes
         for name, value in parameters.items():
             if name not in takes:
                 known = ", ".join(takes) or "none"
-                raise WrongParameters(f"the job {self.name!r} has no parameter {name!r}; there are: {known}")
+                raise WrongParameters(f"the job {self.name!r} has no parameter {_shown(name)}; there are: {known}")
             kinds = self._kinds(name)
             if kinds and not any(_fits(value, kind) for kind in kinds):
                 wanted = " or ".join(_WORDS.get(kind, "something else") for kind in kinds)
-                raise WrongParameters(f"the parameter {name!r} of the job {self.name!r} takes {wanted}, not {value!r}")
+                raise WrongParameters(
+                    f"the parameter {name!r} of the job {self.name!r} takes {wanted}, not {_shown(value)}"
+                )
         for name, parameter in takes.items():
             if parameter.default is parameter.empty and name not in parameters:
                 raise WrongParameters(f"the job {self.name!r} needs the parameter {name!r}")
@@ -121,6 +132,32 @@ def _hints(function: Callable[..., object]) -> dict[str, object]:
             alone = types.SimpleNamespace(__annotations__={name: annotation})
             hints |= typing.get_type_hints(alone, globalns=names)
     return hints
+
+
+def _check_size(name: str, parameters: Mapping[str, JSON]) -> None:
+    """Raise WrongParameters where they could not be kept, or told."""
+    try:
+        text = orjson.dumps(parameters)
+    except TypeError as error:
+        raise WrongParameters(f"the parameters of the job {name!r} are no JSON: {error}") from None
+    if len(text) > MOST_PARAMETERS_BYTES:
+        raise WrongParameters(
+            f"the parameters of the job {name!r} are longer than {MOST_PARAMETERS_BYTES:,} bytes of JSON"
+        )
+    deepest: list[JSON] = [*parameters.values()]
+    for _ in range(_MOST_DEPTH):
+        deepest = [each for value in deepest if isinstance(value, dict | list) for each in _within(value)]
+    if deepest:
+        raise WrongParameters(f"the parameters of the job {name!r} are nested more than {_MOST_DEPTH} deep")
+
+
+def _within(value: dict[str, JSON] | list[JSON]) -> Iterable[JSON]:
+    return value.values() if isinstance(value, dict) else value
+
+
+def _shown(value: JSON) -> str:
+    """A value of somebody else, cut to what a sentence bears."""
+    return reprlib.repr(value)
 
 
 def _fits(value: JSON, kind: object) -> bool:

@@ -19,6 +19,8 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
+import orjson
+
 from imapipe.contrib.errors import (
     JobFolderError,
     NotServing,
@@ -31,6 +33,7 @@ from imapipe.contrib.job_events import CAPACITY, EventRing
 from imapipe.contrib.job_folder import JobFolder
 from imapipe.contrib.job_function import JobFunction
 from imapipe.contrib.job_watch import total
+from imapipe.contrib.managed_job import ManagedJob
 from imapipe.contrib.pools import Pools
 from imapipe.middleware.progress import ProgressSnapshot
 from imapipe.models.argument import check_number, check_whole
@@ -94,7 +97,7 @@ class JobManager:
         self._tell_every_seconds = tell_every_seconds
         self._keep_events = keep_events
         self._functions: dict[str, JobFunction] = {}
-        self._jobs: dict[str, Job] = {}
+        self._jobs: dict[str, ManagedJob] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._saving: set[asyncio.Future[None]] = set()
         # What a task that is cancelled ends as.
@@ -147,13 +150,12 @@ class JobManager:
         """
         if self._is_open:
             raise RuntimeError("the jobs are open already")
-        kept = [] if self._folder is None else await to_the_end(asyncio.to_thread(self._folder.take))
+        recalled = [] if self._folder is None else await self._recall(self._folder)
         self._jobs = {}
         self._stopped = {}
         self._turns = asyncio.Semaphore(self._max_running)
         self._is_open = True
-        for document in kept:
-            job = self._recalled(document)
+        for job in recalled:
             self._jobs[job.id] = job
             if job.state == "interrupted" and self._resume_on_start:
                 self._begin(job)
@@ -181,9 +183,12 @@ class JobManager:
 
         Raises:
             WrongParameters: No job is registered by this name, or it does not take these parameters.
+            UnknownAccount: The application does not know the account; no server is asked.
             TooManyJobs: Too many wait already.
             NotServing: The manager is not open.
             JobFolderError: It could not be kept; it is not started.
+
+        Cancelled, it is not started.
         """
         if not self._is_open:
             raise NotServing
@@ -193,6 +198,7 @@ class JobManager:
             raise WrongParameters(f"there is no job {name!r}; there are: {known}")
         given = dict(parameters or {})
         function.check(given)
+        await self.pools.check(account)
         waiting = sum(job.state == "waiting" for job in self._jobs.values())
         if waiting >= self._max_waiting and self._turns.locked():
             raise TooManyJobs(waiting)
@@ -226,16 +232,13 @@ class JobManager:
 
     def get(self, job_id: str) -> Job:
         """A job by its id. Raises UnknownJob."""
-        job = self._jobs.get(job_id)
-        if job is None:
-            raise UnknownJob(job_id)
-        return job
+        return self._known(job_id)
 
     def progress(self) -> Mapping[str, ProgressSnapshot]:
         """What jobs of this process did, by the name of the job: those that have ended and those that run together."""
         of_name: dict[str, list[ProgressSnapshot]] = {name: [progress] for name, progress in self._over.items()}
         for job in self._jobs.values():
-            if not job.is_ended and (progress := job.watch.progress) is not None:
+            if not job.is_ended and (progress := job.progress) is not None:
                 of_name.setdefault(job.name, []).append(progress)
         return {name: total(each, "", 0.0, is_final=False) for name, each in of_name.items()}
 
@@ -248,7 +251,7 @@ class JobManager:
             UnknownJob: There is no such job.
             JobFolderError: That it is cancelled could not be kept: it ends, and a restart would go on with it.
         """
-        job = self.get(job_id)
+        job = self._known(job_id)
         if job.state == "interrupted":
             job.give_up()
         elif job.is_ended or job_id in self._stopped:
@@ -259,8 +262,16 @@ class JobManager:
         await self._keep(job)
         return job
 
-    def _made(self, job_id: str, name: str, account: str, parameters: Mapping[str, JSON], created_at: datetime) -> Job:
-        return Job(
+    def _known(self, job_id: str) -> ManagedJob:
+        job = self._jobs.get(job_id)
+        if job is None:
+            raise UnknownJob(job_id)
+        return job
+
+    def _made(
+        self, job_id: str, name: str, account: str, parameters: Mapping[str, JSON], created_at: datetime
+    ) -> ManagedJob:
+        return ManagedJob(
             job_id,
             name,
             account,
@@ -270,7 +281,19 @@ class JobManager:
             every_seconds=self._tell_every_seconds,
         )
 
-    def _recalled(self, document: Mapping[str, JSON]) -> Job:
+    async def _recall(self, folder: JobFolder) -> Sequence[ManagedJob]:
+        jobs: list[ManagedJob] = []
+        for document in await to_the_end(asyncio.to_thread(folder.take)):
+            try:
+                jobs.append(self._recalled(document))
+                # So that it can be kept again, and told.
+                orjson.dumps(jobs[-1].kept())
+            except (TypeError, ValueError) as error:
+                folder.release()
+                raise folder.unreadable(str(document["id"]), error) from error
+        return jobs
+
+    def _recalled(self, document: Mapping[str, JSON]) -> ManagedJob:
         parameters = document.get("parameters")
         job = self._made(
             str(document.get("id")),
@@ -282,13 +305,13 @@ class JobManager:
         job.recall(document)
         return job
 
-    def _begin(self, job: Job) -> None:
+    def _begin(self, job: ManagedJob) -> None:
         job.change("waiting")
         task = asyncio.create_task(self._run(job), name=f"imapipe job {job.id}")
         self._tasks[job.id] = task
         task.add_done_callback(lambda _: self._tasks.pop(job.id, None))
 
-    async def _run(self, job: Job) -> None:
+    async def _run(self, job: ManagedJob) -> None:
         report: Report | None = None
         error: Exception | None = None
         state: JobState
@@ -306,16 +329,17 @@ class JobManager:
             state, error = self._stopped.get(job.id, "failed"), raised
         await to_the_end(self._ended(job, state, error, report))
 
-    async def _do(self, job: Job) -> Report:
+    async def _do(self, job: ManagedJob) -> Report:
         function = self._functions.get(job.name)
         if function is None:
             raise WrongParameters(f"there is no job {job.name!r} any more; register it, or cancel the job")
-        work = await function.work(await self.pools.get(job.account), job.parameters)
-        return await work.do(job.watch.layers)
+        async with self.pools.use(job.account) as pool:
+            work = await function.work(pool, job.parameters)
+            return await work.do(job.layers)
 
-    async def _ended(self, job: Job, state: JobState, error: Exception | None, report: Report | None) -> None:
+    async def _ended(self, job: ManagedJob, state: JobState, error: Exception | None, report: Report | None) -> None:
         await job.end(state, error=error, report=report)
-        if (progress := job.watch.progress) is not None:
+        if (progress := job.progress) is not None:
             over = self._over.get(job.name)
             both = [progress] if over is None else [over, progress]
             self._over[job.name] = total(both, "", 0.0, is_final=True)
@@ -330,7 +354,7 @@ class JobManager:
             self._stopped.pop(old.id, None)
             await self._keep(old)
 
-    async def _keep(self, job: Job) -> None:
+    async def _keep(self, job: ManagedJob) -> None:
         """Make the folder have what is known of a job now: how it stands, or nothing where it is forgotten."""
         if self._folder is None:
             return
@@ -339,7 +363,7 @@ class JobManager:
         saving.add_done_callback(self._saving.discard)
         await to_the_end(saving)
 
-    async def _save(self, folder: JobFolder, job: Job) -> None:
+    async def _save(self, folder: JobFolder, job: ManagedJob) -> None:
         # One after the other, and each with what is known when it has its turn: the last one is the newest.
         async with job.saving:
             if job.id in self._jobs:

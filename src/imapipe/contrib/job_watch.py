@@ -15,12 +15,14 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from imapipe.contrib.job_events import EventRing
 from imapipe.middleware.base import Layer, Middleware, Run
 from imapipe.middleware.progress import Progress, ProgressSnapshot
 from imapipe.models.batch import Failure
+from imapipe.models.document import Document
 from imapipe.models.event import BatchEnd, Event, MailboxFollowed, NewsHandled, Wait
 from imapipe.models.json_value import JSON
 from imapipe.runtime.ticker import Ticker
@@ -32,6 +34,56 @@ _GROUP: Final = 4096
 _SIGN_OF_LIFE_TICKS: Final = 10
 # What happens all the time is in the progress.
 _OF_COURSE: Final = (BatchEnd, MailboxFollowed, NewsHandled)
+
+
+@dataclass(frozen=True, slots=True)
+class FailuresData(Document):
+    """Messages that failed since the last event of this kind.
+
+    Attributes:
+        count: How many.
+        failures: The first 20 of them: mailbox and uid, and why.
+    """
+
+    count: int
+    failures: Sequence[dict[str, JSON]]
+
+
+@dataclass(frozen=True, slots=True)
+class WaitSum(Document):
+    """What one layer held back.
+
+    Attributes:
+        count: How many batches.
+        seconds: For how long together.
+    """
+
+    count: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class WaitsData(Document):
+    """What held batches back since the last event of this kind.
+
+    Attributes:
+        waits: By the layer: a limit, a retry.
+    """
+
+    waits: Mapping[str, WaitSum]
+
+
+@dataclass(frozen=True, slots=True)
+class NewsData(Document):
+    """What else happened since the last event of this kind.
+
+    Attributes:
+        count: How much.
+        events: The first 20: `event` is the name of a class of `imapipe.events`, the rest are its fields.
+    """
+
+    count: int
+    events: Sequence[dict[str, JSON]]
 
 
 class JobWatch:
@@ -97,16 +149,14 @@ class JobWatch:
             layer.flush_failures()
         self._tell_progress()
         if self._failure_count:
-            self._ring.append("failures", {"count": self._failure_count, "failures": [*self._failures]})
+            self._ring.append("failures", FailuresData(self._failure_count, self._failures).to_dict())
             self._failures, self._failure_count = [], 0
         if self._waits:
-            waits: dict[str, JSON] = {
-                layer: {"count": int(count), "seconds": seconds} for layer, (count, seconds) in self._waits.items()
-            }
-            self._ring.append("waits", {"waits": waits})
+            waits = {layer: WaitSum(int(count), seconds) for layer, (count, seconds) in self._waits.items()}
+            self._ring.append("waits", WaitsData(waits).to_dict())
             self._waits = {}
         if self._news_count:
-            self._ring.append("news", {"count": self._news_count, "events": [*self._news]})
+            self._ring.append("news", NewsData(self._news_count, self._news).to_dict())
             self._news, self._news_count = [], 0
 
     def hear(self, event: Event) -> None:

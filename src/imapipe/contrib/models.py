@@ -20,7 +20,11 @@ from pydantic.json_schema import models_json_schema
 
 import imapipe
 from imapipe import events
-from imapipe.contrib.job import JobError, JobStatus
+from imapipe.contrib.cluster.report import ClusterReport, MailboxOutcome
+from imapipe.contrib.cluster.task import ClusterJob, ClusterTask
+from imapipe.contrib.job import EndData, JobError, JobStatus, StateData
+from imapipe.contrib.job_events import LostData
+from imapipe.contrib.job_watch import FailuresData, NewsData, WaitsData
 from imapipe.contrib.service import ServiceHealth
 from imapipe.models.document import Document
 
@@ -54,6 +58,15 @@ class ToldFailure(_Exactly):
     excerpt: str = Field("", description="The beginning of a malformed response.")
 
 
+class ToldSample(_Exactly):
+    """One of the messages that a change is for."""
+
+    uid: int
+    date: str | None = Field(description="As ISO 8601.")
+    sender: str | None = Field(alias="from")
+    subject: str
+
+
 class ToldCursor(_Exactly):
     """How far a mailbox had come; what the server did not tell is left out."""
 
@@ -68,10 +81,22 @@ class ToldCursor(_Exactly):
 _TOLD: Final[Mapping[object, object]] = {
     imapipe.Cursor: ToldCursor,
     imapipe.Failure: ToldFailure,
+    imapipe.Message: ToldSample,
     imapipe.UidSet: str,
     Exception: ToldError,
     bytes: str,
 }
+EVENT_DATA: Final[Mapping[str, type[Document]]] = {
+    "state": StateData,
+    "progress": imapipe.ProgressSnapshot,
+    "failures": FailuresData,
+    "waits": WaitsData,
+    "news": NewsData,
+    "end": EndData,
+    "lost": LostData,
+}
+"""What an event of a job holds, by its kind."""
+
 _ATTRIBUTE: Final = re.compile(r"^    (\w+): (.+?)(?=^    \w+: |^\S|\Z)", re.MULTILINE | re.DOTALL)
 
 
@@ -91,15 +116,26 @@ def model_of(document: type[Document]) -> type[BaseModel]:
 def json_schemas() -> dict[str, JsonValue]:
     """The published schemas: one JSON schema, with a definition for each document."""
     models = [(model_of(document), "serialization") for document in documents()]
-    _, schema = models_json_schema(models, title="imapipe", description="Reports, snapshots and events as JSON.")  # type: ignore[arg-type]
+    _, schema = models_json_schema(models, title="imapipe", description="Reports, plans, snapshots and events as JSON.")  # type: ignore[arg-type]
     return schema
 
 
 def documents() -> Sequence[type[Document]]:
-    """The classes of all documents that are public: reports, snapshots, events, jobs."""
+    """The classes of all documents that are public: reports, plans, snapshots, events, jobs."""
     public = [getattr(imapipe, name) for name in imapipe.__all__]
     found = {each for each in public if isinstance(each, type) and issubclass(each, Document)}
-    found |= {*typing.get_args(events.Event), JobStatus, JobError, ServiceHealth, imapipe.doctor.Examination}
+    found |= {
+        *typing.get_args(events.Event),
+        *EVENT_DATA.values(),
+        JobStatus,
+        JobError,
+        ServiceHealth,
+        ClusterJob,
+        ClusterTask,
+        ClusterReport,
+        MailboxOutcome,
+        imapipe.doctor.Examination,
+    }
     return sorted(found - {imapipe.Cursor, imapipe.Failure}, key=lambda each: each.__name__)
 
 
@@ -124,6 +160,8 @@ def _told(hint: object) -> object:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in {typing.Union, types.UnionType} and any(typing.get_origin(each) is dict for each in arguments):
         return JsonValue
+    if origin is dict:
+        return dict[str, JsonValue]
     if origin in {typing.Union, types.UnionType}:
         return typing.Union[tuple(_told(each) for each in arguments)]  # noqa: UP007 - of any number
     if origin is None or origin is Literal:

@@ -81,7 +81,8 @@ class ServiceCore:
     def __init__(self, jobs: JobManager) -> None:
         self.jobs = jobs
         self._stack = AsyncExitStack()
-        self._streams: set[MessageLines] = set()
+        # With what gives each one's pool back.
+        self._streams: dict[MessageLines, AsyncExitStack] = {}
         self._ending: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -138,17 +139,19 @@ class ServiceCore:
         if not self.jobs.is_open:
             raise NotServing
         criteria = q.parse(search)
-        pool = await self.jobs.pools.get(account)
-        try:
-            pipeline = pool.mailbox(mailbox).search(criteria).fetch(*fetch).use(Retry())
-            if limit is not None:
-                pipeline = pipeline.limit(limit)
-            if newest_first:
-                pipeline = pipeline.newest_first()
-            lines = MessageLines(pipeline, columns=columns)
-        except ValueError as error:
-            raise WrongParameters(str(error)) from error
-        self._streams.add(lines)
+        async with AsyncExitStack() as stack:
+            pool = await stack.enter_async_context(self.jobs.pools.use(account))
+            try:
+                pipeline = pool.mailbox(mailbox).search(criteria).fetch(*fetch).use(Retry())
+                if limit is not None:
+                    pipeline = pipeline.limit(limit)
+                if newest_first:
+                    pipeline = pipeline.newest_first()
+                lines = MessageLines(pipeline, columns=columns)
+            except ValueError as error:
+                raise WrongParameters(str(error)) from error
+            stack.push_async_callback(lines.aclose)
+            self._streams[lines] = stack.pop_all()
         try:
             await lines.begin()
         except BaseException as error:
@@ -161,8 +164,8 @@ class ServiceCore:
 
     async def close_messages(self, lines: MessageLines) -> None:
         """Nobody reads them any more."""
-        self._streams.discard(lines)
-        await lines.aclose()
+        if (stack := self._streams.pop(lines, None)) is not None:
+            await stack.aclose()
 
     def metrics(self) -> str:
         """What Prometheus gets at a scrape."""

@@ -82,6 +82,8 @@ def parse_autoconfig(document: bytes, address: str) -> list[Setting]:
         ValueError: It is no such document.
     """
     reader, parser = _Reader(), ParserCreate()
+    # Else each line is a call, and text that grows by a line is copied for each.
+    parser.buffer_text = True
     parser.StartElementHandler = reader.begin
     parser.EndElementHandler = reader.end
     parser.CharacterDataHandler = reader.text

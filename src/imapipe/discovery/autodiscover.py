@@ -22,7 +22,7 @@ from imapipe.discovery.records import Records
 from imapipe.errors import AutodiscoverFailed, ConnectionFailed, InvalidURL
 from imapipe.https import HttpAnswer, request
 from imapipe.net.account import parse_url
-from imapipe.net.dial import OpenSocket
+from imapipe.net.reaching import OpenSocket
 from imapipe.providers import PROVIDERS, UNKNOWN, provider_of
 
 _MAX_DOCUMENT_BYTES: Final = 64 * 1024
@@ -161,7 +161,10 @@ async def _document(place: str, ssl_context: ssl.SSLContext | None, open_socket:
             return b""
         if answer.status not in _REDIRECTIONS:
             return answer.body if answer.status == 200 else b""
-        place = urljoin(place, answer.location)
+        try:
+            place = urljoin(place, answer.location)
+        except ValueError:
+            return b""
         if not place.startswith("https://"):
             return b""
     return b""

@@ -23,8 +23,8 @@ from imapipe.doctor.sample import take_sample
 from imapipe.errors import ImapipeError
 from imapipe.models.argument import check_number, check_whole
 from imapipe.models.mailbox import MailboxEntry
-from imapipe.net.account import is_loopback_address
 from imapipe.net.connection import Connection
+from imapipe.net.peer import is_local, tls_of
 from imapipe.net.traffic import SLOW_BYTES_PER_SECOND
 from imapipe.providers import provider_of_account
 from imapipe.search import ALL
@@ -67,7 +67,7 @@ async def examine(pool: Pool, *, seconds: float = 60.0, sample_bytes: int = 4_00
     async with pool.acquire() as connection:
         offered = frozenset(connection.capabilities)
         extensions = tuple(Extension(name, connection.offers(name), *words) for name, *words in EXTENSIONS)
-        tls, is_local = _encryption(connection), _is_local(connection)
+        tls, here = _encryption(connection), is_local(connection)
 
     perform = pool.connections.perform
     server = await parts.ask("server", lambda: perform(_who)) if "ID" in offered else {}
@@ -88,12 +88,12 @@ async def examine(pool: Pool, *, seconds: float = 60.0, sample_bytes: int = 4_00
         server=server or {},
         capabilities=tuple(sorted(offered)),
         tls=tls,
-        is_local=is_local,
+        is_local=here,
         namespaces=namespaces or {},
         quotas=quotas or (),
         round_trip_seconds=round_trip,
         sample=sample,
-        compress=_compress(sample, is_offered="COMPRESS=DEFLATE" in offered, is_local=is_local),
+        compress=_compress(sample, is_offered="COMPRESS=DEFLATE" in offered, is_local=here),
         connections=provider.connections,
         max_connections=provider.max_connections,
         bytes_per_day=provider.bytes_per_day,
@@ -163,9 +163,8 @@ async def _round_trip(connection: Connection) -> float | None:
 
 
 def _encryption(connection: Connection) -> Tls | None:
-    transport = connection.plane.transport
-    found = transport.get_extra_info("ssl_object") if transport is not None else None
-    if not isinstance(found, ssl.SSLObject):
+    found = tls_of(connection)
+    if found is None:
         return None
     cipher, ends = found.cipher(), (found.getpeercert() or {}).get("notAfter")
     return Tls(
@@ -173,12 +172,6 @@ def _encryption(connection: Connection) -> Tls | None:
         cipher[0] if cipher is not None else "",
         datetime.fromtimestamp(ssl.cert_time_to_seconds(ends), UTC) if isinstance(ends, str) else None,
     )
-
-
-def _is_local(connection: Connection) -> bool:
-    transport = connection.plane.transport
-    peer = transport.get_extra_info("peername") if transport is not None else None
-    return isinstance(peer, tuple) and is_loopback_address(str(peer[0]))
 
 
 def _sizes(entries: Sequence[MailboxEntry]) -> tuple[MailboxSize, ...]:

@@ -14,9 +14,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from imapipe.wire.command.encoder import flag_list
 from imapipe.wire.uid_set import UidSet
 
 NO_UIDS = UidSet()
+ELSEWHERE = frozenset(("move", "copy"))
+"""The kinds of changes by which messages come into another mailbox."""
+KINDS = ELSEWHERE | {"delete", "add", "remove", "set", "change"}
 Pair = tuple[int, int, int]
 """The first UID here, the first UID in the target, and how many."""
 
@@ -29,7 +33,7 @@ class Job:
         account: `user@host:port`.
         mailbox: Where the messages are that are changed.
         uidvalidity: Its UIDVALIDITY.
-        kind: `move`, `copy`, `delete`, `add`, `remove` or `set`.
+        kind: `move`, `copy`, `delete`, `add`, `remove`, `set` or `change`.
         target: The other mailbox, or "".
         flags: The flags.
     """
@@ -65,14 +69,14 @@ class Job:
         change = line["change"]
         if not isinstance(change, dict):
             raise TypeError("change is no object")
-        return cls(
-            str(line["account"]),
-            str(line["mailbox"]),
-            _number(line["uidvalidity"]),
-            str(change["kind"]),
-            str(change.get("target", "")),
-            tuple(str(flag) for flag in change.get("flags", ())),
-        )
+        kind, target = str(change["kind"]), str(change.get("target", ""))
+        if kind not in KINDS or (kind in ELSEWHERE) != bool(target):
+            raise ValueError(f"{kind!r} is no change that can be made")
+        flags = tuple(str(flag) for flag in _list(change.get("flags", [])))
+        if kind == "change" and any(flag[:1] not in ("+", "-") for flag in flags):
+            raise ValueError("a flag has no sign")
+        flag_list(flag[kind == "change" :] for flag in flags)
+        return cls(str(line["account"]), str(line["mailbox"]), _number(line["uidvalidity"]), kind, target, flags)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +113,15 @@ class Intent:
     @classmethod
     def read(cls, line: Mapping[str, object]) -> Intent:
         """From a line; raises KeyError, TypeError, ValueError."""
+        uids, marks = _uids(line["uids"]), tuple(str(mark) for mark in _list(line["marks"]))
+        if not uids or len(marks) not in (0, len(uids)):
+            raise ValueError("an intent is not whole")
         return cls(
             _number(line["intent"]),
-            _uids(line["uids"]),
+            uids,
             _number(line["uidvalidity"]),
             _number(line["uidnext"]),
-            tuple(str(mark) for mark in _list(line["marks"])),
+            marks,
             tuple(
                 (frozenset(map(str, _list(flags))), _uids(uids)) for flags, uids in map(_list, _list(line["before"]))
             ),
@@ -155,12 +162,17 @@ class Result:
     @classmethod
     def read(cls, line: Mapping[str, object], word: str = "result") -> Result:
         """From a line; raises KeyError, TypeError, ValueError."""
-        pairs = []
+        pairs: list[Pair] = []
         for pair in map(_list, _list(line["pairs"])):
             here, there, count = map(_number, pair)
             pairs.append((here, there, count))
         sets = (_uids(line[name]) for name in ("vanished", "marked", "contested"))
-        return cls(_number(line[word]), _uids(line["done"]), tuple(pairs), *sets)
+        result = cls(_number(line[word]), _uids(line["done"]), tuple(pairs), *sets)
+        for end in (0, 1):
+            named = UidSet.from_ranges([(pair[end], pair[end] + pair[2] - 1) for pair in pairs])
+            if len(named) != sum(pair[2] for pair in pairs) or (not end and named - result.done):
+                raise ValueError("where messages went is told twice, or of others")
+        return result
 
 
 @dataclass(slots=True)
@@ -194,14 +206,22 @@ class Story:
             if self.pending is not None:
                 raise ValueError("an intent follows one that has no result")
             self.pending = Intent.read(line)
+            if self.job.kind in ELSEWHERE and not self.pending.marks:
+                raise ValueError("an intent is not whole")
         elif "copied" in line:
             self.copied = Result.read(line, "copied")
+            self._answers(self.copied)
         else:
             result = Result.read(line)
-            if self.pending is None or self.pending.number != result.number:
-                raise ValueError("a result without its intent")
-            self.steps.append((self.pending, result))
+            self.steps.append((self._answers(result), result))
             self.pending = self.copied = None
+
+    def _answers(self, result: Result) -> Intent:
+        """The intent that a result is of; raises ValueError where it is of none."""
+        intent = self.pending
+        if intent is None or intent.number != result.number or result.done - intent.uids:
+            raise ValueError("a result without its intent")
+        return intent
 
 
 def as_pairs(pairs: Iterable[tuple[int, int]]) -> tuple[Pair, ...]:

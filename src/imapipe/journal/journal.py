@@ -12,16 +12,25 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
+from typing import Final
 
 import orjson
 
-from imapipe.durable_file import close, open_in_place, read_file, sync_folder, whole_lines, write_all
+from imapipe.durable_file import check_name, close, open_in_place, read_file, sync_folder, whole_lines, write_all
 from imapipe.errors import JournalError, UidValidityChanged
-from imapipe.journal.entry import Intent, Job, Result, Story
+from imapipe.journal.entry import ELSEWHERE, Intent, Job, Result, Story
 from imapipe.runtime.completion import to_the_end
-from imapipe.store.run_lock import RunLock
+from imapipe.runtime.lock_file import LockFile
 from imapipe.wire.uid_set import UidSet
+
+HEAD: Final = b'{"journal":"imapipe",'
+"""What a journal begins with."""
+UNDO_SUFFIX: Final = ".undo"
+"""What the name of the journal of an undo ends in, with a number or a word behind it where there are several."""
 
 
 class Journal:
@@ -29,6 +38,9 @@ class Journal:
 
     Args:
         path: The file; None keeps it in memory, so that a run can go on after a lost connection and no further.
+
+    Raises:
+        ValueError: The name of the file is empty.
 
     Attributes:
         done: What is done by it.
@@ -38,11 +50,32 @@ class Journal:
     __slots__ = ("_fd", "_lock", "_path", "done", "story")
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
-        self._path = os.fspath(path) if path is not None else ""
+        self._path = os.fsdecode(path) if path is not None else ""
+        if path is not None and not self._path:
+            raise ValueError("the name of a journal is empty")
         self._fd = -1
-        self._lock: RunLock | None = None
+        self._lock: LockFile | None = None
         self.story = Story()
         self.done = UidSet()
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether there is a file, by which somebody may undo the change later."""
+        return bool(self._path)
+
+    @property
+    def was_undone(self) -> bool:
+        """Whether journals of an undo are beside its file."""
+        path = Path(self._path)
+        return any(path.parent.glob(f"{escape(path.name)}{UNDO_SUFFIX}*"))
+
+    @property
+    def highest_uid(self) -> int:
+        """The highest UID that it knows, or 0."""
+        intents = [intent for intent, _ in self.story.steps]
+        if self.story.pending is not None:
+            intents.append(self.story.pending)
+        return max((intent.uids.max for intent in intents), default=0)
 
     def take(self) -> None:
         """Take the file, and read it; it is made where there is none.
@@ -52,7 +85,7 @@ class Journal:
         """
         if not self._path:
             return
-        lock = RunLock(f"{self._path}.lock")
+        lock = LockFile(f"{self._path}.lock")
         try:
             if not lock.acquire():
                 raise JournalError("another run has it; wait for that, or name another file", path=self._path)
@@ -66,16 +99,20 @@ class Journal:
         except BaseException:
             self.close()
             raise
-        for _, result in self.story.steps:
-            self.done |= result.done
+        self.done = UidSet.union([result.done for _, result in self.story.steps])
 
     def begin(self, job: Job) -> None:
         """Say what it is of; one that was begun earlier must be of the same.
 
         Raises:
-            JournalError: It is of another change, or cannot be written.
+            JournalError: It is of another change, was undone, or cannot be written.
             UidValidityChanged: The UIDs in it mean other messages now.
         """
+        # Messages that came elsewhere have other UIDs when they are back; others would pass for done, or for undone.
+        if job.kind not in ELSEWHERE and self._path and self.was_undone:
+            raise JournalError(
+                "it was undone, as the journals of that beside it say; name another file", path=self._path
+            )
         known = self.story.job
         if known is None:
             self.story.job = job
@@ -100,7 +137,11 @@ class Journal:
         When it is cancelled, it ends first.
         """
         assert self.story.pending is None
-        await to_the_end(asyncio.to_thread(self._write, intent.line(), durable=True))
+        await to_the_end(asyncio.to_thread(self._intend, intent))
+
+    def _intend(self, intent: Intent) -> None:
+        self._write(intent.line(), durable=True)
+        # Here, because whoever waits for it may be cancelled, and the run go on.
         self.story.pending = intent
 
     def copied(self, result: Result) -> None:
@@ -120,16 +161,18 @@ class Journal:
     def close(self) -> None:
         """Make all of it durable and give the file back."""
         fd, self._fd = self._fd, -1
-        if fd >= 0:
-            try:
-                os.fsync(fd)
-            except OSError as error:
-                raise self._failed(error) from error
-            finally:
-                close(fd)
         lock, self._lock = self._lock, None
-        if lock is not None:
-            lock.release()
+        try:
+            if fd >= 0:
+                os.fsync(fd)
+                check_name(os.fstat(fd), self._path)
+        except OSError as error:
+            raise self._failed(error) from error
+        finally:
+            if fd >= 0:
+                close(fd)
+            if lock is not None:
+                lock.release()
 
     def _write(self, line: dict[str, object], *, durable: bool = False) -> None:
         if self._fd < 0:
@@ -138,11 +181,32 @@ class Journal:
             write_all(self._fd, orjson.dumps(line) + b"\n")
             if durable:
                 os.fsync(self._fd)
+                check_name(os.fstat(self._fd), self._path)
         except OSError as error:
             raise self._failed(error) from error
 
     def _failed(self, error: OSError) -> JournalError:
         return JournalError(str(error.strerror or error), path=self._path)
+
+
+@contextmanager
+def reading(path: str) -> Iterator[Story]:
+    """What a journal tells, while no run has it.
+
+    Raises:
+        JournalError: It is none, cannot be read, or a run has it.
+    """
+    read_journal(path)
+    lock = LockFile(f"{path}.lock")
+    try:
+        if not lock.acquire():
+            raise JournalError("a run has it; wait for that", path=path)
+    except OSError as error:
+        raise JournalError(str(error.strerror or error), path=path) from error
+    try:
+        yield read_journal(path)
+    finally:
+        lock.release()
 
 
 def read_journal(path: str | os.PathLike[str]) -> Story:
@@ -162,15 +226,19 @@ def read_journal(path: str | os.PathLike[str]) -> Story:
 
 def _read(path: str) -> tuple[Story, int]:
     """It, and the length of what is whole."""
-    whole = whole_lines(read_file(path))
+    data = read_file(path)
+    whole = whole_lines(data)
     story = Story()
     try:
+        if not whole and not (data.startswith(HEAD) or HEAD.startswith(data)):
+            # The rest of it would be taken for what a crash cut off.
+            raise ValueError("it begins otherwise")
         for line in whole.splitlines():
             entry = orjson.loads(line)
             if not isinstance(entry, dict):
                 raise TypeError("a line is no object")
             story.add(entry)
     except (KeyError, TypeError, ValueError) as error:
-        reason = f"{Path(path).name} is no journal of a change ({error}); name another file"
+        reason = "it is no journal of a change, or of another version; name another file"
         raise JournalError(reason, path=path) from error
     return story, len(whole)

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from dataclasses import dataclass
 from typing import Final, Literal
 from weakref import WeakKeyDictionary
 
@@ -111,25 +112,45 @@ class _AdaptiveRateLimitLayer(Layer):
         self._gate = gate
         self._limit = limit
         self._counts_messages = unit == "messages"
+        self._turns: dict[int, _Turn] = {}
         self._unsubscribe = run.events.subscribe(gate.hear)
 
     async def __call__(self, batch: Batch, call_next: Call) -> BatchResult:
         """Let a batch through when its turn has come, and learn from what becomes of it."""
         loop = asyncio.get_running_loop()
         began = loop.time()
-        passage = await self._gate.enter(len(batch) if self._counts_messages else 1)
+        turn = _Turn(await self._gate.enter(len(batch) if self._counts_messages else 1))
+        self._turns[batch.number] = turn
         tell_wait(self._run, self._limit, loop.time() - began)
         try:
             result = await call_next(batch)
+            self._gate.served(turn.passage, result)
         except BatchInterrupted as interrupted:
-            self._gate.interrupted(passage, interrupted.__cause__)
+            self._gate.interrupted(turn.passage, interrupted.__cause__)
             raise
-        self._gate.served(passage, result)
+        finally:
+            self._turns.pop(batch.number, None)
         return result
+
+    async def renew(self, batch: Batch) -> None:
+        """See `middleware.base.GivesTurns`."""
+        turn = self._turns.get(batch.number)
+        if turn is not None and self._gate.is_past(turn.passage):
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            turn.passage = await self._gate.enter(turn.passage.amount)
+            tell_wait(self._run, self._limit, loop.time() - began)
 
     async def stop(self) -> None:
         """Listen no more; what was learned is kept for the next run on the account."""
         self._unsubscribe()
+
+
+@dataclass(slots=True)
+class _Turn:
+    """The turn of a batch that is through the gate: the last one, where it took several."""
+
+    passage: Passage
 
 
 class _Gate:
@@ -158,6 +179,10 @@ class _Gate:
             passage = self.rate.passed(now, amount, was_held=is_held)
             self._due = max(self._due, now - _LATENESS_SECONDS) + self.rate.interval(amount)
             return passage
+
+    def is_past(self, passage: Passage) -> bool:
+        """Whether a turn is longer past than it takes to come; see `limits.rate_limit`."""
+        return self._loop.time() > passage.time + max(_LATENESS_SECONDS, self.rate.interval(passage.amount))
 
     def served(self, passage: Passage, result: BatchResult) -> None:
         """A batch came back."""

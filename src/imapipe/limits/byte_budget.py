@@ -23,16 +23,14 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
-from weakref import WeakKeyDictionary
 
 from imapipe.errors import CheckpointCorrupt
-from imapipe.limits.byte_usage import ByteUsage
-from imapipe.limits.shared_bytes import SharedBytes
-from imapipe.limits.worth import Worth
+from imapipe.limits.byte_account import ByteAccount
+from imapipe.limits.shared_bytes import SharedBytes, SharedCount, SharedPlace
 from imapipe.middleware.base import Call, KeepsNotes, Layer, Limit, Notes, Run
 from imapipe.models.batch import Batch, BatchResult
 from imapipe.models.event import Wait
@@ -56,6 +54,7 @@ class ByteBudget(Limit):
             in its report, and a later run goes on with it.
         shared: A file in which the bytes are counted instead of in a checkpoint: all who name it, other processes too
             and at the same time, have one budget for each account. Made where it is missing; all say the same number.
+            `imapipe.cluster.Limits.budget` counts in a database.
         clock: Seconds since 1970.
         sleep: What waits.
     """
@@ -75,8 +74,8 @@ class ByteBudget(Limit):
             raise ValueError(f'on_exhausted is "wait" or "stop", not {on_exhausted!r}')
         self._terms = _Terms(bytes_per_day, on_exhausted == "stop", clock, sleep, type(self).__name__)
         self._shared = shared
-        self._accounts: dict[str, _Account] = {}
-        self._latest = _Account()
+        self._accounts: dict[str, ByteAccount] = {}
+        self._latest = ByteAccount()
 
     @property
     def bytes_per_day(self) -> int:
@@ -101,14 +100,42 @@ class ByteBudget(Limit):
         """
         account = self._accounts.get(run.account)
         if account is None:
-            shared = SharedBytes(self._shared, run.account) if self._shared is not None else None
-            account = self._accounts.setdefault(run.account, _Account(shared))
+            account = self._accounts.setdefault(run.account, ByteAccount(self._count_of(run.account)))
         keeper = next((layer for layer in run.layers if isinstance(layer, KeepsNotes)), None)
         notes = await keeper.notes() if keeper is not None and account.shared is None else None
         layer = _ByteBudgetLayer(self._terms, run, account, notes)
         await layer.begin()
         self._latest = account
         return layer
+
+    def _count_of(self, account: str) -> SharedCount | None:
+        """Where the bytes of an account are counted for all processes, if anywhere."""
+        return SharedBytes(self._shared, account) if self._shared is not None else None
+
+
+class SharedByteBudget(ByteBudget):
+    """A `ByteBudget` that counts in a place that several processes share.
+
+    Args:
+        place: The place.
+        bytes_per_day: The budget of an account.
+        on_exhausted: As that of `ByteBudget`.
+        clock: Seconds since 1970, the same for all of them.
+    """
+
+    def __init__(
+        self,
+        place: SharedPlace,
+        bytes_per_day: int,
+        *,
+        on_exhausted: Literal["wait", "stop"] = "wait",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(bytes_per_day, on_exhausted=on_exhausted, clock=clock)
+        self._place = place
+
+    def _count_of(self, account: str) -> SharedCount | None:
+        return self._place.of(account)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,106 +149,6 @@ class _Terms:
     name: str
 
 
-class _Account:
-    """What all runs on one account share.
-
-    Attributes:
-        shared: The file that it shares with other processes, or None.
-        usage: What was received.
-        layers: Those of its runs that are under way.
-        under_way: How many batches were let through and are not back.
-        others: The batches of other processes that are not back, and what they are thought to bring.
-        worth: What a message brings.
-    """
-
-    __slots__ = ("_landings", "_queues", "layers", "others", "shared", "under_way", "usage", "worth")
-
-    def __init__(self, shared: SharedBytes | None = None) -> None:
-        self.shared = shared
-        self.others = (0, 0)
-        self.usage = ByteUsage()
-        self.layers: list[_ByteBudgetLayer] = []
-        self.under_way = 0
-        self.worth = Worth()
-        self._queues: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
-        self._landings: list[asyncio.Future[None]] = []
-
-    def queue(self) -> asyncio.Lock:
-        """The queue of the running loop; asyncio's lock is fair."""
-        return self._queues.setdefault(asyncio.get_running_loop(), asyncio.Lock())
-
-    def count(self, now: float) -> None:
-        """Count what came since the last time."""
-        for layer in self.layers:
-            layer.count(now)
-
-    def add(self, now: float, count: int) -> None:
-        """So many bytes were received."""
-        self.usage.add(now, count)
-        if self.shared is not None:
-            self.shared.pending.add(now, count)
-
-    @asynccontextmanager
-    async def alone(self, now: float) -> AsyncIterator[None]:
-        """Count what came, also to other processes; they see what this one does in the block, and change nothing in it.
-
-        There is to be no `await` in the block. Raises CheckpointError.
-        """
-        self.count(now)
-        if self.shared is None:
-            yield
-            return
-        async with self.shared.hold(now) as row:
-            row.under_way.pop(self.shared.token, None)
-            self.usage = row.usage
-            self.others = (
-                sum(batches for batches, _ in row.under_way.values()),
-                sum(count for _, count in row.under_way.values()),
-            )
-            self.worth.believe(row.bytes_per_message)
-            yield
-            row.bytes_per_message = self.worth.bytes_per_message
-            if self.under_way:
-                row.under_way[self.shared.token] = self.under_way, self.reserved
-
-    def price(self, batch: Batch) -> int | None:
-        """What a batch is thought to bring, or None where nothing is known."""
-        price = self.worth.price(batch)
-        return None if price is None else round(price)
-
-    def fits(self, price: int | None, now: float, budget: int) -> bool:
-        """Whether a batch may go."""
-        used = self.usage.used(now)
-        if not self.under_way and not self.others[0]:
-            # Alone: also one whose price is unknown, and one that would never fit.
-            return used == 0 or used + (price or 1) <= budget
-        return price is not None and used + self.reserved + self.others[1] + price <= budget
-
-    def fits_at(self, price: int, now: float, budget: int) -> float:
-        """When a batch may go, alone."""
-        return next((when for when, used in self.usage.steps(now) if not used or used + max(1, price) <= budget), now)
-
-    async def landing(self) -> None:
-        """Wait until a batch is back."""
-        landing = asyncio.get_running_loop().create_future()
-        self._landings.append(landing)
-        try:
-            await landing
-        finally:
-            self._landings.remove(landing)
-
-    def landed(self) -> None:
-        """A batch is back."""
-        for landing in self._landings:
-            if not landing.done():
-                landing.set_result(None)
-
-    @property
-    def reserved(self) -> int:
-        """What the batches under way are thought to bring, those of all runs together."""
-        return sum(layer.reserved for layer in self.layers)
-
-
 class _ByteBudgetLayer(Layer):
     """Holds back the batches of one run.
 
@@ -229,7 +156,7 @@ class _ByteBudgetLayer(Layer):
         reserved: What its batches under way are thought to bring.
     """
 
-    def __init__(self, terms: _Terms, run: Run, account: _Account, notes: Notes | None) -> None:
+    def __init__(self, terms: _Terms, run: Run, account: ByteAccount, notes: Notes | None) -> None:
         self.reserved = 0
         self._terms = terms
         self._run = run
@@ -269,7 +196,7 @@ class _ByteBudgetLayer(Layer):
             self._recall()
         else:
             shared.open()
-        self._account.layers.append(self)
+        self._account.runs.append(self)
         try:
             await self._stand()
         except BaseException:
@@ -286,15 +213,15 @@ class _ByteBudgetLayer(Layer):
         self._write_down()
 
     def _end(self) -> None:
-        self._account.layers.remove(self)
-        if self._account.shared is not None and not self._account.layers:
+        self._account.runs.remove(self)
+        if self._account.shared is not None and not self._account.runs:
             self._account.shared.close()
 
     def _recall(self) -> None:
         if self._notes is None:
             return
         # What another run of this process has written there is known, and its batches are under way still.
-        is_ours = any(layer.notes_path == self.notes_path for layer in self._account.layers)
+        is_ours = any(run.notes_path == self.notes_path for run in self._account.runs)
         note = None if is_ours else self._notes.get(_NOTE)
         if note is not None:
             try:
@@ -338,10 +265,13 @@ class _ByteBudgetLayer(Layer):
                 if account.others[0]:
                     await terms.sleep(_LOOK_EVERY_SECONDS)
                     continue
+                fits_at = account.fits_at(price or 0, now, terms.bytes_per_day)
                 if terms.stops:
-                    self._run.give_up(f"the budget of {terms.bytes_per_day:,} bytes in 24 hours is used up")
+                    because = f"the budget of {terms.bytes_per_day:,} bytes in 24 hours is used up"
+                    # As this machine counts: the clock of the budget may be that of a database.
+                    self._run.give_up(because, retry_at=datetime.now(UTC) + timedelta(seconds=fits_at - now))
                     return None
-                seconds = max(1.0, account.fits_at(price or 0, now, terms.bytes_per_day) - now)
+                seconds = max(1.0, fits_at - now)
                 if not told:
                     self._run.events.emit(Wait(terms.name, seconds))
                     told = True

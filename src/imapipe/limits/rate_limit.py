@@ -20,6 +20,8 @@ Invariants:
   part has been paid for, so such a batch is counted at its end.
 - A waiter that is cancelled leaves no room that others could use at once, and none that nobody can use: what it put
   into a bucket leaks out like everything else.
+- A turn is for now: a batch that does not come to be sent within the time in which it flows in (its connection died, or
+  the process stood still) takes another one. So what is sent lags behind what passes by no more than a batch.
 - Bytes are paid in advance by the known size of a batch, or by what messages were worth so far; what that was wrong
   by is owed, or credited, by the next batch. While nothing is known, one batch goes alone.
 """
@@ -28,7 +30,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 from weakref import WeakKeyDictionary
 
 from imapipe.limits.waiting import tell_wait
@@ -74,24 +76,25 @@ class RateLimit(Limit):
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name} must be above 0")
         if all(rate is None for rate in rates.values()):
-            raise ValueError("a RateLimit needs a rate")
+            raise ValueError(f"a RateLimit needs a rate: {'=, '.join(rates)}=")
         if burst is not None and burst < 1:
             raise ValueError("burst must be at least 1")
         self.commands_per_second = commands_per_second
         self.messages_per_second = messages_per_second
         self.bytes_per_second = bytes_per_second
         self.burst = burst
-        self._gates: WeakKeyDictionary[asyncio.AbstractEventLoop, _Gate] = WeakKeyDictionary()
+        self._gates: WeakKeyDictionary[asyncio.AbstractEventLoop, Gate] = WeakKeyDictionary()
 
     async def start(self, run: Run) -> Layer:
         """Let the run's batches through the gate that all runs of this event loop share."""
-        return _RateLimitLayer(run, self._gate(), type(self).__name__)
+        return RateLimitLayer(run, self._gate(run.account), type(self).__name__)
 
-    def _gate(self) -> _Gate:
+    def _gate(self, account: str) -> Gate:
+        """The gate for runs on an account: here one for all accounts."""
         loop = asyncio.get_running_loop()
         gate = self._gates.get(loop)
         if gate is None:
-            gate = self._gates[loop] = _Gate(
+            gate = self._gates[loop] = Gate(
                 commands=_bucket(self.commands_per_second, self.burst),
                 messages=_bucket(self.messages_per_second, self.burst),
                 transfer=_bucket(self.bytes_per_second, None),
@@ -99,19 +102,20 @@ class RateLimit(Limit):
         return gate
 
 
-class _RateLimitLayer(Layer):
+class RateLimitLayer(Layer):
     """Sends the batches of one run through the shared gate, and tells the run of its waits."""
 
-    def __init__(self, run: Run, gate: _Gate, limit: str) -> None:
+    def __init__(self, run: Run, gate: Gate, limit: str) -> None:
         self._run = run
         self._gate = gate
         self._limit = limit
+        self._tickets: dict[int, _Ticket] = {}
 
     async def __call__(self, batch: Batch, call_next: Call) -> BatchResult:
         """Let a batch through when its turn has come. Cancelled while it waits, it has had no turn."""
         loop = asyncio.get_running_loop()
         began = loop.time()
-        ticket = await self._gate.enter(batch)
+        ticket = self._tickets[batch.number] = await self._gate.enter(batch)
         tell_wait(self._run, self._limit, loop.time() - began)
         received: int | None = None
         try:
@@ -122,25 +126,70 @@ class _RateLimitLayer(Layer):
             received = interrupted.result.bytes_received
             raise
         finally:
+            self._tickets.pop(batch.number, None)
             self._gate.leave(ticket, received)
+
+    async def renew(self, batch: Batch) -> None:
+        """See `middleware.base.GivesTurns`."""
+        ticket = self._tickets.get(batch.number)
+        if ticket is not None:
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            await self._gate.renew(ticket)
+            tell_wait(self._run, self._limit, loop.time() - began)
 
 
 class _Ticket:
-    """A batch that is through the gate: its messages, and the bytes it has paid for."""
+    """A batch that is through the gate: its messages, the bytes it has paid for, and how long its turn is good."""
 
-    __slots__ = ("alone", "messages", "paid")
+    __slots__ = ("alone", "good_until", "messages", "paid")
 
     def __init__(self, messages: int, paid: float, *, alone: bool) -> None:
         self.messages = messages
         self.paid = paid
         self.alone = alone
+        self.good_until = math.inf
 
 
-class _Gate:
-    """The limits of one event loop, and the queue before them."""
+class Bucket(Protocol):
+    """One limit, for whoever has the turn."""
+
+    @property
+    def part(self) -> float:
+        """What is paid at once at most."""
+
+    @property
+    def rate(self) -> float:
+        """What flows in within a second."""
+
+    def turn(self, now: float, *, idle_since: float, behind: float) -> None:
+        """The next batch has its turn.
+
+        Args:
+            now: The time.
+            idle_since: Since when nobody wanted anything; that time does not count.
+            behind: What those want who wait behind it.
+        """
+
+    def passed(self) -> None:
+        """The batch that had the turn is let through."""
+
+    def credit(self, amount: float) -> float:
+        """How much of an amount need not be paid, since it flowed in while the batch before it was at work."""
+
+    async def take(self, amount: float) -> None:
+        """Pay an amount in equal parts, less what is credited."""
+
+    async def pay(self, part: float) -> None:
+        """Wait until there is room for a part."""
+
+
+class Gate:
+    """Limits, and the queue before them."""
 
     __slots__ = (
         "_at_work",
+        "_behind",
         "_commands",
         "_idle_since",
         "_known",
@@ -151,7 +200,7 @@ class _Gate:
         "_worth",
     )
 
-    def __init__(self, *, commands: _Bucket | None, messages: _Bucket | None, transfer: _Bucket | None) -> None:
+    def __init__(self, *, commands: Bucket | None, messages: Bucket | None, transfer: Bucket | None) -> None:
         self._commands = commands
         self._messages = messages
         self._transfer = transfer
@@ -162,28 +211,73 @@ class _Gate:
         self._known = asyncio.Event()
         self._known.set()
         self._at_work = 0
+        # Batches that wait for their turn, and messages in them.
+        self._behind = [0, 0]
         self._idle_since = -math.inf
 
     async def enter(self, batch: Batch) -> _Ticket:
         """Wait for the batch's turn and pay for it."""
+        self._count_behind(batch, 1)
+        try:
+            await self._queue.acquire()
+        finally:
+            self._count_behind(batch, -1)
+        try:
+            return await self._pay(batch)
+        finally:
+            self._queue.release()
+
+    def _count_behind(self, batch: Batch, sign: int) -> None:
+        self._behind[0] += sign
+        self._behind[1] += sign * len(batch)
+
+    async def _pay(self, batch: Batch) -> _Ticket:
+        now = asyncio.get_running_loop().time()
+        limits = ((self._transfer, 0), (self._messages, self._behind[1]), (self._commands, self._behind[0]))
+        buckets = [bucket for bucket, _ in limits if bucket is not None]
+        for bucket, behind in limits:
+            if bucket is not None:
+                bucket.turn(now, idle_since=now if self._at_work else self._idle_since, behind=behind)
+        ticket = await self._pay_bytes(batch)
+        try:
+            if self._messages is not None:
+                await self._messages.take(len(batch))
+            if self._commands is not None:
+                await self._commands.take(1)
+        except BaseException:
+            self._settle(ticket, None)
+            raise
+        for bucket in buckets:
+            bucket.passed()
+        self._at_work += 1
+        self._stamp(ticket)
+        return ticket
+
+    async def renew(self, ticket: _Ticket) -> None:
+        """Pay once more for a batch that is through the gate and was not sent while its turn was good.
+
+        What it paid before has flowed by for nobody. Else batches that wait behind the gate for a connection would all
+        go at once when there is one.
+        """
+        loop = asyncio.get_running_loop()
+        if loop.time() <= ticket.good_until:
+            return
         async with self._queue:
-            now = asyncio.get_running_loop().time()
-            buckets = [bucket for bucket in (self._transfer, self._messages, self._commands) if bucket is not None]
-            for bucket in buckets:
-                bucket.turn(now, idle_since=now if self._at_work else self._idle_since)
-            ticket = await self._pay_bytes(batch)
-            try:
-                if self._messages is not None:
-                    await self._messages.take(len(batch))
-                if self._commands is not None:
-                    await self._commands.take(1)
-            except BaseException:
-                self._settle(ticket, None)
-                raise
-            for bucket in buckets:
+            for bucket, amount in self._prices(ticket):
+                bucket.turn(loop.time(), idle_since=loop.time(), behind=0)
+                await bucket.take(amount)
                 bucket.passed()
-            self._at_work += 1
-            return ticket
+        self._stamp(ticket)
+
+    def _stamp(self, ticket: _Ticket) -> None:
+        # By the slowest: no more than one batch more comes through it meanwhile.
+        seconds = max((amount / bucket.rate for bucket, amount in self._prices(ticket)), default=0.0)
+        ticket.good_until = asyncio.get_running_loop().time() + max(_BUCKET_SECONDS, seconds)
+
+    def _prices(self, ticket: _Ticket) -> list[tuple[Bucket, float]]:
+        """What a batch pays where."""
+        prices = ((self._transfer, ticket.paid), (self._messages, ticket.messages), (self._commands, 1))
+        return [(bucket, amount) for bucket, amount in prices if bucket is not None and amount > 0]
 
     def leave(self, ticket: _Ticket, received: int | None) -> None:
         """The batch has come back, or has not been sent at all: then `received` is None."""
@@ -228,22 +322,23 @@ class _Gate:
 
 
 class _Bucket:
-    """One leaky bucket, for whoever has the turn.
+    """One leaky bucket of this process.
 
     Attributes:
         part: What is paid at once at most.
+        rate: What flows in within a second.
     """
 
-    __slots__ = ("_counted_from", "_limiter", "_rate", "_size", "part")
+    __slots__ = ("_counted_from", "_limiter", "_size", "part", "rate")
 
     def __init__(self, limiter: AsyncLimiter, *, size: float, rate: float) -> None:
         self._limiter = limiter
         self._size = size
-        self._rate = rate
+        self.rate = rate
         self._counted_from: float | None = None
         self.part = max(1.0, size / 2)
 
-    def turn(self, now: float, *, idle_since: float) -> None:
+    def turn(self, now: float, *, idle_since: float, behind: float) -> None:
         """The next batch has its turn; the time in which nobody wanted anything does not count."""
         self._counted_from = now if self._counted_from is None else self._counted_from + max(0.0, now - idle_since)
 
@@ -258,7 +353,7 @@ class _Bucket:
         """
         if self._counted_from is None or amount <= self._size:
             return 0.0
-        flowed = (asyncio.get_running_loop().time() - self._counted_from) * self._rate - self._size
+        flowed = (asyncio.get_running_loop().time() - self._counted_from) * self.rate - self._size
         return min(max(0.0, flowed), amount - self._size)
 
     async def take(self, amount: float) -> None:

@@ -22,9 +22,9 @@ import os
 import re
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 import orjson
 
@@ -32,7 +32,7 @@ from imapipe.durable_file import kept_mode, read_file, remove_leftovers, save_fi
 from imapipe.errors import CheckpointCorrupt, CheckpointError, CheckpointLocked
 from imapipe.limits.byte_usage import ByteUsage
 from imapipe.models.json_value import JSON
-from imapipe.store.run_lock import RunLock
+from imapipe.runtime.lock_file import LockFile
 
 _VERSION: Final = 1
 _TOKEN: Final = re.compile(r"[0-9a-f]{16}")
@@ -85,6 +85,31 @@ class SharedRow:
         return row
 
 
+class SharedCount(Protocol):
+    """One account in a place that several processes share, as one `ByteBudget` of one process sees it."""
+
+    token: str
+    """What this process is called there."""
+    pending: ByteUsage
+    """What was received and is not written down there yet."""
+
+    def open(self) -> None:
+        """A run begins."""
+
+    def close(self) -> None:
+        """No run is left, and nothing is under way."""
+
+    def hold(self, now: float) -> AbstractAsyncContextManager[SharedRow]:
+        """Look at the account and change it, alone; there is to be no `await` in the block."""
+
+
+class SharedPlace(Protocol):
+    """A place that several processes share."""
+
+    def of(self, account: str) -> SharedCount:
+        """One account of it."""
+
+
 class SharedBytes:
     """One account in the file, as one `ByteBudget` of one process sees it.
 
@@ -102,7 +127,7 @@ class SharedBytes:
         self._path = os.path.realpath(path)
         self._shown = os.fspath(path)
         self._account = account
-        self._life: RunLock | None = None
+        self._life: LockFile | None = None
 
     def open(self) -> None:
         """A run begins. Raises CheckpointError: there is no place for the file."""
@@ -143,8 +168,8 @@ class SharedBytes:
         finally:
             lock.release()
 
-    async def _acquire(self) -> RunLock:
-        lock = RunLock(f"{self._path}.lock")
+    async def _acquire(self) -> LockFile:
+        lock = LockFile(f"{self._path}.lock")
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + _GIVE_UP_SECONDS
         try:
@@ -159,8 +184,8 @@ class SharedBytes:
             raise self._failed("its lock file cannot be made", error) from error
         return lock
 
-    def _life_of(self, token: str) -> RunLock:
-        return RunLock(f"{self._path}.{token}.lock")
+    def _life_of(self, token: str) -> LockFile:
+        return LockFile(f"{self._path}.{token}.lock")
 
     def _has_died(self, token: str) -> bool:
         lock = self._life_of(token)

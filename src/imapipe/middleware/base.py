@@ -24,6 +24,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Protocol, TypeVar, runtime_checkable
 
 from imapipe.models.batch import Batch, BatchResult, Failure
@@ -51,14 +52,20 @@ class Plan(Protocol):
 
     @property
     def remaining(self) -> UidSet:
-        """The UIDs that no batch was made of yet."""
+        """The UIDs that no batch was made of yet; of a large plan `left` does not keep the event loop."""
+
+    async def left(self) -> UidSet:
+        """The same, computed in a thread where they are many."""
 
     @property
     def batch_size(self) -> int:
         """How many messages the next batch may hold."""
 
-    def skip(self, uids: UidSet) -> UidSet:
-        """Take UIDs out of the plan because an earlier run did them; returns those that were in it."""
+    async def skip(self, uids: UidSet) -> UidSet:
+        """Take UIDs out of the plan because an earlier run did them; returns those that were in it.
+
+        Cancelled, it has taken out nothing.
+        """
 
 
 class Ledger(Protocol):
@@ -201,25 +208,40 @@ class Run(Protocol):
     def connections(self) -> int:
         """Lanes that hold a connection now."""
 
-    def refuse(self, uids: UidSet, reason: str, detail: str) -> None:
+    async def refuse(self, uids: UidSet, reason: str, detail: str) -> None:
         """Take messages out of the plan that are to fail without a try; to be called in `start`.
 
         Those that are still in the plan fail with this reason in the report. Subscribers of the ledger do not hear of
         them: for a later run nothing has happened to them.
         """
 
-    def give_up(self, because: str) -> None:
+    def give_up(self, because: str, *, retry_at: datetime | None = None) -> None:
         """Make no further batch, and end the run when those under way are over.
 
         What was not tried fails as `not-tried` in the report, with `because` as its detail; for a later run nothing
         has happened to it. A layer that lets a batch go no more gives its messages back as missing.
+
+        Args:
+            because: The reason, as a sentence.
+            retry_at: When it is worth to come back (aware), for the report.
         """
 
-    def fail(self, error: BaseException) -> None:
+    def hold(self) -> Callable[[], None]:
+        """Hand out no further message until the function that this gives is called, or the run ends.
+
+        Handlers that are at work may finish, and batches go on until their messages wait. One layer of a run may hold
+        it at a time; to be called in the event loop, also from the ledger's callback.
+        """
+
+    def fail(self, error: BaseException, *, at_once: bool = False) -> None:
         """End the run with this error: hand out no further message and make no further batch.
 
         Handlers that are at work may finish, and what they did counts. The first error counts; to be called in the
         event loop, also from the ledger's callback. It raises nothing.
+
+        Args:
+            error: What is raised.
+            at_once: Cancel what is under way, handlers too, since another run may be doing the same.
         """
 
 
@@ -268,6 +290,17 @@ class KeepsNotes(Protocol):
         Raises:
             CheckpointError: They cannot be read or written.
         """
+
+
+@runtime_checkable
+class GivesTurns(Protocol):
+    """A layer that lets batches through one after the other: a turn is for now, and not for a connection in a minute.
+
+    A lane has its connection before a batch of it comes to such a layer, and shows it the batch before it is sent.
+    """
+
+    async def renew(self, batch: Batch) -> None:
+        """The batch is about to be sent: where its turn is long past, it takes another one."""
 
 
 Accompany = Callable[[UidSet, Mapping[int, Failure], UidSet], JSON]

@@ -21,13 +21,21 @@ from typing import Final, Literal
 
 from imapipe.errors import CheckpointError, CheckpointMismatch
 from imapipe.middleware.base import Limit, Middleware, Run
-from imapipe.middleware.checkpoint_layer import CheckpointLayer, Loss, Sharing
-from imapipe.middleware.renumbering import Renumbering
+from imapipe.middleware.checkpoint_layer import CheckpointLayer, Sharing
+from imapipe.middleware.loss import Loss
+from imapipe.middleware.renumbering import Renumbering, begun_anew
 from imapipe.middleware.retry import Retry
 from imapipe.models.cursor import reissued
 from imapipe.models.document import printable
 from imapipe.runtime.completion import to_the_end
-from imapipe.store.base import BlockingCheckpointStore, CheckpointHolding, CheckpointStore, KeepsOpen, ListsKeys
+from imapipe.store.base import (
+    BlockingCheckpointStore,
+    CheckpointHolding,
+    CheckpointStore,
+    Foresees,
+    KeepsOpen,
+    ListsKeys,
+)
 from imapipe.store.checkpoint_state import CheckpointState
 from imapipe.store.job_key import JobKey
 from imapipe.store.json_store import JsonCheckpointStore
@@ -121,6 +129,10 @@ class Checkpoint(Middleware):
         self._accept = on_mismatch == "accept"
         self._delete = when_complete == "delete"
         self._sharing = Sharing()
+
+    def foresee(self) -> Callable[[], None]:
+        """A run begins: have the store connect while it looks at its mailbox (`Foresees`); gives what ends that."""
+        return self.store.foresee() if isinstance(self.store, Foresees) else _nothing
 
     @asynccontextmanager
     async def kept_open(self) -> AsyncIterator[None]:
@@ -242,9 +254,9 @@ class Checkpoint(Middleware):
                 with suppress(CheckpointError):
                     await to_the_end(holding.release())
             raise
-        run.plan.skip(begun.done)
+        await run.plan.skip(begun.done)
         if not self._retry_all:
-            self._refuse_failed(run, begun)
+            await self._refuse_failed(run, begun)
         layer.begin(self._save_every_seconds, self._save_every_messages)
         return layer
 
@@ -257,12 +269,12 @@ class Checkpoint(Middleware):
         finally:
             await to_the_end(holding.release())
 
-    def _refuse_failed(self, run: Run, begun: CheckpointState) -> None:
+    async def _refuse_failed(self, run: Run, begun: CheckpointState) -> None:
         """Try nothing again that failed in an earlier run, but for some reasons."""
         for reason, uids in begun.failed.items():
             # A reason that is a response code may have an argument, which does not count.
             if self._retried.isdisjoint((reason, reason.partition(" ")[0])):
-                run.refuse(uids, reason, "failed in an earlier run and was not tried again")
+                await run.refuse(uids, reason, "failed in an earlier run and was not tried again")
 
     async def _begin(self, run: Run, loaded: CheckpointState | None) -> CheckpointState:
         """The state with which this run begins."""
@@ -288,7 +300,7 @@ class Checkpoint(Middleware):
         )
         if changed is not None:
             if self._restart:
-                return replace(fresh, extra=loaded.extra)
+                return begun_anew(loaded, fresh)
             if self._renumbering is None:
                 raise changed
         if not self.name and loaded.fingerprint != run.fingerprint and not self._accept:
@@ -304,3 +316,7 @@ class Checkpoint(Middleware):
 def _check_word(name: str, word: str, words: tuple[str, ...]) -> None:
     if word not in words:
         raise ValueError(f"{name} is one of {', '.join(map(repr, words))}, not {word!r}")
+
+
+def _nothing() -> None:
+    return

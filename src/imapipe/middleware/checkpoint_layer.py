@@ -4,6 +4,10 @@ What becomes of messages arrives from the ledger in groups. Each group is append
 callback, which costs microseconds; so a killed process repeats at most the messages in hand and one group. Every
 `save_every_seconds` a task makes it durable.
 
+A store that writes behind (an async one) has appended nothing yet that would outlive the process. With such a one
+groups are half as large, and where more than the other half waits to be written, no further message is handed out
+until it is (`arrears`): so the same bound holds, also while its database is away.
+
 Invariants:
 
 - A UID is recorded as done after its handler returned, never before.
@@ -11,10 +15,11 @@ Invariants:
   drops what comes too late.
 - A full save costs as much as the state is large, so full saves take at most a twentieth of one processor, all runs of
   a Checkpoint together; in between the store syncs what was appended, which costs as much as what is new.
-- With a store that blocks, `stop` works without an `await` until everything is saved and the key is released, so a
-  cancellation cannot come between. With an async one the last save goes on through a cancellation, and is waited for.
+- The last save goes on through a cancellation of `stop`, and is waited for, with all that is done until then.
 - What cannot be recorded is not handed out: an append that fails ends the run at once. When the key is lost, nothing
-  more is written.
+  more is written, and the handlers at work are cancelled: another run may have their messages by now.
+- Messages that have an outcome which does not outlive this process yet are never more than `save_every_messages`,
+  beside those in hand.
 """
 
 from __future__ import annotations
@@ -22,20 +27,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from imapipe.errors import CheckpointError, CheckpointLost
 from imapipe.middleware.account_notes import AccountNotes
+from imapipe.middleware.arrears import Arrears
 from imapipe.middleware.base import Accompany, Call, Layer, Run
+from imapipe.middleware.loss import Loss
 from imapipe.middleware.renumbering import told
 from imapipe.models.batch import Batch, BatchResult, Failure
 from imapipe.models.json_value import JSON
 from imapipe.runtime.completion import to_the_end
 from imapipe.runtime.ticker import Ticker
-from imapipe.store.base import BlockingCheckpointHolding, CheckpointHolding
+from imapipe.store.base import CheckpointHolding, SavesLast, WritesBehind
 from imapipe.store.checkpoint_state import CheckpointChange, CheckpointState
 from imapipe.store.threaded import ThreadedCheckpointHolding
 from imapipe.wire.uid_set import UidSet
@@ -52,30 +59,6 @@ class Sharing:
     """
 
     runs: int = 0
-
-
-class Loss:
-    """Carries the news that a key was lost, from any thread, to the layer.
-
-    Attributes:
-        error: The news, or None.
-        tell: What is called with it, in the loop in which this was made.
-    """
-
-    __slots__ = ("_loop", "error", "tell")
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self.error: CheckpointLost | None = None
-        self.tell: Callable[[CheckpointLost], None] = _ignore
-
-    def __call__(self, error: CheckpointLost) -> None:
-        """The key was lost."""
-        if self.error is None:
-            self.error = error
-            # A loop that is closed has nobody left to tell.
-            with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(lambda: self.tell(error))
 
 
 class CheckpointLayer(Layer):
@@ -111,12 +94,15 @@ class CheckpointLayer(Layer):
         self._values = dict(begun.extra)
         self._accompanying: dict[str, Accompany] = {}
         self._is_unsynced = False
+        # Once: to look at a protocol takes long.
+        self._behind = holding if isinstance(holding, WritesBehind) else None
+        self._arrears = Arrears(run.hold, self._behind, self._write_behind)
         self._began = self._loop.time()
         self._elapsed_before = begun.counters.elapsed_seconds
         self._bytes = run.bytes_received
         self._saved_at = 0.0
         self._save_seconds = 0.0
-        self._unsubscribe: Callable[[], None] = _nothing
+        self._unsubscribe: Callable[[], None] = lambda: None
         self._ticker: Ticker | None = None
         self.done_all_runs = begun.counters.done
         self.error: CheckpointError | None = None
@@ -168,12 +154,16 @@ class CheckpointLayer(Layer):
     def begin(self, every_seconds: float, every_messages: int) -> None:
         """Listen to the ledger, and save from time to time."""
         self._sharing.runs += 1
+        if not isinstance(self._holding, ThreadedCheckpointHolding):
+            may_wait = every_messages // 2
+            self._arrears.begin(may_wait)
+            every_messages -= may_wait
         self._unsubscribe = self._run.ledger.subscribe(every_messages, self._settled)
         self._ticker = Ticker(self._tick, every_seconds, name="imapipe checkpoint")
         self._ticker.start()
-        self._loss.tell = self._run.fail
+        self._loss.tell = partial(self._run.fail, at_once=True)
         if self._loss.error is not None:
-            self._run.fail(self._loss.error)
+            self._loss.tell(self._loss.error)
 
     async def __call__(self, batch: Batch, call_next: Call) -> BatchResult:
         """Let a batch through.
@@ -197,6 +187,7 @@ class CheckpointLayer(Layer):
         """
         async with self._one_at_a_time:
             state, changes, stamp = self._state, tuple(self._changes), self._stamp()
+            given = self._arrears.given
             self._is_unsynced = False
 
             def fold() -> tuple[CheckpointState, float]:
@@ -207,13 +198,13 @@ class CheckpointLayer(Layer):
             whole, seconds = await to_the_end(asyncio.to_thread(fold))
             began = self._loop.time()
             await to_the_end(self._holding.save(whole))
+            self._arrears.outlives(given)
         if isinstance(self._holding, ThreadedCheckpointHolding):
             seconds += self._holding.save_seconds
         else:
             # What a database does elsewhere is not known; the time it took is the most that it can be.
             seconds += self._loop.time() - began
-        self._state = whole
-        self._changes = [change for change in self._changes if change.sequence > whole.sequence]
+        self._keep_newer_than(whole)
         self._saved_at, self._save_seconds = self._loop.time(), seconds
         self.error = None
 
@@ -226,50 +217,59 @@ class CheckpointLayer(Layer):
         """
         if self._ticker is not None:
             self._ticker.cancel()
-        self._run.ledger.flush()
-        self._unsubscribe()
+        # Nothing is held any more: what is still to be written is written here.
+        self._arrears.end()
         self._sharing.runs -= 1
-        if isinstance(self._holding, ThreadedCheckpointHolding):
-            try:
-                self._holding.end(self._write_last)
-            finally:
-                await self._end_ticker()
-        else:
-            await to_the_end(self._end(self._holding))
+        await to_the_end(self._end())
         if self._loss.error is not None:
             raise self._loss.error
 
-    def _write_last(self, holding: BlockingCheckpointHolding) -> None:
-        if (state := self._last()) is None:
-            return
-        if self._deletes():
-            holding.delete()
-        else:
-            holding.save(state)
-        self._state, self._changes = state, []
-
-    async def _end(self, holding: CheckpointHolding) -> None:
+    async def _end(self) -> None:
         try:
             # A call that is under way comes to its end first.
-            await self._end_ticker()
-            if (state := self._last()) is None:
-                return
-            if self._deletes():
-                await holding.delete()
-            else:
-                await holding.save(state)
-            self._state, self._changes = state, []
+            if self._ticker is not None:
+                await self._ticker.stop()
+            await self._arrears.stop()
+            self._run.ledger.flush()
+            while (last := self._last()) is not None:
+                if self._deletes():
+                    await self._holding.delete()
+                    return
+                save = self._holding.save
+                if isinstance(self._holding, SavesLast) and self._is_complete():
+                    # Every message has its outcome: nothing will come behind this.
+                    save = self._holding.save_last
+                state = await asyncio.to_thread(last)
+                await save(state)
+                self._keep_newer_than(state)
+                self._run.ledger.flush()
+                # Where the run ended with an error, handlers may have come to their end meanwhile.
+                if not self._changes:
+                    return
         finally:
-            await holding.release()
+            self._unsubscribe()
+            await self._holding.release()
 
-    def _last(self) -> CheckpointState | None:
-        """What is to be saved at the end; nothing where the checkpoint is another's."""
+    def _keep_newer_than(self, state: CheckpointState) -> None:
+        """A state was saved."""
+        self._state = state
+        self._changes = [change for change in self._changes if change.sequence > state.sequence]
+
+    def _last(self) -> Callable[[], CheckpointState] | None:
+        """What makes the last state to be saved, in any thread; None where the checkpoint is another's."""
         if self._loss.error is not None:
             return None
-        last = self._folded(self._state, tuple(self._changes), self._stamp())
-        if self._run.has_begun:
-            last = told(last)
-        return replace(last, finished=self._run.cursor) if self._run.is_whole and self._is_complete() else last
+        state, changes, stamp = self._state, tuple(self._changes), self._stamp()
+        has_begun = self._run.has_begun
+        finished = self._run.cursor if self._run.is_whole and self._is_complete() else None
+
+        def make() -> CheckpointState:
+            last = self._folded(state, changes, stamp)
+            if has_begun:
+                last = told(last)
+            return last if finished is None else replace(last, finished=finished)
+
+        return make
 
     def _deletes(self) -> bool:
         return self._delete_complete and self._is_complete()
@@ -281,10 +281,6 @@ class CheckpointLayer(Layer):
         # A message that failed is in none of the three.
         good = ledger.done_count + ledger.skipped_count + ledger.vanished_count
         return good >= len(self._run.plan.planned)
-
-    async def _end_ticker(self) -> None:
-        if self._ticker is not None:
-            await self._ticker.stop()
 
     def _settled(self, done: UidSet, failed: Mapping[int, Failure], vanished: UidSet) -> None:
         """The ledger has news. Called in the middle of the work on messages: quick, and raises nothing."""
@@ -305,6 +301,10 @@ class CheckpointLayer(Layer):
         )
         self.done_all_runs += len(done)
         self._keep(change)
+        self._arrears.give(change.count)
+        if self._loss.error is None:
+            # After an error its last changes may not be the last ones here.
+            self._arrears.look(self._changes if self.error is None else None)
 
     def _news(self, values: Mapping[str, JSON]) -> dict[str, JSON]:
         """Those of some values that are others than before."""
@@ -345,7 +345,25 @@ class CheckpointLayer(Layer):
 
     async def _sync(self) -> None:
         self._is_unsynced = False
+        given = self._arrears.given
         await to_the_end(self._holding.sync())
+        self._arrears.outlives(given)
+
+    async def _write_behind(self) -> bool:
+        """Let what was appended outlive this process; False where that failed: the ticks go on trying."""
+        try:
+            async with self._one_at_a_time:
+                if self._behind is None:
+                    await self._sync()
+                else:
+                    given = self._arrears.given
+                    await to_the_end(self._behind.written())
+                    self._arrears.outlives(given)
+        except Exception as error:  # noqa: BLE001 - whatever a store of somebody's own raises
+            self._is_unsynced = True
+            self._failed(error)
+            return False
+        return True
 
     def _failed(self, error: Exception) -> CheckpointError:
         """The store raised."""
@@ -380,11 +398,3 @@ class CheckpointLayer(Layer):
             counters=replace(folded.counters, elapsed_seconds=elapsed_seconds),
             saved_at=datetime.now(UTC),
         )
-
-
-def _nothing() -> None:
-    return
-
-
-def _ignore(_: CheckpointLost) -> None:
-    return

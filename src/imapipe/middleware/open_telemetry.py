@@ -175,7 +175,7 @@ class _OpenTelemetryLayer(Layer):
         except BatchInterrupted as interrupted:
             result = interrupted.result
             # Of a response code the name only: what stands behind it is a text of the server.
-            error = reason(interrupted.__cause__ or interrupted).partition(" ")[0]
+            error = reason(interrupted.__cause__ or interrupted)
             raise
         except BaseException as raised:
             error = type(raised).__name__

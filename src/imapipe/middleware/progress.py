@@ -21,7 +21,18 @@ from typing import ClassVar, Final
 
 from imapipe.middleware.base import Layer, Middleware, Run
 from imapipe.models.document import Document
-from imapipe.models.event import BatchEnd, Event, HandlersPaused, HandlersResumed, Reconnect, ServerAwaited, Wait
+from imapipe.models.event import (
+    Attempt,
+    BatchEnd,
+    Event,
+    HandlersPaused,
+    HandlersResumed,
+    LimitAwaited,
+    Reconnect,
+    Refusal,
+    ServerAwaited,
+    Wait,
+)
 from imapipe.runtime.ticker import Ticker
 
 _log = logging.getLogger(__name__)
@@ -49,7 +60,8 @@ class ProgressSnapshot(Document):
         connections: Connections in use.
         waits: How often a batch was held back.
         final: The run is over.
-        waiting_for: What everything waits for now: the server or the handler, and why; "" where it goes on.
+        waiting_for: What everything waits for now: the server, the handler, a connection or a limit, and why; "" where
+            it goes on.
         account: The run's account, `user@host:port`.
         mailbox: Its mailbox.
     """
@@ -144,7 +156,7 @@ class _ProgressLayer(Layer):
 class _Meter:
     """Makes snapshots of a run, with speeds."""
 
-    __slots__ = ("_began", "_bytes_speed", "_last", "_message_speed", "_run", "_waiting_for", "_waits")
+    __slots__ = ("_began", "_bytes_speed", "_last", "_message_speed", "_run", "_waiting", "_waiting_for", "_waits")
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -154,6 +166,8 @@ class _Meter:
         self._bytes_speed = _Speed()
         self._waits = 0
         self._waiting_for = ""
+        # What a part of the run waits for, and until when; it is worth telling while nothing else goes on.
+        self._waiting: dict[object, tuple[str, float]] = {}
 
     def hear(self, event: Event) -> None:
         """Count the waits, and keep what is waited for."""
@@ -164,8 +178,15 @@ class _Meter:
                 self._waiting_for = f"the server ({reason})"
             case HandlersPaused(reason=reason):
                 self._waiting_for = f"the handler ({reason})"
+            case Attempt(batch=batch, wait_seconds=seconds, reason=reason):
+                self._waiting[batch] = f"the server ({reason})", asyncio.get_running_loop().time() + seconds
+            case Refusal(text=text):
+                self._waiting["connection"] = f"a connection ({text})", math.inf
+            case LimitAwaited(limit=limit, reason=reason):
+                self._waiting["connection"] = f"a limit of {limit} ({reason})", math.inf
             case HandlersResumed() | BatchEnd() | Reconnect():
                 self._waiting_for = ""
+                self._waiting.pop("connection", None)
             case _:
                 return
 
@@ -177,6 +198,7 @@ class _Meter:
         settled = ledger.done_count + ledger.vanished_count + ledger.failed_count
         tried = settled - ledger.refused_count
         then, tried_then, received_then = self._last
+        is_moving = (tried, received) != (tried_then, received_then)
         if now > then:
             self._message_speed.add(tried - tried_then, now - then)
             self._bytes_speed.add(received - received_then, now - then)
@@ -197,11 +219,15 @@ class _Meter:
             batch_size=run.plan.batch_size,
             connections=run.connections,
             waits=self._waits,
-            waiting_for=self._waiting_for,
+            waiting_for=self._waiting_for or ("" if final or is_moving else self._part_waits_for(now)),
             final=final,
             account=run.account,
             mailbox=run.mailbox,
         )
+
+    def _part_waits_for(self, now: float) -> str:
+        self._waiting = {part: wait for part, wait in self._waiting.items() if wait[1] > now}
+        return next((what for what, _ in self._waiting.values()), "")
 
 
 class _Speed:

@@ -15,6 +15,7 @@ import os
 from dataclasses import replace
 from typing import Final
 
+from imapipe.journal.owed import kept, read_owed
 from imapipe.middleware.base import Run
 from imapipe.models.identity import Renumbered
 from imapipe.models.json_value import JSON
@@ -39,14 +40,17 @@ class Renumbering:
         self._book = IdentityBook(path)
 
     async def carry_over(self, run: Run, old: CheckpointState, fresh: CheckpointState) -> CheckpointState:
-        """The state with which the new numbering begins: what was done, under the UIDs that it has now.
+        """The state with which the new numbering begins: what was done and is owed, under the UIDs that it has now.
 
         Raises:
             CheckpointError: The identities cannot be kept.
             ImapipeError: The server could not be asked.
         """
         await self._learn(run, fresh.series, run.plan.planned)
-        pairs = dict(await to_the_end(asyncio.to_thread(self._book.pairs, old.series, fresh.series)))
+        return await to_the_end(asyncio.to_thread(self._renumbered, old, fresh))
+
+    def _renumbered(self, old: CheckpointState, fresh: CheckpointState) -> CheckpointState:
+        pairs = dict(self._book.pairs(old.series, fresh.series))
 
         def now(uids: UidSet) -> UidSet:
             return UidSet.from_numbers([new for before, new in pairs.items() if before in uids])
@@ -55,7 +59,10 @@ class Renumbering:
         done = now(old.done)
         # Where no run had begun since the time before, that is what sinks still have.
         before = _before(old) or {"series": old.series, "uidvalidity": old.uidvalidity}
-        extra = {**fresh.extra, _BEFORE: before}
+        owed = [
+            now for each in read_owed(old.extra) for now in each.renumbered(old.uidvalidity, fresh.uidvalidity, pairs)
+        ]
+        extra = {**fresh.extra, **kept(owed), _BEFORE: before}
         return replace(fresh, done=done, failed=failed, cursor=fresh.cursor.met(done), extra=extra)
 
     async def recall(self, state: CheckpointState) -> tuple[CheckpointState, Renumbered | None]:
@@ -67,8 +74,8 @@ class Renumbering:
         before = _before(state)
         if before is not None:
             series, uidvalidity = str(before["series"]), int(str(before["uidvalidity"]))
-            pairs = await to_the_end(asyncio.to_thread(self._book.pairs, series, state.series))
-            return state, Renumbered(state.series, uidvalidity, dict(pairs))
+            pairs = await to_the_end(asyncio.to_thread(lambda: dict(self._book.pairs(series, state.series))))
+            return state, Renumbered(state.series, uidvalidity, pairs)
         told = state.extra.get(_BEFORE)
         if isinstance(told, dict):
             await self.forget(str(told["series"]))
@@ -77,8 +84,12 @@ class Renumbering:
 
     async def learn(self, run: Run, state: CheckpointState) -> None:
         """Keep what tells the messages of a run apart, and those that are done; raises as `carry_over` does."""
-        known = await to_the_end(asyncio.to_thread(self._book.uids, state.series))
-        await self._learn(run, state.series, (run.plan.planned | state.done) - known)
+        planned = run.plan.planned
+
+        def find_unknown() -> UidSet:
+            return ((planned | state.done) - self._book.uids(state.series)).ranked()
+
+        await self._learn(run, state.series, await to_the_end(asyncio.to_thread(find_unknown)))
 
     async def forget(self, series: str) -> None:
         """A numbering has ended. Raises CheckpointError."""
@@ -89,6 +100,13 @@ class Renumbering:
             some = uids[begin : begin + _AT_A_TIME]
             found = await run.identities(some)
             await to_the_end(asyncio.to_thread(self._book.add, series, some, found))
+
+
+def begun_anew(old: CheckpointState, fresh: CheckpointState) -> CheckpointState:
+    """The state with which a new numbering begins where nothing is found again: what was owed is lost, and told."""
+    owed = (each.lost(each.uids) for each in read_owed(old.extra))
+    extra = {**old.extra, **kept(owed)}
+    return replace(fresh, extra={name: value for name, value in extra.items() if value is not None})
 
 
 def told(state: CheckpointState) -> CheckpointState:

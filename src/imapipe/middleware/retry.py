@@ -16,21 +16,26 @@ Invariants:
 - Halving goes on only as long as the fruitless tries in a row are no more than finding one message can take.
 - A batch that is given up gives back everything that is missing.
 - Each run has a budget of fruitless tries. When it is spent, every batch has its first try and no other.
-
+- An account whose quota is used up is tried by one batch at a time, `attempts` times in all; then its runs end, and
+  what they did not ask for is not tried (`quota`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import random as random_module
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary
 
-from imapipe.errors import CommandError, CommandTimeout, ProtocolError, ServerBye
+from imapipe.errors import CommandError, CommandTimeout, ProtocolError, ServerBye, Throttled
 from imapipe.middleware.base import Call, Layer, Limit, Middleware, Run
+from imapipe.middleware.quota import Quota, Quotas
 from imapipe.middleware.tries import Tries, Trouble
 from imapipe.models.batch import Batch, BatchInterrupted, BatchResult
 from imapipe.models.event import Attempt
+from imapipe.net.signals import over_quota
 from imapipe.net.transient import Verdict, is_transient, reason
 from imapipe.runtime.backoff import Backoff
 
@@ -45,7 +50,8 @@ class Retry(Middleware):
     """Asks again after errors that pass.
 
     Args:
-        attempts: How often to ask in a row without getting anything, the first time included.
+        attempts: How often to ask in a row without getting anything, the first time included; also how often an account
+            is asked whose quota is used up, by all its batches together.
         wait_initial_seconds: How long to wait at most before the second try; doubled for each one after that.
         wait_max_seconds: The longest wait of our own; a server may ask for more.
         budget: How many fruitless tries all batches of a run may have together.
@@ -82,10 +88,27 @@ class Retry(Middleware):
         self.outage_seconds = outage_seconds
         self._backoff = Backoff(wait_initial_seconds, wait_max_seconds, strategy=wait, random=random)
         self._sleep = sleep
+        self._quotas: WeakKeyDictionary[asyncio.AbstractEventLoop, Quotas] = WeakKeyDictionary()
 
     async def start(self, run: Run) -> RetryLayer:
         """Give a run the whole budget."""
-        return RetryLayer(run, self.attempts, self.budget, self._backoff, self._sleep)
+        return RetryLayer(run, self.attempts, self.budget, self._quotas_here(), self._backoff, self._sleep)
+
+    @asynccontextmanager
+    async def kept_open(self) -> AsyncIterator[None]:
+        """Have it remembered over the runs of one job that an account's quota is used up."""
+        with self._quotas_here().kept():
+            yield
+
+    def _quotas_here(self) -> Quotas:
+        # Of each loop, because what waits does so in a loop.
+        return self._quotas.setdefault(asyncio.get_running_loop(), Quotas(self._new_quota))
+
+    def _new_quota(self) -> Quota:
+        def wait_seconds(tries: int, error: Throttled) -> float:
+            return self._backoff.seconds(tries, error, at_least=is_transient(error).wait_at_least)
+
+        return Quota(self.attempts, wait_seconds, self._sleep)
 
 
 class RetryLayer(Layer):
@@ -100,11 +123,14 @@ class RetryLayer(Layer):
         run: Run,
         attempts: int,
         budget: int,
+        quotas: Quotas,
         backoff: Backoff,
         sleep: Callable[[float], Awaitable[None]],
     ) -> None:
         self.budget_left = budget
         self._run = run
+        self._quotas = quotas
+        self._quota = quotas.take(run.account)
         self._attempts = attempts
         self._backoff = backoff
         self._sleep = sleep
@@ -118,11 +144,16 @@ class RetryLayer(Layer):
             BatchInterrupted: Given up. Its result has what all tries reached; its cause is the last error.
         """
         work = Tries(batch, self._attempts)
+        loop = asyncio.get_running_loop()
         while work.pieces:
-            asked = work.next_piece()
             received = self._run.bytes_received
             try:
-                result = await call_next(asked)
+                async with self._quota.turn():
+                    if (refusal := self._quota.refusal) is not None and self._quota.is_used_up:
+                        return self._end(work, refusal)
+                    sent_at = loop.time()
+                    asked = work.next_piece()
+                    result = await self._ask(asked, call_next, sent_at)
             except BatchInterrupted as interrupted:
                 error = interrupted.__cause__ or interrupted
                 # Bytes for other batches count too: the server that sends them is up.
@@ -140,6 +171,32 @@ class RetryLayer(Layer):
             else:
                 self._was_served(result)
                 work.succeeded(result)
+        return work.result
+
+    async def stop(self) -> None:
+        """The run is over."""
+        self._quotas.give_back(self._run.account)
+
+    async def _ask(self, batch: Batch, call_next: Call, sent_at: float) -> BatchResult:
+        """Ask, and remember what that says of the account's quota."""
+        try:
+            result = await call_next(batch)
+        except BatchInterrupted as interrupted:
+            if isinstance(error := interrupted.__cause__, Throttled) and error.is_quota:
+                self._quota.refused(error, sent_at)
+            raise
+        self._quota.served(sent_at)
+        return result
+
+    def _end(self, work: Tries, refusal: Throttled) -> BatchResult:
+        """The quota is used up: end the run; what was asked for in vain has failed, all else was not tried.
+
+        Raises:
+            BatchInterrupted: The batch was asked for.
+        """
+        self._run.give_up(over_quota(refusal), retry_at=refusal.retry_at)
+        if work.attempt >= work.batch.attempt:
+            raise BatchInterrupted(work.batch, work.result) from refusal
         return work.result
 
     def _was_served(self, result: BatchResult) -> None:
@@ -162,7 +219,8 @@ class RetryLayer(Layer):
         seconds = 0.0 if verdict.split_now else self._backoff.seconds(work.tries, error, at_least=verdict.wait_at_least)
         # Told before the wait: a lane that backs off gives its lease to others.
         self._run.events.emit(Attempt(work.batch.number, work.attempt + 1, seconds, reason(error)))
-        if seconds > 0:
+        # For what the whole account waits for, each batch does so when its turn comes.
+        if seconds > 0 and not (isinstance(error, Throttled) and error.is_quota):
             await self._sleep(seconds)
 
 

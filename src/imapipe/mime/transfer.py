@@ -27,6 +27,8 @@ _TWO_SIGNS: Final = re.compile(rb"=(?==)")
 _MAC_BREAK: Final = re.compile(rb"=\r(?!\n)")
 _PADDING: Final = re.compile(rb"=[=\s]*+")
 _BASE64_ONLY: Final = re.compile(rb"[A-Za-z0-9+/=\s]*+")
+_BLANK_LINE: Final = re.compile(rb"(?<=\S)[ \t]*+\r?\n[ \t]*+\r?\n")
+_GAP: Final = re.compile(rb"\S[ \t]++\S")
 _WORDS: Final = re.compile(rb"\s*+\S++[ \t]++\S")
 _UU_BEGIN: Final = re.compile(rb"^begin [0-7]{3,4}[ \t][^\r\n]*\r?\n", re.MULTILINE)
 # Up to this size the layout of base64 is not trusted.
@@ -94,6 +96,14 @@ def _decode_base64(data: bytes) -> bytes:
     if at < 0 and _WORDS.match(data) is not None and len(data.translate(None, b" \t\r\n")) % 4:
         # Text that was never encoded: its first line has spaces, and its length is none that base64 has.
         return data
+    # To look for two bytes is nothing, to match a pattern everywhere is.
+    has_blank = at < 0 and (b"\n\r\n" in data or b"\n\n" in data)
+    if has_blank and (blank := _BLANK_LINE.search(data)) is not None:
+        # A content without padding ends at a blank line, if what is behind that is other text.
+        head = data[: blank.start()]
+        is_whole = _BASE64_ONLY.fullmatch(head) is not None and len(head.translate(None, b" \t\r\n")) % 4 == 0
+        if is_whole and _BASE64_ONLY.fullmatch(data, blank.end()) is None and _GAP.search(data, blank.end()):
+            return decode_base64(head)
     if at >= 0 and data[at:].strip(b"= \t\r\n") and _BASE64_ONLY.fullmatch(data) is not None:
         return b"".join([decode_base64(piece) for piece in _PADDING.split(data) if piece])
     return decode_base64(data)

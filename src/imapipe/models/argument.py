@@ -9,6 +9,12 @@ def check_whole(name: str, value: object) -> None:
         raise TypeError(f"{name} takes a whole number, not {value!r}")
 
 
+def check_consent(name: str, value: object) -> None:
+    """Raise TypeError unless the value is True or False: a text such as "no" would count as true."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} is True or False, not {value!r}")
+
+
 def check_number(name: str, value: object) -> None:
     """Raise TypeError unless the value is a number; a bool is none."""
     if not isinstance(value, int | float) or isinstance(value, bool):

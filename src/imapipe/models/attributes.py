@@ -9,12 +9,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from imapipe.errors import ProtocolError
+from imapipe.errors import NotFetched, ProtocolError
 from imapipe.models.fetched import Fetched, FoundItem
 from imapipe.wire.date import parse_internal_date
 from imapipe.wire.response.body_structure import BodyStructure, parse_body_structure
 from imapipe.wire.response.envelope import Envelope, parse_envelope
-from imapipe.wire.response.fetch import (
+from imapipe.wire.response.item_value import (
     flags_of,
     parse_email_id,
     parse_gmail_labels,
@@ -109,17 +109,34 @@ class Attributes(Fetched):
             return self._envelope
         except AttributeError:
             pass
+        self._envelope: Envelope = self.read_envelope()
+        return self._envelope
+
+    def read_envelope(self) -> Envelope:
+        """The same, and not kept: for those who hold many messages, and read each field once.
+
+        What a thousand messages keep is what the collector of garbage goes through, again and again.
+
+        Raises NotFetched, ProtocolError.
+        """
+        try:
+            return self._envelope
+        except AttributeError:
+            pass
         try:
             text, literals, span = self._find("ENVELOPE", "envelope")
-            self._envelope: Envelope = parse_envelope(text, literals, span, self._context.notes)
+            envelope = parse_envelope(text, literals, span, self._context.notes)
         except ProtocolError:
             if self._match is None:
                 raise
             # A shape ends where its last item begins; this server put something behind it.
             self._locate()
             text, literals, span = self._find("ENVELOPE", "envelope")
-            self._envelope = parse_envelope(text, literals, span, self._context.notes)
-        return self._envelope
+            envelope = parse_envelope(text, literals, span, self._context.notes)
+        if envelope.notes:
+            # What was passed over counts once.
+            self._envelope = envelope
+        return envelope
 
     @property
     def structure(self) -> BodyStructure:
@@ -174,3 +191,11 @@ class Attributes(Fetched):
         text, _, span = self._find("X-GM-THRID", "gmail")
         thread_id = parse_size(text, span)
         return Gmail(message_id, thread_id, parse_gmail_labels(*self._find("X-GM-LABELS", "gmail")))
+
+
+def arrival_of(message: Attributes) -> datetime | None:
+    """When a message arrived, for whoever can do without it: None also where that was left out (seen at Exchange)."""
+    try:
+        return message.internal_date
+    except NotFetched:
+        return None

@@ -23,8 +23,8 @@ class Failure(Document):
 
     Attributes:
         uid: The UID of the message.
-        reason: A short stable word for counting and for the checkpoint: the name of an exception class,
-            `no-data`, `malformed`, `worker-died` …
+        reason: A short stable word for counting and for the checkpoint: a response code of the
+            server, the name of an exception class, `no-data`, `malformed`, `worker-died` …
         detail: One sentence for people. It never holds mail content.
         excerpt: At most 1 KiB of a malformed response as it came, or b"".
     """

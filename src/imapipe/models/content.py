@@ -9,7 +9,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import Final, Self
 
 from imapipe.errors import NotFetched, ProtocolError
 from imapipe.mime.outline import StructurePart, parts_of
@@ -21,10 +21,13 @@ from imapipe.models.fetched import FoundItem, MessageContext
 from imapipe.models.held import Mapped
 from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.response.body_structure import parse_body_structure
-from imapipe.wire.response.fetch import parse_body
 from imapipe.wire.response.invented import may_be_invented
+from imapipe.wire.response.item_value import parse_body
 from imapipe.wire.response.literal import Literal, literal_bytes
 from imapipe.wire.response.token import ItemSpan
+
+# Characters; a group of messages keeps no more than a few bodies are.
+_SMALL_TEXT: Final = 16 * 1024
 
 
 class Content(Attributes):
@@ -134,11 +137,7 @@ class Content(Attributes):
         See `imapipe.mime.selection` for which parts these are, and `imapipe.mime.text` for charsets. Of parts that were
         fetched up to `max_text_bytes` it is what came of them. Raises NotFetched, ProtocolError.
         """
-        try:
-            return self._text
-        except AttributeError:
-            pass
-        self._text: str = self._text_of(PLAIN)
+        self._text: str = self.read_text()
         return self._text
 
     @property
@@ -147,12 +146,33 @@ class Content(Attributes):
 
         Raises NotFetched, ProtocolError.
         """
+        self._html: str = self.read_html()
+        return self._html
+
+    def read_text(self) -> str:
+        """`text`, which is kept only where it is small: for those who hold many messages, and read it once.
+
+        Raises NotFetched, ProtocolError.
+        """
+        try:
+            return self._text
+        except AttributeError:
+            pass
+        text = self._text_of(PLAIN)
+        if len(text) <= _SMALL_TEXT:
+            self._text = text
+        return text
+
+    def read_html(self) -> str:
+        """`html`, which is kept as `read_text` says. Raises NotFetched, ProtocolError."""
         try:
             return self._html
         except AttributeError:
             pass
-        self._html: str = self._text_of(HTML)
-        return self._html
+        html = self._text_of(HTML)
+        if len(html) <= _SMALL_TEXT:
+            self._html = html
+        return html
 
     def _text_of(self, kind: str) -> str:
         if self._is_outlined():

@@ -56,6 +56,21 @@ class Wait(Document):
 
 
 @dataclass(frozen=True, slots=True)
+class LimitAwaited(Document):
+    """A limit that several processes share keeps a connection or a batch waiting.
+
+    Attributes:
+        limit: Which: "connections", "rate" or "bytes".
+        reason: Why: that it is reached, or that the database which keeps it does not answer.
+        lasted_seconds: How long that has been so.
+    """
+
+    limit: str
+    reason: str
+    lasted_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class ServerAwaited(Document):
     """The server, or the way to it, does not work.
 
@@ -147,6 +162,7 @@ Event = (
     | Reconnect
     | Attempt
     | Wait
+    | LimitAwaited
     | ServerAwaited
     | HandlersPaused
     | HandlersResumed

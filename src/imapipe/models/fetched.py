@@ -15,7 +15,8 @@ from typing import NamedTuple, Self
 
 from imapipe.errors import NotFetched
 from imapipe.wire.command.fetch import Fetch
-from imapipe.wire.response.fetch import parse_body, scan_fetch
+from imapipe.wire.response.fetch import scan_fetch
+from imapipe.wire.response.item_value import parse_body
 from imapipe.wire.response.literal import Literal, literal_bytes, spooled_bytes, spooled_count
 from imapipe.wire.response.note import Note
 from imapipe.wire.response.shape import Shape

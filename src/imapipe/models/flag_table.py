@@ -12,7 +12,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from heapq import merge
-from itertools import chain, repeat
+from itertools import repeat
 from operator import itemgetter
 from types import MappingProxyType
 from typing import Final
@@ -47,7 +47,7 @@ class FlagTable:
     @property
     def uids(self) -> UidSet:
         """All messages in it."""
-        return UidSet.from_ranges(chain.from_iterable(uids.ranges() for uids in self._sets.values()))
+        return UidSet.union([*self._sets.values()])
 
     def items(self) -> Iterator[tuple[int, frozenset[str]]]:
         """Go through the messages by UID."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 # As they are, and as `wire.mailbox_name` escapes them.
+_WILDCARD: Final = re.compile("[*%]")
 _UNSENDABLE: Final = re.compile("[\0\r\n\uf700\uf70a\uf70d]")
 
 
@@ -75,6 +76,11 @@ class MailboxEntry:
     delimiter: str | None
     attributes: frozenset[str]
     status: MailboxStatus | None = None
+
+    @property
+    def word(self) -> str:
+        """What names it, and no other mailbox, for `pool.each(…)` and `exclude=`: `*` and `%` stand in brackets."""
+        return _WILDCARD.sub(r"[\g<0>]", str(self.name))
 
     @property
     def is_selectable(self) -> bool:

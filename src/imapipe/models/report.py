@@ -28,6 +28,9 @@ from imapipe.models.json_value import JSON
 from imapipe.wire.response.note import Note
 from imapipe.wire.uid_set import UidSet
 
+OUTCOMES: Final = ("planned", "done", "skipped", "vanished", "failed")
+"""How many messages there are, and what became of them."""
+
 MAX_FAILURE_DETAILS: Final = 10_000
 _REASONS_SHOWN: Final = 10
 
@@ -87,6 +90,8 @@ class RunReport(Document):
         retries: Batches that were asked for again.
         reconnects: Connections that had to be replaced.
         throttle_waits: Times a batch was held back by a limit, ours or the server's.
+        retry_at: When the server serves again, at the latest, where it refused as too much and that is known; or when
+            a `ByteBudget` that ended the run has room.
         peak_rss_bytes: The largest resident memory that was sampled.
         cpu_seconds: Processor time of this process, user and system.
         loop_lag_seconds: How late the event loop was.
@@ -126,6 +131,7 @@ class RunReport(Document):
     retries: int = 0
     reconnects: int = 0
     throttle_waits: int = 0
+    retry_at: datetime | None = None
     peak_rss_bytes: int = 0
     cpu_seconds: float = 0.0
     loop_lag_seconds: Distribution = NOTHING_SEEN
@@ -184,7 +190,7 @@ class RunReport(Document):
         yield "account", shown(self.account)
         yield "mailbox", f"{shown(self.mailbox)} (UIDVALIDITY {self.uidvalidity})"
         yield "complete", "yes" if self.complete else "no"
-        for name in ("planned", "done", "skipped", "vanished", "failed"):
+        for name in OUTCOMES:
             yield name, f"{getattr(self, name):,}"
         if self.unsettled:
             yield "unsettled", f"{self.unsettled:,}"
@@ -211,6 +217,8 @@ class RunReport(Document):
         yield "retries", f"{self.retries:,}"
         yield "reconnects", f"{self.reconnects:,}"
         yield "throttle waits", f"{self.throttle_waits:,}"
+        if self.retry_at is not None:
+            yield "serves again", self.retry_at.isoformat(timespec="minutes")
         yield "peak memory", f"{self.peak_rss_bytes / 1_048_576:,.1f} MiB"
         yield "processor time", f"{self.cpu_seconds:,.2f} s"
         yield "event loop lag", _spread(self.loop_lag_seconds, ".4f")

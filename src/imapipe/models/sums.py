@@ -1,11 +1,16 @@
-"""The sums over the reports of many mailboxes."""
+"""The sums over the reports of many mailboxes, and their table."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Final, Protocol
 
 from imapipe.models.document import Document
+from imapipe.models.report import OUTCOMES, shown
+
+BESIDE_OUTCOMES: Final = ("unaccounted", "changed", "change_failed", "bytes_received")
+"""What else of messages is added up."""
 
 
 class Sums(Document, ABC):
@@ -52,6 +57,11 @@ class OutcomeSums(Sums):
         return self._sum("failed")
 
     @property
+    def unaccounted(self) -> int:
+        """Messages that searches did not find although the mailboxes hold them."""
+        return self._sum("unaccounted")
+
+    @property
     def changed(self) -> int:
         """Messages of which the change that follows them is made (`on_done=`, `on_failed=`)."""
         return self._sum("changed")
@@ -60,3 +70,39 @@ class OutcomeSums(Sums):
     def change_failed(self) -> int:
         """Messages of which it failed."""
         return self._sum("change_failed")
+
+    @property
+    def bytes_received(self) -> int:
+        """Bytes of FETCH responses, after decompression."""
+        return self._sum("bytes_received")
+
+
+class Outcomes(Protocol):
+    """What tells what became of messages, by numbers of the names in `OUTCOMES`."""
+
+    @property
+    def planned(self) -> int:
+        """How many there are."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left over."""
+
+
+def outcome_table(reports: Mapping[str, Outcomes]) -> list[str]:
+    """Lines of a table: one for each mailbox in which something happened, and the sums.
+
+    Args:
+        reports: What became of the messages of a mailbox, by its name.
+    """
+    counts = {name: [getattr(report, column) for column in OUTCOMES] for name, report in reports.items()}
+    rows: list[tuple[str, ...]] = [("mailbox", *OUTCOMES)]
+    for name, numbers in counts.items():
+        if reports[name].planned or not reports[name].complete:
+            rows.append((shown(name) or "-", *(f"{number:,}" for number in numbers)))
+    sums = map(sum, zip(*counts.values(), strict=True)) if counts else [0] * len(OUTCOMES)
+    rows.append(("sum", *(f"{number:,}" for number in sums)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join((name.ljust(widths[0]), *map(str.rjust, numbers, widths[1:]))).rstrip() for name, *numbers in rows
+    ]

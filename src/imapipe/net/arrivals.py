@@ -26,8 +26,8 @@ from imapipe.net.command import NO_BODY, FetchCommand
 from imapipe.net.holdings import Charge, Holdings
 from imapipe.net.parts import Parts
 from imapipe.net.secrets import Secrets
-from imapipe.wire.response.fetch import is_readable
 from imapipe.wire.response.framing import Frame
+from imapipe.wire.response.item_value import is_readable
 from imapipe.wire.response.limits import LONG_BYTES
 from imapipe.wire.response.literal import Literal
 from imapipe.wire.response.note import Note, count_notes

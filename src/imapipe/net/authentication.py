@@ -34,7 +34,7 @@ from imapipe.errors import (
 )
 from imapipe.net.command import Command
 from imapipe.net.secrets import Secrets
-from imapipe.net.signals import is_refusal, to_error
+from imapipe.net.signals import is_one_too_many, to_error
 from imapipe.wire.command.authenticate import Mechanism, authenticate, check_credential, oauthbearer, plain, xoauth2
 from imapipe.wire.command.login import login
 from imapipe.wire.response.response import Tagged
@@ -197,7 +197,7 @@ class Login:
                 if tagged.status == "OK":
                     return None
                 error = to_error(command.name, tagged)
-                if is_refusal(error):
+                if is_one_too_many(error):
                     raise error
                 refusal = AuthenticationFailed(command.name, tagged.status, error.code, error.text)
                 if tagged.status == "NO":

@@ -16,7 +16,8 @@ from imapipe.net.connection import Connection
 from imapipe.net.patience import Term
 from imapipe.net.searching import MANY_RANGES
 from imapipe.wire.command.fetch import Fetch, uid_fetch
-from imapipe.wire.response.fetch import FetchScan, parse_flags
+from imapipe.wire.response.fetch import FetchScan
+from imapipe.wire.response.item_value import parse_flags
 from imapipe.wire.response.limits import LONG_BYTES
 from imapipe.wire.response.literal import Literal
 from imapipe.wire.response.response import Vanished, parse_response

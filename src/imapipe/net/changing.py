@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TypeVar
 
+from imapipe.net.command import Company
 from imapipe.net.watching import Watching
 from imapipe.wire.command.append import NewMessage, append
 from imapipe.wire.command.copy import read_copy_uid, uid_copy
@@ -87,7 +88,7 @@ class Changing(Watching):
         silent: bool = True,
         unchanged_since: int | None = None,
     ) -> UidSet:
-        r"""UID STORE: change flags in the selected mailbox.
+        r"""UID STORE: change flags in the selected mailbox, in several commands where the server stops early.
 
         Args:
             uids: Which messages.
@@ -103,9 +104,14 @@ class Changing(Watching):
         """
         if unchanged_since is not None:
             self.require(["CONDSTORE"])
-        request = uid_store(uids, change, flags, silent=silent, unchanged_since=unchanged_since)
-        tagged, _ = await self._ask(request)
-        return await _read(partial(read_modified, tagged), tagged)
+        flags = [*flags] if not isinstance(flags, str) else flags
+        modified = UidSet()
+        while True:
+            request = uid_store(uids, change, flags, silent=silent, unchanged_since=unchanged_since)
+            tagged, _ = await self._ask(request)
+            modified |= await _read(partial(read_modified, tagged), tagged)
+            if not (uids := _left_out(tagged, uids)):
+                return modified
 
     async def uid_copy(self, uids: UidSet, mailbox: str) -> CopyUid | None:
         """UID COPY into another mailbox; gives which UIDs became which, where the server tells.
@@ -127,17 +133,34 @@ class Changing(Watching):
     async def uid_expunge(self, uids: UidSet) -> None:
         r"""UID EXPUNGE: remove those of these messages that have `\Deleted`; needs UIDPLUS.
 
+        It is sent at once behind UID FETCHes that are in flight, which the server answers first; again for the rest
+        where the server stops early.
+
         Raises CapabilityMissing, ValueError for its arguments, else raises as `execute` does.
         """
         self.require(["UIDPLUS"])
-        await self._ask(uid_expunge(uids))
+        # The command refuses a set of none.
+        left = uids
+        while True:
+            tagged, _ = await self._ask(uid_expunge(left), company=Company.EXPUNGE)
+            left = _left_out(tagged, left)
+            if not left:
+                return
+
+    @property
+    def message_limit(self) -> int | None:
+        """The most messages in one command (MESSAGELIMIT and SAVELIMIT, RFC 9738), where the server says so."""
+        return min((n for n in map(self._number_of, ("MESSAGELIMIT", "SAVELIMIT")) if n), default=None)
 
     @property
     def append_limit(self) -> int | None:
         """The bytes of the largest message that the server takes (APPENDLIMIT, RFC 7889), where it says so."""
+        return self._number_of("APPENDLIMIT")
+
+    def _number_of(self, capability: str) -> int | None:
         for name in self.capabilities:
             word, _, number = name.partition("=")
-            if word.upper() == "APPENDLIMIT" and number.isdecimal():
+            if word.upper() == capability and number.isdecimal():
                 return int(number)
         return None
 
@@ -154,8 +177,14 @@ class Changing(Watching):
         """
         if len(messages) > 1:
             self.require(["MULTIAPPEND"])
-        tagged, _ = await self._ask(append(mailbox, messages, self._dialect))
+        tagged, _ = await self._ask(append(mailbox, messages, self._dialect), company=Company.APPEND)
         return tagged.code.append_uid if tagged.code is not None else None
+
+
+def _left_out(tagged: Tagged, uids: UidSet) -> UidSet:
+    """The messages that a command did not come to (MESSAGELIMIT); raises ProtocolError where that has no end."""
+    limit = tagged.code.message_limit if tagged.code is not None else None
+    return limit.left_out(uids) if limit is not None else UidSet()
 
 
 async def _read(read: Callable[[], _Result], *responses: Response) -> _Result:

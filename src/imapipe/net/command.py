@@ -53,6 +53,10 @@ class Company(Enum):
     """A SEARCH whose answer names its tag (ESEARCH, RFC 4731): it may travel among FETCHes."""
     STATUS = "status"
     """A STATUS, whose answer names its mailbox: it may travel among others."""
+    APPEND = "append"
+    """An APPEND of a group: others may be behind it, since nothing that one of them says is about another one."""
+    EXPUNGE = "expunge"
+    """A UID EXPUNGE: it may follow UID FETCHes at once. The server must answer these first, as they were before it."""
 
 
 class Owner(Protocol):

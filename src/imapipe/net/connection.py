@@ -10,11 +10,12 @@ from the next one.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from functools import partial
 from typing import TypeAlias
 
-from imapipe.errors import CommandNo, ProtocolError
+from imapipe.errors import CommandNo, ConnectionLost, ProtocolError
 from imapipe.models.mailbox import MailboxStatus
 from imapipe.models.message import Message, MessageContext
 from imapipe.net.bridge import IMAP4, adopt_client
@@ -24,11 +25,13 @@ from imapipe.net.listing import STATUS_ITEMS
 from imapipe.net.options import PlaneOptions
 from imapipe.net.searching import Searching
 from imapipe.net.session import SelectedMailbox, Session
+from imapipe.net.spool import SpoolFile
 from imapipe.wire.command.fetch import Fetch, uid_fetch
 from imapipe.wire.command.search import SearchAnswer
 from imapipe.wire.command.select import select
 from imapipe.wire.command.unselect import examine_nothing, unselect
 from imapipe.wire.response.note import Note
+from imapipe.wire.response.response import Tagged
 from imapipe.wire.response.shape import Shape, compile_shape
 from imapipe.wire.uid_set import UidSet
 
@@ -242,3 +245,29 @@ async def status_apart(connection: Connection, mailbox: str, items: Sequence[str
     if connection.selected is not None and connection.selected.name == mailbox:
         await connection.unselect()
     return await connection.status(mailbox, items)
+
+
+async def reply_to(connection: Connection, command: FetchCommand) -> Tagged:
+    """Wait for the reply to a FETCH of `uid_fetch`.
+
+    Raises:
+        ConnectionLost, ServerBye, CommandTimeout: The connection ended before it came.
+
+    Cancelled, it ends the connection: nobody could tell whose the rest of the answers is.
+    """
+    try:
+        return await asyncio.shield(command.finished)
+    except asyncio.CancelledError:
+        connection.abort(ConnectionLost("a FETCH was cancelled"))
+        if command.unfinished is not None:
+            command.unfinished.discard()
+        raise
+
+
+def room_for(connection: Connection, size: int) -> bytearray | SpoolFile:
+    """The place of a body that comes over several connections: in memory or, where it is large, a temporary file.
+
+    Raises:
+        SpoolError: There is no room for the file.
+    """
+    return connection.plane.places.room_for(size)

@@ -15,10 +15,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal as Choice
-from typing import TypeAlias
 
 from imapipe.errors import (
     AuthenticationFailed,
@@ -30,7 +29,7 @@ from imapipe.errors import (
     ServerBye,
 )
 from imapipe.models.argument import check_number, check_whole
-from imapipe.net.account import Account, is_loopback_address
+from imapipe.net.account import Account
 from imapipe.net.authentication import Credentials, Login
 from imapipe.net.bridge import BridgedIMAP4
 from imapipe.net.command import Command
@@ -44,8 +43,10 @@ from imapipe.net.options import (
     SPOOL_ABOVE,
     PlaneOptions,
 )
+from imapipe.net.peer import is_local
+from imapipe.net.reaching import OpenSocket
 from imapipe.net.session import Session
-from imapipe.net.signals import is_refusal, refusal_in, status_error, to_error
+from imapipe.net.signals import is_one_too_many, refusal_in, status_error, to_error
 from imapipe.net.unreachable import unreachable
 from imapipe.net.upgrade import start_tls
 from imapipe.wire.command.compress import compress
@@ -56,8 +57,6 @@ from imapipe.wire.response.response import parse_greeting
 SHOWN_CHARACTERS = 120
 
 Compress = Choice["auto", True, False]
-OpenSocket: TypeAlias = Callable[[str, int], Awaitable[socket.socket]]
-"""Connects to a host and a port, maybe through a proxy, and gives the socket; TLS is put on top of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +168,13 @@ async def _dial_once(options: DialOptions, login: Login, learned: Learned | None
             await _log_in(connection, options, login)
             await _compress(connection, options, slow_link=slow_link)
     except BaseException as error:
-        failed = _explain(error, options, name_is_right=learned is not None and learned.has_greeted)
+        failed = _explain(
+            error,
+            options,
+            name_is_right=learned is not None and learned.has_greeted,
+            # Whoever waits for TLS says nothing before the client does.
+            waits_for_tls=not account.tls and plane.transport is not None and not session.greeted,
+        )
         plane.abort(failed if isinstance(failed, ImapipeError) else ConnectionFailed("given up"))
         if failed is error:
             raise
@@ -224,7 +229,7 @@ def _greet(session: Session, text: bytes, account: Account) -> None:
         # A balancer in front of servers that are busy speaks SMTP, or its own words: "421 Server is busy".
         said = _shown(text.decode("utf-8", "replace"))
         refusal = status_error("connect", "BYE", None, said)
-        if is_refusal(refusal):
+        if is_one_too_many(refusal):
             raise refusal from error
         raise ConnectionFailed(
             f'what answers there does not speak IMAP: it says "{said}"', host=account.host, port=account.port
@@ -233,7 +238,7 @@ def _greet(session: Session, text: bytes, account: Account) -> None:
     session.greeted = True
     if greeting.kind == "BYE":
         refusal = status_error("connect", "BYE", greeting.code, greeting.text)
-        if is_refusal(refusal):
+        if is_one_too_many(refusal):
             raise refusal
         raise ConnectionFailed(f"the server refused it: {_shown(greeting.text)}", host=account.host, port=account.port)
     session.logged_in = greeting.kind == "PREAUTH"
@@ -261,7 +266,7 @@ async def _secure(connection: Connection, options: DialOptions) -> None:
         if tagged.status == "OK":
             return
         error = to_error("STARTTLS", tagged)
-        if is_refusal(error):
+        if is_one_too_many(error):
             raise error
         if options.starttls:
             raise _failed(f"STARTTLS was refused: {_shown(tagged.text)}", options)
@@ -279,10 +284,7 @@ async def _secure(connection: Connection, options: DialOptions) -> None:
 
 def _is_here(connection: Connection, account: Account) -> bool:
     """Whether what is sent stays on this machine: by the name of the host, and by the address that the socket has."""
-    transport = connection.plane.transport
-    peer = transport.get_extra_info("peername") if transport is not None else None
-    # That of a socket of another family is no address, and where it leads nobody can tell.
-    return account.is_loopback and isinstance(peer, tuple) and is_loopback_address(str(peer[0]))
+    return account.is_loopback and is_local(connection)
 
 
 async def _log_in(connection: Connection, options: DialOptions, login: Login) -> None:
@@ -329,13 +331,14 @@ def _shown(text: str) -> str:
     return shown if len(shown) <= SHOWN_CHARACTERS else shown[:SHOWN_CHARACTERS] + "…"
 
 
-def _explain(error: BaseException, options: DialOptions, *, name_is_right: bool) -> BaseException:
+def _explain(error: BaseException, options: DialOptions, *, name_is_right: bool, waits_for_tls: bool) -> BaseException:
     """Turn what the operating system and TLS say into one sentence; let our own errors pass.
 
     Args:
         error: What happened.
         options: How to connect.
         name_is_right: The host was reached by this name before.
+        waits_for_tls: It did not greet, without TLS.
     """
     if isinstance(error, ConnectionFailed) and not error.host:
         return type(error)(error.reason, host=options.account.host, port=options.account.port)
@@ -344,8 +347,9 @@ def _explain(error: BaseException, options: DialOptions, *, name_is_right: bool)
     if isinstance(error, ImapipeError) and not isinstance(error, CommandTimeout):
         return error
     if isinstance(error, TimeoutError):
+        advice = "; maybe imaps:// is what this port wants" if waits_for_tls else ""
         return _failed(
-            f"nothing usable in {options.connect_timeout_seconds:g} seconds (connect_timeout_seconds)", options
+            f"nothing usable in {options.connect_timeout_seconds:g} seconds (connect_timeout_seconds){advice}", options
         )
     if isinstance(error, OSError):
         account = options.account

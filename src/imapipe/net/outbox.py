@@ -3,7 +3,8 @@
 Invariants:
 
 - Commands go out in the order of `submit`. FETCHes, and searches that name their tag, travel together, and so do
-  STATUS commands; FETCHes may follow an EXAMINE at once. Everything else travels alone (RFC 9051 §5.5).
+  STATUS commands, and so do APPENDs; FETCHes may follow an EXAMINE at once, and a UID EXPUNGE may follow FETCHes.
+  Everything else travels alone (RFC 9051 §5.5).
 - Nothing is sent while a command waits for a continuation request, nor while bytes before it are still unsent.
 - At most `WRITE_BYTES` at a time are given to the transport, and none while it asks for a pause: a literal of any size
   takes no second copy of it in memory, and a body that is read while it is sent is never in memory at all.
@@ -36,8 +37,10 @@ _TOGETHER = {
     Company.FETCH: frozenset((Company.FETCH, Company.SEARCH, Company.OPENING)),
     Company.SEARCH: frozenset((Company.FETCH, Company.SEARCH)),
     Company.STATUS: frozenset((Company.STATUS,)),
+    Company.APPEND: frozenset((Company.APPEND,)),
+    Company.EXPUNGE: frozenset((Company.FETCH,)),
 }
-_FIRST_LISTENS = frozenset((Company.ALONE, Company.OPENING, Company.STATUS))
+_FIRST_LISTENS = frozenset((Company.ALONE, Company.OPENING, Company.STATUS, Company.APPEND, Company.EXPUNGE))
 _SEARCH_ANSWER = re.compile(rb"\* *E?SEARCH(?: *\( *TAG +\"?([^\" )]+))?", re.IGNORECASE)
 
 

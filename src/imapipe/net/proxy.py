@@ -12,7 +12,8 @@ import socket
 from importlib.util import find_spec
 from urllib.parse import unquote, urlsplit
 
-from imapipe.net.dial import OpenSocket
+from imapipe.errors.said import cut, written_out
+from imapipe.net.reaching import OpenSocket
 from imapipe.net.secrets import Secrets
 
 _SCHEMES = ("socks5", "socks4", "http")
@@ -29,7 +30,10 @@ def through_proxy(url: str) -> OpenSocket:
         ValueError: Not the URL of a proxy.
         ModuleNotFoundError: python-socks is not installed.
     """
-    named = _without_secret(url)
+    try:
+        named = name_of_proxy(url)
+    except ValueError as error:
+        raise ValueError(f"proxy= takes the URL of a proxy: {error}") from None
     if find_spec("python_socks") is None:
         raise ModuleNotFoundError("a proxy needs python-socks: pip install 'imapipe[proxy]'", name="python_socks")
 
@@ -47,18 +51,22 @@ def through_proxy(url: str) -> OpenSocket:
         except (OSError, ProxyError) as error:
             # What a proxy says may be an echo of what it was told.
             said = hidden.hide(str(error).encode("utf-8", "replace")).decode("utf-8", "replace")
-            raise ConnectionError(f"the proxy {named} could not connect: {said}") from None
+            raise ConnectionError(f"the proxy {named} could not connect: {cut(written_out(said))}") from None
 
     return open_socket
 
 
-def _without_secret(url: str) -> str:
-    """The scheme, host and port of a proxy. Raises ValueError: without the URL, for there may be a password in it."""
+def name_of_proxy(url: str) -> str:
+    """The scheme, host and port of a proxy, without its secret.
+
+    Raises:
+        ValueError: It is none. Its text says what to use, without the URL, for there may be a password in it.
+    """
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
-        raise ValueError(f"proxy= takes the URL of a proxy: {_ADVICE}") from None
+        raise ValueError(_ADVICE) from None
     if not host or not port or parts.scheme not in _SCHEMES or parts.path.strip("/") or parts.query or parts.fragment:
-        raise ValueError(f"proxy= takes the URL of a proxy: {_ADVICE}")
+        raise ValueError(_ADVICE)
     return f"{parts.scheme}://{host}:{port}"

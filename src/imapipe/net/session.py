@@ -75,7 +75,7 @@ class SelectedMailbox:
         uidnext: The UID the next message will have, or None.
         highest_modseq: HIGHESTMODSEQ (RFC 7162), or None.
         flags: The flags in use.
-        permanent_flags: The flags that can be changed.
+        permanent_flags: The flags that can be changed; None where the server does not say.
         expunged: How many messages were expunged since it was selected.
         mailbox_id: MAILBOXID (RFC 8474), or "".
         condstore: HIGHESTMODSEQ was asked for when it was opened.
@@ -89,7 +89,7 @@ class SelectedMailbox:
     uidnext: int | None = None
     highest_modseq: int | None = None
     flags: frozenset[str] = frozenset()
-    permanent_flags: frozenset[str] = frozenset()
+    permanent_flags: frozenset[str] | None = None
     expunged: int = 0
     mailbox_id: str = ""
     condstore: bool = False
@@ -262,7 +262,7 @@ class Session:
         elif code.name == "HIGHESTMODSEQ":
             mailbox.highest_modseq = code.highest_modseq
         elif code.name == "PERMANENTFLAGS":
-            mailbox.permanent_flags = code.permanent_flags or frozenset()
+            mailbox.permanent_flags = code.permanent_flags
         elif code.name == "MAILBOXID":
             mailbox.mailbox_id = code.mailbox_id or ""
 

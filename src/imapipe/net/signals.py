@@ -7,8 +7,10 @@ put the meaning into the text. Every pattern names the server that sends it.
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 
 from imapipe.errors import CommandBad, CommandError, CommandNo, ConnectionLost, ImapipeError, ServerBye, Throttled
+from imapipe.providers import quota_seconds
 from imapipe.wire.response.response import Code, Tagged
 
 # Exchange Online: "Request is throttled. Suggested Backoff Time: 299961 milliseconds".
@@ -46,10 +48,16 @@ def status_error(command: str, status: str, code: Code | None, text: str) -> Com
     code_text = code_words(code)
     is_throttled = code is not None and code.is_throttled and not is_full(command, code_text)
     if is_throttle_text(text) or _REFUSALS.search(text) or is_throttled:
-        return Throttled(command, status, code_text, text, retry_after_seconds=backoff_seconds(text))
+        return _throttled(command, status, code_text, text)
     if status == "BAD":
         return CommandBad(command, code_text, text)
     return CommandNo(command, code_text, text)
+
+
+def over_quota(error: Throttled) -> str:
+    """Why nothing more is asked for, in a sentence."""
+    when = "" if error.retry_at is None else f"; at the latest it serves again at {error.retry_at:%Y-%m-%d %H:%M} UTC"
+    return f"the account is over its quota ({error}){when}"
 
 
 def is_full(command: str, code: str) -> bool:
@@ -60,9 +68,15 @@ def is_full(command: str, code: str) -> bool:
 def refusal_in(error: ServerBye) -> CommandError:
     """A BYE instead of an answer, which may say that there are too many connections."""
     if is_throttle_text(error.text) or _REFUSALS.search(error.text):
-        wait = backoff_seconds(error.text)
-        return Throttled(error.command, "BYE", error.code, error.text, retry_after_seconds=wait)
+        return _throttled(error.command, "BYE", error.code, error.text)
     return error
+
+
+def _throttled(command: str, status: str, code: str, text: str) -> Throttled:
+    hint = backoff_seconds(text)
+    seconds = quota_seconds(text) if hint is None and code.upper().startswith("OVERQUOTA") else hint
+    retry_at = None if seconds is None else datetime.now(UTC) + timedelta(seconds=seconds)
+    return Throttled(command, status, code, text, retry_after_seconds=hint, retry_at=retry_at)
 
 
 def as_error_of(command: str, error: BaseException) -> BaseException:
@@ -88,7 +102,7 @@ def is_throttle_text(text: str) -> bool:
     return bool(_THROTTLES.search(text))
 
 
-def is_refusal(error: CommandError) -> bool:
+def is_one_too_many(error: CommandError) -> bool:
     """Whether a login was refused because of how many there are, not because of who asks."""
     return isinstance(error, Throttled) or error.code.split(" ")[0] in ("UNAVAILABLE", "INUSE", "LIMIT")
 

@@ -116,6 +116,13 @@ _BY_CODE: Final[Mapping[str, Verdict]] = MappingProxyType(
     }
 )
 
+# RFC 5530 and the registry of IANA: also those that say nothing of whether to ask again.
+_KNOWN_CODES: Final = frozenset((*_BEFORE_FETCH, *_BY_CODE)) | frozenset(
+    """APPENDLIMIT BADEVENT CLOSED COMPRESSIONACTIVE CONVERSIONFAILED HASCHILDREN HIGHESTMODSEQ MAXCONVERTPARTS
+    MESSAGELIMIT METADATA MODIFIED NOMODSEQ NOTIFICATIONOVERFLOW NOTSAVED READ-ONLY REFERRAL TEMPFAIL UIDNOTSTICKY
+    UIDREQUIRED UNKNOWN-CTE USEATTR""".split()
+)
+
 _BY_WORDS: Final[tuple[tuple[str, Verdict], ...]] = (
     ("too long", TOO_MUCH),
     ("command line too large", TOO_MUCH),
@@ -200,8 +207,12 @@ def is_about_length(error: CommandError) -> bool:
 
 
 def reason(error: BaseException) -> str:
-    """The short stable word under which an error is counted: its response code, or the name of its class."""
-    return (error.code if isinstance(error, CommandError) else "") or type(error).__name__
+    """The short stable word under which an error is counted: a response code that is known, or the name of its class.
+
+    So there are only so many of them, whatever codes a server makes up: they are kept for each message that failed.
+    """
+    code = error.code.partition(" ")[0].upper() if isinstance(error, CommandError) else ""
+    return code if code in _KNOWN_CODES else type(error).__name__
 
 
 def _throttled(error: Throttled) -> Verdict:

@@ -28,6 +28,8 @@ from imapipe.oauth.token_endpoint import ask_for_token
 
 _MAX_HEAD_BYTES: Final = 16 * 1024
 _HEAD_SECONDS: Final = 10.0
+# What else may come behind a request, in pieces of that size.
+_MAX_PIECES: Final = 64
 # A browser opens some before it needs them.
 _MAX_CONNECTIONS: Final = 32
 _PAGE: Final = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="color-scheme" content="light dark">
@@ -155,7 +157,9 @@ class _Redirect:
                     await writer.drain()
                     writer.write_eof()
                     # Closed with something unread, the connection would be reset, and the page with it.
-                    await reader.read()
+                    for _ in range(_MAX_PIECES):
+                        if not await reader.read(_MAX_HEAD_BYTES):
+                            break
         finally:
             writer.transport.abort()
 

@@ -6,8 +6,8 @@ import ssl
 from dataclasses import dataclass, field
 
 from imapipe.https import check_url
-from imapipe.net.dial import OpenSocket
 from imapipe.net.proxy import through_proxy
+from imapipe.net.reaching import OpenSocket
 from imapipe.providers import OAuthEndpoints, provider_of
 
 

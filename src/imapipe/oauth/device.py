@@ -21,6 +21,7 @@ _INTERVAL_SECONDS: Final = 5.0
 _SLOWER_SECONDS: Final = 5.0
 _MAX_INTERVAL_SECONDS: Final = 60.0
 _LIFE_SECONDS: Final = 900.0
+_MAX_LIFE_SECONDS: Final = 3600.0
 
 ShowCode = Callable[[str, str], Awaitable[None] | None]
 
@@ -60,10 +61,14 @@ async def log_in_by_device(
     device_code, code = document.get("device_code"), document.get("user_code")
     if not isinstance(url, str) or not isinstance(code, str) or not isinstance(device_code, str):
         raise TokenRefused("the answer holds no code to type")
-    shown = show(check_url(url, "verification_uri"), code)
+    try:
+        check_url(url, "verification_uri")
+    except ValueError as error:
+        raise TokenRefused("the answer holds no page to open", str(error)) from None
+    shown = show(url, code)
     if inspect.isawaitable(shown):
         await shown
-    ends_at = time.monotonic() + _seconds(document.get("expires_in"), _LIFE_SECONDS)
+    ends_at = time.monotonic() + min(_seconds(document.get("expires_in"), _LIFE_SECONDS), _MAX_LIFE_SECONDS)
     interval = min(_seconds(document.get("interval"), _INTERVAL_SECONDS), _MAX_INTERVAL_SECONDS)
     while True:
         await sleep(interval)

@@ -26,6 +26,8 @@ _SECRET_FIELDS: Final = ("client_secret", "refresh_token", "code", "code_verifie
 _PASSING: Final = ("temporarily_unavailable", "server_error")
 # RFC 6749 §5.2 says which characters the word for an error may have.
 _MAX_WORD: Final = 100
+# Both fit into a file (`durable_file.MOST_SECRET_BYTES`), however they are quoted there. Providers promise 2,048.
+_MAX_TOKEN: Final = 12 * 1024
 
 
 async def ask(url: str, form: Mapping[str, str], web: Web) -> dict[str, JSON]:
@@ -55,18 +57,18 @@ async def ask_for_token(client: OAuthClient, form: Mapping[str, str], web: Web) 
     asked_at = time.time()
     document = await ask(client.endpoints.token_url, {**identity, **form}, web)
     access_token, kind = document.get("access_token"), document.get("token_type", "Bearer")
+    refresh_token = document.get("refresh_token")
     if not isinstance(access_token, str) or not access_token or str(kind).lower() != "bearer":
         raise TokenRefused("the answer holds no bearer token")
+    if not isinstance(refresh_token, str):
+        refresh_token = ""
+    if not _is_token(access_token) or not _is_token(refresh_token):
+        raise TokenRefused(f"a token is longer than {_MAX_TOKEN:,} characters, or holds others than those of ASCII")
     seconds = document.get("expires_in")
     if isinstance(seconds, str) and seconds.isdecimal() and len(seconds) < 10:
         seconds = int(seconds)
     lasts = float(seconds) if isinstance(seconds, int | float) and not isinstance(seconds, bool) else None
-    refresh_token = document.get("refresh_token")
-    return Token(
-        access_token,
-        asked_at + lasts if lasts is not None else None,
-        refresh_token if isinstance(refresh_token, str) else "",
-    )
+    return Token(access_token, asked_at + lasts if lasts is not None else None, refresh_token)
 
 
 async def refresh(
@@ -93,6 +95,11 @@ async def refresh(
     form = {"grant_type": "refresh_token", "refresh_token": token.refresh_token}
     found = await ask_for_token(client, form, Web.of(ssl_context, proxy))
     return found if found.refresh_token else Token(found.access_token, found.expires_at, token.refresh_token)
+
+
+def _is_token(text: str) -> bool:
+    """Whether a token may look so (RFC 6749 §A.12, §A.17), or is none at all."""
+    return len(text) <= _MAX_TOKEN and (not text or (text.isascii() and text.isprintable()))
 
 
 def _document(answer: HttpAnswer) -> dict[str, JSON]:

@@ -34,7 +34,8 @@ from imapipe.oauth.client import OAuthClient, Token
 from imapipe.oauth.kept import Grant, Kept, parse_kept
 from imapipe.oauth.key_ring import ask_keyring, tell_keyring
 from imapipe.oauth.token_endpoint import refresh
-from imapipe.store.run_lock import RunLock
+from imapipe.runtime.completion import to_the_end
+from imapipe.runtime.lock_file import LockFile
 
 # Under this name the keyring keeps what belongs to a file, by its path.
 _SERVICE: Final = "imapipe"
@@ -120,10 +121,13 @@ class TokenFile:
 
         Raises:
             AccountsError: It cannot be written, or the keyring does not take it.
+
+        Cancelled, it waits until it is kept.
         """
         grant: Grant = "client_credentials" if as_application else "refresh_token"
         async with self._turn():
-            await asyncio.to_thread(self._write, Kept(token, client, grant, in_keyring))
+            # Whoever has the next turn is not to be overtaken by a thread that nobody waits for.
+            await to_the_end(asyncio.to_thread(self._write, Kept(token, client, grant, in_keyring)))
 
     async def client(self) -> OAuthClient | None:
         """Who logged in; None where another program writes the file.
@@ -166,7 +170,7 @@ class TokenFile:
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
         """The file is nobody else's meanwhile; the event loop is not held up."""
-        lock = RunLock(f"{self._target()}.lock")
+        lock = LockFile(f"{self._target()}.lock")
         try:
             while not lock.acquire():  # noqa: ASYNC110  # nobody in this process may know of its release
                 await asyncio.sleep(_TRY_EVERY_SECONDS)

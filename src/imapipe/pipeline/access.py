@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -42,6 +43,8 @@ RUN_AGAIN = "run it again"
 
 _Result = TypeVar("_Result")
 
+_log = logging.getLogger(__name__)
+
 
 class MailboxAccess:
     """The leases of a run.
@@ -49,8 +52,9 @@ class MailboxAccess:
     Args:
         pool: Where they come from.
         mailbox: What is opened on them.
+        opens: The mailbox must be open; else `reopen` does nothing, and who needs its UIDVALIDITY finds that out.
         writes: Open it for writing.
-        patient: Wait without an end for a connection to become free, always.
+        however_long: Wait without an end for a connection to become free, always.
         remembers: Have HIGHESTMODSEQ told: answers are remembered by it.
         events: Where waits are told.
         books: Where bytes are counted.
@@ -65,10 +69,11 @@ class MailboxAccess:
     __slots__ = (
         "_books",
         "_events",
+        "_however_long",
         "_leases",
         "_mailbox",
         "_openings",
-        "_patient",
+        "_opens",
         "_pool",
         "_remembers",
         "_seen",
@@ -85,8 +90,9 @@ class MailboxAccess:
         pool: ConnectionPool,
         mailbox: str,
         *,
+        opens: bool = True,
         writes: bool,
-        patient: bool = False,
+        however_long: bool = False,
         remembers: bool,
         events: EventBus,
         books: Books,
@@ -95,8 +101,9 @@ class MailboxAccess:
         self.outage = outage
         self._pool = pool
         self._mailbox = mailbox
+        self._opens = opens
         self._writes = writes
-        self._patient = patient
+        self._however_long = however_long
         self._remembers = remembers
         self._events = events
         self._books = books
@@ -113,21 +120,25 @@ class MailboxAccess:
         """How many connections it has."""
         return len(self._leases)
 
+    def is_of(self, pool: object) -> bool:
+        """Whether its connections are of this pool."""
+        return pool is self._pool
+
     @property
     def leases_wanted(self) -> int:
         """How many it has or waits for."""
         return len(self._leases) + self._waiting
 
-    async def take(self, *, patient: bool = False, unchecked: bool = False) -> Connection:
+    async def take(self, *, however_long: bool = False, unchecked: bool = False) -> Connection:
         """Lease a connection; raises as `ConnectionPool.take` does.
 
         Args:
-            patient: Wait without an end for one to become free.
+            however_long: Wait without an end for one to become free.
             unchecked: See `ConnectionPool.take`.
         """
         self._waiting += 1
         try:
-            limit = math.inf if patient or self._patient else None
+            limit = math.inf if however_long or self._however_long else None
             connection = await self._pool.take(self._mailbox, timeout_seconds=limit, unchecked=unchecked)
         finally:
             self._waiting -= 1
@@ -145,8 +156,12 @@ class MailboxAccess:
 
     @property
     def others_wait(self) -> bool:
-        """Whether somebody who is not of this run waits for a connection."""
-        return self._pool.has_waiters and self._pool.stats.waiting > self._waiting
+        """Whether somebody who is not of this run waits for a connection, here or where the pool's slots are shared."""
+        return (self._pool.has_waiters and self._pool.stats.waiting > self._waiting) or self._pool.owes_connection
+
+    def check_slots(self) -> None:
+        """See `ConnectionPool.check_slots`."""
+        self._pool.check_slots()
 
     async def open(
         self,
@@ -224,6 +239,8 @@ class MailboxAccess:
             UidValidityChanged: The UIDs of the run mean other messages now.
             CommandNo: The mailbox cannot be opened any more.
         """
+        if not self._opens:
+            return
         selected = connection.selected
         is_open = selected is not None and selected.name == self._mailbox and selected.read_only is not self._writes
         is_compared = selected is not None and selected is self._openings.get(connection)
@@ -338,6 +355,8 @@ class MailboxAccess:
                 pause = _pause_after(error, attempt) if may_wait else None
                 if pause is None:
                     raise
+                # Nothing shows the events of a run that has not begun.
+                _log.warning("%s is looked at again in %.0f s: %s", self._mailbox, pause, error)
             else:
                 self.outage.heard()
                 return connection, result

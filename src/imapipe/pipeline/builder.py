@@ -20,11 +20,12 @@ from imapipe.pipeline.operation.windows import LEAST_WINDOW_BYTES, FetchWindows
 from imapipe.pipeline.source.failed import Failed
 from imapipe.pipeline.source.given import Given
 from imapipe.pipeline.source.newer import Newer
+from imapipe.pipeline.source.ranged import Ranged
 from imapipe.pipeline.specification import Specification
 from imapipe.search import ALL
 from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.search_key import SearchKey
-from imapipe.wire.uid_set import UidSet
+from imapipe.wire.uid_set import MAX_UID, UidSet
 
 
 class PipelineBuilder:
@@ -138,12 +139,14 @@ class PipelineBuilder:
             ValueError: An order in which one of them cannot do what it promises.
             TypeError: Not a middleware.
         """
-        for one in middleware:
-            if not isinstance(one, Middleware):
-                raise TypeError(f"use() takes middleware such as imapipe.Retry(), not {one!r}")
-        every = (*self._specification.middleware, *middleware)
-        check_order(every)
-        return self._with(middleware=every)
+        return self._using((*self._specification.middleware, *middleware))
+
+    def use_outside(self, *middleware: Middleware) -> Self:
+        """Add middleware, outermost first, outside of what is there: for who runs a job that others described.
+
+        Raises as `use` does.
+        """
+        return self._using((*middleware, *self._specification.middleware))
 
     def limit(self, count: int) -> Self:
         """At most so many messages; the others are not planned. Raises ValueError."""
@@ -207,6 +210,32 @@ class PipelineBuilder:
             cursor: How far it had come, such as `report.cursor` of a complete run.
         """
         return self._with(source=Newer(uidvalidity, cursor))
+
+    def within(self, first: int, last: int | None = None, *, uidvalidity: int) -> Self:
+        """Only those that the search finds in a range of UIDs: a part of a mailbox that is worked on in parts.
+
+        Args:
+            first: The lowest UID; 1 or more.
+            last: The highest one; without it the range has no end, and what arrives later is in it.
+            uidvalidity: The UIDVALIDITY under which the range was made; running it raises `UidValidityChanged` under
+                another.
+
+        Raises:
+            ValueError: It is no range.
+        """
+        check_whole("first", first)
+        if last is not None:
+            check_whole("last", last)
+        if not 1 <= first <= (MAX_UID if last is None else min(last, MAX_UID)):
+            raise ValueError(f"within() takes a range of UIDs from 1 on, not {first} to {last}")
+        return self._with(source=Ranged(first, last, uidvalidity))
+
+    def _using(self, middleware: tuple[Middleware, ...]) -> Self:
+        for one in middleware:
+            if not isinstance(one, Middleware):
+                raise TypeError(f"use() takes middleware such as imapipe.Retry(), not {one!r}")
+        check_order(middleware)
+        return self._with(middleware=middleware)
 
     def _with(self, **changes: object) -> Self:
         specification = replace(self._specification, **changes)  # type: ignore[arg-type]  # checked by the callers

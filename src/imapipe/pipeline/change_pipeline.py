@@ -13,10 +13,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from imapipe.errors import TooManyMessages
+from imapipe.errors import ProtocolError, TooManyMessages
 from imapipe.journal.journal import Journal
 from imapipe.middleware.base import Run as MiddlewareRun
 from imapipe.models.argument import check_whole
+from imapipe.models.cursor import Cursor, reissued
+from imapipe.models.document import Document, json_value, printable
+from imapipe.models.json_value import JSON
 from imapipe.models.message import Message
 from imapipe.models.report import RunReport
 from imapipe.net.connection import Connection
@@ -30,6 +33,7 @@ from imapipe.pipeline.plan import Plan
 from imapipe.pipeline.run import Run
 from imapipe.pipeline.source.sizes import fetch_sizes
 from imapipe.pipeline.source.values import fetch_values
+from imapipe.runtime.completion import to_the_end
 from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.uid_set import UidSet
 
@@ -37,7 +41,7 @@ SAMPLE_MESSAGES = 5
 
 
 @dataclass(frozen=True, slots=True)
-class ChangePlan:
+class ChangePlan(Document):
     r"""What a change would do: the dry run.
 
     Attributes:
@@ -66,6 +70,24 @@ class ChangePlan:
     commands: tuple[str, ...]
     sample: tuple[Message, ...]
 
+    def to_dict(self) -> dict[str, JSON]:
+        """As a JSON-ready value; of the messages of the sample it has UID, date, sender and subject."""
+        return {**Document.to_dict(replace(self, sample=())), "sample": [*map(_told, self.sample)]}
+
+
+def _told(message: Message) -> JSON:
+    try:
+        date, sender, subject = message.date, message.sender, message.subject
+    except ProtocolError:
+        # An envelope that cannot be read: what a change does it does to such a message, too.
+        return {"uid": message.uid, "date": None, "from": None, "subject": ""}
+    return {
+        "uid": message.uid,
+        "date": json_value(date),
+        "from": None if sender is None else printable(str(sender)),
+        "subject": printable(subject),
+    }
+
 
 class ChangePipeline(PipelineBuilder):
     """A change of messages of one mailbox, described step by step. Made by `Pipeline.move_to` and its like."""
@@ -79,10 +101,9 @@ class ChangePipeline(PipelineBuilder):
         """
         operation = self._operation
         run = self._new_run(operation)
-        uids: UidSet
         refused = _Preparation(run, operation, ChangeSession(Journal()), None)
         connection = await run.look()
-        uids = run.plan.remaining
+        uids = await run.plan.left()
 
         async def learn(lease: Connection) -> tuple[str, int, Sequence[Message], bool, bool]:
             await run.access.reopen(lease)
@@ -152,8 +173,9 @@ class ChangePipeline(PipelineBuilder):
         await self._runs.wait_for_dropped()
         session = ChangeSession(Journal(journal))
         operation = replace(self._operation, session=session)
-        await asyncio.to_thread(session.journal.take)
         try:
+            # Whoever gives up while the file is being taken has to give it back.
+            await to_the_end(asyncio.to_thread(session.journal.take))
             run = self._new_run(operation, max_failures=max_failures)
             await run.drive(_Preparation(run, operation, session, max_messages))
         finally:
@@ -187,9 +209,15 @@ class _Preparation:
         self._session.planned = run.plan.planned
         target = await self._run.reach(self.check)
         journal.begin(self._operation.job(run.account, run.mailbox, run.uidvalidity, target))
+        if highest := journal.highest_uid:
+            # UIDNEXT may have fallen under the same UIDVALIDITY.
+            met = Cursor(highest_uid=highest)
+            now = run.uidvalidity, await run.believable_cursor(met)
+            if (changed := reissued(run.mailbox, (run.uidvalidity, met), now, "begin another journal")) is not None:
+                raise changed
         await self._run.reach(self._settle)
-        run.plan.skip(journal.done)
-        left = len(run.plan.remaining)
+        await run.plan.skip(journal.done)
+        left = self._run.plan.remaining_count
         if self._max_messages is not None and left > self._max_messages:
             raise TooManyMessages(left, self._max_messages)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Protocol, runtime_checkable
 
 from imapipe.middleware.base import Layer
@@ -53,6 +54,10 @@ class Reported(Protocol):
     @property
     def plan(self) -> Plan:
         """What it was for."""
+
+    @property
+    def retry_at(self) -> datetime | None:
+        """When the server serves again, where it refused and that is known."""
 
 
 async def finish_layers(layers: Sequence[Layer]) -> None:
@@ -126,5 +131,6 @@ def make_report(run: Reported, books: Books) -> RunReport:
         loop_lag_seconds=usage.loop_lag_seconds,
         system_cpu_percent=usage.system_cpu_percent,
         system_memory_percent=usage.system_memory_percent,
+        retry_at=run.retry_at,
         done_all_runs=done_all_runs if done_all_runs is not None else ledger.done_count,
     )

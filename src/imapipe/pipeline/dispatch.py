@@ -14,20 +14,27 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from datetime import datetime
 from typing import Protocol
 
 from imapipe.errors import (
     AuthenticationFailed,
     CapabilityMissing,
     CheckpointError,
+    CommandBad,
+    CommandNo,
+    DatabaseError,
     JournalError,
     PoolClosed,
     SpoolError,
+    Throttled,
     UidValidityChanged,
 )
 from imapipe.middleware.base import Call
 from imapipe.models.batch import Batch, BatchInterrupted, BatchResult, Failure
 from imapipe.models.event import BatchEnd
+from imapipe.net.signals import over_quota
+from imapipe.net.transient import reason
 from imapipe.pipeline.batching import BatchPolicy, Sizer
 from imapipe.pipeline.books import Books
 from imapipe.pipeline.delivery.inbox import Inbox
@@ -41,6 +48,7 @@ FATAL = (
     AuthenticationFailed,
     CapabilityMissing,
     CheckpointError,
+    DatabaseError,
     JournalError,
     PoolClosed,
     SpoolError,
@@ -76,6 +84,7 @@ class Dispatch:
         stopping: No further batch is to be taken.
         failure: The first error that ended the run.
         gave_up_because: What is told of each message that was not tried.
+        retry_at: When the server serves again, where it refused as too much and that is known.
     """
 
     __slots__ = (
@@ -91,6 +100,7 @@ class Dispatch:
         "failure",
         "gave_up_because",
         "plan",
+        "retry_at",
         "stopping",
     )
 
@@ -117,6 +127,7 @@ class Dispatch:
         self.stopping = False
         self.failure: BaseException | None = None
         self.gave_up_because = "the run gave up before it came to this message"
+        self.retry_at: datetime | None = None
 
     def join(self, taker: Taker) -> None:
         """A lane begins to take batches."""
@@ -161,7 +172,9 @@ class Dispatch:
         except Exception as fatal:
             self.stop(fatal)
             raise
-        self._book(batch, result, error)
+        if isinstance(error, Throttled):
+            self._refused(error)
+        await self._book(batch, result, error)
         now = asyncio.get_running_loop().time()
         # A batch that a layer answered by itself says nothing of the server.
         if tries := self._asked.pop(batch.number, 0):
@@ -176,17 +189,18 @@ class Dispatch:
         """A message has failed: too many of them end the run."""
         tried_in_vain = self._ledger.failed_count - self._ledger.refused_count
         if self._max_failures is not None and tried_in_vain > self._max_failures:
-            self._inbox.has_given_up = True
+            self._inbox.give_up()
             self.stop()
 
-    def give_up(self, because: str) -> None:
-        """Take no further batch; `because` is told of each message that was not tried."""
+    def give_up(self, because: str, *, retry_at: datetime | None = None) -> None:
+        """Take no further batch; `because` is told of each message that was not tried, `retry_at` in the report."""
         self.gave_up_because = because
+        self._serves_again(retry_at)
         self.stop()
 
     def give_up_handling(self, because: str) -> None:
         """Take no further batch and begin with no message that waits; `because` is told of each of them."""
-        self._inbox.has_given_up = True
+        self._inbox.give_up()
         self.give_up(because)
 
     def stop(self, error: BaseException | None = None) -> None:
@@ -200,11 +214,21 @@ class Dispatch:
         """Whether an error concerns the whole run and not one batch."""
         return isinstance(error, FATAL)
 
+    def _refused(self, error: Throttled) -> None:
+        """A batch was given up for it."""
+        self._serves_again(error.retry_at)
+        if error.is_quota and not self.stopping:
+            self.give_up(over_quota(error))
+
+    def _serves_again(self, at: datetime | None) -> None:
+        if at is not None and (self.retry_at is None or at > self.retry_at):
+            self.retry_at = at
+
     def _dismiss(self) -> None:
         for taker in self._takers:
             taker.dismiss()
 
-    def _book(self, batch: Batch, result: BatchResult, error: BaseException | None) -> None:
+    async def _book(self, batch: Batch, result: BatchResult, error: BaseException | None) -> None:
         """Whatever of a batch has no outcome has failed: nothing is silently short."""
         rest = batch.uids - self._ledger.outcome_of(batch.uids)
         if not rest:
@@ -213,8 +237,10 @@ class Dispatch:
             self._ledger.fail(result.failed[uid])
         rest -= UidSet.from_numbers(result.failed)
         if error is None:
-            self._ledger.give_up(rest, self.gave_up_because if self.stopping else "a layer left the message out")
+            await self._ledger.give_up(rest, self.gave_up_because if self.stopping else "a layer left the message out")
             return
+        # A server that takes leave or asks for less says nothing of a message, whatever code stands there.
+        why = reason(error) if isinstance(error, CommandNo | CommandBad) else type(error).__name__
         for uid in rest:
-            self._ledger.fail(Failure(uid, type(error).__name__, str(error)))
+            self._ledger.fail(Failure(uid, why, str(error)))
         self.message_failed()

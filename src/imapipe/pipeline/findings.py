@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from imapipe.models.cursor import Cursor
+from imapipe.models.document import Document
 from imapipe.net.connection import Connection
 from imapipe.pipeline.memory import Memory
 from imapipe.pipeline.run import Run
@@ -14,7 +15,7 @@ from imapipe.wire.uid_set import UidSet
 
 
 @dataclass(frozen=True, slots=True)
-class JobPlan:
+class JobPlan(Document):
     """What a run would do, without fetching anything of the messages but their sizes.
 
     Attributes:
@@ -63,8 +64,9 @@ async def plan_job(run: Run, memory: Memory | None) -> JobPlan:
     """What a run would do, without what an earlier one did by the memory of its job. Raises as the run does."""
     run.access.give_back(await run.look())
     if memory is not None:
-        run.plan.skip(await memory.done_before(run))
-    uids = run.plan.remaining
+        await run.plan.skip(await memory.done_before(run))
+    plan = run.plan
+    uids = await plan.left()
 
     async def learn_sizes(lease: Connection) -> Sizes:
         await run.access.reopen(lease)

@@ -123,10 +123,11 @@ class Followable(ABC):
 
         Raises:
             TypeError, ValueError: An argument that cannot be.
-            AuthenticationFailed, ConnectionFailed, PoolClosed, CheckpointError, SinkError: When it is awaited: what no
-                patience helps against. ConnectionFailed is a certificate that is not trusted.
-            CommandNo, UidValidityChanged: The same of a single mailbox: it does not exist, or its UIDs mean other
-                messages than those of the checkpoint.
+            AuthenticationFailed, ConnectionFailed, PoolClosed, CheckpointError, SinkError, SpoolError: When it is
+                awaited: what no patience helps against. ConnectionFailed is a certificate that is not trusted.
+            CapabilityMissing: The server does not offer what the search needs.
+            CommandNo, CommandBad, UidValidityChanged: What no patience helps against of a single mailbox: it does not
+                exist, its search is not understood, or its UIDs mean other messages than those of the checkpoint.
 
         Cancelling it ends runs as in `run`: what is done is saved, and `report` tells what it was.
         """

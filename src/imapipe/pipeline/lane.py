@@ -7,69 +7,36 @@ it is interrupted, and the next call leases another.
 Invariants:
 
 - A lane takes its first batch when it has a connection, so no batch waits for one while other lanes could do it.
+- Where batches take turns (a rate), a lane has its connection before a batch of it takes one, yields it to nobody
+  before that batch is sent, and has a turn that is long past taken again: else all that wait for a connection with
+  their turn behind them would go at once when there is one.
 - The lease is given back when the lane ends, when nothing was in flight for a second, and, at a batch boundary,
   when somebody else waits for a connection or this one has reached its age. It is never given back with something
   in flight, unless the lane is cancelled: the pool then ends the connection.
-- The depth follows the round trip: it is doubled as long as an answer begins a large part of a round trip after the
-  end of the one before it, and about a round trip after its command: then the server had nothing to do meanwhile.
 - A connection that was leased again has the mailbox open under the UIDVALIDITY of the run, or the run ends.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import NamedTuple
 
 from imapipe.errors import ImapipeError
-from imapipe.middleware.base import Layer, chain
+from imapipe.middleware.base import GivesTurns, chain
 from imapipe.models.batch import Batch, BatchInterrupted, BatchResult
 from imapipe.models.event import Reconnect
 from imapipe.net.command import FetchCommand
 from imapipe.net.connection import Connection
-from imapipe.pipeline.access import MailboxAccess
 from imapipe.pipeline.delivery.flight import Gathering
-from imapipe.pipeline.dispatch import Dispatch
-from imapipe.pipeline.operation.base import Operation, Work, Workbench
-from imapipe.runtime.event_bus import EventBus
+from imapipe.pipeline.depth import Depth
+from imapipe.pipeline.lane_task import LaneTask
+from imapipe.pipeline.operation.base import Work
 
-MAX_DEPTH = 32
-MIN_DEPTH = 2
 IDLE_SECONDS = 1.0
 MIN_LEASE_SECONDS = 0.5
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
 # From this try on a batch is alone on its connection.
 SUSPICIOUS_ATTEMPT = 3
-# One more FETCH in flight for each of these of a round trip: about what a batch takes.
-_SECONDS_PER_BATCH = 0.005
-_GAP_OF_ROUND_TRIP = 0.25
-_ARRIVING_ROUND_TRIPS = 1.5
-_SHORTEST_GAP_SECONDS = 0.001
-
-
-class LaneTask(NamedTuple):
-    """What all lanes of a run have to do.
-
-    Attributes:
-        dispatch: Who hands out batches.
-        access: The way to connections with the mailbox open.
-        operation: What is done with a batch.
-        bench: What the works of the run share.
-        layers: The middleware of the run, outermost first.
-        events: Where reconnects are told.
-        depth: Commands in flight on a connection; None follows the round trip.
-        by_batch: Messages are handed over in whole batches.
-    """
-
-    dispatch: Dispatch
-    access: MailboxAccess
-    operation: Operation
-    bench: Workbench
-    layers: Sequence[Layer]
-    events: EventBus
-    depth: int | None = None
-    by_batch: bool = False
 
 
 class Lane:
@@ -77,7 +44,6 @@ class Lane:
 
     Attributes:
         number: Its number, from 0.
-        depth: How many batches it works on at a time.
         active: How many it works on now.
         ended: It takes no more batches.
     """
@@ -87,11 +53,11 @@ class Lane:
         "_call",
         "_connection",
         "_deeper",
+        "_depth",
         "_dispatch",
         "_gathering",
         "_in_flight",
         "_joining",
-        "_last_finished",
         "_leased_at",
         "_lock",
         "_quiet",
@@ -99,8 +65,8 @@ class Lane:
         "_release_timer",
         "_sizer",
         "_task",
+        "_turns",
         "active",
-        "depth",
         "ended",
         "number",
     )
@@ -112,6 +78,7 @@ class Lane:
         self._connection = connection
         self._sizer = task.dispatch.new_sizer()
         self._call = chain(task.layers, self._perform)
+        self._turns = tuple(layer for layer in task.layers if isinstance(layer, GivesTurns))
         self._lock = asyncio.Lock()
         self._joining: asyncio.Timeout | None = None
         self._gathering = Gathering(connection) if connection is not None and task.by_batch else None
@@ -119,16 +86,15 @@ class Lane:
         self._quiet = asyncio.Event()
         self._quiet.set()
         self._deeper = asyncio.Event()
-        self._last_finished = 0.0
         self._leased_at = asyncio.get_running_loop().time()
         self._release_timer: asyncio.TimerHandle | None = None
         self._reason = ""
         self.number = number
         self.active = 0
         self.ended = False
-        self.depth = task.depth or MIN_DEPTH
+        self._depth = Depth(task.depth)
         if connection is not None:
-            self._set_depth(connection)
+            self._depth.begin(connection)
 
     @property
     def is_idle(self) -> bool:
@@ -142,7 +108,7 @@ class Lane:
                 await self._join()
             async with asyncio.TaskGroup() as group:
                 while True:
-                    while self.active < self.depth and self._may_take():
+                    while self.active < self._depth.value and self._may_take():
                         self.active += 1
                         group.create_task(self._worker())
                     if not self.active:
@@ -168,7 +134,7 @@ class Lane:
             connection: Connection | None = None
             try:
                 async with asyncio.timeout(None) as self._joining:
-                    connection = await self._access.take(patient=True)
+                    connection = await self._access.take(however_long=True)
             except ImapipeError as error:
                 if self._dispatch.is_fatal(error):
                     raise
@@ -204,6 +170,8 @@ class Lane:
         dispatch = self._dispatch
         try:
             while self._may_take(mine=1):
+                if self._turns:
+                    await self._be_ready()
                 batch = dispatch.next_batch(self._sizer, self.number)
                 if batch is None:
                     break
@@ -211,6 +179,28 @@ class Lane:
         finally:
             self.active -= 1
             self._deeper.set()
+
+    async def _be_ready(self) -> None:
+        """Have a connection, if one can be had, before a batch takes its turn."""
+        async with self._lock:
+            await self._yield_to_others()
+            if self._connection is not None and not self._connection.is_open:
+                self._lose(self._connection)
+            # What ended an outage in vain, a batch meets; where none is left, nobody would end the wait.
+            if self._connection is not None or self._access.outage.ended_by or not self._dispatch.has_batches:
+                return
+            try:
+                async with asyncio.timeout(None) as self._joining:
+                    connection = await self._access.take(however_long=self._access.leases_held > 0)
+            except (ImapipeError, TimeoutError) as error:
+                if self._dispatch.is_fatal(error):
+                    raise
+                # Let a batch meet the error, so that it is told and counted.
+                return
+            finally:
+                self._joining = None
+            if await self._use_first(connection):
+                self._await_idleness()
 
     def _may_take(self, *, mine: int = 0) -> bool:
         """Whether to take another batch; the last ones are kept for lanes that have nothing to do yet."""
@@ -231,10 +221,10 @@ class Lane:
         while work.is_unfinished:
             try:
                 if batch.attempt >= SUSPICIOUS_ATTEMPT:
-                    await self._do_alone(work)
+                    await self._do_alone(work, batch)
                 else:
                     async with self._lock:
-                        connection = await self._lease()
+                        connection = await self._lease_in_turn(batch)
                     await self._do(work, connection)
             except ImapipeError as error:
                 if self._dispatch.is_fatal(error):
@@ -250,21 +240,50 @@ class Lane:
         finally:
             self._finished(connection)
 
-    async def _do_alone(self, work: Work) -> None:
+    async def _do_alone(self, work: Work, batch: Batch) -> None:
         """Do it with nothing else in flight: where a message makes servers hang up, it is its own batch that fails."""
         async with self._lock:
             await self._quiet.wait()
-            await self._do(work, await self._lease())
+            await self._do(work, await self._lease_in_turn(batch))
+
+    def _observe(self, connection: Connection, command: FetchCommand) -> float:
+        """A FETCH ended; gives the seconds that the server worked on it."""
+        connection.fetched(command)
+        if connection is not self._connection:
+            # One that only helps out tells nothing of this lane.
+            return 0.0
+        before = self._depth.value
+        seconds = self._depth.observe(connection, command)
+        if self._depth.value > before:
+            self._deeper.set()
+        return seconds
 
     # -- the lease -------------------------------------------------------------------------------
+
+    async def _lease_in_turn(self, batch: Batch) -> Connection:
+        """The lane's connection as of `_lease`, for a batch whose turn is not long past."""
+        while True:
+            connection = await self._lease()
+            try:
+                for layer in self._turns:
+                    await layer.renew(batch)
+            except BaseException:
+                self._finished(connection)
+                raise
+            if connection.is_open or not self._turns:
+                return connection
+            # It ended while another turn was waited for; that is good for the next one.
+            self._finished(connection)
 
     async def _lease(self) -> Connection:
         """The lane's connection with the mailbox open; leases one if need be. Counts a call in flight.
 
         Called with the lock held. A server that does not work is waited for here, by one call of the lane.
         """
-        await self._yield_to_others()
+        if not self._turns:
+            await self._yield_to_others()
         self._stop_release_timer()
+        self._access.check_slots()
         if self._connection is not None and not self._connection.is_open:
             self._lose(self._connection)
         if self._connection is None and self._access.outage.ended_by is not None:
@@ -289,7 +308,7 @@ class Lane:
         access = self._access
         if self._connection is None:
             # While other lanes of the run work, the wait has no end: they need not lose a batch over it.
-            self._connection = await access.take(patient=access.leases_held > 0)
+            self._connection = await access.take(however_long=access.leases_held > 0)
             await self._adopt(self._connection)
         else:
             await access.reopen(self._connection)
@@ -298,13 +317,13 @@ class Lane:
     async def _adopt(self, connection: Connection) -> None:
         """Begin to use a connection that was leased just now."""
         self._leased_at = asyncio.get_running_loop().time()
-        self._last_finished = 0.0
         self._gathering = Gathering(connection) if self._task.by_batch else None
         await self._access.reopen(connection)
         if self._reason:
             self._task.events.emit(Reconnect(self.number, self._reason))
             self._reason = ""
-        self._set_depth(connection)
+        self._depth.begin(connection)
+        self._deeper.set()
 
     async def _yield_to_others(self) -> None:
         """Somebody waits for a connection, or ours is too old: let what is in flight land, and queue up again."""
@@ -332,7 +351,10 @@ class Lane:
         elif self._should_yield():
             self.give_back()
         else:
-            self._release_timer = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._release_if_idle)
+            self._await_idleness()
+
+    def _await_idleness(self) -> None:
+        self._release_timer = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._release_if_idle)
 
     def _release_if_idle(self) -> None:
         self._release_timer = None
@@ -354,37 +376,3 @@ class Lane:
         connection, self._connection = self._connection, None
         if connection is not None:
             self._access.give_back(connection)
-
-    # -- depth -----------------------------------------------------------------------------------
-
-    def _set_depth(self, connection: Connection) -> None:
-        if self._task.depth is not None:
-            return
-        round_trip = connection.round_trip_seconds
-        wanted = MIN_DEPTH + int(round_trip / _SECONDS_PER_BATCH) if round_trip < 10 else MIN_DEPTH
-        self.depth = max(self.depth, min(MAX_DEPTH, wanted))
-        self._deeper.set()
-
-    def _observe(self, connection: Connection, command: FetchCommand) -> float:
-        """Learn from a FETCH that ended; gives the seconds that the server worked on it.
-
-        While the answers before it came, the command only waited: that is our depth, and no slowness of the server.
-        """
-        connection.fetched(command)
-        if connection is not self._connection:
-            # One that only helps out tells nothing of this lane.
-            return 0.0
-        before, self._last_finished = self._last_finished, command.finished_at
-        begun = max(before, command.started_at)
-        seconds = max(0.0, command.finished_at - begun - command.paused_seconds)
-        waited_for_others = command.started_at < before
-        if self._task.depth is not None or not waited_for_others or not command.first_byte_at or command.paused_seconds:
-            return seconds
-        round_trip = connection.round_trip_seconds
-        idle = command.first_byte_at - begun
-        # Where the command had been with the server for longer than its way takes, the server was thinking.
-        came_too_late = command.first_byte_at - command.started_at < round_trip * _ARRIVING_ROUND_TRIPS
-        if came_too_late and idle > max(round_trip * _GAP_OF_ROUND_TRIP, _SHORTEST_GAP_SECONDS):
-            self.depth = min(MAX_DEPTH, self.depth * 2)
-            self._deeper.set()
-        return seconds

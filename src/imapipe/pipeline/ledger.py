@@ -14,10 +14,14 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import islice
+from operator import or_
 
 from imapipe.middleware.base import Settled
 from imapipe.models.batch import Failure
+from imapipe.pipeline.plan import Plan
+from imapipe.runtime.large_sets import beside_the_loop
 from imapipe.wire.uid_set import UidSet
 
 GROUP = 4096
@@ -98,9 +102,17 @@ class Ledger:
 
         return unsubscribe
 
-    def skip(self, uids: UidSet) -> None:
-        """An earlier run did these; the last call counts."""
-        self.skipped = uids
+    async def skip(self, plan: Plan) -> None:
+        """An earlier run did what is out of the plan and was not refused; before the first batch. The last call counts.
+
+        Cancelled, nothing was entered.
+        """
+        failed = self.failed
+
+        def find() -> UidSet:
+            return (plan.planned - plan.remaining - failed).ranked()
+
+        self.skipped = await beside_the_loop(find, plan.planned)
 
     def settle(self, uid: int) -> None:
         """The message was handled. The caller settles each UID once."""
@@ -137,17 +149,22 @@ class Ledger:
         self._recent_vanished |= uids
         self.flush()
 
-    def give_up(self, uids: UidSet, detail: str) -> None:
-        """The messages were never tried, and this run will not try them."""
-        self._fail_untold(uids, NOT_TRIED, detail)
+    async def give_up(self, uids: UidSet, detail: str) -> None:
+        """The messages were never tried, and this run will not try them. Cancelled, nothing was entered."""
+        await self._fail_untold(uids, NOT_TRIED, detail)
 
-    def refuse(self, uids: UidSet, reason: str, detail: str) -> None:
-        """A layer says that the messages are not to be tried."""
+    async def refuse(self, uids: UidSet, reason: str, detail: str) -> None:
+        """A layer says that the messages are not to be tried. Cancelled, nothing was entered."""
+        await self._fail_untold(uids, reason, detail)
         self.refused_count += len(uids)
-        self._fail_untold(uids, reason, detail)
 
-    def _fail_untold(self, uids: UidSet, reason: str, detail: str) -> None:
-        self.failed |= uids
+    async def _fail_untold(self, uids: UidSet, reason: str, detail: str) -> None:
+        while True:
+            before = self.failed
+            failed = await beside_the_loop(partial(or_, before, uids), before, uids)
+            if self.failed is before:
+                break
+        self.failed = failed
         self.failed_count += len(uids)
         for uid in islice(uids, MAX_FAILURE_DETAILS - len(self.failures)):
             self.failures[uid] = Failure(uid, reason, detail)

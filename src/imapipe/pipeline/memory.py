@@ -5,8 +5,8 @@ The pipeline imports no concrete middleware: what has these members is taken for
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from typing import Protocol, runtime_checkable
 
 from imapipe.middleware.base import Layer, Middleware, Run
@@ -67,15 +67,45 @@ class Counting(Protocol):
         """Messages done over all runs."""
 
 
+@runtime_checkable
+class KeptOpen(Protocol):
+    """What lasts longer than a run, where there are several."""
+
+    def kept_open(self) -> AbstractAsyncContextManager[None]:
+        """Have it at hand for the runs of one job."""
+
+
+@runtime_checkable
+class Foreseeing(Protocol):
+    """Middleware that can begin with something before its `start`."""
+
+    def foresee(self) -> Callable[[], None]:
+        """A run begins: do what takes a while beside its look at the mailbox; gives what ends that. Raises nothing."""
+
+
 def memory_of(middleware: Sequence[Middleware]) -> Memory | None:
     """What knows earlier runs, if there is one."""
     return next((one for one in middleware if isinstance(one, Memory)), None)
 
 
-def kept_open(middleware: Sequence[Middleware]) -> AbstractAsyncContextManager[None]:
-    """Have what is known at hand for the runs of one job, if anything is; raises what the memory raises."""
-    memory = memory_of(middleware)
-    return nullcontext() if memory is None else memory.kept_open()
+@asynccontextmanager
+async def kept_open(middleware: Sequence[Middleware]) -> AsyncIterator[None]:
+    """Have what is known at hand for the runs of one job, where a layer keeps anything; raises what that raises."""
+    async with AsyncExitStack() as stack:
+        for one in middleware:
+            if isinstance(one, KeptOpen):
+                await stack.enter_async_context(one.kept_open())
+        yield
+
+
+@contextmanager
+def foreseen(middleware: Sequence[Middleware]) -> Iterator[None]:
+    """Let middleware begin with what takes a while, until all of it has started."""
+    with ExitStack() as stack:
+        for one in middleware:
+            if isinstance(one, Foreseeing):
+                stack.callback(one.foresee())
+        yield
 
 
 def done_all_runs_of(layers: Sequence[Layer]) -> int | None:

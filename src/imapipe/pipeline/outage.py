@@ -35,7 +35,7 @@ _Result = TypeVar("_Result")
 
 
 @runtime_checkable
-class Patient(Protocol):
+class GrantsTime(Protocol):
     """Middleware that grants a run time to wait for its server."""
 
     @property
@@ -45,7 +45,7 @@ class Patient(Protocol):
 
 def outage_seconds_of(middleware: Sequence[Middleware]) -> float:
     """The time that the middleware grants."""
-    return next((one.outage_seconds for one in middleware if isinstance(one, Patient)), 0.0)
+    return next((one.outage_seconds for one in middleware if isinstance(one, GrantsTime)), 0.0)
 
 
 class Outage:

@@ -11,14 +11,18 @@ Invariants:
   costs, not what the plan does.
 - A batch is given out when a lane asks for it, with the size its policy wants at that moment; the text of its UIDs
   fits into one command.
+- What takes long for large sets is computed in a thread, of sets that never change; the plan itself is changed in the
+  event loop only, at once, and never by what was computed of an earlier state of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from imapipe.models.batch import Batch
 from imapipe.pipeline.batching import Sizer
+from imapipe.runtime.large_sets import beside_the_loop
 from imapipe.wire.uid_set import UidSet
 
 
@@ -34,10 +38,11 @@ class Tier:
 
     def __init__(self, uids: UidSet, *, newest_first: bool = False) -> None:
         self.newest_first = newest_first
-        self._set(uids)
+        self.keep(uids)
 
-    def _set(self, uids: UidSet) -> None:
-        self._uids = uids
+    def keep(self, uids: UidSet) -> None:
+        """From now on these are what is to be given out."""
+        self._uids = uids.ranked()
         self._low = 0
         self._high = len(uids)
 
@@ -48,14 +53,6 @@ class Tier:
     def remaining(self) -> UidSet:
         """What was not given out."""
         return self._uids[self._low : self._high]
-
-    def skip(self, uids: UidSet) -> UidSet:
-        """Take UIDs out; gives those that were still in it."""
-        remaining = self.remaining
-        taken = remaining & uids
-        if taken:
-            self._set(remaining - taken)
-        return taken
 
     def take(self, count: int, max_text_bytes: int) -> UidSet:
         """Give out at most `count` UIDs whose text fits; at least one."""
@@ -91,7 +88,7 @@ class Plan:
         sizes: RFC822.SIZE by UID, where byte bounds were asked for.
     """
 
-    __slots__ = ("_max_command_bytes", "_number", "_sizes", "_tiers", "batch_size", "planned")
+    __slots__ = ("_changes", "_max_command_bytes", "_number", "_sizes", "_tiers", "batch_size", "planned")
 
     def __init__(
         self,
@@ -109,6 +106,8 @@ class Plan:
         self._max_command_bytes = max_command_bytes
         self._sizes = sizes
         self._number = 0
+        # How often the tiers were changed.
+        self._changes = 0
 
     @property
     def remaining(self) -> UidSet:
@@ -117,6 +116,11 @@ class Plan:
         for tier in self._tiers:
             remaining |= tier.remaining
         return remaining
+
+    async def left(self) -> UidSet:
+        """The same, computed in a thread where they are many and in several tiers."""
+        tiers = [tier.remaining for tier in self._tiers]
+        return await beside_the_loop(partial(UidSet.union, tiers), *tiers)
 
     @property
     def remaining_count(self) -> int:
@@ -127,11 +131,18 @@ class Plan:
         """From now on batches keep to the byte bounds of their policy; RFC822.SIZE by UID."""
         self._sizes = sizes
 
-    def skip(self, uids: UidSet) -> UidSet:
-        """Take UIDs out; gives those that were still in the plan."""
-        taken = UidSet()
-        for tier in self._tiers:
-            taken |= tier.skip(uids)
+    async def skip(self, uids: UidSet) -> UidSet:
+        """Take UIDs out; gives those that were still in the plan. Cancelled, it has taken out nothing."""
+        while True:
+            changes, tiers = self._changes, [tier.remaining for tier in self._tiers]
+            taken, kept = await beside_the_loop(partial(_without, tiers, uids), uids, *tiers)
+            # Where a batch was given out meanwhile, less is left to look at.
+            if changes == self._changes:
+                break
+        if taken:
+            self._changes += 1
+            for tier, rest in zip(self._tiers, kept, strict=True):
+                tier.keep(rest)
         return taken
 
     def next_batch(self, sizer: Sizer, lane: int) -> Batch | None:
@@ -142,6 +153,7 @@ class Plan:
         return None
 
     def _cut(self, tier: Tier, number: int, sizer: Sizer, lane: int) -> Batch:
+        self._changes += 1
         self.batch_size = sizer.size
         uids = tier.take(sizer.size, self._max_command_bytes)
         known: int | None = None
@@ -152,11 +164,19 @@ class Plan:
         self._number += 1
         return Batch(self._number, uids, lane=lane, size_bytes=known, tier=number)
 
-    def take_rest(self) -> UidSet:
-        """Take all that is left, because the run gives up."""
-        rest = self.remaining
+    async def take_rest(self) -> UidSet:
+        """Take all that is left, because the run gives up. Cancelled, it has taken it all the same."""
+        self._changes += 1
+        tiers = [tier.remaining for tier in self._tiers]
         self._tiers.clear()
-        return rest
+        return await beside_the_loop(partial(UidSet.union, tiers), *tiers)
+
+
+def _without(tiers: Sequence[UidSet], uids: UidSet) -> tuple[UidSet, list[UidSet]]:
+    """What UIDs take out of some tiers, and what is left of each."""
+    taken = [tier & uids for tier in tiers]
+    kept = [(tier - out).ranked() for tier, out in zip(tiers, taken, strict=True)]
+    return UidSet.union(taken), kept
 
 
 def _limited(tiers: Sequence[Tier], limit: int) -> list[Tier]:

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
 from typing import TypeVar
@@ -32,20 +33,19 @@ from imapipe.pipeline.books import Books
 from imapipe.pipeline.closing import finish_layers, make_report, stop_layers
 from imapipe.pipeline.delivery.driven import Consumer
 from imapipe.pipeline.delivery.inbox import Inbox
-from imapipe.pipeline.delivery.tasks import first_cause
 from imapipe.pipeline.dispatch import Dispatch
-from imapipe.pipeline.lane import Lane, LaneTask
+from imapipe.pipeline.lane_task import LaneTask
+from imapipe.pipeline.lanes import work_in_lanes
 from imapipe.pipeline.ledger import Ledger
-from imapipe.pipeline.memory import memory_of
+from imapipe.pipeline.memory import foreseen
+from imapipe.pipeline.opening import find_messages, make_plan
 from imapipe.pipeline.operation.base import Workbench
 from imapipe.pipeline.operation.remainders import Remainders
 from imapipe.pipeline.outage import Outage, outage_seconds_of
-from imapipe.pipeline.plan import Plan, Tier
-from imapipe.pipeline.source.base import Found, Question
+from imapipe.pipeline.plan import Plan
 from imapipe.pipeline.source.find import narrow
 from imapipe.pipeline.source.identities import find_identities
 from imapipe.pipeline.source.sizes import fetch_sizes
-from imapipe.pipeline.source.tiers import find_tiers
 from imapipe.pipeline.specification import Specification
 from imapipe.runtime.event_bus import EventBus
 from imapipe.runtime.resources import Sampler
@@ -85,7 +85,7 @@ class Run:
         lanes: int,
         max_failures: int | None = None,
         by_batch: bool = False,
-        patient: bool = False,
+        however_long: bool = False,
     ) -> None:
         self._specification = specification
         self._pool = pool
@@ -104,8 +104,9 @@ class Run:
         self.access = MailboxAccess(
             pool,
             specification.mailbox,
+            opens=specification.operation.opens,
             writes=specification.operation.writes,
-            patient=patient,
+            however_long=however_long,
             remembers=specification.search_store is not None or specification.with_modseq,
             events=self.events,
             books=self._books,
@@ -124,6 +125,8 @@ class Run:
         self._by_batch = by_batch
         self._lease: Connection | None = None
         self._report: RunReport | None = None
+        # Ends only where the run is to end without waiting for anybody.
+        self._until = asyncio.timeout(None)
 
     # -- what middleware and consumers see ---------------------------------------------------------
 
@@ -156,6 +159,10 @@ class Run:
     def leases_held(self) -> int:
         """See `net.pool.lease.Holder`."""
         return self.access.leases_held
+
+    def is_of(self, pool: object) -> bool:
+        """See `net.pool.lease.Holder`."""
+        return self.access.is_of(pool)
 
     @property
     def uidvalidity(self) -> int:
@@ -212,22 +219,36 @@ class Run:
         """The first error that ended the run."""
         return self._dispatch.failure
 
-    def refuse(self, uids: UidSet, reason: str, detail: str) -> None:
+    async def refuse(self, uids: UidSet, reason: str, detail: str) -> None:
         """Take messages out of the plan that fail without a try."""
-        self.ledger.refuse(self.plan.skip(uids), reason, detail)
+        await self.ledger.refuse(await self.plan.skip(uids), reason, detail)
 
-    def give_up(self, because: str) -> None:
+    def give_up(self, because: str, *, retry_at: datetime | None = None) -> None:
         """Take no further batch; `because` is told of each message that was not tried."""
-        self._dispatch.give_up(because)
+        self._dispatch.give_up(because, retry_at=retry_at)
+
+    @property
+    def retry_at(self) -> datetime | None:
+        """When the server serves again, where it refused and that is known."""
+        return self._dispatch.retry_at
 
     def give_up_handling(self, because: str) -> None:
         """Take no further batch and begin with no message that waits; `because` is told of each of them."""
         self._dispatch.give_up_handling(because)
 
-    def fail(self, error: BaseException) -> None:
-        """End the run with this error, and hand out nothing more."""
-        self.inbox.has_given_up = True
+    def fail(self, error: BaseException, *, at_once: bool = False) -> None:
+        """End the run with this error, and hand out nothing more; `at_once`: wait for nobody who is at work."""
+        self.inbox.give_up()
         self._dispatch.stop(error)
+        if at_once:
+            # At its very end there is nothing left to end.
+            with suppress(RuntimeError):
+                self._until.reschedule(asyncio.get_running_loop().time())
+
+    def hold(self) -> Callable[[], None]:
+        """See `middleware.base.Run`."""
+        self.inbox.hold()
+        return self.inbox.go_on
 
     def stop(self, error: BaseException | None = None) -> None:
         """Take no further batch; with an error, end the run with it."""
@@ -251,16 +272,19 @@ class Run:
         unasked = consumer
         try:
             try:
-                connection = await self._prepare(consumer)
-                await self._work(connection)
-                self.ledger.flush()
-                self.ledger.give_up(self.plan.take_rest(), self._dispatch.gave_up_because)
-                self.inbox.close()
-                if consumer is not None:
-                    unasked = None
-                    await consumer.finish()
-                self.ledger.flush()
-                await finish_layers(self.layers)
+                with self._ended_by_failure():
+                    async with self._until:
+                        with foreseen(self._specification.middleware):
+                            connection = await self._prepare(consumer)
+                        await self._work(connection)
+                        self.ledger.flush()
+                        await self.ledger.give_up(await self.plan.take_rest(), self._dispatch.gave_up_because)
+                        self.inbox.close()
+                        if consumer is not None:
+                            unasked = None
+                            await consumer.finish()
+                        self.ledger.flush()
+                        await finish_layers(self.layers)
             except BaseException as error:
                 # Nobody is to work on what can no longer be acknowledged.
                 self.inbox.discard()
@@ -280,6 +304,16 @@ class Run:
                 stop()
             await self.resources.stop()
             self._report = self.report()
+
+    @contextmanager
+    def _ended_by_failure(self) -> Iterator[None]:
+        """Raise why nobody was waited for."""
+        try:
+            yield
+        except TimeoutError:
+            if self._until.expired() and self.failure is not None:
+                raise self.failure from None
+            raise
 
     async def look(self, *, save: bool = False) -> Connection:
         """Open the mailbox and find out what is to be done; `save` has the server keep that for `narrow` (RFC 5182)."""
@@ -313,41 +347,21 @@ class Run:
 
     async def _look(self, connection: Connection, *, save: bool = False) -> None:
         specification = self._specification
-        connection.require(specification.operation.needs)
-        question = Question(
-            self.account,
-            self.mailbox,
-            specification.search,
-            self.today,
-            search_store=specification.search_store,
-            memory=memory_of(specification.middleware),
-            save=save,
-            ahead=specification.asks_ahead,
+        found = await find_messages(
+            connection, specification, self.access, account=self.account, today=self.today, save=save
         )
-        found = await specification.source.find(connection, self.access, question)
-        self._dispatch.plan = Plan(
-            await self._tiers(connection, found),
-            limit=specification.limit,
-            max_command_bytes=specification.operation.max_uid_text_bytes,
-        )
+        self._dispatch.plan = await make_plan(connection, specification, found, self._books, self.today)
         self.exists = found.exists
-        self._books.unaccounted = found.unaccounted
-        self._books.searched(found.notes)
-
-    async def _tiers(self, connection: Connection, found: Found) -> list[Tier]:
-        if classes := self._specification.policy.classes:
-            return await find_tiers(connection, classes, found, self.today, self._books.notes)
-        return [Tier(found.uids, newest_first=self._specification.newest)]
 
     async def _prepare(self, consumer: Consumer | None) -> Connection:
         self._lease = await self.look()
         try:
             for one in self._specification.middleware:
                 self.layers = (*self.layers, await one.start(self))
-                self.ledger.skip(self.plan.planned - self.plan.remaining - self.ledger.failed)
+                await self.ledger.skip(self.plan)
             if consumer is not None:
                 await consumer.begin(self)
-                self.ledger.skip(self.plan.planned - self.plan.remaining - self.ledger.failed)
+                await self.ledger.skip(self.plan)
             self.has_begun = True
         except BaseException:
             if self._lease is not None:
@@ -360,7 +374,7 @@ class Run:
 
     async def _learn_sizes(self, connection: Connection) -> None:
         await self.access.reopen(connection)
-        self.plan.know_sizes(await fetch_sizes(connection, self.plan.remaining))
+        self.plan.know_sizes(await fetch_sizes(connection, await self.plan.left()))
 
     async def _work(self, connection: Connection) -> None:
         remainders = Remainders()
@@ -374,24 +388,10 @@ class Run:
             depth=self._specification.depth,
             by_batch=self._by_batch,
         )
-        first = Lane(task, 0, connection)
-        lanes = [first, *(Lane(task, number) for number in range(1, self._useful_lanes()))]
-        for lane in lanes:
-            self._dispatch.join(lane)
-        error: BaseException | None = None
         try:
-            async with asyncio.TaskGroup() as group:
-                for lane in lanes:
-                    group.create_task(lane.work())
-        except BaseExceptionGroup as errors:
-            error = first_cause(errors)
+            await work_in_lanes(task, self._useful_lanes(), connection)
         finally:
             remainders.close()
-            first.give_back()  # It does so itself, unless it was cancelled before its first step.
-        # The first cause counts, whatever fell over it; raised outside of the handling of the group it keeps its own.
-        error = self.failure or error
-        if error is not None:
-            raise error
 
     def _useful_lanes(self) -> int:
         batch = max(1, self._dispatch.new_sizer().size)

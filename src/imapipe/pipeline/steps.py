@@ -69,6 +69,9 @@ class ChangeSteps(PipelineBuilder):
 
         Args:
             permanently: Remove them for good instead, by UID EXPUNGE; without UIDPLUS they are only marked.
+
+        Raises:
+            TypeError: `permanently` is neither True nor False.
         """
         return self._change(delete(permanently=permanently))
 

@@ -1,1 +1,1 @@
-"""What runs beside a run: ticker, resource sampler, histograms, the event bus."""
+"""What runs beside a run: ticker, resource sampler, histograms, the event bus, lock files."""

@@ -14,18 +14,23 @@ import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
+from operator import and_
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
+from imapipe.durable_file import named_in
 from imapipe.errors import NotFetched, ProtocolError, SinkError
 from imapipe.middleware.base import Run
 from imapipe.models.message import Message
 from imapipe.pipeline.findings import JobPlan
+from imapipe.runtime.completion import to_the_end
+from imapipe.runtime.large_sets import beside_the_loop
+from imapipe.sinks.awaiting import Awaiting
 from imapipe.sinks.copied import Copied
 from imapipe.sinks.copying import MailboxCopy
 from imapipe.sinks.folder_map import Folder, FolderMap
 from imapipe.sinks.outgoing import Outgoing
-from imapipe.sinks.patience import Patience
 from imapipe.sinks.place import Place
 from imapipe.sinks.survey import OUTAGE_SECONDS, Target
 from imapipe.wire.uid_set import UidSet
@@ -93,7 +98,8 @@ class Account:
             SinkError: The state cannot be used.
         """
         await asyncio.to_thread(self._in_files, self._copied.look)
-        return self._copied.known(Place(account, plan.mailbox, plan.uidvalidity)) & plan.uids
+        known = await self._copied.known(Place(account, plan.mailbox, plan.uidvalidity))
+        return await beside_the_loop(partial(and_, known, plan.uids), known, plan.uids)
 
     async def open(self, run: Run) -> None:
         """See `Sink`: the mailbox is made where it is missing, and looked at as far as its state is not known.
@@ -109,20 +115,22 @@ class Account:
             raise ValueError('Account copies whole messages: put .fetch("full") into the job')
         self._run = run
         self._resources.callback(self._copied.close)
-        await asyncio.to_thread(self._in_files, self._copied.open)
+        # Cancelled in the middle it would be open behind its closing.
+        await to_the_end(asyncio.to_thread(self._in_files, self._copied.open))
         if self._copied.is_full is not None:
             raise self._copied.is_full
         folder = self._folder_of(run.mailbox)
         if (run.account, run.mailbox) == (self._pool.account, folder.name):
             raise ValueError(f"{folder.name!r} would be copied into itself; choose another mailbox with folders=")
         if self._goes_by_labels:
-            run.plan.skip(self._copied.whole(Place.of(run)))
+            await run.plan.skip(self._copied.whole(Place.of(run)))
             return
         copy = await self._copy_to(folder)
-        run.plan.skip(self._copied.known(Place.of(run)))
-        if copy.has_candidates and not copy.compares_content and (left := run.plan.remaining):
-            run.plan.skip(copy.match(await run.identities(left)))
-            await self.commit()
+        await run.plan.skip(await self._copied.known(Place.of(run)))
+        if copy.has_candidates and not copy.compares_content:
+            if left := await run.plan.left():
+                await run.plan.skip(await copy.match(await run.identities(left)))
+                await self.commit()
 
     async def write(self, messages: Sequence[Message]) -> Mapping[int, Exception]:
         """See `Sink`. Raises SinkError where the other account is full, ImapipeError where its server is gone."""
@@ -195,8 +203,8 @@ class Account:
         """The copying into a mailbox, begun when it is first needed."""
         copy = self._copies.get(folder.name)
         if copy is None:
-            patience = Patience(self._outage_seconds, self._pool.connections.events)
-            copy = MailboxCopy(self._pool, self._place, folder, self._copied, patience)
+            awaiting = Awaiting(self._outage_seconds, self._pool.connections.events)
+            copy = MailboxCopy(self._pool, self._place, folder, self._copied, awaiting)
             await copy.begin()
             self._copies[folder.name] = copy
         return copy
@@ -207,4 +215,5 @@ class Account:
         except OSError as error:
             if isinstance(error, SinkError):
                 raise
-            raise SinkError(error.strerror or str(error), path=str(error.filename or self)) from error
+            where = named_in(error) or self._copied.path or self
+            raise SinkError(error.strerror or str(error), path=str(where)) from error

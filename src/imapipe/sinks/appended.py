@@ -7,6 +7,8 @@ Invariants:
   them leaves uncommitted is whole, and is committed with what the next one writes.
 - Behind a write that failed nothing is written: where the file ends is not known then, and a sync that failed once may
   succeed the next time without having written anything. Who shares the file ends, too; the next `open` begins anew.
+- A group counts only while the file has its name: in one that somebody has removed or moved nobody would find it.
+- Where nobody else appends, what is put there are lines, and the first one begins a line whatever stood there before.
 - A group is in memory until it is written: its size is bounded by `FLUSH_BYTES`, not by how often it is committed.
 """
 
@@ -16,14 +18,14 @@ import os
 from pathlib import Path
 from typing import Final
 
-from imapipe.durable_file import close, open_in_place, sync_folder, write_all
+from imapipe.durable_file import check_name, close, open_in_place, sync_folder, write_all
 from imapipe.errors import SinkError
 from imapipe.models.batch import NO_UIDS
+from imapipe.runtime.lock_file import LockFile
 from imapipe.sinks.hold import hold
 from imapipe.sinks.place import Place
 from imapipe.sinks.record import Record
 from imapipe.sinks.staged import make_folder
-from imapipe.store.run_lock import RunLock
 from imapipe.wire.uid_set import UidSet
 
 FLUSH_BYTES: Final = 1024 * 1024
@@ -45,6 +47,7 @@ class Appended:
         "_fd",
         "_has_failed",
         "_kind",
+        "_lacks_line_end",
         "_length",
         "_lock",
         "_new",
@@ -63,10 +66,12 @@ class Appended:
         self._length = 0
         self._buffer = bytearray()
         self._new: dict[Place, list[int]] = {}
-        self._lock: RunLock | None = None
+        self._lock: LockFile | None = None
         self._record: Record | None = None
         self._users: set[object] = set()
         self._has_failed = False
+        # Somebody else has written the last line, and not to its end.
+        self._lacks_line_end = False
 
     @property
     def fd(self) -> int:
@@ -115,6 +120,7 @@ class Appended:
             sync_folder(os.fspath(self._path))
         record.begin(size, closed=self._shared)
         self._length = size
+        self._lacks_line_end = not self._shared and not _ends_a_line(self._fd)
         self._record = record
 
     def has(self, place: Place, uid: int) -> bool:
@@ -143,6 +149,9 @@ class Appended:
     def put(self, data: bytes | bytearray | memoryview) -> None:
         """Append bytes of the group. Raises OSError."""
         self._check()
+        if self._lacks_line_end:
+            self._buffer += b"\n"
+            self._lacks_line_end = False
         self._buffer += data
         if len(self._buffer) >= FLUSH_BYTES:
             self._flush()
@@ -163,9 +172,9 @@ class Appended:
         self._has_failed = False
         self._length = mark
 
-    def note(self, place: Place, uid: int) -> None:
-        """A message is in the group, whole."""
-        self._new.setdefault(place, []).append(uid)
+    def note(self, place: Place, *uids: int) -> None:
+        """Messages are in the group, whole."""
+        self._new.setdefault(place, []).extend(uids)
 
     def commit(self) -> None:
         """Make the group safe. Raises OSError."""
@@ -178,6 +187,7 @@ class Appended:
         self._has_failed = True
         if self._durable:
             os.fsync(self._fd)
+        check_name(os.fstat(self._fd), os.fspath(self._path))
         new = {place: UidSet.from_numbers(uids) for place, uids in self._new.items()}
         self._record.append(self._length, new, closed=self._shared)
         self._has_failed = False
@@ -232,3 +242,8 @@ class Appended:
             close(fd)
         if lock is not None:
             lock.release()
+
+
+def _ends_a_line(fd: int) -> bool:
+    """Whether what is appended to a file begins a line."""
+    return os.lseek(fd, 0, os.SEEK_END) == 0 or (os.lseek(fd, -1, os.SEEK_END) >= 0 and os.read(fd, 1) == b"\n")

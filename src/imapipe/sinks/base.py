@@ -23,6 +23,7 @@ from typing import Self, TypeVar, TypeVarTuple
 
 import anyio.to_thread
 
+from imapipe.durable_file import named_in
 from imapipe.errors import NotFetched, ProtocolError, SinkError
 from imapipe.middleware.base import Run
 from imapipe.models.batch import NO_UIDS
@@ -150,4 +151,4 @@ class FileSink(ABC):
         except OSError as error:
             if isinstance(error, SinkError):
                 raise
-            raise SinkError(error.strerror or str(error), path=str(error.filename or self.path)) from error
+            raise SinkError(error.strerror or str(error), path=str(named_in(error) or self.path)) from error

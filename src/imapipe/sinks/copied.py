@@ -17,21 +17,39 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from array import array
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
+from io import BytesIO
+from itertools import chain, islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import orjson
 
-from imapipe.durable_file import PLAIN, close, read_file, remove_leftovers, save_file, whole_lines, write_all
+from imapipe.durable_file import (
+    PLAIN,
+    check_name,
+    close,
+    read_file,
+    remove_leftovers,
+    save_file,
+    whole_lines,
+    write_all,
+)
 from imapipe.errors import SinkError
+from imapipe.runtime.large_sets import beside_the_loop
+from imapipe.runtime.lock_file import LockFile
+from imapipe.sinks.growing_set import GrowingSet
 from imapipe.sinks.hold import hold
 from imapipe.sinks.likeness import Likeness
 from imapipe.sinks.place import Place
-from imapipe.store.run_lock import RunLock
 from imapipe.wire.uid_set import UidSet
 
+MAX_PAIRS: Final = 1_000
+"""So many are told by a line at most."""
 _VERSION: Final = 1
 _HEAD: Final = {"version": _VERSION, "kind": "copied"}
 
@@ -55,7 +73,7 @@ class Claims:
         turn: Who holds it looks at the mailbox, or appends to it.
     """
 
-    uids: set[int]
+    uids: GrowingSet
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     _expected: dict[Likeness, list[tuple[object, _Met]]] = field(default_factory=dict)
 
@@ -92,86 +110,104 @@ class Copied:
         "_copied",
         "_fd",
         "_lock",
-        "_path",
+        "_opening",
         "_settled",
-        "_uids",
+        "_taken",
         "_users",
         "_whole",
         "_whole_new",
         "_writing",
         "is_full",
+        "path",
     )
 
     def __init__(self, path: Path | None) -> None:
-        self._path = path
+        self.path = path
         self._fd = -1
-        self._lock: RunLock | None = None
-        self._uids: dict[Way, dict[int, int]] = {}
+        self._lock: LockFile | None = None
         self._settled: dict[Way, int] = {}
         # Asked for each message, whatever UIDVALIDITY the target had: what was copied there stays copied.
-        self._copied: dict[tuple[Place, str, str], set[int]] = {}
-        self._whole: dict[Place, set[int]] = {}
+        self._copied: dict[tuple[Place, str, str], GrowingSet] = {}
+        # What is known to be a copy of something.
+        self._taken: dict[Place, GrowingSet] = {}
+        self._whole: dict[Place, GrowingSet] = {}
         self._whole_new: dict[Place, set[int]] = {}
         self._claims: dict[Place, Claims] = {}
         self.is_full: SinkError | None = None
         self._users = 0
+        self._opening = threading.Lock()
         self._writing = threading.Lock()
 
     def open(self) -> None:
-        """Read the file, and hold it until as many `close` as `open` were called. Raises OSError, SinkError."""
-        self._users += 1
-        if self._users > 1 or self._path is None:
-            return
-        self._lock = hold(self._path.with_name(f"{self._path.name}.lock"), self._path, "state")
+        """Read the file, and hold it until as many `close` as `open` were called; for any thread.
+
+        Whoever comes while another reads it waits for that. Raises OSError, SinkError; `close` follows in any case.
+        """
+        with self._opening:
+            self._users += 1
+            if self._fd >= 0 or self.path is None:
+                return
+            lock = hold(self.path.with_name(f"{self.path.name}.lock"), self.path, "state")
+            try:
+                self._begin(self.path)
+            except BaseException:
+                lock.release()
+                raise
+            self._lock = lock
+
+    def _begin(self, path: Path) -> None:
         self._forget()
-        self._read(self._path)
-        remove_leftovers(os.fspath(self._path))
+        uids = self._read(path)
+        remove_leftovers(os.fspath(path))
         lines = [
             _line(_HEAD),
-            *(self._entry(way, list(uids.items())) for way, uids in self._uids.items()),
-            *(_whole_entry(source, uids) for source, uids in self._whole.items()),
+            *(self._entries(way, pairs) for way, pairs in uids.items()),
+            *(_whole_entry(source, whole.all()) for source, whole in self._whole.items()),
         ]
-        save_file(os.fspath(self._path), lines, durable=True)
-        self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | PLAIN)
+        save_file(os.fspath(path), lines, durable=True)
+        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | PLAIN)
 
     def look(self) -> None:
         """Read the file, where there is one and nobody has it open; nothing is written. Raises OSError, SinkError."""
-        if not self._users and self._path is not None:
-            self._forget()
-            self._read(self._path)
+        with self._opening:
+            if not self._users and self.path is not None:
+                self._forget()
+                self._read(self.path)
 
     def _forget(self) -> None:
-        self._uids.clear()
+        self._taken.clear()
         self._settled.clear()
         self._copied.clear()
         self._whole.clear()
 
     def close(self) -> None:
         """Let go, if nobody else has it open."""
-        self._users -= 1
-        if self._users:
-            return
-        self._claims.clear()
-        self._whole_new.clear()
-        self.is_full = None
-        if self._fd >= 0:
-            close(self._fd)
-            self._fd = -1
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
+        with self._opening:
+            self._users -= 1
+            if self._users:
+                return
+            self._claims.clear()
+            self._whole_new.clear()
+            self.is_full = None
+            if self._fd >= 0:
+                close(self._fd)
+                self._fd = -1
+            if self._lock is not None:
+                self._lock.release()
+                self._lock = None
 
     def has(self, way: Way, uid: int) -> bool:
         """Whether a message was copied into a mailbox of that name."""
         return uid in self._copied.get(_names(way), ())
 
-    def known(self, source: Place) -> UidSet:
+    async def known(self, source: Place) -> UidSet:
         """The messages that were copied, wherever to."""
-        return UidSet.from_numbers({uid for names, uids in self._copied.items() if names[0] == source for uid in uids})
+        parts = [uids.all() for names, uids in self._copied.items() if names[0] == source]
+        return await beside_the_loop(partial(UidSet.union, parts), *parts)
 
     def whole(self, source: Place) -> UidSet:
         """The messages that are in all mailboxes that they belong into."""
-        return UidSet.from_numbers(self._whole.get(source, ()))
+        return self._whole[source].all() if source in self._whole else UidSet()
 
     def note_whole(self, source: Place, uids: Iterable[int]) -> None:
         """These messages will be, with what the next line says."""
@@ -182,29 +218,26 @@ class Copied:
         uids = self._whole_new.pop(source, set())
         if not uids:
             return b""
-        self._whole.setdefault(source, set()).update(uids)
-        return _whole_entry(source, uids)
+        self._whole.setdefault(source, GrowingSet()).update(uids)
+        return _whole_entry(source, UidSet.from_numbers(uids))
 
     def claims(self, target: Place) -> Claims:
         """What is known of a mailbox of the target, for as long as somebody has this open."""
         if target not in self._claims:
-            self._claims[target] = Claims(self.taken(target))
+            taken = self._taken.get(target)
+            self._claims[target] = Claims(GrowingSet(taken.all() if taken is not None else None))
         return self._claims[target]
 
     def settled(self, way: Way) -> int | None:
         """The UID above which the target may hold messages that no line tells of; None where nothing is known."""
         return self._settled.get(way)
 
-    def taken(self, target: Place) -> set[int]:
-        """The UIDs in a target that are known to be copies of something."""
-        return {uid for way, uids in self._uids.items() if way.target == target for uid in uids.values() if uid}
-
     def add(self, way: Way, pairs: list[tuple[int, int]], settled: int) -> bytes:
         """Know what was copied; gives the line of it, for `save`.
 
         Args:
             way: From where to where.
-            pairs: The UIDs here and there; 0 where the server did not tell.
+            pairs: The UIDs here and there, at most `MAX_PAIRS`; 0 where the server did not tell.
             settled: See above.
         """
         self._know(way, pairs, settled)
@@ -214,45 +247,64 @@ class Copied:
         """Write a line, durably; for any thread. Raises OSError."""
         if self._fd >= 0:
             with self._writing:
-                write_all(self._fd, line)
+                length = os.fstat(self._fd).st_size
+                try:
+                    write_all(self._fd, line)
+                except OSError:
+                    # Others write to it, too: they would go on in the middle of this line.
+                    with suppress(OSError):
+                        os.ftruncate(self._fd, length)
+                    raise
                 os.fsync(self._fd)
+                check_name(os.fstat(self._fd), os.fspath(self.path or ""))
 
     def _know(self, way: Way, pairs: list[tuple[int, int]], settled: int) -> None:
         self._settled[way] = settled
-        self._uids.setdefault(way, {}).update(pairs)
-        self._copied.setdefault(_names(way), set()).update(here for here, _ in pairs)
+        self._copied.setdefault(_names(way), GrowingSet()).update(here for here, _ in pairs)
+        self._taken.setdefault(way.target, GrowingSet()).update(there for _, there in pairs if there)
 
     def _entry(self, way: Way, pairs: list[tuple[int, int]]) -> bytes:
         return _line({"from": [*way.source], "to": [*way.target], "uids": pairs, "settled": self._settled[way]})
 
-    def _read(self, path: Path) -> None:
+    def _entries(self, way: Way, numbers: array[int]) -> bytes:
+        """Lines of pairs that follow each other: whoever reads a line holds up all others until it is over."""
+        pairs = zip(numbers[::2], numbers[1::2], strict=True)
+        return b"".join(iter(lambda: self._entry(way, part) if (part := [*islice(pairs, MAX_PAIRS)]) else b"", b""))
+
+    def _read(self, path: Path) -> dict[Way, array[int]]:
+        """Know what it tells; gives the pairs, one after the other."""
+        found: dict[Way, array[int]] = {}
         try:
-            data = read_file(os.fspath(path))
+            lines = BytesIO(whole_lines(read_file(os.fspath(path))))
         except FileNotFoundError:
-            return
-        lines = whole_lines(data).splitlines()
+            return found
         try:
-            if orjson.loads(lines[0]) != _HEAD:
+            if orjson.loads(lines.readline()) != _HEAD:
                 raise ValueError("it is of another kind or version")
-            for entry in map(orjson.loads, lines[1:]):
+            for entry in map(orjson.loads, lines):
                 source = _place(entry["from"])
                 if "whole" in entry:
-                    self._whole.setdefault(source, set()).update(UidSet.parse(entry["whole"]))
+                    self._whole.setdefault(source, GrowingSet()).update(UidSet.parse(entry["whole"]))
                     continue
                 way = Way(source, _place(entry["to"]))
                 pairs = [(int(here), int(there)) for here, there in entry["uids"]]
                 self._know(way, pairs, int(entry["settled"]))
-        except (IndexError, KeyError, TypeError, ValueError) as error:
-            reason = f"it does not tell what was copied ({error}); move it away to find that out from the mailboxes"
+                found.setdefault(way, array("I")).extend(chain.from_iterable(pairs))
+        except (KeyError, OverflowError, TypeError, ValueError) as error:
+            reason = (
+                "it does not tell what was copied, or is of another version; "
+                "move it away to find that out from the mailboxes"
+            )
             raise SinkError(reason, path=str(path)) from error
+        return found
 
 
 def _names(way: Way) -> tuple[Place, str, str]:
     return way.source, way.target.account, way.target.mailbox
 
 
-def _whole_entry(source: Place, uids: Iterable[int]) -> bytes:
-    return _line({"from": [*source], "whole": UidSet.from_numbers(uids).text()})
+def _whole_entry(source: Place, uids: UidSet) -> bytes:
+    return _line({"from": [*source], "whole": uids.text()})
 
 
 def _place(words: list[object]) -> Place:

@@ -15,28 +15,44 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from functools import partial
+from typing import Final
 
-from imapipe.errors import CommandBad, CommandError, CommandNo, ImapipeError, SinkError
+from imapipe.errors import (
+    CommandError,
+    CommandTimeout,
+    ConnectionLost,
+    ImapipeError,
+    NotFetched,
+    ServerBye,
+    SinkError,
+)
 from imapipe.models.identity import Identity
-from imapipe.net.connection import Connection, status_apart
+from imapipe.net.connection import Connection
 from imapipe.net.signals import is_full
 from imapipe.pipeline.delivery.stream import Runs
 from imapipe.pipeline.delivery.tasks import end_tasks
+from imapipe.pipeline.digest import digest_of_file
 from imapipe.pipeline.pipeline import Pipeline
 from imapipe.pipeline.specification import Specification
 from imapipe.search import uid as uids_between
-from imapipe.sinks.copied import Claims, Copied, Way
+from imapipe.sinks.awaiting import Awaiting, is_refusal
+from imapipe.sinks.copied import MAX_PAIRS, Claims, Copied, Way
 from imapipe.sinks.folder_map import Folder
-from imapipe.sinks.likeness import WANTED, Candidates, Likeness, content_of, digest_of
+from imapipe.sinks.likeness import WANTED, Candidates, Likeness, content_of
 from imapipe.sinks.outgoing import Outgoing, groups, opened
-from imapipe.sinks.patience import Patience, is_refusal
 from imapipe.sinks.place import Place
+from imapipe.sinks.rejected import Rejected
 from imapipe.sinks.survey import Target
+from imapipe.sinks.target_mailbox import open_target
 from imapipe.wire.uid_set import UidSet
 
 _log = logging.getLogger(__name__)
+
+_MESSAGES_PER_TURN: Final = 500
+# How a connection ends; a server may do so each time it is given some message.
+_DEATHS: Final = (ConnectionLost, CommandTimeout, ServerBye)
 
 
 class MailboxCopy:
@@ -47,20 +63,20 @@ class MailboxCopy:
         source: Where the messages are from.
         folder: Where they go.
         copied: What has been copied.
-        patience: How long to wait for the other server.
+        awaiting: How long to wait for the other server.
 
     Attributes:
         compares_content: Copies are told by their content, too: only the last ones are in doubt.
     """
 
-    def __init__(self, pool: Target, source: Place, folder: Folder, copied: Copied, patience: Patience) -> None:
+    def __init__(self, pool: Target, source: Place, folder: Folder, copied: Copied, awaiting: Awaiting) -> None:
         self._connections = pool.connections
         self._account = pool.account
         self._source = source
         self._folder = folder
         self._name = folder.name
         self._copied = copied
-        self._patience = patience
+        self._awaiting = awaiting
         self._way, self._claims = self._ways(0)
         # Confirmed, and not in the state yet: UIDs here and there.
         self._new: list[tuple[int, int]] = []
@@ -80,26 +96,32 @@ class MailboxCopy:
 
     async def begin(self) -> None:
         """Make the mailbox where it is missing, and look at what may be ours in it."""
-        uidvalidity, last = await self._patience.around(self._open_there)
-        self._way, self._claims = self._ways(uidvalidity)
+        there = await self._awaiting.around(partial(open_target, self._connections, self._folder))
+        self._name = there.name
+        self._candidates.are_shared = there.keeps_one
+        self._way, self._claims = self._ways(there.uidvalidity)
         settled = self._copied.settled(self._way)
         self.compares_content = settled is not None
         self._seen = settled or 0
-        if last > self._seen:
+        if there.last_uid > self._seen:
             async with self._claims.turn:
-                await self._patience.around(self._look)
+                await self._awaiting.around(self._look)
 
-    def match(self, identities: Mapping[int, Identity]) -> UidSet:
+    async def match(self, identities: Mapping[int, Identity]) -> UidSet:
         """Find the copies of messages by what the source's server tells of them; gives those that have one.
 
         Of twins it says nothing, unless there are as many here as there: which is whose is seen when they are written.
         """
         alike: dict[bytes, list[int]] = {}
-        for uid, identity in identities.items():
+        for count, (uid, identity) in enumerate(identities.items()):
+            if not count % _MESSAGES_PER_TURN:
+                await asyncio.sleep(0)
             if identity.content is not None:
                 alike.setdefault(identity.content, []).append(uid)
         matched: list[int] = []
-        for content, uids in alike.items():
+        for count, (content, uids) in enumerate(alike.items()):
+            if not count % _MESSAGES_PER_TURN:
+                await asyncio.sleep(0)
             there = self._candidates.with_content(content)
             if there and self._candidates.are_shared:
                 there = [there[0]] * len(uids)
@@ -117,13 +139,13 @@ class MailboxCopy:
             SinkError: The account is full.
             ImapipeError: Its server is gone.
         """
-        failed: dict[int, Exception] = {}
+        rejected = Rejected()
         new = [each for each in messages if not self._copied.has(self._way, each.message.uid)]
         async with self._claims.turn:
-            missing = await self._patience.around(lambda: self._without_found(new))
+            missing = await self._awaiting.around(lambda: self._without_found(new))
             for group in groups(missing):
-                failed.update(await self._patience.around(lambda group=group: self._append(group)))  # type: ignore[misc]
-        return failed
+                await self._awaiting.around(partial(self._append, group, rejected))
+        return rejected.failed
 
     async def settle(self) -> bytes:
         """What the state has to note; nothing where nothing is new."""
@@ -131,70 +153,30 @@ class MailboxCopy:
             return b""
         if self._unplaced:
             async with self._claims.turn:
-                await self._patience.around(self._look)
+                await self._awaiting.around(self._look)
             # Changed on its way in, or taken away by somebody else since: that it arrived is all that is known.
             self._new += [(here, 0) for here in self._unplaced]
             self._forget_unplaced()
-        pairs, self._new = self._new, []
         # What may still turn out to be a copy has to be looked at again.
         lowest = self._candidates.lowest
-        return self._copied.add(self._way, pairs, self._seen if lowest is None else min(self._seen, lowest - 1))
+        settled = self._seen if lowest is None else min(self._seen, lowest - 1)
+        count = len(self._new)
+        lines: list[bytes] = []
+        for first in range(0, count, MAX_PAIRS):
+            pairs = self._new[first : min(first + MAX_PAIRS, count)]
+            is_last = first + len(pairs) == count
+            # A crash may leave some of the lines, and settled is only what the last of them says.
+            lines.append(
+                self._copied.add(self._way, pairs, settled if is_last else self._copied.settled(self._way) or 0)
+            )
+            if not is_last:
+                await asyncio.sleep(0)
+        del self._new[:count]
+        return b"".join(lines)
 
     def _ways(self, uidvalidity: int) -> tuple[Way, Claims]:
         way = Way(self._source, Place(self._account, self._name, uidvalidity))
         return way, self._copied.claims(way.target)
-
-    async def _open_there(self) -> tuple[int, int]:
-        """UIDVALIDITY of the target, and the highest UID that it may hold; it is made where it is missing."""
-        is_new = False
-        for name in filter(None, (self._name, self._folder.plain_name)):
-            try:
-                found = await self._connections.perform(partial(self._numbers, name))
-                self._name = name
-                break
-            except CommandNo:
-                continue
-        else:
-            is_new = True
-            self._name = await self._connections.perform(self._make)
-            found = await self._connections.perform(partial(self._numbers, self._name))
-        if self._folder.subscribe or (is_new and self._folder.subscribe is None):
-            await self._connections.perform(self._subscribe)
-        return found
-
-    async def _make(self, connection: Connection) -> str:
-        """Make the mailbox; gives the name that it got."""
-        name, plain_name, use = self._folder.name, self._folder.plain_name, self._folder.special_use
-        try:
-            if use and connection.offers("CREATE-SPECIAL-USE"):
-                try:
-                    await connection.create(name, special_use=use)
-                except (CommandNo, CommandBad) as error:
-                    _log.info("%s is made without %s: %s", name, use, error)
-                else:
-                    return name
-            await connection.create(name)
-        except CommandNo as error:
-            if error.code.upper() == "ALREADYEXISTS":
-                return name
-            if not plain_name:
-                raise
-            _log.info("%s becomes %s: %s", name, plain_name, error)
-            await connection.create(plain_name)
-            return plain_name
-        return name
-
-    async def _numbers(self, name: str, connection: Connection) -> tuple[int, int]:
-        """UIDVALIDITY of a mailbox, and the highest UID that it may hold."""
-        self._candidates.are_shared = connection.offers("X-GM-EXT-1")
-        status = await status_apart(connection, name, ("UIDVALIDITY", "UIDNEXT"))
-        return status.uidvalidity or 0, max((status.uidnext or 1) - 1, 0)
-
-    async def _subscribe(self, connection: Connection) -> None:
-        try:
-            await connection.subscribe(self._name)
-        except CommandNo as error:
-            _log.warning("%s is not subscribed to: %s", self._name, error)
 
     async def _look(self) -> None:
         """Know what is in the target above what is known."""
@@ -204,27 +186,34 @@ class MailboxCopy:
         async for message in job.fetch(WANTED):
             # `5:*` is the last message, too, where that is below 5.
             if message.uid > self._seen and message.uid not in self._claims.uids:
-                found.append((Likeness.of(message, message.size), content_of(message), message.uid))
+                with suppress(NotFetched):
+                    # One of which no size is told is like no other.
+                    found.append((Likeness.of(message, message.size), content_of(message), message.uid))
             highest = max(highest, message.uid)
-        self._seen = highest
-        for likeness, content, uid in found:
+        for count, (likeness, content, uid) in enumerate(found):
+            if not count % _MESSAGES_PER_TURN:
+                await asyncio.sleep(0)
             # Copies of what was confirmed are not those of their twins.
             if not self._claims.place(likeness, uid):
                 self._candidates.add(uid, likeness, content)
+        # Not before: whoever is cancelled in between has not seen them.
+        self._seen = highest
         self._in_doubt = False
 
     async def _without_found(self, group: Sequence[Outgoing]) -> list[Outgoing]:
         """The messages of a group that are not there; the others are noted."""
         digests: dict[int, bytes] = {}
-        alike = UidSet.from_numbers({uid for new in group for uid in self._free(new.likeness)})
-        if alike and self.compares_content:
+        alike = UidSet.from_numbers(
+            {uid for new in group if self._is_doubtful(new) for uid in self._free(new.likeness)}
+        )
+        if alike:
             digests = await self._digests(alike)
         missing: list[Outgoing] = []
         for new in group:
             uids = self._free(new.likeness)
-            if uids and self.compares_content:
+            if uids and self._is_doubtful(new):
                 with new.message.open() as file:
-                    digest = await asyncio.to_thread(digest_of, file)
+                    digest = await asyncio.to_thread(digest_of_file, file)
                 uids = [uid for uid in uids if digests.get(uid) == digest]
             if uids:
                 self._candidates.take(uids[0])
@@ -232,6 +221,10 @@ class MailboxCopy:
             else:
                 missing.append(new)
         return missing
+
+    def _is_doubtful(self, new: Outgoing) -> bool:
+        """Whether being alike is not enough: without a Message-ID it is no more than a size and a second."""
+        return self.compares_content or not new.likeness.message_id
 
     def _free(self, likeness: Likeness) -> list[int]:
         """Candidates that are alike, without what was found to be the copy of another mailbox's message."""
@@ -244,7 +237,7 @@ class MailboxCopy:
         job = self._pipeline(Specification(self._name, search=uids_between(uids.text())))
         async for message in job.fetch("full"):
             with message.open() as file:
-                digests[message.uid] = await asyncio.to_thread(digest_of, file)
+                digests[message.uid] = await asyncio.to_thread(digest_of_file, file)
         return digests
 
     def _pipeline(self, specification: Specification) -> Pipeline:
@@ -254,34 +247,42 @@ class MailboxCopy:
         self._new.append((here, there))
         self._claims.uids.add(there)
 
-    async def _append(self, group: list[Outgoing]) -> dict[int, Exception]:
+    async def _append(self, group: list[Outgoing], rejected: Rejected, *, together: bool = True) -> None:
         """Append a group, as far as it is not there; may be called again when the connection was lost."""
         if self._in_doubt:
             await self._look()
             self.compares_content = True
-            group[:] = await self._without_found(group)
+            missing = await self._without_found(group)
+            for new in set(group).difference(missing):
+                rejected.is_there(new)
+            group[:] = missing
+            rejected.sort_out(group)
+            if rejected.take_progress():
+                self._awaiting.heard()
         if not group:
-            return {}
+            return
         self._in_doubt = True
         async with self._connections.lease() as connection:
-            limit = connection.append_limit
-            failed: dict[int, Exception] = {}
-            for new in [new for new in group if limit is not None and new.likeness.size > limit]:
-                reason = f"message {new.message.uid} has {new.likeness.size} bytes, and the server takes {limit}"
-                failed[new.message.uid] = SinkError(reason, path=f"{self._account} {self._name}")
-                group.remove(new)
-            together = len(group) > 1 and connection.offers("MULTIAPPEND")
-            if not (together and await self._append_together(connection, group)):
-                failed.update(await self._append_each(connection, group))
+            rejected.leave_out(group, connection.append_limit, f"{self._account} {self._name}")
+            together = together and len(group) > 1 and connection.offers("MULTIAPPEND") and rejected.may_go_together
+            was_refused = together and not await self._append_together(connection, group, rejected)
+            if not was_refused:
+                await self._append_each(connection, group, rejected)
+        if was_refused:
+            # All or none of them are there (RFC 3502 §6.3.11), if the server keeps to it: they are in doubt.
+            await self._append(group, rejected, together=False)
+            return
         # Not before: of several commands in flight a later one may be answered first.
         self._seen = max(self._seen, self._confirmed)
         self._in_doubt = False
-        return failed
 
-    async def _append_together(self, connection: Connection, group: list[Outgoing]) -> bool:
+    async def _append_together(self, connection: Connection, group: list[Outgoing], rejected: Rejected) -> bool:
         """All in one command; whether the server took them."""
         try:
             where = await self._send(connection, group)
+        except _DEATHS:
+            rejected.died_together()
+            raise
         except CommandError as error:
             # All or none of them (RFC 3502): of a full account some may still fit.
             if not is_refusal(error):
@@ -293,17 +294,23 @@ class MailboxCopy:
         group.clear()
         return True
 
-    async def _append_each(self, connection: Connection, group: list[Outgoing]) -> dict[int, Exception]:
+    async def _append_each(self, connection: Connection, group: list[Outgoing], rejected: Rejected) -> None:
         """One command for each, on as many connections as there are: else each would cost a round trip or two."""
         waiting = deque(group)
-        failed: dict[int, Exception] = {}
         at_work: set[asyncio.Task[None]] = set()
 
         async def work(connection: Connection) -> None:
             while waiting:
                 new = waiting.popleft()
-                if (error := await self._append_one(connection, new)) is not None:
-                    failed[new.message.uid] = error
+                try:
+                    error = await self._append_one(connection, new)
+                except _DEATHS as lost:
+                    rejected.died_at(new, lost)
+                    raise
+                if error is not None:
+                    rejected.refuse(new, error)
+                else:
+                    rejected.answered()
                 group.remove(new)
 
         async def help_(lease: AbstractAsyncContextManager[Connection]) -> None:
@@ -318,7 +325,8 @@ class MailboxCopy:
                 at_work.add(task)
                 await work(other)
 
-        count = min(self._connections.max_size, len(group)) - 1
+        # One after the other, where a connection may end with any of them.
+        count = sum(not rejected.is_suspect(new) for new in group[: self._connections.max_size]) - 1
         helpers = [asyncio.create_task(help_(self._connections.lease())) for _ in range(count)]
         try:
             await work(connection)
@@ -330,7 +338,6 @@ class MailboxCopy:
                 # asyncio complains of an exception that nobody has seen; the first one is raised.
                 if not task.cancelled():
                     task.exception()
-        return failed
 
     async def _append_one(self, connection: Connection, new: Outgoing) -> Exception | None:
         """Append a message; gives what it was refused for."""

@@ -20,13 +20,14 @@ from typing import Final
 from imapipe.errors import SinkError
 from imapipe.middleware.base import Run
 from imapipe.mime.filename import safe_name
+from imapipe.models.attributes import arrival_of
 from imapipe.models.message import Message
+from imapipe.runtime.lock_file import LockFile
 from imapipe.sinks.base import FileSink
 from imapipe.sinks.content import body_size, chunks_of_body
 from imapipe.sinks.hold import hold
 from imapipe.sinks.place import folder_names
 from imapipe.sinks.staged import Staged, make_folder, remove_leftovers
-from imapipe.store.run_lock import RunLock
 
 PATTERN: Final = "{uid:010d} {subject}.eml"
 _MAX_TEXT: Final = 60
@@ -56,7 +57,7 @@ class EmlFolder(FileSink):
         _check(pattern)
         self._pattern = pattern
         self._staged = Staged(durable=durable)
-        self._lock: RunLock | None = None
+        self._lock: LockFile | None = None
 
     def for_mailbox(self, name: str, delimiter: str | None) -> EmlFolder:
         """The sink for one mailbox of a whole account: a folder below this one."""
@@ -76,7 +77,7 @@ class EmlFolder(FileSink):
             elif not path.exists():
                 # Written beside the lock, where leftovers are looked for; the same file system.
                 make_folder(path.parent, durable=self._durable)
-                self._staged.write(path, chunks_of_body(message), staging=self.path, mtime=message.internal_date)
+                self._staged.write(path, chunks_of_body(message), staging=self.path, mtime=arrival_of(message))
                 return
             elif _has_content(path, message):
                 # Of an earlier run that was cut off: its name may not be safe yet.

@@ -30,8 +30,6 @@ _LABEL_VIEWS: Final = frozenset(("\\Starred", "\\Important", "\\Muted"))
 _CONTROL: Final = re.compile("[\0-\x1f\x7f]")
 # What one server or another refuses in a name.
 _REFUSED: Final = re.compile(r"[.*%~#&\\/\"^|<>:?]")
-# What is no name in a list of mailboxes to exclude.
-_PATTERN: Final = re.compile(r"[*%]|^\\")
 _STAND_IN: Final = "_"
 
 
@@ -79,8 +77,8 @@ class FolderMap:
 
     Attributes:
         folders: By the name of the mailbox.
-        left_out: Mailboxes that show messages of other mailboxes, or are of somebody else: to be excluded from the job,
-            unless they are wanted.
+        left_out: Mailboxes that show messages of other mailboxes, or are of somebody else, as words for `exclude=`
+            (`MailboxEntry.word`): to be left out of the job, unless they are wanted.
         all_mail: At Gmail, the mailbox in which every message is once; its messages go where their labels say.
         labels: The mailboxes of Gmail's own labels.
     """
@@ -136,15 +134,15 @@ class _Matching:
         labels = {label: str(self._use_here[use].name) for label, use in _LABEL_USES.items() if use in self._use_here}
         return FolderMap(
             folders=self._folders,
-            left_out=[str(entry.name) for entry in entries if self._is_left_out(entry)],
+            left_out=[entry.word for entry in entries if self._is_left_out(entry)],
             all_mail=str(all_mail.name) if all_mail is not None else "",
             labels={"\\Inbox": INBOX, **labels} if self._source.is_gmail else {},
         )
 
     def _is_left_out(self, entry: MailboxEntry) -> bool:
         name = str(entry.name)
-        if name in self._renamed or _PATTERN.search(name):
-            # As a word it would speak of others, too.
+        if name in self._renamed or name.startswith("\\"):
+            # The latter would be taken for a special use, and speak of another.
             return False
         is_view = entry.special_use in _VIEWS and not self._source.is_gmail
         return is_view or any(name.startswith(prefix) for prefix in self._source.foreign)

@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 
 from imapipe.errors import SinkError
-from imapipe.store.run_lock import RunLock
+from imapipe.runtime.lock_file import LockFile
 
 
-def hold(lock_file: Path, place: Path, kind: str, *, of: str = "") -> RunLock:
+def hold(lock_file: Path, place: Path, kind: str, *, of: str = "") -> LockFile:
     """Take the lock of a place, without waiting.
 
     Args:
@@ -22,7 +22,7 @@ def hold(lock_file: Path, place: Path, kind: str, *, of: str = "") -> RunLock:
         SinkError: Another run has it.
         OSError: It cannot be made.
     """
-    lock = RunLock(os.fspath(lock_file))
+    lock = LockFile(os.fspath(lock_file))
     if not lock.acquire():
         what = f"{of} to it" if of else "to it"
         raise SinkError(

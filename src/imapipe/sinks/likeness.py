@@ -5,21 +5,19 @@ Invariant: a message of the target is taken for one of the source at most, so th
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable
-from datetime import datetime
 from heapq import heappop, heappush
-from typing import BinaryIO, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from imapipe.errors import NotFetched, ProtocolError
+from imapipe.models.attributes import arrival_of
 from imapipe.models.message import Message
 from imapipe.pipeline.source.identities import identity_of
 from imapipe.wire.command.fetch import Fetch
 
 WANTED: Final = Fetch("size", "internal_date", header_fields=("Message-ID", "Date"))
 """What has to be fetched of a message to know its likeness, and its content by name."""
-_CHUNK: Final = 256 * 1024
 
 
 class Likeness(NamedTuple):
@@ -93,14 +91,6 @@ def size_of(message: Message) -> int:
         return file.seek(0, os.SEEK_END)
 
 
-def digest_of(file: BinaryIO) -> bytes:
-    """Names the content of a file."""
-    digest = hashlib.blake2b()
-    while chunk := file.read(_CHUNK):
-        digest.update(chunk)
-    return digest.digest()
-
-
 def content_of(message: Message) -> bytes | None:
     """Names what a message says of itself: Message-ID, Date and size; None where it has no Message-ID."""
     return identity_of(message).content
@@ -115,8 +105,5 @@ def _message_id(message: Message) -> str:
 
 def seconds_of(message: Message) -> int:
     """Its INTERNALDATE in seconds since 1970; -1 where it is not known."""
-    try:
-        date: datetime | None = message.internal_date
-    except (NotFetched, ProtocolError):
-        return -1
+    date = arrival_of(message)
     return int(date.timestamp()) if date is not None else -1

@@ -24,14 +24,15 @@ from typing import Final, Literal
 from imapipe.changes.mirror import Held
 from imapipe.durable_file import PLAIN, PRIVATE, open_new, sync_folder
 from imapipe.middleware.base import Run
+from imapipe.models.attributes import arrival_of
 from imapipe.models.flag_table import FlagGatherer
 from imapipe.models.message import Message
+from imapipe.runtime.lock_file import LockFile
 from imapipe.sinks.content import body_size, chunks_of_body
 from imapipe.sinks.hold import hold
 from imapipe.sinks.mirrored import MirrorSink, Pending
 from imapipe.sinks.place import Place, folder_names, shortened
 from imapipe.sinks.staged import Staged, make_folder, names_in, remove_leftovers
-from imapipe.store.run_lock import RunLock
 from imapipe.wire.uid_set import UidSet
 
 Layout = Literal["maildir++", "folders"]
@@ -73,7 +74,7 @@ class Maildir(MirrorSink):
             raise ValueError(f'layout= takes "maildir++" or "folders", not {layout!r}')
         self._layout: Layout = layout
         self._staged = Staged(durable=durable)
-        self._lock: RunLock | None = None
+        self._lock: LockFile | None = None
 
     def for_mailbox(self, name: str, delimiter: str | None) -> Maildir:
         """The sink for one mailbox of a whole account; INBOX is the folder itself under "maildir++"."""
@@ -116,7 +117,7 @@ class Maildir(MirrorSink):
             self.path / "cur" / name,
             chunks_of_body(message),
             staging=self.path / "tmp",
-            mtime=message.internal_date,
+            mtime=arrival_of(message),
         )
         self._written.append(message.uid)
 

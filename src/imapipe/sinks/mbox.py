@@ -20,6 +20,7 @@ from typing import Final
 
 from imapipe.errors import SinkError
 from imapipe.middleware.base import Run
+from imapipe.models.attributes import arrival_of
 from imapipe.models.message import Message
 from imapipe.sinks.appended import Appended
 from imapipe.sinks.base import FileSink
@@ -138,7 +139,7 @@ def from_line(message: Message) -> bytes:
     sender = message.sender
     address = sender.email if sender is not None else ""
     name = "".join(c for c in address if "!" <= c <= "~") or "MAILER-DAEMON"
-    moment = message.internal_date
+    moment = arrival_of(message)
     seconds = moment.timestamp() if moment is not None else 0.0
     year, month, day, hour, minute, second, weekday, *_ = time.gmtime(seconds)
     return (

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
+from imapipe.models.attributes import arrival_of
 from imapipe.models.message import Message
-from imapipe.pipeline.append.append import MAX_BYTES_TOGETHER, MAX_TOGETHER
+from imapipe.pipeline.append.append import MAX_BYTES_IN_GROUP
+from imapipe.pipeline.append.appending import MAX_TOGETHER
 from imapipe.sinks.likeness import Likeness, size_of
 from imapipe.wire.command.append import NewMessage
+from imapipe.wire.command.encoder import can_be_set
 from imapipe.wire.literal_argument import Body
 
 
@@ -31,7 +34,7 @@ class Outgoing:
     def __init__(self, message: Message) -> None:
         self.message = message
         self.likeness = Likeness.of(message, size_of(message))
-        self._flags = frozenset(flag for flag in message.flags if flag.lower() != "\\recent")
+        self._flags = frozenset(filter(can_be_set, message.flags))
 
     @property
     def has_keywords(self) -> bool:
@@ -45,7 +48,7 @@ class Outgoing:
     def as_new(self, closing: ExitStack) -> NewMessage:
         """What APPEND takes; its body is closed with the others."""
         file = closing.enter_context(self.message.open())
-        return NewMessage(Body.from_file(file), self._flags, self.message.internal_date)
+        return NewMessage(Body.from_file(file), self._flags, arrival_of(self.message))
 
 
 @contextmanager
@@ -60,7 +63,7 @@ def groups(new: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
     group: list[Outgoing] = []
     size = 0
     for one in new:
-        if group and (len(group) >= MAX_TOGETHER or size + one.likeness.size > MAX_BYTES_TOGETHER):
+        if group and (len(group) >= MAX_TOGETHER or size + one.likeness.size > MAX_BYTES_IN_GROUP):
             yield group
             group, size = [], 0
         group.append(one)

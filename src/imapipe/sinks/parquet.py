@@ -17,7 +17,7 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
@@ -28,17 +28,17 @@ from imapipe.durable_file import open_new, remove, sync_folder
 from imapipe.middleware.base import Run
 from imapipe.models.flag_table import FlagGatherer
 from imapipe.models.message import Message
+from imapipe.runtime.lock_file import LockFile
 from imapipe.sinks.hold import hold
 from imapipe.sinks.mirrored import MirrorSink, Pending
+from imapipe.sinks.parquet_columns import Columns, make_schema
 from imapipe.sinks.parquet_part import KEY, flags_in, note_of, rewrite, uids_in
 from imapipe.sinks.place import Place
-from imapipe.sinks.rows import UNREADABLE, Row, Rows, Value
+from imapipe.sinks.rows import Rows
 from imapipe.sinks.staged import make_folder, names_in
-from imapipe.store.run_lock import RunLock
 from imapipe.wire.uid_set import UidSet
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
 _PART: Final = re.compile(r"([0-9a-f]{8})-(\d+)-(\d{6,})\.parquet\Z")
@@ -79,13 +79,13 @@ class Parquet(MirrorSink):
             raise ValueError(f"rows_per_file must be 1 or more, not {rows_per_file}")
         self.commit_every_messages = rows_per_file
         self._compression = compression
-        self._schema = _schema()
-        self._rows: list[Row] = []
+        self._schema = make_schema()
+        self._columns = Columns(self._schema, ())
         self._bytes = 0
         self._uids: list[int] = []
         self._writer: pq.ParquetWriter | None = None
         self._file: io.BufferedWriter | None = None
-        self._lock: RunLock | None = None
+        self._lock: LockFile | None = None
 
     def for_mailbox(self, name: str, delimiter: str | None) -> Parquet:
         """The sink for one mailbox of a whole account: files of its own in the same folder."""
@@ -94,7 +94,8 @@ class Parquet(MirrorSink):
         )
 
     def _open(self, run: Run) -> None:
-        self._make_rows = Rows(run, None)
+        self._rows = Rows(run, None)
+        self._columns = Columns(self._schema, self._rows.names)
         self._begin(Place.of(run))
 
     def _begin(self, place: Place) -> None:
@@ -112,18 +113,17 @@ class Parquet(MirrorSink):
     def _write_one(self, message: Message) -> None:
         if message.uid in self._there:
             return
-        row = self._make_rows.of(message)
+        row = self._rows.of(message)
         text = row.get("text")
-        self._rows.append(row)
+        self._columns.add(row)
         self._uids.append(message.uid)
         self._bytes += _ROW_BYTES + (len(text) if isinstance(text, str) else 0)
-        if self._bytes >= _GROUP_BYTES or len(self._rows) >= _GROUP_ROWS:
+        if self._bytes >= _GROUP_BYTES or len(self._columns) >= _GROUP_ROWS:
             self._flush()
 
     def _flush(self) -> None:
         """Make a row group of the rows that wait."""
-        import pyarrow as pa  # noqa: PLC0415  # 40 MB that only this sink needs
-        import pyarrow.parquet as pq  # noqa: PLC0415
+        import pyarrow.parquet as pq  # noqa: PLC0415  # 40 MB that only this sink needs
 
         if self._writer is None:
             remove(os.fspath(self._partial))
@@ -131,15 +131,13 @@ class Parquet(MirrorSink):
             fd = open_new(self._partial)
             self._file = io.BufferedWriter(io.FileIO(fd, "wb"))
             self._writer = pq.ParquetWriter(self._file, self._schema, compression=self._compression)
-        columns = [_column(field, [row.get(field.name) for row in self._rows]) for field in self._schema]
-        self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema))
-        self._rows.clear()
+        self._writer.write_table(self._columns.take())
         self._bytes = 0
 
     def _commit(self) -> None:
         if not self._uids:
             return
-        if self._rows:
+        if len(self._columns):
             self._flush()
         assert self._writer is not None
         assert self._file is not None
@@ -163,16 +161,18 @@ class Parquet(MirrorSink):
     def _close(self) -> None:
         writer, self._writer = self._writer, None
         file, self._file = self._file, None
-        self._rows.clear()
+        self._columns = Columns(self._schema, ())
         self._uids.clear()
         self._bytes = 0
         lock, self._lock = self._lock, None
         try:
             if file is not None:
                 # What is not committed is thrown away: nothing depends on whether the disk takes it.
-                with suppress(OSError), file:
-                    if writer is not None:
+                if writer is not None:
+                    with suppress(OSError):
                         writer.close()
+                with suppress(OSError):
+                    file.close()
                 remove(os.fspath(self._partial))
         finally:
             if lock is not None:
@@ -273,79 +273,3 @@ class Parquet(MirrorSink):
         flags: Mapping[int, frozenset[str]] = MappingProxyType({}),
     ) -> None:
         rewrite(source, target, self._partial, place, uids, flags, compression=self._compression, durable=self._durable)
-
-
-def _column(field: pa.Field, values: Sequence[Value]) -> pa.Array:
-    """The values of a column. Lists of people are most of the work, and taken apart here: five times as fast."""
-    import pyarrow as pa  # noqa: PLC0415
-
-    if not field.type.equals(_people()):
-        return pa.array(values, field.type)
-    offsets: list[int | None] = []
-    names: list[object] = []
-    emails: list[object] = []
-    for people in values:
-        # A list that is null has no end: the next one begins where the last one ended.
-        offsets.append(len(names) if isinstance(people, list) else None)
-        for person in people if isinstance(people, list) else ():
-            if isinstance(person, dict):
-                names.append(person["name"])
-                emails.append(person["email"])
-    offsets.append(len(names))
-    persons = pa.StructArray.from_arrays(
-        [pa.array(names, pa.string()), pa.array(emails, pa.string())], fields=list(field.type.value_type)
-    )
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), persons, type=field.type)
-
-
-def _people() -> pa.DataType:
-    import pyarrow as pa  # noqa: PLC0415
-
-    return pa.list_(pa.struct([("name", pa.string()), ("email", pa.string())]))
-
-
-def _schema() -> pa.Schema:
-    try:
-        import pyarrow as pa  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        advice = "writing Parquet needs pyarrow: pip install 'imapipe[parquet]'"
-        raise ModuleNotFoundError(advice, name=error.name) from error
-    moment = pa.timestamp("us", "UTC")
-    words = pa.list_(pa.string())
-    people = _people()
-    files = pa.list_(
-        pa.struct(
-            [
-                ("filename", pa.string()),
-                ("content_type", pa.string()),
-                ("size", pa.int64()),
-                ("content_id", pa.string()),
-                ("section", pa.string()),
-            ]
-        )
-    )
-    return pa.schema(
-        [
-            ("account", pa.string()),
-            ("mailbox", pa.string()),
-            ("uidvalidity", pa.int64()),
-            ("uid", pa.int64()),
-            ("message_id", pa.string()),
-            ("date", moment),
-            ("internal_date", moment),
-            ("from", people),
-            ("sender", people),
-            ("reply_to", people),
-            ("to", people),
-            ("cc", people),
-            ("bcc", people),
-            ("subject", pa.string()),
-            ("in_reply_to", pa.string()),
-            ("flags", words),
-            ("labels", words),
-            ("size", pa.int64()),
-            ("text", pa.string()),
-            ("attachments", files),
-            (UNREADABLE, words),
-        ]
-    )

@@ -2,7 +2,9 @@
 
 Invariants:
 
-- Two mailboxes never get one name: what a file system cannot hold is escaped, not replaced.
+- Two mailboxes never get one name: what a file system cannot hold is escaped, not replaced. Where a file system takes
+  names for one that differ in case alone, two such mailboxes share a folder, and whoever writes there
+  looks whose the file is that has a name already.
 - No name leads out of the folder that it is put into, on any system.
 """
 

@@ -24,7 +24,16 @@ from typing import Final
 
 import orjson
 
-from imapipe.durable_file import PLAIN, close, read_file, remove_leftovers, save_file, whole_lines, write_all
+from imapipe.durable_file import (
+    PLAIN,
+    check_name,
+    close,
+    read_file,
+    remove_leftovers,
+    save_file,
+    whole_lines,
+    write_all,
+)
 from imapipe.errors import SinkError
 from imapipe.sinks.place import Place
 from imapipe.wire.uid_set import UidSet
@@ -75,6 +84,8 @@ class Record:
             written: The messages since the line before.
             closed: Whether what comes behind it, until the next line, is of others and stays.
         """
+        # Before anything is written: the group is taken back then.
+        check_name(os.fstat(self._fd), os.fspath(self._path))
         rows = [[*place, uids.text()] for place, uids in written.items()]
         self._append({"length": length, "written": rows, "closed": closed})
         self.length = length
@@ -118,10 +129,12 @@ class Record:
                 raise ValueError("it is of another kind or version")
             for entry in lines:
                 self.length = int(str(entry["length"]))
+                if self.length < 0:
+                    raise ValueError("a length is below 0")
                 self.is_closed = bool(entry.get("closed"))
                 self._add(entry.get("written") or [])
         except (KeyError, StopIteration, TypeError, ValueError) as error:
-            reason = f"it is no record of what was written ({error}); move it away to append without one"
+            reason = "it is no record of what was written, or of another version; move it away to append without one"
             raise SinkError(reason, path=str(self._path)) from error
 
     def _add(self, rows: object) -> None:

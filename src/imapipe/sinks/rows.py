@@ -31,24 +31,21 @@ def _addresses(addresses: Sequence[Address]) -> list[dict[str, str]]:
     return [{"name": name, "email": f"{box}@{host}" if host else box} for name, box, host in addresses]
 
 
-def _envelope(message: Message) -> Row:
-    """All columns of the envelope at once: this is most of the time of a row."""
-    envelope = message.envelope
+def _add_envelope(row: Row, message: Message) -> None:
+    """All columns of the envelope at once: this is most of the time of a row. Raises NotFetched, ProtocolError."""
+    envelope = message.read_envelope()
+    row["message_id"] = envelope.message_id
+    row["date"] = envelope.date or message.date
     authors, sender, reply_to = envelope.from_, envelope.sender, envelope.reply_to
-    from_ = _addresses(authors)
-    return {
-        "message_id": envelope.message_id,
-        "date": envelope.date or message.date,
-        "from": from_,
-        # In nearly every message these are the authors once more.
-        "sender": from_ if sender is authors else _addresses(sender),
-        "reply_to": from_ if reply_to is authors else _addresses(reply_to),
-        "to": _addresses(envelope.to),
-        "cc": _addresses(envelope.cc),
-        "bcc": _addresses(envelope.bcc),
-        "subject": envelope.subject,
-        "in_reply_to": envelope.in_reply_to,
-    }
+    row["from"] = from_ = _addresses(authors)
+    # In nearly every message these are the authors once more.
+    row["sender"] = from_ if sender is authors else _addresses(sender)
+    row["reply_to"] = from_ if reply_to is authors else _addresses(reply_to)
+    row["to"] = _addresses(envelope.to)
+    row["cc"] = _addresses(cc) if (cc := envelope.cc) else []
+    row["bcc"] = _addresses(bcc) if (bcc := envelope.bcc) else []
+    row["subject"] = envelope.subject
+    row["in_reply_to"] = envelope.in_reply_to
 
 
 def _attachments(message: Message) -> list[dict[str, str | int]]:
@@ -94,7 +91,10 @@ _OF_SERVER: Final[dict[str, tuple[str, _Read]]] = {
     "labels": ("X-GM-LABELS", lambda message: list(message.gmail.labels)),
     "size": ("RFC822.SIZE", lambda message: message.size),
 }
-_OF_TEXT: Final[dict[str, _Read]] = {"text": lambda message: message.text, "html": lambda message: message.html}
+_OF_TEXT: Final[dict[str, _Read]] = {
+    "text": lambda message: message.read_text(),
+    "html": lambda message: message.read_html(),
+}
 
 COLUMNS: Final = (*IDENTITY, *_OF_ENVELOPE, *_OF_SERVER, *_OF_TEXT, "attachments", UNREADABLE)
 """All names of columns, in order."""
@@ -109,9 +109,12 @@ class Rows:
 
     Raises:
         ValueError: The job does not fetch what a column needs.
+
+    Attributes:
+        names: The columns that every row has; some have `unreadable`, too.
     """
 
-    __slots__ = ("_has_envelope", "_identity", "_reads")
+    __slots__ = ("_has_envelope", "_identity", "_reads", "names")
 
     def __init__(self, run: Run, columns: Sequence[str] | None) -> None:
         there = _available(run.items)
@@ -124,6 +127,7 @@ class Rows:
         self._identity: Row = {"account": run.account, "mailbox": run.mailbox, "uidvalidity": run.uidvalidity}
         self._has_envelope = "ENVELOPE" in run.items and set(_OF_ENVELOPE) <= set(wanted)
         apart = _OF_ENVELOPE if self._has_envelope else {}
+        self.names: Sequence[str] = (*IDENTITY, *(name for name in wanted if name in there))
         self._reads = [(name, there[name]) for name in wanted if name in there and name not in apart]
 
     def of(self, message: Message) -> Row:
@@ -132,7 +136,7 @@ class Rows:
         reads: Iterable[tuple[str, _Read]] = self._reads
         if self._has_envelope:
             try:
-                row |= _envelope(message)
+                _add_envelope(row, message)
             except (NotFetched, ProtocolError):
                 # One by one, for what can be read of it.
                 reads = (*_OF_ENVELOPE.items(), *self._reads)

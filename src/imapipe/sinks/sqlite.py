@@ -13,17 +13,17 @@ from collections.abc import Mapping
 from typing import Final
 
 from imapipe.catalog.archive_file import ArchiveFile
-from imapipe.catalog.index_entry import flags_text, storable, to_row
+from imapipe.catalog.index_entry import flags_text, to_row
 from imapipe.changes.mirror import Held
 from imapipe.errors import NotFetched, ProtocolError
 from imapipe.middleware.base import Run
 from imapipe.models.message import Message
+from imapipe.runtime.lock_file import LockFile
 from imapipe.sinks.content import body_size, chunks_of_body
 from imapipe.sinks.hold import hold
 from imapipe.sinks.mirrored import MirrorSink, Pending
 from imapipe.sinks.place import Place
 from imapipe.sinks.staged import make_folder
-from imapipe.store.run_lock import RunLock
 from imapipe.wire.uid_set import UidSet
 
 _NEEDED: Final = ({"FLAGS"}, {"RFC822.SIZE"}, {"INTERNALDATE"}, {"ENVELOPE", "BODY[HEADER]", "BODY[]"})
@@ -80,17 +80,17 @@ class Sqlite(MirrorSink):
     def _write_one(self, message: Message) -> None:
         if message.uid in self._there:
             return
-        row = to_row(message)
-        text: str | None = None
+        size = body_size(message) if self._has_body else None
+        row = to_row(message, size)
+        text: bytes | None = None
         if self._has_text:
             try:
-                text = storable(message.text)
+                text = message.read_text().encode("utf-8", "replace")
             except (NotFetched, ProtocolError):
                 # What is sent as text and cannot be read as such is in the bytes still.
                 if not self._has_body:
                     raise
-        if self._has_body:
-            size = body_size(message)
+        if size is not None:
             if size > self._shared.file.max_bytes:
                 raise OverflowError(f"it has {size} bytes, more than a value in SQLite can have")
             self._shared.file.add(self._mailbox, row, text, chunks_of_body(message), size)
@@ -143,4 +143,4 @@ class _Shared:
 
     def __init__(self, file: ArchiveFile) -> None:
         self.file = file
-        self.lock: RunLock | None = None
+        self.lock: LockFile | None = None

@@ -11,12 +11,13 @@ from imapipe.middleware.base import Middleware
 from imapipe.models.message import Message
 from imapipe.net.connection import Connection
 from imapipe.pipeline.delivery.stream import Runs
+from imapipe.pipeline.digest import digest_of_file
 from imapipe.pipeline.pipeline import Pipeline
 from imapipe.pipeline.specification import Specification
 from imapipe.sinks.account import Labels
 from imapipe.sinks.comparison import CopyDifferences, Seen, comparison
 from imapipe.sinks.folder_map import Folder, FolderMap
-from imapipe.sinks.likeness import digest_of, seconds_of
+from imapipe.sinks.likeness import seconds_of
 from imapipe.sinks.survey import Target
 
 # Smaller ones cost less than it takes to hand them to a thread.
@@ -115,7 +116,7 @@ async def _seen(message: Message, folders: Sequence[str]) -> list[Seen]:
     with message.open() as file:
         size = file.seek(0, 2)
         file.seek(0)
-        digest = await asyncio.to_thread(digest_of, file) if size > _THREAD_BYTES else digest_of(file)
+        digest = await asyncio.to_thread(digest_of_file, file) if size > _THREAD_BYTES else digest_of_file(file)
     flags = " ".join(sorted(flag.lower() for flag in message.flags if flag.lower() != "\\recent"))
     arrived = seconds_of(message)
     return [Seen(folder, message.mailbox, message.uid, digest, size, arrived, flags) for folder in folders]

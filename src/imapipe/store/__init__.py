@@ -10,12 +10,15 @@ from imapipe.store.base import (
     CheckpointStore,
     KeepsOpen,
     ListsKeys,
+    SavesLast,
+    WritesBehind,
 )
 from imapipe.store.checkpoint_state import CheckpointChange, CheckpointState, Counters
 from imapipe.store.job_key import JobKey
 from imapipe.store.json_store import JsonCheckpointHolding, JsonCheckpointStore
 from imapipe.store.memory_store import MemoryCheckpointStore
 from imapipe.store.simple_store import SimpleCheckpointHolding, SimpleCheckpointStore
+from imapipe.store.sql import SqlCheckpointStore
 from imapipe.store.threaded import ThreadedCheckpointHolding, ThreadedCheckpointStore
 
 __all__ = [
@@ -33,8 +36,11 @@ __all__ = [
     "KeepsOpen",
     "ListsKeys",
     "MemoryCheckpointStore",
+    "SavesLast",
     "SimpleCheckpointHolding",
     "SimpleCheckpointStore",
+    "SqlCheckpointStore",
     "ThreadedCheckpointHolding",
     "ThreadedCheckpointStore",
+    "WritesBehind",
 ]

@@ -125,12 +125,49 @@ class KeepsOpen(Protocol):
         """Open it, and give what ends that. Both are called in a thread; raises as `open` does."""
 
 
+@runtime_checkable
+class Foresees(Protocol):
+    """What a store of either form has besides, if it takes a while until it can be asked for anything."""
+
+    def foresee(self) -> Callable[[], None]:
+        """A key will be opened soon: begin to connect, without waiting for it; give what ends that. Raises nothing."""
+
+
+@runtime_checkable
+class WritesBehind(Protocol):
+    """What a holding of an async store has besides, if outliving this process can be had for less than `sync` costs."""
+
+    @property
+    def waiting(self) -> int:
+        """How many of the changes that were appended are not there yet: so many, the last ones.
+
+        A run looks before it waits with `written`, which costs it more. Of a key that was lost they never are.
+        """
+
+    async def written(self) -> None:
+        """Wait until what was appended is there for whoever opens the key after the death of this process.
+
+        A run waits for it where more was done than a death may repeat. Raises as `sync` does.
+        """
+
+
+@runtime_checkable
+class SavesLast(Protocol):
+    """What a holding of an async store has besides, if saving and giving the key back together costs less than both."""
+
+    async def save_last(self, state: CheckpointState) -> None:
+        """Save, and give the key back in the same step; `release` is called all the same, and finds that done.
+
+        A run that has nothing left to do calls it. Raises as `save` does; then the key is still held.
+        """
+
+
 class BlockingCheckpointHolding(Protocol):
     """One key, held; every method is a plain function, and means what it means in `CheckpointHolding`.
 
     `append` and `put_note` are called in the event loop while a thread may be inside of one of the others, which are
     called one at a time; a lock around whatever reads something to change it is enough. At the end of a run the last
-    `save` (or `delete`) and `release` are called in the event loop, so that no cancellation can come between.
+    `save` (or `delete`) and `release` come to their end whatever is cancelled meanwhile.
     """
 
     def load(self) -> CheckpointState | None:

@@ -18,7 +18,6 @@ import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import chain
 from typing import Final
 
 import orjson
@@ -28,12 +27,18 @@ from imapipe.models.cursor import Cursor
 from imapipe.models.document import printable
 from imapipe.models.json_value import JSON
 from imapipe.store.job_key import JobKey
+from imapipe.store.last_word import last_failures
 from imapipe.wire.uid_set import UidSet
 
 FORMAT_VERSION: Final = 2
 """The version of the layout that `CheckpointState.to_json` writes."""
 
 _SERIES_BYTES: Final = 8
+# One more, and more again, is still a number that can be written.
+_MOST_COUNTED: Final = 2**63
+_MOST_SECONDS: Final = 1e12
+# We tell some dozens, however many a server makes up.
+_MOST_REASONS: Final = 10_000
 
 
 def new_series() -> str:
@@ -84,6 +89,11 @@ class CheckpointChange:
     bytes_received: int = 0
     extra: Mapping[str, JSON] = field(default_factory=dict)
 
+    @property
+    def count(self) -> int:
+        """How many messages are done or failed by it."""
+        return len(self.done) + sum(map(len, self.failed.values()))
+
     def to_json(self) -> bytes:
         """Write the change as one JSON object, without line ends."""
         fields: dict[str, JSON] = {"series": self.series, "sequence": self.sequence, "done": self.done.text()}
@@ -121,7 +131,7 @@ class CheckpointChange:
             failed=_reasons(fields.get("failed", {})),
             vanished=_uids(fields, "vanished") if "vanished" in fields else NO_UIDS,
             bytes_received=_count(fields, "bytes_received") if "bytes_received" in fields else 0,
-            extra=_mapping(fields.get("extra", {})),
+            extra=writable(fields.get("extra", {})),
         )
 
 
@@ -180,12 +190,12 @@ class CheckpointState:
     @property
     def failed_uids(self) -> UidSet:
         """The failed messages of every reason."""
-        return union_all(self.failed.values())
+        return UidSet.union([*self.failed.values()])
 
     def apply(self, changes: Iterable[CheckpointChange]) -> CheckpointState:
         """Return the state after these changes; those of another series, or contained already, do nothing.
 
-        Takes time in proportion to the ranges of the state once, however many changes there are.
+        Takes time in proportion to the ranges of the state and of the changes, however many changes there are.
         """
         news = sorted(
             (change for change in changes if change.series == self.series and change.sequence > self.sequence),
@@ -193,25 +203,13 @@ class CheckpointState:
         )
         if not news:
             return self
-        newly_failed: dict[str, list[UidSet]] = {}
-        for change in news:
-            for reason, uids in change.failed.items():
-                newly_failed.setdefault(reason, []).append(uids)
-        unsuccessful = [*chain.from_iterable(newly_failed.values()), *(change.vanished for change in news)]
-        if len(news) > 1 and sum(map(len, unsuccessful)) != len(union_all(unsuccessful)):
-            # The same message twice, which no single run reports: the order matters, the last outcome counts.
-            state = self
-            for change in news:
-                state = state.apply([change])
-            return state
-        done = union_all(change.done for change in news)
-        vanished = union_all(change.vanished for change in news)
+        newly_failed = last_failures([(change.failed, change.vanished) for change in news])
+        done = UidSet.union([change.done for change in news])
+        vanished = UidSet.union([change.vanished for change in news])
         # Done outlives everything: a message that was handled once is handled.
-        settled = self.done | done | vanished
-        failed: dict[str, UidSet] = {}
-        for reason, sets in newly_failed.items():
-            failed[reason] = union_all(sets) - settled
-            settled |= failed[reason]
+        handled = self.done | done
+        failed = {reason: uids - handled for reason, uids in newly_failed.items()}
+        settled = handled | UidSet.union((vanished, *newly_failed.values()))
         for reason, uids in self.failed.items():
             failed[reason] = failed.get(reason, NO_UIDS) | (uids - settled)
         return replace(
@@ -272,7 +270,7 @@ class CheckpointState:
         fields = _mapping(value)
         done = _uids(fields, "done")
         failed = _reasons(fields.get("failed"))
-        if sum(map(len, failed.values())) != len(union_all(failed.values()) - done):
+        if sum(map(len, failed.values())) != len(UidSet.union([*failed.values()]) - done):
             raise ValueError("a message has two outcomes")
         return cls(
             account=_text(fields, "account"),
@@ -290,13 +288,8 @@ class CheckpointState:
             counters=_counters(fields.get("counters")),
             started_at=_time(fields, "started_at"),
             saved_at=_time(fields, "saved_at"),
-            extra=_mapping(fields.get("extra")),
+            extra=writable(fields.get("extra")),
         )
-
-
-def union_all(sets: Iterable[UidSet]) -> UidSet:
-    """Join any number of sets in one pass."""
-    return UidSet.from_ranges(chain.from_iterable(uids.ranges() for uids in sets))
 
 
 def _failed_text(failed: Mapping[str, UidSet]) -> dict[str, JSON]:
@@ -309,6 +302,20 @@ def _mapping(value: object) -> dict[str, JSON]:
     return value
 
 
+def writable(value: object) -> dict[str, JSON]:
+    """An object that was read, and can be written where it is kept.
+
+    Raises:
+        ValueError: It is none, or it cannot: a JSON parser reads what is nested deeper than it writes.
+    """
+    fields = _mapping(value)
+    try:
+        orjson.dumps([[[[fields]]]])
+    except TypeError:
+        raise ValueError("it is nested too deeply") from None
+    return fields
+
+
 def _text(fields: Mapping[str, JSON], name: str) -> str:
     value = fields.get(name)
     if not isinstance(value, str):
@@ -318,7 +325,7 @@ def _text(fields: Mapping[str, JSON], name: str) -> str:
 
 def _count(fields: Mapping[str, JSON], name: str) -> int:
     value = fields.get(name)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < _MOST_COUNTED:
         raise ValueError(f"{name} is not a count")
     return value
 
@@ -336,7 +343,12 @@ def _time(fields: Mapping[str, JSON], name: str) -> datetime:
 
 def _reasons(value: object) -> dict[str, UidSet]:
     fields = _mapping(value)
-    return {reason: _uids(fields, reason) for reason in fields}
+    if len(fields) > _MOST_REASONS:
+        raise ValueError("there are too many reasons")
+    failed = {reason: _uids(fields, reason) for reason in fields}
+    if sum(map(len, failed.values())) != len(UidSet.union([*failed.values()])):
+        raise ValueError("a message failed for two reasons")
+    return failed
 
 
 def _cursor(value: object) -> Cursor:
@@ -357,7 +369,7 @@ def _cursor(value: object) -> Cursor:
 def _counters(value: object) -> Counters:
     fields = _mapping(value)
     seconds = fields.get("elapsed_seconds")
-    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or seconds < 0:
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 <= seconds < _MOST_SECONDS:
         raise ValueError("elapsed_seconds is not a time")
     names = ("runs", "done", "failed", "vanished", "bytes_received")
     return Counters(**{name: _count(fields, name) for name in names}, elapsed_seconds=float(seconds))

@@ -30,7 +30,7 @@ from typing import NamedTuple
 
 import orjson
 
-from imapipe.durable_file import Partial, close, read_file, remove, sync_folder, write_all
+from imapipe.durable_file import Partial, check_name, close, read_file, remove, sync_folder, write_all
 from imapipe.store.checkpoint_state import CheckpointChange, CheckpointState
 
 _log = logging.getLogger(__name__)
@@ -164,6 +164,7 @@ class Journal:
         # Without the lock: an append must not wait for the disk. Nobody else closes the descriptor meanwhile.
         if fd >= 0:
             os.fsync(fd)
+            check_name(os.fstat(fd), self._path)
             if not self._name_is_durable:
                 sync_folder(self._path)
                 self._name_is_durable = True

@@ -68,7 +68,12 @@ def read_document(data: bytes, path: str) -> Document:
     name, entries, notes = document.get("name", ""), document.get("entries"), document.get("notes")
     if not isinstance(name, str) or not isinstance(entries, list) or not isinstance(notes, dict):
         raise CheckpointCorrupt("its name, entries or notes are missing", path=path)
-    if document.get("crc32") != _checksum(name, orjson.dumps(entries), orjson.dumps(notes)):
+    try:
+        content = orjson.dumps(entries), orjson.dumps(notes)
+    except TypeError:
+        # It reads what is nested deeper than it writes.
+        raise CheckpointCorrupt("it is nested too deeply", path=path) from None
+    if document.get("crc32") != _checksum(name, *content):
         raise CheckpointCorrupt("its checksum does not fit its content", path=path)
     try:
         states = [CheckpointState.from_fields(entry) for entry in entries]

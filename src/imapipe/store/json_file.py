@@ -24,7 +24,7 @@ Invariants, whatever moment a crash chooses:
 - Nothing is removed or shortened before the file was written for the first time since it was opened; what that has
   contains what earlier processes left in the journal, of all jobs.
 - A state in the journal is read only with the document that it was saved after, and all of them are in the next one.
-- One `JsonFile` for each real path and process; a key has one holder.
+- One `JsonFile` for each real path and process (`json_files`); a key has one holder.
 """
 
 from __future__ import annotations
@@ -33,119 +33,23 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 from imapipe.durable_file import kept_mode, read_file, remove_leftovers, save_file, sync_folder
 from imapipe.errors import CheckpointError, CheckpointLocked
 from imapipe.models.json_value import JSON
+from imapipe.runtime.lock_file import LockFile
 from imapipe.store.checkpoint_state import CheckpointChange, CheckpointState
 from imapipe.store.job_key import JobKey
 from imapipe.store.journal import Journal, SavedState
 from imapipe.store.json_document import read_document, write_document
 from imapipe.store.notes_state import NotesState
-from imapipe.store.run_lock import RunLock
 
 _log = logging.getLogger(__name__)
 
 # A journal that is shorter is never too long.
 _SHORT_JOURNAL_BYTES: Final = 65_536
 _NAME_BYTES: Final = 8
-
-# By process too: what a forked child inherits is not its own.
-_files: Final[dict[tuple[int, str], JsonFile]] = {}
-_counting = threading.Lock()
-
-
-def hold(path: str | os.PathLike[str], key: JobKey) -> JsonFile:
-    """Take a key of a file, opening that where this process has not done so yet. Ended by `let_go`.
-
-    Raises:
-        CheckpointError: It could not be; see `CheckpointStore.open`.
-    """
-    return _join(path, key)
-
-
-def let_go(file: JsonFile, key: JobKey) -> None:
-    """Give a key back; the last one closes the file."""
-    file.held.discard(key)
-    leave(file)
-
-
-def keep(path: str | os.PathLike[str]) -> JsonFile:
-    """Open a file, as `hold` does, for runs to come. Ended by `leave`.
-
-    Raises:
-        CheckpointError: It could not be opened.
-    """
-    return _join(path, None)
-
-
-def peek(path: str | os.PathLike[str], keys: Iterable[JobKey]) -> dict[JobKey, CheckpointState]:
-    """Read states without the lock, for looking only; keys without one are left out."""
-    with _open_here(path) as file:
-        if file is not None:
-            found = ((key, file.current(key)) for key in keys)
-            return {key: state for key, state in found if state is not None}
-    states = _peek_all(path)
-    return {key: states[key] for key in keys if key in states}
-
-
-def keys_in(path: str | os.PathLike[str]) -> list[JobKey]:
-    """The keys that have a state, read without the lock."""
-    with _open_here(path) as file:
-        if file is not None:
-            return file.keys()
-    return list(_peek_all(path))
-
-
-def _peek_all(path: str | os.PathLike[str]) -> dict[JobKey, CheckpointState]:
-    real = os.path.realpath(path)
-    _check_place(str(path), real)
-    states, _ = _read(Journal(f"{real}.journal"), str(path), real)
-    return {state.key.printable(): state for state in states}
-
-
-@contextmanager
-def _open_here(path: str | os.PathLike[str]) -> Iterator[JsonFile | None]:
-    """The file where this process has it open: it knows its content. Nobody closes it meanwhile."""
-    file = _files.get((os.getpid(), os.path.realpath(path)))
-    if file is None:
-        yield None
-        return
-    with file.busy:
-        yield file if file.is_open else None
-
-
-def _join(path: str | os.PathLike[str], key: JobKey | None) -> JsonFile:
-    # Through links: what replaces the file must replace the real one, and two names of it are one file.
-    real = os.path.realpath(path)
-    with _counting:
-        file = _files.setdefault((os.getpid(), real), JsonFile(str(path), real))
-        file.users += 1
-    try:
-        file.join(key)
-    except BaseException:
-        leave(file)
-        raise
-    return file
-
-
-def leave(file: JsonFile) -> None:
-    """Be one less of those who have it open; the last one closes it."""
-    with file.busy:
-        with _counting:
-            file.users -= 1
-            last = not file.users
-        try:
-            if last:
-                file.close()
-        finally:
-            with _counting:
-                # Whoever came meanwhile waits for `busy` and opens the file again.
-                if not file.users:
-                    _files.pop((os.getpid(), file.real), None)
 
 
 class _Entry(NamedTuple):
@@ -185,7 +89,7 @@ class JsonFile:
         self._document = ""
         self._size = 0
         self._journal: Journal | None = None
-        self._lock: RunLock | None = None
+        self._lock: LockFile | None = None
 
     @property
     def is_open(self) -> bool:
@@ -204,11 +108,11 @@ class JsonFile:
             self.held.add(key)
 
     def _open(self) -> None:
-        _check_place(self.path, self.real)
+        check_place(self.path, self.real)
         lock = self._acquire()
         try:
             journal = Journal(f"{self.real}.journal")
-            states, self._notes = _read(journal, self.path, self.real)
+            states, self._notes = read_whole(journal, self.path, self.real)
             self._entries = {state.key.printable(): _Entry.of(state) for state in states}
             remove_leftovers(self.real)
             remove_leftovers(f"{self.real}.journal")
@@ -220,8 +124,8 @@ class JsonFile:
         self._journal = journal
         self._lock = lock
 
-    def _acquire(self) -> RunLock:
-        lock = RunLock(f"{self.real}.lock")
+    def _acquire(self) -> LockFile:
+        lock = LockFile(f"{self.real}.lock")
         try:
             free = lock.acquire()
         except OSError as error:
@@ -394,15 +298,16 @@ class JsonFile:
         return self._journal
 
 
-def _check_place(path: str, real: str) -> None:
+def check_place(path: str, real: str) -> None:
+    """Raise CheckpointError where there can be no file."""
     if os.path.isdir(real):  # noqa: PTH112
         raise CheckpointError("it is a folder, not a file", path=path)
     if not os.path.isdir(os.path.dirname(real)):  # noqa: PTH112, PTH120
         raise CheckpointError("its folder does not exist", path=path)
 
 
-def _read(journal: Journal, path: str, real: str) -> tuple[list[CheckpointState], dict[str, NotesState]]:
-    """Read everything, with what the journal adds to it."""
+def read_whole(journal: Journal, path: str, real: str) -> tuple[list[CheckpointState], dict[str, NotesState]]:
+    """Read everything, with what the journal adds to it; raises CheckpointError."""
     try:
         data = read_file(real)
     except FileNotFoundError:

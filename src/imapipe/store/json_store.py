@@ -16,7 +16,8 @@ from imapipe.models.document import printable
 from imapipe.models.json_value import JSON
 from imapipe.store.checkpoint_state import CheckpointChange, CheckpointState
 from imapipe.store.job_key import JobKey
-from imapipe.store.json_file import JsonFile, hold, keep, keys_in, leave, let_go, peek
+from imapipe.store.json_file import JsonFile
+from imapipe.store.json_files import hold, keep, keys_in, leave, let_go, peek
 
 
 class JsonCheckpointStore:

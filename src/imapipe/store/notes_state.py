@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import orjson
 
 from imapipe.models.json_value import JSON
-from imapipe.store.checkpoint_state import CheckpointChange, new_series
+from imapipe.store.checkpoint_state import CheckpointChange, new_series, writable
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +35,12 @@ class NotesState:
 
     def apply(self, changes: Iterable[CheckpointChange]) -> NotesState:
         """The notes after these changes; those of another series, or contained already, do nothing."""
-        notes = self
+        values, sequence = dict(self.values), self.sequence
         for change in sorted(changes, key=lambda change: change.sequence):
-            if change.series == notes.series and change.sequence > notes.sequence:
-                notes = replace(notes, values={**notes.values, **change.extra}, sequence=change.sequence)
-        return notes
+            if change.series == self.series and change.sequence > sequence:
+                values.update(change.extra)
+                sequence = change.sequence
+        return replace(self, values=values, sequence=sequence)
 
     def to_json(self) -> bytes:
         """Write the notes as one JSON object."""
@@ -54,6 +55,6 @@ class NotesState:
         """
         match value:
             case {"series": str(series), "sequence": int(sequence), "values": dict(values)}:
-                return cls(values, series, sequence)
+                return cls(writable(values), series, sequence)
             case _:
                 raise ValueError("notes are not whole")

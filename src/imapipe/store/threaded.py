@@ -86,14 +86,6 @@ class ThreadedCheckpointHolding(CheckpointHolding):
         finally:
             self._thread.shutdown(wait=True)
 
-    def end(self, last: Callable[[BlockingCheckpointHolding], None]) -> None:
-        """Let the thread end its call, do one last thing, and give the key back: all of it before this returns."""
-        self._thread.shutdown(wait=True, cancel_futures=True)
-        try:
-            last(self._inner)
-        finally:
-            self._inner.release()
-
     async def _call(self, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function)
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Literal, Protocol
 
 from .content import ParsedContent
-from .stored import FIRST_DATE, StoredMessage, normal_flags
+from .stored import StoredMessage, arrival_of_uid, normal_flags
 
 Change = Literal["new", "expunge", "flags", "labels"]
 
@@ -329,7 +329,7 @@ class Mailbox:
             uid,
             ParsedContent(bytes(raw)),
             flags=flags,
-            internal_date=when or FIRST_DATE + timedelta(hours=uid - 1),
+            internal_date=when or arrival_of_uid(uid),
             modseq=self.highest_modseq,
             thread_id=f"T{uid:x}",
             labels=labels,

@@ -11,6 +11,14 @@ from .content import Content
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 FIRST_DATE = datetime(2024, 1, 1, 8, 0, tzinfo=UTC)
+_MOST_HOURS = 10_000_000
+
+
+def arrival_of_uid(uid: int) -> datetime:
+    """When a message arrived of which that is not said: an hour later for each UID, as far as a date can tell."""
+    return FIRST_DATE + timedelta(hours=(uid - 1) % _MOST_HOURS)
+
+
 """INTERNALDATE of the first message when none is given; each next one is an hour later."""
 
 SYSTEM_FLAGS = ("\\Answered", "\\Flagged", "\\Deleted", "\\Seen", "\\Draft")

@@ -3,11 +3,13 @@
 A *run* is an iterator of `(first, last)` with `1 <= first <= last <= MAX_UID`, ascending and disjoint. Results are two
 arrays, starts and ends, in which no two ranges touch. Every function is one pass over what it is given, and no call
 into C goes over more than a block of it: sets of millions are read in threads, which give way between two calls only.
+Where one side has a few ranges only, they are looked up in the other, which is copied as blocks.
 """
 
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, compress, pairwise, repeat, starmap
 from operator import add, le, lt, sub
@@ -20,6 +22,9 @@ Run = Iterator[tuple[int, int]]
 
 BLOCK: Final = 16_384
 """So many numbers take a millisecond."""
+
+FEW: Final = 16
+"""To look one range up takes as long as to go past so many of them."""
 
 _NO_RANGE: Final = (MAX_UID + 1, MAX_UID + 1)
 """Stands after the last range of a run: it begins above every UID, so it is never reached."""
@@ -130,6 +135,72 @@ def subtract(left: Run, right: Run) -> Arrays:
             starts.append(rest)
             ends.append(end)
     return starts, ends
+
+
+def are_few(count: int, others: int) -> bool:
+    """Tell whether so many ranges are better looked up in so many others than both gone through."""
+    return count * FEW < others
+
+
+def intersect_few(many: Arrays, few: Iterable[tuple[int, int]]) -> Arrays:
+    """Keep what both cover; `few` ascend and do not touch."""
+    starts, ends = array("I"), array("I")
+    their_starts, their_ends = many
+    first = 0
+    for low, high in few:
+        first = bisect_left(their_ends, low, first)
+        last = bisect_right(their_starts, high, first)
+        if first == last:
+            continue
+        at = len(starts)
+        starts.extend(their_starts[first:last])
+        ends.extend(their_ends[first:last])
+        starts[at] = max(low, starts[at])
+        ends[-1] = min(high, ends[-1])
+    return starts, ends
+
+
+def subtract_few(many: Arrays, few: Iterable[tuple[int, int]]) -> Arrays:
+    """Keep of many ranges what a few do not cover."""
+    return intersect_few(many, _between(few))
+
+
+def join_few(many: Arrays, few: Iterable[tuple[int, int]]) -> tuple[Arrays, int]:
+    """Put a few ranges into many; gives how many numbers are new, too."""
+    starts, ends = array("I"), array("I")
+    their_starts, their_ends = many
+    new = at = 0
+    for low, high in few:
+        first = bisect_left(their_ends, low - 1, at)
+        last = bisect_right(their_starts, high + 1, first)
+        starts.extend(their_starts[at:first])
+        ends.extend(their_ends[at:first])
+        if first < last:
+            low, high = min(low, their_starts[first]), max(high, their_ends[last - 1])  # noqa: PLW2901
+            new += sum(their_starts[first:last]) - sum(their_ends[first:last]) - (last - first)
+        if ends and low <= ends[-1] + 1:
+            # It touches what the range before it was put into.
+            new += max(high, ends[-1]) - ends[-1]
+            ends[-1] = max(high, ends[-1])
+        else:
+            new += high - low + 1
+            starts.append(low)
+            ends.append(high)
+        at = last
+    starts.extend(their_starts[at:])
+    ends.extend(their_ends[at:])
+    return (starts, ends), new
+
+
+def _between(ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """What ascending ranges that do not touch leave out."""
+    low = 1
+    for first, last in ranges:
+        if low < first:
+            yield low, first - 1
+        low = last + 1
+    if low <= MAX_UID:
+        yield low, MAX_UID
 
 
 def ascends(numbers: array[int]) -> bool:

@@ -23,6 +23,7 @@ _ESCAPE: Final = 0xF700
 
 _FORBIDDEN: Final = re.compile(rb"[\x00\r\n]")
 _FORBIDDEN_TEXT: Final = re.compile(r"[\x00\r\n]")
+_SURROGATES: Final = re.compile("[\ud800-\udfff]")
 _QUOTED_SPECIALS: Final = re.compile(rb'["\\]')
 _ESCAPES: Final = re.compile("[\uf700-\uf7ff]")
 _UNREADABLE: Final = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\uf700-\uf7ff]")
@@ -75,6 +76,16 @@ def quote(value: str | bytes) -> bytes:
     if _FORBIDDEN.search(data):
         raise ValueError("CR, LF and NUL cannot stand in a quoted string; remove them")
     return b'"' + _QUOTED_SPECIALS.sub(rb"\\\g<0>", data) + b'"'
+
+
+def can_be_mailbox_name(name: str) -> bool:
+    """Whether a server can be asked for it: it is not empty, and holds no CR, LF, NUL or half a surrogate pair.
+
+    What a server told can always be asked for: its raw name goes back.
+    """
+    if not name or _FORBIDDEN_TEXT.search(name):
+        return False
+    return isinstance(name, MailboxName) or not _SURROGATES.search(name)
 
 
 def encode_mailbox_name(name: str, *, utf8: bool = False) -> bytes:

@@ -23,16 +23,20 @@ from typing import Final, overload
 
 from imapipe.wire.interval import (
     are_apart,
+    are_few,
     ascends,
     by_start,
     count_before,
     intersect,
+    intersect_few,
     join,
+    join_few,
     join_numbers,
     join_runs,
     sort_numbers,
     sort_ranges,
     subtract,
+    subtract_few,
 )
 from imapipe.wire.sequence_set import MAX_UID, parse_numbers, parse_sequence_set, require_positive
 
@@ -46,7 +50,8 @@ class UidSet:
     """An immutable, hashable set of UIDs (1 … 2**32 - 1), kept as ranges.
 
     `len`, `in`, iteration (ascending), `==`, `<=` (subset), `|`, `&`, `-` and `^` work as those of a `frozenset`;
-    the last four take time in proportion to the ranges where both sets overlap, and copy the rest as blocks.
+    the last four take time in proportion to the ranges where both sets overlap, or to those of the set that has much
+    fewer, and copy the rest as blocks. For two large sets that overlap see `runtime.large_sets`.
     """
 
     __slots__ = ("_before", "_count", "_ends", "_starts")
@@ -105,9 +110,7 @@ class UidSet:
         """Make one set of many, which costs next to nothing where each begins above the one before it."""
         runs = join_runs([(part._starts, part._ends) for part in sets])
         made = cls._of(*runs) if runs is not None else cls.from_ranges(pair for part in sets for pair in part.ranges())
-        # Now and in this thread: for millions of ranges it takes its time.
-        made._ranks()
-        return made
+        return made.ranked()
 
     @classmethod
     def from_search(cls, chunks: Iterable[bytes | bytearray | memoryview]) -> UidSet:
@@ -321,6 +324,11 @@ class UidSet:
             raise ValueError(f"not one UID fits into {max_text_bytes} bytes of text")
         return end
 
+    def ranked(self) -> UidSet:
+        """Gives itself, with its rank table: for millions of ranges it takes its time, which a thread may have."""
+        self._ranks()
+        return self
+
     def _ranks(self) -> array[int]:
         """Return the rank at which each range begins."""
         if self._before is None:
@@ -334,6 +342,12 @@ class UidSet:
             return NotImplemented
         if not self or not other:
             return self or other
+        few, many = sorted((self, other), key=lambda one: one.range_count)
+        if are_few(few.range_count, many.range_count):
+            joined, new = join_few((many._starts, many._ends), few.ranges())
+            made = self._of(*joined)
+            made._count = len(many) + new
+            return made
         # Ranges that end more than one below the other set, or begin more than one above it, stay as they are.
         # At each end at most one of the two sets has any.
         low, high = self._reached(other.min - 1, other.max + 1)
@@ -349,19 +363,30 @@ class UidSet:
             return NotImplemented
         if not self or not other:
             return _EMPTY
-        mine = self._cut(*self._reached(other.min, other.max))
-        theirs = other._cut(*other._reached(self.min, self.max))
-        return self._of(*intersect(mine, theirs))
+        low, high = self._reached(other.min, other.max)
+        other_low, other_high = other._reached(self.min, self.max)
+        if are_few(high - low, other_high - other_low):
+            return self._of(*intersect_few((other._starts, other._ends), self._cut(low, high)))
+        if are_few(other_high - other_low, high - low):
+            return self._of(*intersect_few((self._starts, self._ends), other._cut(other_low, other_high)))
+        return self._of(*intersect(self._cut(low, high), other._cut(other_low, other_high)))
 
     def __sub__(self, other: UidSet) -> UidSet:
         if not isinstance(other, UidSet):
             return NotImplemented
         if not self or not other:
             return self
+        if self is other:
+            return _EMPTY
         low, high = self._reached(other.min, other.max)
         if low == high:
             return self
-        theirs = other._cut(*other._reached(self.min, self.max))
+        other_low, other_high = other._reached(self.min, self.max)
+        theirs = other._cut(other_low, other_high)
+        if are_few(other_high - other_low, high - low):
+            return self._of(*subtract_few((self._starts, self._ends), theirs))
+        if are_few(high - low, other_high - other_low):
+            theirs = zip(*intersect_few((other._starts, other._ends), self._cut(low, high)), strict=True)
         starts, ends = subtract(self._cut(low, high), theirs)
         return self._of(self._starts[:low] + starts + self._starts[high:], self._ends[:low] + ends + self._ends[high:])
 

@@ -37,6 +37,9 @@ class Guest:
 class Run:
     leases_held: int
 
+    def is_of(self, pool: object) -> bool:
+        raise AssertionError(pool)
+
 
 Books = Decisions[Line, Guest]
 

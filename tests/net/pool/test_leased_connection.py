@@ -159,7 +159,7 @@ async def test_what_was_kept_of_the_client_and_the_data_plane_leads_nowhere() ->
             waiting = asyncio.ensure_future(client.wait_server_push())
             await asyncio.sleep(0)
         # Nothing will be pushed to it any more.
-        assert await asyncio.wait_for(waiting, 2) == aioimaplib.STOP_WAIT_SERVER_PUSH
+        assert await asyncio.wait_for(waiting, 60) == aioimaplib.STOP_WAIT_SERVER_PUSH
         async with pool.acquire() as second:
             server.commands.clear()
             command = Command("NOOP", [b"NOOP\r\n"])

@@ -43,17 +43,17 @@ def options_for(server: Server, password: str = "secret", **more: float) -> Dial
 
 @asynccontextmanager
 async def pool_on(
-    server: Server, size: int = 4, *, wait: float | None = 5.0, password: str = "secret", **more: float
+    server: Server, size: int = 4, *, wait: float | None = 60.0, password: str = "secret", **more: float
 ) -> AsyncIterator[ConnectionPool]:
     options = options_for(server, password, **more)
-    pool = ConnectionPool(lambda: dial(options), max_size=size, acquire_timeout_seconds=wait)
+    pool = ConnectionPool(lambda _: dial(options), max_size=size, acquire_timeout_seconds=wait)
     try:
         yield pool
     finally:
         await pool.close()
         stats = pool.stats
         assert (stats.idle, stats.opening, stats.waiting) == (0, 0, 0)
-        assert not pool._tasks
+        assert not pool._lives._tasks
     await gone(server)
 
 
@@ -170,7 +170,7 @@ async def test_a_wait_ends_at_its_timeout_and_leaves_nothing() -> None:
             with pytest.raises(PoolTimeout):
                 await pool.take(timeout_seconds=0.01)
             assert pool.stats.waiting == 0
-        async with leased(pool, timeout_seconds=5) as again:
+        async with leased(pool, timeout_seconds=60) as again:
             assert again is first
 
 
@@ -328,7 +328,7 @@ async def test_a_waiter_is_served_when_the_limit_grows_even_if_nothing_comes_bac
         assert pool.stats.limit == 1
         server.max_connections = None
         later(REFUSED_PAUSE_SECONDS + 1)
-        second = await asyncio.wait_for(waiting, 5)
+        second = await asyncio.wait_for(waiting, 60)
         assert pool.stats.leased == 2
         pool.give_back(second)
 
@@ -340,6 +340,7 @@ async def test_with_no_connection_that_works_the_refusal_comes_out() -> None:
         assert server.counters.failed_logins == 3
 
 
+@pytest.mark.usefixtures("made_up_time")
 async def test_wrong_credentials_fail_everybody_and_are_not_tried_again_and_again() -> None:
     async with Server(3) as server, pool_on(server, 2, password="wrong") as pool:
         results = await asyncio.gather(*(pool.take() for _ in range(10)), return_exceptions=True)
@@ -356,7 +357,7 @@ async def test_wrong_credentials_fail_everybody_and_are_not_tried_again_and_agai
 async def test_a_port_that_refuses_fails_who_waits() -> None:
     async with Server(3) as server:
         options = options_for(server)
-    pool = ConnectionPool(lambda: dial(options), max_size=2)
+    pool = ConnectionPool(lambda _: dial(options), max_size=2)
     results = await asyncio.gather(*(pool.take() for _ in range(5)), return_exceptions=True)
     assert [type(result) for result in results] == [ConnectionFailed] * 5
     await pool.close()
@@ -385,7 +386,7 @@ async def test_who_waits_in_vain_hears_why_no_connection_could_be_made() -> None
 
 
 async def test_what_else_the_dialer_raises_comes_out_as_it_is() -> None:
-    async def dialer() -> Connection:
+    async def dialer(_: object) -> Connection:
         raise LookupError("no token")
 
     pool = ConnectionPool(dialer, max_size=2)
@@ -395,7 +396,7 @@ async def test_what_else_the_dialer_raises_comes_out_as_it_is() -> None:
 
 
 async def test_a_timeout_of_the_dialer_is_not_one_of_the_pool() -> None:
-    async def dialer() -> Connection:
+    async def dialer(_: object) -> Connection:
         raise TimeoutError("the token server is slow")
 
     pool = ConnectionPool(dialer, max_size=2)
@@ -410,7 +411,7 @@ async def test_a_dialer_that_cancels_itself_is_tried_again() -> None:
         options = options_for(server)
         attempts = 0
 
-        async def dialer() -> Connection:
+        async def dialer(_: object) -> Connection:
             nonlocal attempts
             attempts += 1
             if attempts == 1:
@@ -418,7 +419,7 @@ async def test_a_dialer_that_cancels_itself_is_tried_again() -> None:
             return await dial(options)
 
         pool = ConnectionPool(dialer, max_size=1)
-        async with leased(pool, timeout_seconds=2) as connection:
+        async with leased(pool, timeout_seconds=60) as connection:
             await connection.noop()
         await pool.close()
         assert attempts == 2
@@ -428,7 +429,7 @@ async def test_a_dialer_that_cancels_itself_is_tried_again() -> None:
 @pytest.mark.parametrize("size", [0, -1])
 async def test_sizes_that_make_no_sense(size: int) -> None:
     with pytest.raises(ValueError, match="max_size must be 1 or more"):
-        ConnectionPool(lambda: asyncio.sleep(0), max_size=size)  # type: ignore[arg-type, return-value]
+        ConnectionPool(lambda _: asyncio.sleep(0), max_size=size)  # type: ignore[arg-type, return-value]
 
 
 # -- cancellation ------------------------------------------------------------------------------------------------------
@@ -462,7 +463,7 @@ async def test_a_connection_assigned_to_somebody_who_is_cancelled_goes_to_the_ne
         # In the same turn it is given to the first one, who is cancelled.
         pool.give_back(connection)
         first.cancel()
-        assert await asyncio.wait_for(second, 1) is connection
+        assert await asyncio.wait_for(second, 60) is connection
         assert first.cancelled()
         pool.give_back(connection)
 
@@ -518,15 +519,19 @@ async def test_whatever_happens_nothing_is_left(seed: int) -> None:
 @dataclass
 class Run:
     leases_held: int
+    pool: object = None
+
+    def is_of(self, pool: object) -> bool:
+        return pool is self.pool
 
 
 async def test_who_holds_every_lease_cannot_wait_for_another() -> None:
     async with Server(3) as server, pool_on(server, 2, wait=None) as pool:
         one, two = await pool.take(), await pool.take()
-        token = holder.set(Run(2))
+        token = holder.set(Run(2, pool))
         with pytest.raises(PoolTimeout, match=r"fewer connections=, or raise max_size"):
             await pool.take()
-        holder.set(Run(1))
+        holder.set(Run(1, pool))
         waiting = asyncio.ensure_future(pool.take())
         await asyncio.sleep(0.01)
         assert not waiting.done()
@@ -534,6 +539,23 @@ async def test_who_holds_every_lease_cannot_wait_for_another() -> None:
         pool.give_back(one)
         pool.give_back(await waiting)
         pool.give_back(two)
+
+
+async def test_a_handler_may_wait_for_a_connection_of_another_pool() -> None:
+    """Its run holds as many connections of its own pool as that one may have at all, and none of them."""
+    async with (
+        Server(30) as server,
+        imapipe.create_pool(server.url, password="secret", max_size=2) as source,
+        imapipe.create_pool(server.url, password="secret", max_size=2) as target,
+    ):
+
+        async def handle(_: imapipe.Message) -> None:
+            async with target.acquire() as connection:
+                await connection.noop()
+
+        job = source.mailbox("INBOX").search(imapipe.search.ALL).batch(5).fetch("flags")
+        report = await job.run(handle, concurrency=4)
+        assert (report.done, report.failed) == (30, 0)
 
 
 # -- the end -----------------------------------------------------------------------------------------------------------
@@ -557,7 +579,7 @@ async def test_closing_while_connections_are_opened_used_and_waited_for(
     async with Server(3) as server:
         before = other_tasks()
         options = options_for(server)
-        pool = ConnectionPool(lambda: dial(options), max_size=3)
+        pool = ConnectionPool(lambda _: dial(options), max_size=3)
         tasks = [asyncio.ensure_future(pool.take()) for _ in range(6)]
         for _ in range(delay):
             await asyncio.sleep(0)
@@ -587,7 +609,7 @@ async def test_closing_while_an_idle_connection_is_asked(later: Callable[[float]
 
 
 async def test_closing_does_not_wait_for_a_server_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("imapipe.net.pool.pool.CLOSE_SECONDS", 0.02)
+    monkeypatch.setattr("imapipe.net.pool.connection_lives.CLOSE_SECONDS", 0.02)
     async with Server(3, faults=[Stall(0, command="LOGOUT")]) as server, pool_on(server) as pool:
         async with leased(pool):
             pass
@@ -642,12 +664,12 @@ async def test_bytes_are_counted_over_all_connections() -> None:
 
 async def test_a_slow_link_is_noticed() -> None:
     async with Server(3) as server, pool_on(server) as pool:
-        pool._traffic._past_wire_bytes = 5_000_000
-        pool._traffic._past_fetch_seconds = 1.0
+        pool._lives.traffic._past_wire_bytes = 5_000_000
+        pool._lives.traffic._past_fetch_seconds = 1.0
         slow = [pool.is_link_slow]
-        pool._traffic._past_fetch_seconds = 10.0
+        pool._lives.traffic._past_fetch_seconds = 10.0
         slow.append(pool.is_link_slow)
-        pool._traffic._past_wire_bytes = 1_000_000
+        pool._lives.traffic._past_wire_bytes = 1_000_000
         assert [*slow, pool.is_link_slow] == [False, True, False]
 
 

@@ -253,7 +253,7 @@ async def test_threads_work_as_wide_as_concurrency(open_world: OpenWorld) -> Non
     world = await open_world(24)
     main = threading.get_ident()
     threads: set[int] = set()
-    barrier = threading.Barrier(4, timeout=10)
+    barrier = threading.Barrier(4, timeout=60)
 
     def blocking(message: imapipe.Message) -> None:
         threads.add(threading.get_ident())
@@ -276,11 +276,11 @@ async def test_cancelling_waits_for_threads(open_world: OpenWorld) -> None:
     def blocking(message: imapipe.Message) -> None:
         calls.append("begun")
         begun.set()
-        go_on.wait(10)
+        go_on.wait(60)
         calls.append("ended")
 
     task = asyncio.create_task(world.job().run(imapipe.in_threads(blocking), concurrency=2))
-    assert await asyncio.to_thread(begun.wait, 10)
+    assert await asyncio.to_thread(begun.wait, 60)
     task.cancel()
     await asyncio.sleep(0.01)
     task.cancel()

@@ -84,3 +84,36 @@ def test_one_flight_is_forgotten() -> None:
     inbox.forget(one)
     assert inbox.items is items
     assert [flight for flight, _ in items] == [other]
+
+
+@pytest.mark.asyncio
+async def test_what_is_held_is_given_out_later_in_order() -> None:
+    inbox = Inbox()
+    flight = Flight(inbox, Ledger())
+    messages = _messages(4)
+    inbox.put(flight, messages[:2])
+    inbox.hold()
+    inbox.put(flight, messages[2:])
+    assert not inbox.items
+    waiting = asyncio.create_task(inbox.wait())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    inbox.go_on()
+    assert await waiting
+    assert [message.uid for _, message in inbox.items] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("end", ["give_up", "close", "discard"])
+@pytest.mark.asyncio
+async def test_no_end_is_held(end: str) -> None:
+    """A message that is held for ever would keep its batch, and so the run."""
+    inbox = Inbox()
+    flight, ended = Flight(inbox, Ledger()), Flight(inbox, Ledger())
+    inbox.put(flight, _messages(2))
+    inbox.put(ended, _messages(3))
+    inbox.hold()
+    inbox.forget(ended)
+    getattr(inbox, end)()
+    assert len(inbox.items) == (0 if end == "discard" else 2)
+    inbox.hold()
+    assert await asyncio.wait_for(inbox.wait(), 60) is (end != "discard")

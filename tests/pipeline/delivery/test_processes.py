@@ -15,7 +15,7 @@ import pytest
 
 import imapipe
 from imapipe import search as q
-from imapipe.cli.options import PASSWORD_VARIABLE
+from imapipe.cli.account import PASSWORD_VARIABLE
 from imapipe.testing import Server
 
 

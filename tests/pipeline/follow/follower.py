@@ -28,7 +28,7 @@ class Follower:
         self.handled[message.mailbox, message.uid] += 1
         self._came.set()
 
-    async def until(self, wanted: Callable[[], bool], seconds: float = 30.0) -> None:
+    async def until(self, wanted: Callable[[], bool], seconds: float = 60.0) -> None:
         async with asyncio.timeout(seconds):
             while not wanted():
                 self._came.clear()
@@ -36,9 +36,13 @@ class Follower:
                     async with asyncio.timeout(0.1):
                         await self._came.wait()
 
+    @property
+    def told(self) -> list[tuple[str, str]]:
+        """By which way news of which mailbox comes, as it was told."""
+        return [(event.mailbox, event.way) for event in self.events if isinstance(event, MailboxFollowed)]
+
     def is_watched(self, *ways: str) -> bool:
-        told = {event.mailbox: event.way for event in self.events if isinstance(event, MailboxFollowed)}
-        return sorted(told.values()) == sorted(ways)
+        return sorted(dict(self.told).values()) == sorted(ways)
 
 
 async def awaited(follow: imapipe.Follow) -> imapipe.FollowReport:

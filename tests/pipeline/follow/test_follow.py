@@ -8,6 +8,7 @@ import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from tests.pipeline.follow.follower import Follower, awaited
@@ -21,6 +22,7 @@ from imapipe.testing import (
     Bye,
     CutAfterBytes,
     CutConnection,
+    Inject,
     Mailbox,
     RefuseConnection,
     RefuseCredentials,
@@ -30,6 +32,7 @@ from imapipe.testing import (
 
 _MAIL = b"Message-ID: <%d@x>\r\nSubject: new\r\n\r\nnew\r\n"
 _WITHOUT_NOTIFY = {"LIST-STATUS", "IDLE", "ESEARCH", "UIDPLUS", "LITERAL+", "ENABLE", "CONDSTORE"}
+_WITHOUT_IDLE = _WITHOUT_NOTIFY - {"IDLE"}
 
 
 @asynccontextmanager
@@ -96,11 +99,41 @@ async def test_what_is_there_and_what_arrives_by_each_way(
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("extensions", "way", "expected"),
+    [
+        (None, "notify", {"INBOX": "notify", "other": "notify", "third": "notify"}),
+        (_WITHOUT_NOTIFY, "notify", {"INBOX": "idle", "other": "idle", "third": "poll"}),
+        (_WITHOUT_IDLE, "notify", {"INBOX": "poll", "other": "poll", "third": "poll"}),
+        (None, "poll", {"INBOX": "poll", "other": "poll", "third": "poll"}),
+    ],
+)
+async def test_by_which_way_news_comes_is_told_once_it_is_known(
+    extensions: set[str] | None, way: Literal["notify", "poll"], expected: dict[str, str]
+) -> None:
+    options = {} if extensions is None else {"extensions": extensions}
+    async with (
+        Server({"INBOX": 3, "other": 2, "third": 0}, **options) as server,  # type: ignore[arg-type]
+        imapipe.create_pool(server.url, password=server.password, max_size=3) as pool,
+    ):
+        follower = Follower(pool)
+        follow = pool.each().search(q.ALL).fetch("envelope").follow(follower.handle, way=way)
+        task = asyncio.ensure_future(awaited(follow))
+        try:
+            await follower.until(lambda: len(follower.told) >= 3)
+            assert sorted(follower.told) == sorted(expected.items())
+            assert {name: each.way for name, each in follow.health.mailboxes.items()} == expected
+        finally:
+            follow.stop()
+            await task
+
+
+@pytest.mark.asyncio
 async def test_iterating_acknowledges_and_the_last_one_is_not(tmp_path: Path) -> None:
     async with Server({"INBOX": 2}) as server, imapipe.create_pool(server.url, password=server.password) as pool:
         job = pool.mailbox("INBOX").search(q.ALL).fetch("envelope").use(imapipe.Checkpoint(tmp_path / "state.json"))
         uids = []
-        async with asyncio.timeout(30), job.follow() as messages:
+        async with asyncio.timeout(60), job.follow() as messages:
             async for message in messages:
                 uids.append(message.uid)
                 if message.uid == 2:
@@ -112,7 +145,7 @@ async def test_iterating_acknowledges_and_the_last_one_is_not(tmp_path: Path) ->
         check_sums(report)
         assert (report.done, report.pending) == (2, 1)
         # The next one goes on where this one ended.
-        async with asyncio.timeout(30), job.follow() as messages:
+        async with asyncio.timeout(60), job.follow() as messages:
             async for message in messages:
                 assert message.uid == 3
                 break
@@ -258,6 +291,34 @@ async def test_notify_that_is_refused_and_a_mailbox_that_goes_and_comes_back() -
 
 
 @pytest.mark.asyncio
+async def test_a_server_that_always_has_too_much_to_tell_is_not_asked_over_and_over() -> None:
+    fault = Inject(b"* OK [NOTIFICATIONOVERFLOW] too much\r\n", command="NOTIFY", where="after")
+    async with Server({"INBOX": 1, "a": 2}, faults=[fault]) as server:
+        job = _following(server, lambda pool: pool.each().search(q.ALL), poll_seconds=0.1)
+        async with job as (follower, _):
+            await follower.until(lambda: follower.is_watched("idle", "idle"))
+            server.mailboxes["a"].append(_MAIL % 8)
+            await follower.until(lambda: follower.handled["a", 3] == 1)
+        assert len([record for record in server.commands if record.name == "NOTIFY"]) == 4
+        assert [event.way for event in follower.events if isinstance(event, FollowTrouble)] == ["notify"] * 4
+
+
+@pytest.mark.asyncio
+async def test_a_message_that_the_server_cannot_give_now_is_asked_for_again() -> None:
+    async with Server({"INBOX": 1}) as server:
+        async with _following(server, lambda pool: pool.mailbox("INBOX").search(q.ALL).fetch("full")) as (
+            follower,
+            follow,
+        ):
+            await follower.until(lambda: follower.handled["INBOX", 1] == 1)
+            server.faults.add(Reply("NO", "try later", code="SERVERBUG", command="UID FETCH", times=1))
+            server.mailboxes["INBOX"].append(_MAIL % 8)
+            await follower.until(lambda: follower.handled["INBOX", 2] == 1)
+        check_sums(follow.report)
+        assert follow.report.complete
+
+
+@pytest.mark.asyncio
 async def test_what_cannot_be_used_twice_or_without_a_block_says_so() -> None:
     async with Server({"INBOX": 1}) as server, imapipe.create_pool(server.url, password=server.password) as pool:
         job = pool.mailbox("INBOX").search(q.ALL)
@@ -306,6 +367,10 @@ async def test_a_thousand_arrivals_over_connections_that_are_cut_stalled_and_ref
                     box.append(_MAIL % number)
                 await asyncio.sleep(chance.random() * 0.04)
             await follower.until(lambda: len(follower.handled) == 1020, seconds=90)
+            # Where a slow machine got along with few bytes, none of those that wait for news was cut yet.
+            while not follow.report.reconnects:
+                server.disconnect_all()
+                await asyncio.sleep(0.1)
             # One that ended in the middle is looked at once more.
             await follower.until(lambda: follow.report.done == 1020 and follow.report.complete, seconds=90)
             assert all(each.heard_seconds_ago is not None for each in follow.health.mailboxes.values())

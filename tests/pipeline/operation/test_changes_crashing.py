@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -203,3 +205,59 @@ async def test_each_command_that_changes_something_is_interrupted(
             assert how == "killed" or kind == "undo" or report.reconnects
             case.check(report)
             await case.check_undo()
+
+
+@pytest.mark.parametrize("is_done", [True, False], ids=["answer lost", "not done"])
+@pytest.mark.parametrize("remove", [(), ("MOVE",), ("OBJECTID",)], ids=["MOVE", "COPY", "by size"])
+@pytest.mark.parametrize("kind", ["move", "copy"])
+async def test_a_target_that_is_numbered_anew_before_it_is_known_what_came_of_a_command(
+    open_world: OpenWorld, tmp_path: Path, kind: str, remove: tuple[str, ...], is_done: bool
+) -> None:
+    """No run of the journal got any further; twins, and one of the same size, are told apart by their bytes."""
+    messages = list(make_messages(12))
+    messages[5] = messages[4]
+    alike = messages[7][:-3] + b"?" + messages[7][-2:]
+    boxes = {"INBOX": Mailbox(messages), "Archive": Mailbox([alike, *make_messages(2, seed=9)])}
+    world = await open_world(boxes, remove_extensions=remove)
+    before = Counter(bytes(message.content.raw) for box in boxes.values() for message in box)
+    world.server.faults.add(
+        CutAfterBytes(0, nth=1, command={"UID MOVE", "UID COPY"})
+        if is_done
+        else CutInput(0, nth=1, command={"UID MOVE", "UID COPY"})
+    )
+    inbox = world.pool.mailbox("INBOX").search()
+    change = inbox.move_to("Archive") if kind == "move" else inbox.copy_to("Archive")
+    assert not (await change.run(journal=tmp_path / "journal")).complete
+    boxes["Archive"].renumber(1_700_000_000, first_uid=31)
+    report = await change.run(journal=tmp_path / "journal")
+    assert report.complete
+    held = Counter(bytes(message.content.raw) for message in boxes["Archive"])
+    assert held == (before if kind == "move" else Counter([alike, *messages, *make_messages(2, seed=9)]))
+    assert len(boxes["INBOX"]) == (0 if kind == "move" else 12)
+
+
+async def test_who_gives_up_while_the_journal_is_taken_gives_it_back(
+    open_world: OpenWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = await _open(open_world, [])
+    is_taking, may_take, was_taken = asyncio.Event(), threading.Event(), threading.Event()
+    loop, take = asyncio.get_running_loop(), Journal.take
+
+    def slowly(journal: Journal) -> None:
+        loop.call_soon_threadsafe(is_taking.set)
+        may_take.wait(60)
+        take(journal)
+        was_taken.set()
+
+    change = world.pool.mailbox("INBOX").search().move_to("Archive")
+    with monkeypatch.context() as patched:
+        patched.setattr(Journal, "take", slowly)
+        task = asyncio.create_task(change.run(journal=tmp_path / "journal"))
+        await is_taking.wait()
+        task.cancel()
+        await asyncio.sleep(0)
+        may_take.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await asyncio.to_thread(was_taken.wait, 60)
+    assert (await change.run(journal=tmp_path / "journal")).complete

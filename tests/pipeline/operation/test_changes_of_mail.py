@@ -13,8 +13,8 @@ import imapipe
 from imapipe import search as q
 from imapipe.journal.entry import each_pair
 from imapipe.journal.journal import read_journal
-from imapipe.pipeline.operation import recovery
-from imapipe.testing import Act, GmailMailboxes, Mailbox, Reply, Rewrite
+from imapipe.pipeline.operation import flagging, recovery
+from imapipe.testing import Act, CommandRecord, GmailMailboxes, Mailbox, Reply, Rewrite
 from imapipe.testing.messages import make_messages
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("impatient")]
@@ -71,6 +71,22 @@ async def test_flags_are_changed_where_they_differ(open_world: OpenWorld, tmp_pa
     assert Counter(box.flags_of(uid) for uid in _uids(box)) == {frozenset({"$Other"}): COUNT - 1, frozenset(): 1}
 
 
+async def test_a_journal_is_not_taken_for_that_of_messages_that_have_its_uids_now(
+    open_world: OpenWorld, tmp_path: Path
+) -> None:
+    """Under the same UIDVALIDITY, where UIDNEXT fell: they were skipped, as if they were done."""
+    world = await _open(open_world)
+    box = world.server.mailboxes["INBOX"]
+    assert (await _job(world).add_flags("$Work").run(journal=tmp_path / "flags")).done == COUNT
+    box.rewind_uidnext(COUNT - 5)
+    for _ in range(3):
+        box.append(b"Subject: new\r\n\r\nnew\r\n")
+    with pytest.raises(imapipe.UidValidityChanged, match="begin another journal"):
+        await _job(world).add_flags("$Work").run(journal=tmp_path / "flags")
+    assert (await _job(world).add_flags("$Work").run(journal=tmp_path / "other")).complete
+    assert all("$Work" in box.flags_of(uid) for uid in _uids(box))
+
+
 @pytest.mark.parametrize("remove", [(), ("MOVE",), ("OBJECTID",), ("MOVE", "OBJECTID", "CONDSTORE")])
 async def test_a_move_loses_nothing_and_doubles_nothing(
     open_world: OpenWorld, tmp_path: Path, remove: Iterable[str]
@@ -90,8 +106,8 @@ async def test_a_move_loses_nothing_and_doubles_nothing(
 
 async def test_without_uidplus_a_removal_only_marks_and_says_so(open_world: OpenWorld) -> None:
     world = await _open(open_world, extensions="plain")
-    report = await _job(world).limit(5).delete(permanently=True).run()
-    assert (report.done, [note.kind for note in report.notes]) == (5, ["only-marked"])
+    report = await _job(world, 3).limit(5).delete(permanently=True).run()
+    assert (report.done, {note.kind: count for note, count in report.notes.items()}) == (5, {"only-marked": 5})
     box = world.server.mailboxes["INBOX"]
     assert sum("\\Deleted" in box.flags_of(uid) for uid in _uids(box)) == 5
     assert not {record.name for record in world.server.commands} & {"EXPUNGE", "CLOSE", "UID EXPUNGE"}
@@ -148,6 +164,34 @@ async def test_without_move_what_others_do_to_flags_is_done_to_the_copies(open_w
     assert [archive.flags_of(uid) for uid in (4, 5)] == [{"\\Flagged", "$Old"}, {"\\Seen", "$Old"}]
     assert (_uids(box), len(archive)) == ([3], COUNT + 3)
     assert {note.kind: count for note, count in report.notes.items()} == {"in-both": 1}
+
+
+@pytest.mark.parametrize("remove", [["MOVE"], ["MOVE", "CONDSTORE"], ["MOVE", "UIDPLUS"]])
+async def test_without_move_a_flag_set_just_before_the_expunge_is_not_lost(
+    open_world: OpenWorld, remove: Iterable[str]
+) -> None:
+    """It comes behind the answer to the look at the flags; the next look goes out with the EXPUNGE."""
+    world = await _open(open_world, remove_extensions=remove)
+    box, archive = world.server.mailboxes["INBOX"], world.server.mailboxes["Archive"]
+    for uid in (1, 2):
+        box.set_flags(uid, {"\\Seen", "$Old"})
+
+    def meddle(record: CommandRecord) -> None:
+        if box.flags_of(1) >= {"\\Deleted", "$Old"}:
+            box.set_flags(1, {"\\Deleted", "\\Seen", "$Theirs"})
+            box.set_flags(3, {"\\Deleted", "$Theirs"})
+
+    world.server.faults.add(Act(meddle, command="UID FETCH", where="reply"))
+    report = await _job(world, COUNT).move_to("Archive").run()
+    check_sums(report)
+    assert report.done == COUNT
+    assert [archive.flags_of(uid) for uid in (4, 5, 6, 7)] == [
+        {"\\Seen", "$Theirs"},
+        {"\\Seen", "$Old"},
+        {"$Theirs"},
+        frozenset(),
+    ]
+    assert all(expunge.pipelined for expunge in world.server.commands.named("UID EXPUNGE"))
 
 
 async def test_flags_that_a_copy_cannot_be_given_are_told(open_world: OpenWorld) -> None:
@@ -212,9 +256,16 @@ async def test_who_changes_a_message_again_and_again_is_told_of(open_world: Open
     [((), "UID STORE", 1, {5, 7}), (["ESEARCH"], "UID STORE", 1, {5, 7}), ((), "UID SEARCH", 3, {7})],
 )
 async def test_an_undo_leaves_alone_what_others_changed_at_the_same_moment(
-    open_world: OpenWorld, tmp_path: Path, remove: Iterable[str], command: str, nth: int, contested: set[int]
+    open_world: OpenWorld,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    remove: Iterable[str],
+    command: str,
+    nth: int,
+    contested: set[int],
 ) -> None:
-    """Whose flag it is that message 5 has cannot be told; nor of 7, behind one that went meanwhile."""
+    """Of many messages: nobody can tell whose flag message 5 has; nor that of 7, behind one that went meanwhile."""
+    monkeypatch.setattr(flagging, "MOST_CONDITIONAL", 0)
     world = await _open(open_world, remove_extensions=remove)
     box = world.server.mailboxes["INBOX"]
 
@@ -233,6 +284,59 @@ async def test_an_undo_leaves_alone_what_others_changed_at_the_same_moment(
     assert list(back.lost.values()) == [len(contested)]
     assert {uid for uid in _uids(box) if "$Ours" in box.flags_of(uid)} == {5, 7}
     assert "$Theirs" in box.flags_of(7)
+
+
+@pytest.mark.parametrize("remove", [(), ["ESEARCH"]])
+@pytest.mark.parametrize("job", ["add", "remove", "change"])
+async def test_of_few_messages_it_is_known_whose_doing_each_flag_is(
+    open_world: OpenWorld, tmp_path: Path, job: str, remove: Iterable[str]
+) -> None:
+    """UNCHANGEDSINCE: what somebody else changed meanwhile is read again, so an undo takes exactly ours back."""
+    world = await _open(open_world, remove_extensions=remove)
+    box = world.server.mailboxes["INBOX"]
+    had = {"$Old"} if job == "remove" else set()
+    for uid in _uids(box):
+        box.set_flags(uid, had)
+
+    def meddle(record: object) -> None:
+        box.set_flags(5, box.flags_of(5) ^ {"$Old" if job == "remove" else "$Ours"})
+        box.set_flags(7, box.flags_of(7) | {"$Theirs"})
+        box.expunge([6])
+
+    world.server.faults.add(Act(meddle, command="UID STORE", nth=1))
+    pipeline = _job(world, COUNT // 2)
+    words = {"add": ["+$Ours"], "remove": ["-$Old"], "change": ["+$Ours", "-$Old"]}[job]
+    report = await pipeline.change_flags(*words).run(journal=tmp_path / "flags")
+    check_sums(report)
+    assert (report.done, report.vanished, dict(report.notes)) == (COUNT - 1, 1, {})
+    wanted = {"$Ours"} if job != "remove" else set()
+    assert all(box.flags_of(uid) == wanted | ({"$Theirs"} if uid == 7 else set()) for uid in _uids(box))
+    stores = world.server.commands.named("UID STORE")
+    conditional = [record.message_set for record in stores if "UNCHANGEDSINCE" in record.arguments]
+    # Nothing that had changed was touched before it was read again.
+    assert conditional[0] == f"1:{COUNT // 2}"
+    assert set(conditional[1:-1]) <= {"5,7", "7"}
+    back = await imapipe.undo(tmp_path / "flags", world.pool)
+    assert back.complete
+    # Theirs came before ours, so message 5 has what they gave it; ours is gone from all others.
+    assert box.flags_of(5) == had ^ {"$Old" if job == "remove" else "$Ours"}
+    assert box.flags_of(7) == had | {"$Theirs"}
+    assert all(box.flags_of(uid) == had for uid in _uids(box) if uid not in (5, 7))
+
+
+async def test_who_flags_a_message_again_and_again_keeps_no_other_flag_from_it(
+    open_world: OpenWorld, tmp_path: Path
+) -> None:
+    world = await _open(open_world)
+    box = world.server.mailboxes["INBOX"]
+    world.server.faults.add(Act(lambda record: box.set_flags(1, box.flags_of(1) ^ {"$Theirs"}), command="UID STORE"))
+    report = await _job(world, COUNT).add_flags("$Ours").run(journal=tmp_path / "flags")
+    check_sums(report)
+    assert (report.done, "$Ours" in box.flags_of(1)) == (COUNT, True)
+    assert {note.kind: count for note, count in report.notes.items()} == {"contested": 1}
+    stores = world.server.commands.named("UID STORE")
+    assert len(stores) == flagging.MAX_ROUNDS + 1
+    assert "UNCHANGEDSINCE" not in stores[-1].arguments
 
 
 async def test_a_refusal_is_told_and_nothing_is_sent(open_world: OpenWorld, tmp_path: Path) -> None:
@@ -262,6 +366,11 @@ async def test_a_refusal_is_told_and_nothing_is_sent(open_world: OpenWorld, tmp_
             job.move_to(wrong)
     with pytest.raises(ValueError, match="flag"):
         job.add_flags()
+    for text in ("no", 1, None):
+        with pytest.raises(TypeError, match="permanently is True or False"):
+            job.delete(permanently=text)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="with_messages is True or False"):
+            await world.pool.mailbox("Archive").delete(with_messages=text)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="two pipelines"):
         job.add_flags("$One").fetch("full")
     assert not {record.name for record in world.server.commands} & (MOVES | {"UID COPY", "UID EXPUNGE"})

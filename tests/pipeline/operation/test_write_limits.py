@@ -44,7 +44,7 @@ CASES = [
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server of these tests does nothing any more when a connection has ended."""
     monkeypatch.setattr(recovery, "LOOK_AGAIN_SECONDS", 0.0)
-    monkeypatch.setattr(appending, "MAX_TOGETHER", 6)
+    monkeypatch.setattr(appending, "MAX_IN_GROUP", 6)
 
 
 def _faults(provider: str, way: str, times: int, *, done: bool) -> list[Fault]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from functools import partial
-from types import FrameType
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.wire.response.calls import calls
 
+from imapipe.wire.command.fetch import PRESETS, Fetch
 from imapipe.wire.response.salvage import salvage_fetch, salvage_rest
 
 
@@ -18,22 +17,6 @@ def saved(text: bytes, *literals: bytes) -> dict[str, bytes]:
     salvage = salvage_fetch(text, literals)
     assert salvage is not None
     return {name: text[span.start : span.end] for name, span in salvage.scan.items.items()}
-
-
-def calls(run: Callable[[], object]) -> int:
-    count = 0
-
-    def on_event(frame: FrameType, event: str, argument: object) -> None:
-        nonlocal count
-        if event in ("call", "c_call"):
-            count += 1
-
-    sys.setprofile(on_event)
-    try:
-        run()
-    finally:
-        sys.setprofile(None)
-    return count
 
 
 def test_everything_before_and_the_body_behind_what_is_broken() -> None:
@@ -50,6 +33,12 @@ def test_literals_are_counted_also_in_what_is_passed_over() -> None:
     salvage = salvage_fetch(text, (b"x", b"y", b"z"))
     assert salvage is not None
     assert salvage.scan.items["BODY[]"].literal_index == 2
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_whatever_can_be_asked_for_is_found_behind_what_is_broken(preset: str) -> None:
+    for name in Fetch(preset).names:
+        assert name in saved(b"* 1 FETCH (UID 2 ] " + name.encode() + b" NIL)"), name
 
 
 def test_uidfetch() -> None:

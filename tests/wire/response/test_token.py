@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import pickle
-from typing import BinaryIO
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from tests.wire.response.spooled import Spooled
 
 from imapipe.errors import NestedTooDeeply, ProtocolError
 from imapipe.wire.response.literal import literal_bytes
 from imapipe.wire.response.token import MAX_DEPTH, Cursor, loose_number, redact, unquote, value_end
-
-
-class Spooled:
-    """A literal that counts how often it is read."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.reads = 0
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def open(self) -> BinaryIO:
-        return io.BytesIO(self.data)
-
-    def read(self) -> bytes:
-        self.reads += 1
-        return self.data
-
-    def close(self) -> None:
-        raise NotImplementedError
 
 
 def test_literal_bytes_of_each_kind() -> None:
@@ -195,11 +173,12 @@ def test_errors_show_structure_and_no_content() -> None:
 
 
 @given(st.binary(max_size=80), st.integers(0, 80))
+@example(b"RFC822\0", 0)
 def test_redaction_lets_no_letter_or_digit_through(text: bytes, offset: int) -> None:
     shown = redact(text, offset)
     assert len(shown) <= 48
-    for word in shown.replace("(", " ").split():
-        assert all(not letter.isdigit() for letter in word) or word.strip('"[]{}<>\\*+~)') == "RFC822"
+    # The one word of the protocol with digits in it; what stands beside it may be hidden, and then it is an x.
+    assert not any(letter.isdigit() for letter in shown.replace("RFC822", ""))
 
 
 @given(st.binary())

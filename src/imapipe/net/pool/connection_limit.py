@@ -21,44 +21,45 @@ class ConnectionLimit:
         maximum: What the pool may hold.
         value: How many connections there may be now.
         refusals: How often the server had too many.
+        pause: How long after the next refusal the value grows, in seconds.
+        held_until: Until when no connection is opened.
+        grows_at: When the value may grow.
     """
 
-    __slots__ = ("_grows_at", "_held_until", "_pause", "maximum", "refusals", "value")
+    __slots__ = ("grows_at", "held_until", "maximum", "pause", "refusals", "value")
 
     def __init__(self, maximum: int) -> None:
         self.maximum = maximum
         self.value = maximum
         self.refusals = 0
-        self._pause = REFUSED_PAUSE_SECONDS
-        self._held_until = 0.0
-        self._grows_at = 0.0
+        self.pause = REFUSED_PAUSE_SECONDS
+        self.held_until = 0.0
+        self.grows_at = 0.0
 
     def refuse(self, now: float, working: int) -> None:
         """The server has too many connections of this account; `working` of ours are not refused."""
         self.refusals += 1
         self.value = max(1, min(self.value, working))
-        self._held_until = now + REFUSED_PAUSE_SECONDS
-        self._grows_at = now + self._pause
-        self._pause = min(self._pause * 2, LONGEST_PAUSE_SECONDS)
+        self.held_until = now + REFUSED_PAUSE_SECONDS
+        self.grows_at = now + self.pause
+        self.pause = min(self.pause * 2, LONGEST_PAUSE_SECONDS)
 
     def fail(self, now: float) -> None:
         """A connection could not be made for another reason: a moment of peace for the server."""
-        self._held_until = max(self._held_until, now + FAILED_PAUSE_SECONDS)
+        self.held_until = max(self.held_until, now + FAILED_PAUSE_SECONDS)
 
     def succeed(self) -> None:
         """A connection was made."""
-        self._pause = REFUSED_PAUSE_SECONDS
+        self.pause = REFUSED_PAUSE_SECONDS
 
     def grow(self, now: float) -> None:
         """Take one connection more, if it is time."""
-        if self.value < self.maximum and now >= self._grows_at:
+        if self.value < self.maximum and now >= self.grows_at:
             self.value += 1
-            self._grows_at = now + REFUSED_PAUSE_SECONDS
+            self.grows_at = now + REFUSED_PAUSE_SECONDS
 
     def opens_at(self, now: float, count: int) -> float | None:
         """When a connection may be opened beside `count` others: now or later; None when it depends on others."""
         if count < self.value:
-            return max(now, self._held_until)
-        return (
-            max(now, self._held_until, self._grows_at) if count < self.maximum and self.value < self.maximum else None
-        )
+            return max(now, self.held_until)
+        return max(now, self.held_until, self.grows_at) if count < self.maximum and self.value < self.maximum else None

@@ -9,6 +9,10 @@ Invariants:
 - Waiting is first come, first served.
 - A connection in doubt (not clean, or too old) is handed to nobody.
 - Nobody waits while a connection is idle, or while one may be opened that is not being opened.
+- Where slots are shared with other pools (`net.pool.slots`), no connection is opened without one, and each slot beyond
+  the connections that count is given back in the decision that finds it: so none can be forgotten, whatever became of
+  the connection. One that was ended without a goodbye counts until the server must have heard of it.
+- While others wait for slots, no connection is idle, and none beyond the pool's share is handed out again.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from typing import Generic, Protocol, TypeVar
 from imapipe.models.document import Document
 from imapipe.net.pool.connection_limit import ConnectionLimit
 from imapipe.net.pool.lease import Holder
+from imapipe.net.pool.slots import Allowance
 from imapipe.net.session import SelectedMailbox
 
 
@@ -74,9 +79,12 @@ class Orders(Generic[C, W]):
     Attributes:
         grants: Who gets which connection.
         goodbyes: Connections to log out; `closed` is to be called for each when that is over.
-        aborts: Connections to end without a word.
+        aborts: Connections to end without a word; where slots are shared, `closed` is to be called for each, a little
+            later.
         open: How many to open; `opened` or `failed_to_open` is to be called for each.
         look_again_at: When to decide again, or None where something else will come first.
+        slots_back: How many slots to give back.
+        slots_wanted: How many connections there is use for now, those in use included, whether or not there are slots.
     """
 
     grants: list[tuple[W, C]] = field(default_factory=list)
@@ -84,6 +92,8 @@ class Orders(Generic[C, W]):
     aborts: list[C] = field(default_factory=list)
     open: int = 0
     look_again_at: float | None = None
+    slots_back: int = 0
+    slots_wanted: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,18 +129,32 @@ class Decisions(Generic[C, W]):
         idle: Connections that wait for use, the one used last at the end.
         leased: Connections in use.
         waiting: Who waits, in his turn.
+        allowance: The slots of this pool where they are shared with others, else None.
     """
 
-    __slots__ = ("_closing", "_dismissed", "_opened", "_opening", "idle", "leased", "limit", "waiting")
+    __slots__ = (
+        "_closing",
+        "_dismissed",
+        "_opened",
+        "_opening",
+        "_returning",
+        "allowance",
+        "idle",
+        "leased",
+        "limit",
+        "waiting",
+    )
 
     def __init__(self, max_size: int) -> None:
         self.limit = ConnectionLimit(max_size)
         self.idle: list[C] = []
         self.leased: set[C] = set()
         self.waiting: deque[W] = deque()
+        self.allowance: Allowance | None = None
         self._opening = 0
         self._closing = 0
         self._opened = 0
+        self._returning = 0
         self._dismissed: list[C] = []
 
     @property
@@ -152,14 +176,25 @@ class Decisions(Generic[C, W]):
         """Whether a connection works or is being made, so that those who wait may hope."""
         return bool(self.leased or self.idle or self._opening)
 
+    @property
+    def count(self) -> int:
+        """The connections that there are, as the server counts them."""
+        return len(self.leased) + len(self.idle) + self._opening + self._closing
+
+    @property
+    def owed(self) -> int:
+        """How many connections others wait for that are beyond this pool's share, and are not being closed yet."""
+        allowance = self.allowance
+        return 0 if allowance is None else min(allowance.asked_for, self.count - allowance.share) - self._closing
+
     def decide(self, now: float) -> Orders[C, W]:
         """Hand out what is idle, in order; be rid of what is in doubt; open what is missing, where that is allowed."""
         orders: Orders[C, W] = Orders()
         for connection in tuple(self.idle):
             if not connection.is_clean or now >= connection.expires_at:
-                self.idle.remove(connection)
-                self._dismissed.append(connection)
+                self._give_up(connection)
         self._dismiss(orders)
+        self._give_up_idle(self.owed, orders)
         while self.waiting and self.idle:
             wish = self.waiting.popleft()
             if wish.is_over:
@@ -168,16 +203,39 @@ class Decisions(Generic[C, W]):
             self.idle.remove(connection)
             self.leased.add(connection)
             orders.grants.append((wish, connection))
+        allowance = self.allowance
+        if allowance is not None:
+            self._give_up_idle(allowance.asked_for - self._closing, orders)
         self.limit.grow(now)
+        lacking = 0
         for _ in range(len(self.waiting) - self._opening):
-            count = len(self.leased) + len(self.idle) + self._opening + self._closing
-            opens_at = self.limit.opens_at(now, count)
+            count = self.count
+            opens_at = self.limit.opens_at(now, count + lacking)
             if opens_at is None or opens_at > now:
                 orders.look_again_at = opens_at
                 break
+            if allowance is not None and count >= allowance.granted:
+                lacking += 1
+                continue
             self._opening += 1
             orders.open += 1
+        if allowance is not None:
+            orders.slots_wanted = len(self.leased) + self._opening + lacking
+            unused = max(0, allowance.granted - self.count)
+            allowance.granted -= unused
+            orders.slots_back = unused + self._returning
+            self._returning = 0
         return orders
+
+    def _give_up(self, connection: C) -> None:
+        self.idle.remove(connection)
+        self._dismissed.append(connection)
+
+    def _give_up_idle(self, count: int, orders: Orders[C, W]) -> None:
+        """Give up so many of those that are idle, the ones used longest ago first."""
+        for connection in self.idle[: max(0, count)]:
+            self._give_up(connection)
+        self._dismiss(orders)
 
     def _dismiss(self, orders: Orders[C, W]) -> None:
         """A goodbye where that can be said: until it is over, the server counts the connection, and so do we."""
@@ -186,6 +244,8 @@ class Decisions(Generic[C, W]):
                 self._closing += 1
                 orders.goodbyes.append(connection)
             else:
+                # It hears of it a little later than we know.
+                self._closing += self.allowance is not None
                 orders.aborts.append(connection)
         self._dismissed.clear()
 
@@ -234,6 +294,15 @@ class Decisions(Generic[C, W]):
     def closed(self) -> None:
         """A goodbye is over."""
         self._closing -= 1
+        allowance = self.allowance
+        if allowance is None or not allowance.asked_for or allowance.granted <= self.count:
+            return
+        if self.count >= allowance.share or not self.waiting:
+            # Whoever asked for it has it now: it is for nobody here, and nothing more is to be given up for the same
+            # question.
+            allowance.asked_for -= 1
+            allowance.granted -= 1
+            self._returning += 1
 
     def withdraw(self, wish: W) -> None:
         """He waits no more."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,6 +18,9 @@ class Holder(Protocol):
     @property
     def leases_held(self) -> int:
         """How many leases he holds now."""
+
+    def is_of(self, pool: object) -> bool:
+        """Whether they are of this pool."""
 
 
 holder: ContextVar[Holder | None] = ContextVar("imapipe_holder", default=None)
@@ -46,13 +50,16 @@ class Waiter:
         """Whether he waits no more: he has his connection, or an error, or was cancelled."""
         return self.future.done()
 
-    async def wait(self, until: float | None, limit_seconds: float, max_size: int) -> Connection:
+    async def wait(
+        self, until: float | None, limit_seconds: float, max_size: int, shortage: Callable[[], str] = str
+    ) -> Connection:
         """Wait for the connection.
 
         Args:
             until: The time by which it must be there, or None.
             limit_seconds: How long that was from the beginning.
             max_size: Of the pool.
+            shortage: Tells why no connection may be made now, "" where that is not the reason.
 
         Raises:
             PoolTimeout: It was not there in time; it says why none could be made, if one was tried.
@@ -66,10 +73,9 @@ class Waiter:
             if self.future.done() and not self.future.cancelled() and self.future.exception() is error:
                 raise
             why = self.refusal
-            reason = f"no connection became free in {limit_seconds:g} seconds, and none could be made: {why}"
-            raise PoolTimeout(
-                timeout_seconds=limit_seconds, max_size=max_size, reason=reason if why is not None else ""
-            ) from why
+            told = shortage() or (str(why) if why is not None else "")
+            reason = f"no connection became free in {limit_seconds:g} seconds, and none could be made: {told}"
+            raise PoolTimeout(timeout_seconds=limit_seconds, max_size=max_size, reason=reason if told else "") from why
 
     def fail(self, error: Exception) -> None:
         """He gets none; nothing happens where he does not wait any more."""

@@ -10,6 +10,7 @@ Runs use connections without a lease around them: what is slower here is on no p
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from imapipe.errors import CommandNo, LeaseEnded
@@ -25,16 +26,20 @@ class Lease(Connection):
     """A connection of a pool, for the time of one `async with pool.acquire()` block.
 
     After the block everything asked of it raises `LeaseEnded`.
+
+    Args:
+        connection: The connection.
+        look: Called before each command: ends the connection where it may not be used any more.
     """
 
     __slots__ = ("_holds", "_is_over", "_leased", "_lent_imap", "_lent_plane")
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, look: Callable[[], None]) -> None:
         # Not that of Connection: the state is the leased connection's.
         self._leased = connection
         self._is_over = False
         self._lent_imap = lend_client(connection.imap)
-        self._lent_plane = LentPlane(connection.plane)
+        self._lent_plane = LentPlane(connection.plane, look)
         self._holds = _held(connection.plane)
 
     def __repr__(self) -> str:
@@ -55,12 +60,15 @@ class Lease(Connection):
 class LentPlane(Dataplane):
     """The data plane of a lease: the connection's, until `end`."""
 
-    def __init__(self, plane: Dataplane) -> None:
+    def __init__(self, plane: Dataplane, look: Callable[[], None]) -> None:
         # Not that of Dataplane: every attribute is the other one's.
         object.__setattr__(self, "_lent", plane)
+        object.__setattr__(self, "_look", look)
 
     async def run(self, command: Command) -> Tagged:
         """As that of the connection, which a command that is under way is left to."""
+        look: Callable[[], None] = object.__getattribute__(self, "_look")
+        look()
         lent: Dataplane = object.__getattribute__(self, "_lent")
         return await lent.run(command)
 

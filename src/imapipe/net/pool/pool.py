@@ -1,6 +1,6 @@
 """The pool: the connections of one account, leased one at a time, fairly.
 
-`net.pool.decisions` decides, without I/O; `_assign` does what it says, in tasks of the pool, which end with it.
+`net.pool.decisions` decides, without I/O; `net.pool.connection_lives` makes and ends connections as it says.
 
 Invariants:
 
@@ -9,45 +9,42 @@ Invariants:
 - A wait that is cancelled or times out leaves nothing behind: a connection that was assigned in the same moment goes to
   the next.
 - A refusal because of too many connections lowers the limit to what works, and the limit grows again by one at
-  a time (AIMD). It fails the waiting only when no connection works and none is being made.
+  a time (AIMD).
 - Whenever something ends (a lease, an attempt, a goodbye) `_assign` looks again, so nobody waits for a thing that
   nobody does.
+- Where slots are shared with other pools (`share_slots`), no connection is without one; when they have expired, every
+  connection ends.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from imapipe.errors import (
-    AuthenticationFailed,
-    CommandError,
     CommandTimeout,
     ConnectionLost,
     ImapipeError,
     PoolClosed,
 )
 from imapipe.models.argument import check_number, check_whole
-from imapipe.models.event import Refusal
 from imapipe.net.connection import Connection
 from imapipe.net.learned import Learned
 from imapipe.net.options import PlaneOptions
+from imapipe.net.pool.connection_lives import ConnectionLives, Dialer
 from imapipe.net.pool.decisions import Decisions, PoolStats
 from imapipe.net.pool.lease import Holder, Waiter, holder, self_wait
 from imapipe.net.pool.leased_connection import Lease, open_as_wished
-from imapipe.net.signals import is_refusal
-from imapipe.net.traffic import Traffic, throttle_listener
+from imapipe.net.pool.pool_slots import PoolSlots
+from imapipe.net.pool.slots import Slots
 from imapipe.net.transient import is_transient
-from imapipe.runtime.defect import tell_defect
 from imapipe.runtime.event_bus import EventBus
 
 __all__ = ["ConnectionPool", "Holder", "PoolStats", "holder"]
 
 IDLE_CHECK_SECONDS = 30.0
-CLOSE_SECONDS = 2.0
-Dialer = Callable[[], Awaitable[Connection]]
 
 _Result = TypeVar("_Result")
 
@@ -80,7 +77,6 @@ class ConnectionPool:
             check_number("acquire_timeout_seconds", acquire_timeout_seconds)
         if max_size < 1:
             raise ValueError(f"max_size must be 1 or more, not {max_size}")
-        self._dialer = dialer
         self.max_size = max_size
         self.acquire_timeout_seconds = acquire_timeout_seconds
         self.events = events or EventBus()
@@ -89,11 +85,20 @@ class ConnectionPool:
         self._decisions: Decisions[Connection, Waiter] = Decisions(max_size)
         self._idle = self._decisions.idle
         self._leased = self._decisions.leased
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._slots = PoolSlots(
+            self._decisions, self.events, assign=self._assign, end_all=self._end_all, fail_waiting=self._fail_waiting
+        )
+        self._lives = ConnectionLives(
+            dialer,
+            self._decisions,
+            self._slots,
+            self.events,
+            look_again=self._assign,
+            fail_waiting=self._fail_waiting,
+        )
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake: asyncio.TimerHandle | None = None
-        self._traffic = Traffic(lambda: (connection.plane for connection in (*self._idle, *self._leased)))
 
     @property
     def stats(self) -> PoolStats:
@@ -106,9 +111,36 @@ class ConnectionPool:
         return bool(self._decisions.waiting)
 
     @property
+    def owes_connection(self) -> bool:
+        """Whether pools with which slots are shared wait for a connection that is beyond this pool's share."""
+        return self._decisions.owed > 0
+
+    @property
     def is_closed(self) -> bool:
         """Whether the pool takes no more callers."""
         return self._closed
+
+    @property
+    def shares_slots(self) -> bool:
+        """Whether it has its connections only as far as somebody gives it slots."""
+        return self._slots.are_shared
+
+    def share_slots(self, slots: Slots) -> None:
+        """Have no connection without a slot of these, from now on.
+
+        Raises:
+            RuntimeError: The pool has been used already, or shares its slots.
+        """
+        if self._loop is not None or self._idle:
+            raise RuntimeError("this pool has been used: its slots are shared before that")
+        self._slots.share(slots)
+
+    def check_slots(self) -> None:
+        """End all connections if their slots have expired while the process stood still. Takes less than a microsecond.
+
+        For whoever goes on to use a connection that he holds; `take` and a `Lease` do it by themselves.
+        """
+        self._slots.check()
 
     @asynccontextmanager
     async def lease(
@@ -129,7 +161,7 @@ class ConnectionPool:
             await open_as_wished(connection, mailbox, write=write)
 
         connection, _ = await self._reach(prepare, mailbox, write=write, timeout_seconds=timeout_seconds)
-        lease = Lease(connection)
+        lease = Lease(connection, self.check_slots)
         try:
             yield lease
         finally:
@@ -201,13 +233,15 @@ class ConnectionPool:
         loop = asyncio.get_running_loop()
         if self._loop is None:
             self._loop = loop
+            self._slots.begin()
         if self._loop is not loop:
             raise RuntimeError("this pool was used in another event loop: make one in each, with `async with`")
         until = None if limit_seconds is None else loop.time() + limit_seconds
         while True:
             if self._closed:
                 raise PoolClosed
-            if self._decisions.waits_for_itself(holder.get()):
+            self._slots.check()
+            if self._decisions.waits_for_itself(self._own_holder()):
                 raise self_wait(self.stats.limit, self.max_size)
             connection = await self._wait_for_one(mailbox, write, until, limit_seconds)
             if (unchecked and connection.is_open) or await self._is_alive(connection):
@@ -220,7 +254,7 @@ class ConnectionPool:
         now = asyncio.get_running_loop().time()
         if self._closed:
             self._leased.discard(connection)
-            self._abort(connection)
+            self._lives.abort(connection)
         elif self._decisions.take_back(connection, now):
             connection.tidy()
             connection.used_at = now
@@ -231,19 +265,19 @@ class ConnectionPool:
         if self._closed:
             raise PoolClosed
         connection.ways.learned = self.learned
-        self._watch(connection)
+        self._lives.watch(connection)
         self._idle.append(connection)
         self._assign()
 
     @property
     def wire_bytes(self) -> int:
         """Bytes received on the wire by all connections, those that are gone included."""
-        return self._traffic.wire_bytes
+        return self._lives.traffic.wire_bytes
 
     @property
     def is_link_slow(self) -> bool:
         """Whether bandwidth was measured to be the bottleneck, so that compressing is worth it."""
-        return self._traffic.is_link_slow
+        return self._lives.traffic.is_link_slow
 
     async def close(self) -> None:
         """Fail the waiting, end what is being opened, log out what is idle, throw away what is leased.
@@ -251,24 +285,22 @@ class ConnectionPool:
         Cancelling it ends what it waits for, too.
         """
         if not self._closed:
-            self._closed = True
+            self._closed = self._lives.is_closed = True
             if self._wake is not None:
                 self._wake.cancel()
             self._fail_waiting(PoolClosed())
-            for task in tuple(self._tasks):
-                task.cancel()
+            self._lives.cancel_tasks()
             for connection in tuple(self._leased):
                 connection.abort(ConnectionLost("the pool was closed"))
+                self._lives.settle(connection, counted=False)
             for connection in self._idle:
                 self._decisions.closing()
-                self._say_goodbye(connection)
+                self._lives.say_goodbye(connection)
             self._idle.clear()
         try:
-            while self._tasks:
-                await asyncio.wait(tuple(self._tasks))
+            await self._lives.finish()
         finally:
-            for task in self._tasks:
-                task.cancel()
+            self._slots.leave()
 
     def _assign(self) -> None:
         """Look what is to be done now, and do it."""
@@ -278,11 +310,13 @@ class ConnectionPool:
         for waiter, connection in orders.grants:
             waiter.future.set_result(connection)
         for connection in orders.goodbyes:
-            self._say_goodbye(connection)
+            self._lives.say_goodbye(connection)
         for connection in orders.aborts:
-            self._abort(connection)
+            self._lives.abort(connection)
+            self._lives.settle(connection)
         for _ in range(orders.open):
-            self._start(self._open_one())
+            self._lives.open_one()
+        self._slots.tell(orders)
         if orders.look_again_at is not None:
             if self._wake is not None:
                 self._wake.cancel()
@@ -296,14 +330,19 @@ class ConnectionPool:
     async def _wait_for_one(
         self, mailbox: str | None, write: bool, until: float | None, limit_seconds: float | None
     ) -> Connection:
-        waiter = Waiter(mailbox, write, asyncio.get_running_loop().create_future(), holder.get())
+        waiter = Waiter(mailbox, write, asyncio.get_running_loop().create_future(), self._own_holder())
         self._decisions.waiting.append(waiter)
         self._assign()
         try:
-            return await waiter.wait(until, limit_seconds or 0.0, self.max_size)
+            return await waiter.wait(until, limit_seconds or 0.0, self.max_size, self._slots.shortage)
         except BaseException:
             self._forget(waiter)
             raise
+
+    def _own_holder(self) -> Holder | None:
+        """The run whose code asks, if its connections are of this pool: else it waits for others."""
+        run = holder.get()
+        return run if run is not None and run.is_of(self) else None
 
     def _forget(self, waiter: Waiter) -> None:
         """A wait ended without a connection; one that was assigned in the same moment goes to the next."""
@@ -312,6 +351,9 @@ class ConnectionPool:
         if future.done() and not future.cancelled() and future.exception() is None:
             self.give_back(future.result())
         future.cancel()
+        if self._slots.are_shared:
+            # The slot that he waited for is wanted no more.
+            self._assign()
 
     async def _is_alive(self, connection: Connection) -> bool:
         """Ask a connection that was idle for long whether it is still there."""
@@ -331,75 +373,13 @@ class ConnectionPool:
         self.give_back(connection)
         return False
 
-    async def _open_one(self) -> None:
-        try:
-            connection = await self._dialer()
-        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait get it
-            self._decisions.failed_to_open()
-            self._failed_to_open(error)
-            return
-        except BaseException:
-            self._decisions.failed_to_open()
-            raise
-        self._watch(connection)
-        self._decisions.opened(connection)
-        if self._closed:
-            self._decisions.lost(connection)
-            self._abort(connection)
-
-    def _failed_to_open(self, error: Exception) -> None:
-        now = asyncio.get_running_loop().time()
-        if isinstance(error, CommandError) and is_refusal(error) and not isinstance(error, AuthenticationFailed):
-            self._decisions.refused(now)
-            self.events.emit(Refusal(error.text, self.stats.limit))
-        else:
-            self._decisions.limit.fail(now)
-        # The same answer awaits everybody, and asking again and again locks accounts.
-        if not is_transient(error, fetching=False).transient or not self._decisions.has_company:
-            self._fail_waiting(error)
-        for waiter in self._decisions.waiting:
-            waiter.refusal = error
+    def _end_all(self, error: Exception) -> None:
+        """End every connection, and the making of those that are not there yet."""
+        self._lives.cancel_openings()
+        for connection in (*self._leased, *self._idle):
+            connection.abort(error)
 
     def _fail_waiting(self, error: Exception) -> None:
         waiting = self._decisions.waiting
         while waiting:
             waiting.popleft().fail(error)
-
-    def _watch(self, connection: Connection) -> None:
-        """Hear when it ends, and what it says of limits."""
-
-        def lost(_: BaseException) -> None:
-            if self._decisions.lost(connection):
-                self._abort(connection)
-
-        connection.session.lost_listeners.append(lost)
-        connection.session.on_status = throttle_listener(self.events)
-
-    def _abort(self, connection: Connection) -> None:
-        self._traffic.leave(connection.plane)
-        connection.abort()
-
-    def _say_goodbye(self, connection: Connection) -> None:
-        """Log out, without waiting for it."""
-        self._traffic.leave(connection.plane)
-        self._start(self._log_out(connection), leaving=connection)
-
-    async def _log_out(self, connection: Connection) -> None:
-        try:
-            await connection.logout(CLOSE_SECONDS)
-        finally:
-            self._decisions.closed()
-
-    def _start(self, work: Coroutine[object, object, None], *, leaving: Connection | None = None) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        if leaving is not None:
-            # Also where the task is cancelled before its first step, and does nothing at all.
-            task.add_done_callback(lambda _: leaving.abort())
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            tell_defect("a task of the pool failed", error)
-        self._assign()

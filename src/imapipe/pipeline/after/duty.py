@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Protocol, cast
+from typing import Protocol
 
 from imapipe.journal.entry import NO_UIDS, Intent, Job, Result
 from imapipe.journal.journal import Journal
+from imapipe.journal.owed import Owed
 from imapipe.models.batch import Failure
-from imapipe.models.json_value import JSON
 from imapipe.models.report import MAX_FAILURE_DETAILS
 from imapipe.wire.uid_set import UidSet
 
@@ -148,59 +148,18 @@ class Duty:
             self.failures[uid] = why.get(uid) or Failure(uid, otherwise.reason, otherwise.detail)
 
     @property
-    def name(self) -> str:
-        """Tells it apart from the others of a mailbox."""
-        job = self.job
-        return " ".join((self.outcome, str(job.uidvalidity), job.kind, job.target, *job.flags))
-
-    def value(self) -> JSON:
-        """To whom it is owed; null where to nobody. Small: it is kept with every group of outcomes."""
-        if not self.owed:
-            return None
-        value = {"outcome": self.outcome, "job": self.job.line(), "owed": self.owed.text()}
-        return cast("JSON", value)
-
-    def command(self) -> JSON:
-        """What is known of the command under way; null where there is none."""
+    def kept(self) -> Owed:
+        """What of it is kept."""
         story = self.journal.story
-        if story.pending is None:
-            return None
-        value = {"intent": story.pending.line()}
-        if story.copied is not None:
-            value["copied"] = story.copied.line("copied")
-        return cast("JSON", value)
+        return Owed(self.outcome, self.job, self.owed, story.pending, story.copied)
 
     @classmethod
-    def read(cls, value: JSON, commands: Mapping[str, JSON], mailbox: str, keeper: Keeper) -> Duty:
-        """From what was kept of a mailbox, under the name that it has now.
-
-        Args:
-            value: To whom it is owed.
-            commands: What is known of commands, by the names of duties.
-            mailbox: The mailbox.
-            keeper: Where it is kept.
-
-        Raises ValueError, TypeError, KeyError where it is something else.
-        """
-        match value:
-            case {"outcome": "done" | "failed" as outcome, "job": dict(job), "owed": str(owed)}:
-                duty = cls(outcome, replace(Job.read(job), mailbox=mailbox), keeper)
-                duty.owe(UidSet.parse(owed))
-                command = commands.get(duty.name)
-                if command is not None:
-                    duty._take_up(command)
-                return duty
-            case _:
-                raise ValueError("what is owed to messages is not whole")
-
-    def _take_up(self, command: JSON) -> None:
-        match command:
-            case {"intent": dict(intent), **rest}:
-                self.journal.story.pending = Intent.read(intent)
-                if isinstance(copied := rest.get("copied"), dict):
-                    self.journal.story.copied = Result.read(copied, "copied")
-            case _:
-                raise ValueError("what is known of a command is not whole")
+    def of(cls, owed: Owed, mailbox: str, keeper: Keeper) -> Duty:
+        """From what was kept of a mailbox, under the name that it has now."""
+        duty = cls(owed.outcome, replace(owed.job, mailbox=mailbox), keeper)
+        duty.owe(owed.uids)
+        duty.journal.story.pending, duty.journal.story.copied = owed.intent, owed.copied
+        return duty
 
     def _answered(self, result: Result) -> None:
         self.settle(result.done, result.vanished)

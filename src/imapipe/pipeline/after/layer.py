@@ -15,11 +15,12 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from imapipe.errors import CheckpointCorrupt, ImapipeError
+from imapipe.errors import ImapipeError
 from imapipe.journal.entry import NO_UIDS
+from imapipe.journal.owed import COMMANDS, OWED, kept, kept_owed, read_owed
 from imapipe.middleware.base import Call, KeepsValues, Layer, Run
 from imapipe.models.batch import Batch, BatchResult, Failure
 from imapipe.models.event import Attempt, Event, Reconnect, Wait
@@ -38,9 +39,6 @@ GROUP_SECONDS = 1.0
 MOST_OWED = 5_000
 MOST_FRUITLESS = 3
 DRAIN_SECONDS = 10.0
-
-_OWED = "after"
-_COMMANDS = "after commands"
 
 
 class AfterLayer(Layer):
@@ -97,7 +95,7 @@ class AfterLayer(Layer):
         for duty in self._duties:
             await self._begin_with(duty)
         if self._keeper is not None:
-            self._keeper.accompany(_OWED, self._came)
+            self._keeper.accompany(OWED, self._came)
         else:
             self._unsubscribe = self._run.ledger.subscribe(GROUP_MESSAGES, self._heard)
         self._task = asyncio.create_task(self._work(), name=f"imapipe changes after {self._run.mailbox}")
@@ -129,15 +127,15 @@ class AfterLayer(Layer):
         if self._task is None:
             return
         cancellation: asyncio.CancelledError | None = None
-        patience: float | None = DRAIN_SECONDS
+        left_seconds: float | None = DRAIN_SECONDS
         while not self._task.done():
             try:
-                await asyncio.wait([self._task], timeout=patience)
+                await asyncio.wait([self._task], timeout=left_seconds)
             except asyncio.CancelledError as cancelled:
                 cancellation = cancelled
             if not self._task.done():
                 self._task.cancel()
-                patience = None
+                left_seconds = None
         if cancellation is not None:
             raise cancellation
 
@@ -146,10 +144,7 @@ class AfterLayer(Layer):
     def keep(self) -> None:
         """See `Keeper`."""
         if self._keeper is not None:
-            commands: dict[str, JSON] = {
-                duty.name: command for duty in self._duties if (command := duty.command()) is not None
-            }
-            self._keeper.put_values({_OWED: self._value(), _COMMANDS: commands or None})
+            self._keeper.put_values(kept(duty.kept for duty in self._duties))
 
     async def keep_durably(self) -> None:
         """See `Keeper`."""
@@ -166,32 +161,21 @@ class AfterLayer(Layer):
         return self._fruitless >= MOST_FRUITLESS or (self._task is not None and self._task.done())
 
     def _value(self) -> JSON:
-        return [value for duty in self._duties if (value := duty.value()) is not None] or None
+        return kept_owed(duty.kept for duty in self._duties)
 
     def _take_up(self) -> None:
         """What earlier runs left owed, and what this one will; the old comes first."""
-        try:
-            standing = list(self._standing())
-        except (ValueError, TypeError, KeyError) as error:
-            raise CheckpointCorrupt(f"what it owes to messages cannot be read: {error}") from error
+        keeper = self._keeper
+        values = {name: keeper.value(name) for name in (OWED, COMMANDS)} if keeper is not None else {}
+        standing = [Duty.of(owed, self._run.mailbox, self) for owed in read_owed(values)]
         for duty in standing:
             today = self._today.get(duty.outcome)
             if duty.job.uidvalidity != self._run.uidvalidity:
-                why = Failure(0, "renumbered", "the server renumbered the mailbox before the change was made")
+                why = Failure(0, "renumbered", "the server renumbered the mailbox, and the message was not found again")
                 duty.fail(duty.owed, {}, why)
             elif today is not None and today.job == duty.job:
                 self._today[duty.outcome] = duty
         self._duties = [*standing, *(duty for duty in self._today.values() if duty not in standing)]
-
-    def _standing(self) -> Iterator[Duty]:
-        """What earlier runs left. Raises ValueError, TypeError, KeyError where it cannot be read."""
-        if self._keeper is None:
-            return
-        owed, commands = self._keeper.value(_OWED) or [], self._keeper.value(_COMMANDS) or {}
-        if not isinstance(owed, list) or not isinstance(commands, dict):
-            raise TypeError("a list or an object is missing")
-        for value in owed:
-            yield Duty.read(value, commands, self._run.mailbox, self)
 
     async def _begin_with(self, duty: Duty) -> None:
         """Make a change that is owed since an earlier run."""
@@ -204,7 +188,9 @@ class AfterLayer(Layer):
             self.keep()
         elif duty.outcome == "failed" and duty.job.kind in LEAVES and before != duty.owed:
             reason = "changed-now"
-            self._run.refuse(before - duty.owed, reason, "it failed in an earlier run, whose change of it was made now")
+            await self._run.refuse(
+                before - duty.owed, reason, "it failed in an earlier run, whose change of it was made now"
+            )
 
     def _came(self, done: UidSet, failed: Mapping[int, Failure], vanished: UidSet) -> JSON:
         """Messages came to an outcome. Called in the middle of the work on messages: quick, and raises nothing."""
@@ -215,11 +201,7 @@ class AfterLayer(Layer):
             today.owe(done)
         if failed and (today := self._today.get("failed")) is not None:
             # What failed for no reason of its own is no failure of the message: it is tried again.
-            today.owe(
-                UidSet.from_numbers(
-                    uid for uid, failure in failed.items() if failure.reason.partition(" ")[0] not in PASSING
-                )
-            )
+            today.owe(UidSet.from_numbers(uid for uid, failure in failed.items() if failure.reason not in PASSING))
         if self._waiting >= GROUP_MESSAGES:
             self._wake.set()
         return self._value()

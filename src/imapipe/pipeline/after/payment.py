@@ -77,7 +77,7 @@ class Place:
             depth=1,
             with_modseq=change.compares_modseq,
         )
-        return Run(specification, self.pool, self.account, lanes=1, patient=True)
+        return Run(specification, self.pool, self.account, lanes=1, however_long=True)
 
 
 class Settling:
@@ -91,7 +91,7 @@ class Settling:
         """See `Consumer`."""
         if self._duty.journal.story.pending is not None:
             await self._run.reach(self._settle)
-        run.plan.skip(run.plan.planned - self._duty.owed)
+        await run.plan.skip(run.plan.planned - self._duty.owed)
 
     async def finish(self) -> None:
         """See `Consumer`: batches have their outcome when they end."""

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
 from contextlib import aclosing, suppress
 from typing import Final, NamedTuple
 
-from imapipe.errors import ImapipeError
+from imapipe.errors import CommandBad, CommandNo, ImapipeError, ProtocolError, UidValidityChanged
 from imapipe.middleware.base import Middleware, check_order
 from imapipe.middleware.base import Run as MiddlewareRun
 from imapipe.models.batch import NO_UIDS, Failure
@@ -26,15 +26,16 @@ from imapipe.pipeline.append.letter import Letter
 from imapipe.pipeline.append.report import Appended, AppendReport
 from imapipe.pipeline.batching import FixedBatch
 from imapipe.pipeline.ledger import NOT_TRIED
+from imapipe.pipeline.operation.step import target_numbers
 from imapipe.pipeline.run import Run
 from imapipe.pipeline.source.base import Found, Question
 from imapipe.pipeline.specification import Specification
 from imapipe.wire.command.append import NewMessage
 from imapipe.wire.uid_set import UidSet
 
-MAX_TOGETHER: Final = 100
-MAX_BYTES_TOGETHER: Final = 4 * 1024 * 1024
-"""So many messages, and bytes unless it is one message, go into one command."""
+MAX_IN_GROUP: Final = 2_000
+MAX_BYTES_IN_GROUP: Final = 4 * 1024 * 1024
+"""So many messages, and bytes unless it is one message, are a group."""
 IN_DOUBT: Final = "in-doubt"
 
 
@@ -61,8 +62,11 @@ class Appender:
         self._account = account
         self._mailbox = mailbox
         self._middleware = tuple(middleware)
-        self._results: list[Appended] = []
-        self._uidvalidity = 0
+        # None of those that were taken and have no result yet.
+        self._results: list[Appended | None] = []
+        self._uidvalidity = self._floor = 0
+        self._placed = NO_UIDS
+        self._tells_uids = True
         self._sent_bytes = 0
         self._retries = 0
         self._waits = 0
@@ -77,7 +81,7 @@ class Appender:
                 try:
                     await self._append(group)
                 except ImapipeError as error:
-                    if not any(result.failure is None for result in self._results):
+                    if not any(result is not None and result.failure is None for result in self._results):
                         raise
                     self._error = error
                     break
@@ -88,7 +92,9 @@ class Appender:
             account=self._account,
             mailbox=self._mailbox,
             uidvalidity=self._uidvalidity,
-            results=tuple(self._results),
+            results=tuple(
+                result or Appended(failure=_not_tried(number)) for number, result in enumerate(self._results, 1)
+            ),
             sent_bytes=self._sent_bytes,
             retries=self._retries,
             throttle_waits=self._waits,
@@ -98,10 +104,18 @@ class Appender:
 
     async def _append(self, group: list[Letter]) -> None:
         """One group; a result for each is there when it returns or raises ImapipeError."""
-        session = AppendSession(self._mailbox, {letter.number: letter for letter in group}, full=self._full)
+        session = AppendSession(
+            self._mailbox,
+            {letter.number: letter for letter in group},
+            uidvalidity=self._uidvalidity,
+            # What arrived before is told from what this group brings by where it is, or by UIDNEXT of now.
+            floor=self._floor if self._tells_uids else 0,
+            placed=self._placed,
+            full=self._full,
+        )
         specification = Specification(
             self._mailbox,
-            source=_Numbers(UidSet.from_numbers(session.letters), self._uidvalidity),
+            source=_Letters(session),
             operation=AppendMessages(session),
             policy=FixedBatch(len(group)),
             middleware=self._middleware,
@@ -112,7 +126,9 @@ class Appender:
             await run.drive(_LastLook(run, session))
         finally:
             run.ledger.flush()
-            self._uidvalidity = run.uidvalidity or self._uidvalidity
+            self._uidvalidity, self._floor = session.uidvalidity, session.floor
+            self._placed = session.placed
+            self._tells_uids = all(session.uids.values())
             self._full = session.full
             self._sent_bytes += session.sent_bytes
             report = run.report()
@@ -122,16 +138,14 @@ class Appender:
                 self._results[letter.number - 1] = _result(letter, session, run)
 
 
-class _Numbers(NamedTuple):
+class _Letters(NamedTuple):
     """The numbers of a group in the place of UIDs (a `Source`).
 
     Attributes:
-        numbers: They.
-        uidvalidity: UIDVALIDITY of the mailbox, once it is known; else 0.
+        session: The group.
     """
 
-    numbers: UidSet
-    uidvalidity: int
+    session: AppendSession
 
     @property
     def is_whole(self) -> bool:
@@ -139,9 +153,23 @@ class _Numbers(NamedTuple):
         return False
 
     async def find(self, connection: Connection, access: MailboxAccess, question: Question) -> Found:
-        """See `Source`."""
-        selected = await access.open(connection, expected=self.uidvalidity or None)
-        return Found(self.numbers, selected.exists)
+        """See `Source`: the mailbox is asked about, and not opened unless its numbers are told only then."""
+        session = self.session
+        if not session.floor:
+            before = session.uidvalidity
+            try:
+                session.uidvalidity, session.floor = await target_numbers(connection, session.mailbox)
+            except (CommandNo, CommandBad, ProtocolError):
+                if not connection.is_open:
+                    raise
+                selected = await access.open(connection)
+                session.uidvalidity, session.floor = selected.uidvalidity, selected.uidnext or 1
+            if before not in (0, session.uidvalidity):
+                raise UidValidityChanged(
+                    session.mailbox, expected=before, found=session.uidvalidity, advice="append the rest again"
+                )
+        access.uidvalidity = session.uidvalidity
+        return Found(UidSet.from_numbers(session.letters), 0)
 
 
 class _LastLook:
@@ -185,9 +213,9 @@ def _not_tried(number: int) -> Failure:
 
 
 async def _groups(
-    messages: Iterable[NewMessage] | AsyncIterable[NewMessage], results: list[Appended], options: PlaneOptions
+    messages: Iterable[NewMessage] | AsyncIterable[NewMessage], results: list[Appended | None], options: PlaneOptions
 ) -> AsyncGenerator[list[Letter], None]:
-    """What goes into one command; a result is made for each message, and is that of those that cannot be sent."""
+    """What is a group; a result is made for each message, and is that of those that cannot be sent."""
     group: list[Letter] = []
     size = 0
     try:
@@ -198,8 +226,8 @@ async def _groups(
             except (ValueError, OSError) as error:
                 results.append(Appended(failure=Failure(number, type(error).__name__, str(error))))
                 continue
-            results.append(Appended(failure=_not_tried(number)))
-            if group and (len(group) >= MAX_TOGETHER or size + letter.size > MAX_BYTES_TOGETHER):
+            results.append(None)
+            if group and (len(group) >= MAX_IN_GROUP or size + letter.size > MAX_BYTES_IN_GROUP):
                 full, group, size = group, [letter], letter.size
                 yield full
                 continue

@@ -7,7 +7,7 @@ temporary file where it is large, so that every try sends the same bytes.
 from __future__ import annotations
 
 import asyncio
-import hashlib
+import os
 from collections.abc import AsyncGenerator, AsyncIterable, Iterator
 from contextlib import aclosing
 from email.parser import BytesHeaderParser
@@ -15,8 +15,8 @@ from typing import BinaryIO, Final
 
 from imapipe.net.options import PlaneOptions
 from imapipe.net.spool import SpooledFile, SpoolFile
-from imapipe.wire.command.append import NewMessage, append
-from imapipe.wire.command.encoder import Dialect
+from imapipe.pipeline.digest import digest_of
+from imapipe.wire.command.append import NewMessage, described
 from imapipe.wire.literal_argument import Body
 
 _CHUNK: Final = 64 * 1024
@@ -57,17 +57,23 @@ class Letter:
         if not isinstance(message, NewMessage):
             raise TypeError(f"append() takes imapipe.connection.NewMessage values, not {message!r}")
         # Refused here, and not in the middle of a group.
-        append("INBOX", [message], Dialect())
+        described(message)
         body = message.body
         if not isinstance(body, Body):
             return cls(number, message, bytes(body), len(body))
         if not isinstance(body.source, AsyncIterable) and body.source.seekable():
+            start = body.source.tell()
+            if body.source.seek(0, os.SEEK_END) - start < body.size:
+                raise _short(body.size)
+            body.source.seek(start)
             return cls(number, message, body.source, body.size)
         return cls(number, message, await _read_once(body, options), body.size)
 
     def new(self) -> NewMessage:
         """What APPEND is given for one try."""
         source = self._open()
+        if source is self._message.body:
+            return self._message
         body = source if isinstance(source, bytes) else Body(source, self.size)
         return NewMessage(body, self._message.flags, self._message.internal_date)
 
@@ -110,14 +116,6 @@ def message_id_of(head: bytes) -> str:
     return str(BytesHeaderParser().parsebytes(head)["Message-ID"] or "").strip()
 
 
-def digest_of(chunks: Iterator[bytes]) -> bytes:
-    """Names some bytes."""
-    digest = hashlib.blake2b()
-    for chunk in chunks:
-        digest.update(chunk)
-    return digest.digest()
-
-
 async def _read_once(body: Body, options: PlaneOptions) -> bytes | SpooledFile:
     """The bytes of a source that can be read once, where they can be read again."""
     kept = SpoolFile(body.size, options.spool_dir) if body.size > options.spool_above else bytearray()
@@ -133,12 +131,16 @@ async def _read_once(body: Body, options: PlaneOptions) -> bytes | SpooledFile:
                 else:
                     await asyncio.to_thread(kept.write, memoryview(piece))
         if left:
-            raise ValueError(f"the source of a message does not give the {body.size} bytes that were said")
+            raise _short(body.size)
     except BaseException:
         if isinstance(kept, SpoolFile):
             kept.discard()
         raise
     return bytes(kept) if isinstance(kept, bytearray) else kept.finish()
+
+
+def _short(size: int) -> ValueError:
+    return ValueError(f"the source of a message does not give the {size} bytes that were said")
 
 
 async def _pieces(body: Body) -> AsyncGenerator[bytes, None]:

@@ -44,6 +44,9 @@ class Driven(Protocol):
     def leases_held(self) -> int:
         """See `net.pool.lease.Holder`."""
 
+    def is_of(self, pool: object) -> bool:
+        """See `net.pool.lease.Holder`."""
+
     @property
     def failure(self) -> BaseException | None:
         """The first error that ended the run."""

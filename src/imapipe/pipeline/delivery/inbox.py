@@ -5,6 +5,7 @@ Invariants:
 - A message that is there and a consumer that waits meet: a wake-up that a cancelled consumer got is passed on.
 - An inbox that discards gives out nothing any more, so nobody works on what can no longer be acknowledged.
 - What is given to nobody is abandoned: its bytes are held no more, and its temporary files are closed.
+- While it is held (`hold`) it gives out nothing, and loses nothing; giving up, or an end, lifts the hold.
 """
 
 from __future__ import annotations
@@ -49,18 +50,19 @@ class Inbox:
     """Messages that wait for a consumer, in the order in which they came.
 
     Attributes:
-        items: The queue; consumers take from its left side.
+        items: The queue; consumers take from its left side. It stays the same object.
         delivered: How many messages came so far.
         has_given_up: Messages that no consumer has begun with are not to be handled any more.
     """
 
-    __slots__ = ("_closed", "_discards", "_waiters", "delivered", "has_given_up", "items")
+    __slots__ = ("_closed", "_discards", "_held", "_waiters", "delivered", "has_given_up", "items")
 
     def __init__(self) -> None:
         self.items: deque[Delivery] = deque()
         self.delivered = 0
         self.has_given_up = False
         self._waiters: deque[asyncio.Future[None]] = deque()
+        self._held: list[Delivery] | None = None
         self._closed = False
         self._discards = False
 
@@ -71,7 +73,11 @@ class Inbox:
             for message in messages:
                 carrier.abandon(message)
             return
-        self.items.extend([(carrier, message) for message in messages])
+        deliveries = [(carrier, message) for message in messages]
+        if self._held is not None:
+            self._held += deliveries
+            return
+        self.items.extend(deliveries)
         self._wake(len(messages))
 
     async def wait(self) -> bool:
@@ -92,23 +98,45 @@ class Inbox:
                 raise
         return True
 
+    def hold(self) -> None:
+        """Give out nothing more until `go_on`: consumers finish what they have in hand."""
+        if self._held is None and not (self.has_given_up or self._closed):
+            self._held = list(self.items)
+            self.items.clear()
+
+    def go_on(self) -> None:
+        """Give out again what was held, and what comes; harmless when nothing is held."""
+        held, self._held = self._held, None
+        if held:
+            self.items.extend(held)
+            self._wake(len(held))
+
+    def give_up(self) -> None:
+        """Let no consumer begin with a message any more: who takes one abandons it."""
+        self.has_given_up = True
+        self.go_on()
+
     def forget(self, carrier: Carrier) -> None:
         """Give out no more of a call that was cancelled."""
+        forgotten = [message for one, message in (*self.items, *(self._held or ())) if one is carrier]
         kept = [delivery for delivery in self.items if delivery[0] is not carrier]
-        forgotten = [message for one, message in self.items if one is carrier]
         self.items.clear()
         self.items.extend(kept)
+        if self._held is not None:
+            self._held = [delivery for delivery in self._held if delivery[0] is not carrier]
         for message in forgotten:
             carrier.abandon(message)
 
     def close(self) -> None:
         """Nothing will come any more."""
         self._closed = True
+        self.go_on()
         self._wake(len(self._waiters))
 
     def discard(self) -> None:
         """Nothing more is to be given out, whatever is there or comes."""
         self._discards = True
+        self.go_on()
         while self.items:
             carrier, message = self.items.popleft()
             carrier.abandon(message)

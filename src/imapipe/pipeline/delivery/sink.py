@@ -39,6 +39,9 @@ class Sink(Protocol):
     """A handler for groups of messages, with a commit.
 
     A class may have an attribute `parallel = True`: then `write` is called by as many tasks as `concurrency` says.
+
+    Where a run is cancelled, so is the call that is under way, and `close` follows; what was written since the last
+    commit does not count.
     """
 
     async def open(self, run: Run) -> None:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from types import TracebackType
 from typing import Literal as Choice
 from typing import Self
 
@@ -28,6 +27,7 @@ from imapipe.net.pool.lease import Holder, holder
 from imapipe.pipeline.delivery.driven import Driven
 from imapipe.pipeline.delivery.handlers import failure_of
 from imapipe.pipeline.delivery.inbox import Delivery
+from imapipe.runtime.closing import EndsWithBlock
 
 OnError = Choice["record", "raise"]
 
@@ -89,7 +89,7 @@ class Runs:
             await asyncio.wait(tuple(self._tasks))
 
 
-class _Iterator:
+class _Iterator(EndsWithBlock):
     """A run and the task that drives it; what both kinds of iterators share.
 
     An async context manager: leaving the block early ends the run, and what was not acknowledged is tried again by
@@ -106,19 +106,6 @@ class _Iterator:
         self._holder_before: Holder | None = None
         self._ended = False
         self._is_asked = False
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        try:
-            await self.aclose()
-        except Exception:
-            # The body's own exception says more than what the run ended with because of it.
-            if error is None:
-                raise
 
     @property
     def report(self) -> RunReport:

@@ -20,6 +20,7 @@ from imapipe.pipeline.ledger import MAX_FAILURE_DETAILS, NOT_TRIED
 from imapipe.pipeline.run import Run
 from imapipe.pipeline.source.newer import Newer
 from imapipe.pipeline.specification import Specification
+from imapipe.runtime.large_sets import beside_the_loop
 from imapipe.wire.uid_set import UidSet
 
 # Failures that say nothing of the message, by the names of exceptions and response codes: it is tried again.
@@ -82,7 +83,7 @@ class Followed:
         uidvalidity: Under which UIDs are to be read.
         cursor: How far it was looked at; None before the first time.
         pending: Messages without an outcome.
-        way: How news of it comes: "notify", "idle" or "poll".
+        way: How news of it comes: "notify", "idle" or "poll"; "" before that is known.
         heard_at: Loop time of the last word of the server about it, or None.
         due_since: Loop time at which there was news that no run has looked at, or None.
         not_before: Loop time before which it is not to be looked at again.
@@ -99,7 +100,7 @@ class Followed:
         self.uidvalidity = place.uidvalidity
         self.cursor = place.cursor
         self.pending = UidSet()
-        self.way = "poll"
+        self.way = ""
         self.heard_at: float | None = None
         self.due_since: float | None = None
         self.not_before = 0.0
@@ -159,8 +160,8 @@ class Followed:
         source = Newer(self.uidvalidity, cursor, self.pending, self._is_whole, expected)
         return replace(self.place.specification, source=source)
 
-    def ran(self, run: Run, *, whole: bool) -> int:
-        """Book a run.
+    async def ran(self, run: Run, *, whole: bool) -> int:
+        """Book a run, which is over.
 
         Args:
             run: It.
@@ -177,10 +178,13 @@ class Followed:
         if not (whole or plan):
             return 0
         same = run.uidvalidity == self.uidvalidity
-        known = plan & before if same else UidSet()
-        passing = _passing(ledger.failed, ledger.failures)
-        failed = ledger.failed - passing
-        self.pending = plan - ledger.done - ledger.skipped - ledger.vanished - failed
+
+        def divide() -> tuple[UidSet, UidSet, UidSet]:
+            failed = ledger.failed - _passing(ledger.failed, ledger.failures)
+            pending = plan - ledger.done - ledger.skipped - ledger.vanished - failed
+            return plan & before if same else UidSet(), failed, pending.ranked()
+
+        known, failed, self.pending = await beside_the_loop(divide, plan, before)
         tally.planned += len(plan) - len(known)
         tally.done += len(ledger.done)
         tally.skipped += len(ledger.skipped)
@@ -204,5 +208,5 @@ class Followed:
 def _passing(failed: UidSet, details: Mapping[int, Failure]) -> UidSet:
     """Messages that failed for no reason of their own; those without details are among them."""
     told = UidSet.from_numbers(details)
-    passing = [uid for uid, failure in details.items() if failure.reason.partition(" ")[0] in PASSING]
+    passing = [uid for uid, failure in details.items() if failure.reason in PASSING]
     return (failed - told) | UidSet.from_numbers(passing)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -39,6 +39,7 @@ from imapipe.pipeline.follow.verdict import is_final
 from imapipe.pipeline.memory import kept_open
 from imapipe.pipeline.run import Run
 from imapipe.runtime.backoff import Backoff
+from imapipe.runtime.completion import to_the_end
 from imapipe.runtime.histogram import Histogram
 
 _log = logging.getLogger(__name__)
@@ -106,6 +107,7 @@ class Follower:
         self._backoff = Backoff(_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS)
         self._work = asyncio.Event()
         self._look_again = asyncio.Event()
+        self._knows_ways = False
         self._turns = asyncio.Semaphore(consumption.concurrency)
         self._sink_turn = asyncio.Lock()
         self.mailboxes: dict[str, Followed] = {}
@@ -154,6 +156,22 @@ class Follower:
             followed.due_since = asyncio.get_running_loop().time()
         self._work.set()
 
+    def goes(self, followed: Followed, way: str) -> None:
+        """News of a mailbox comes in this way from now on."""
+        followed.way = way
+        self.pool.events.emit(MailboxFollowed(followed.name, way))
+
+    def knows_ways(self, but: Collection[str] = ()) -> None:
+        """How news comes is known: what nobody watches is polled, also what comes from now on.
+
+        Args:
+            but: Mailboxes of which it is told when they are watched, or cannot be.
+        """
+        self._knows_ways = True
+        for name, followed in self.mailboxes.items():
+            if not (followed.way or followed.is_gone or name in but):
+                self.goes(followed, "poll")
+
     def look_again(self) -> None:
         """Look at the account soon: names have changed, or something was missed."""
         self._look_again.set()
@@ -190,7 +208,7 @@ class Follower:
             self.heard()
             self._found(places)
             waiting = self._calm_poll_seconds
-            if any(followed.way == "poll" for followed in self.mailboxes.values() if not followed.is_gone):
+            if any(followed.way in {"", "poll"} for followed in self.mailboxes.values() if not followed.is_gone):
                 waiting = min(waiting, self._poll_seconds)
             try:
                 async with asyncio.timeout(waiting):
@@ -210,7 +228,8 @@ class Follower:
             followed = self.mailboxes.get(name) or self._came(name, place)
             if followed.is_gone:
                 followed.is_gone = False
-                self.pool.events.emit(MailboxFollowed(name, followed.way))
+                if followed.way or self._knows_ways:
+                    self.goes(followed, followed.way or "poll")
                 self.changed.set()
             followed.place = place
             self.heard(followed)
@@ -277,7 +296,7 @@ class Follower:
         except ImapipeError as raised:
             error = raised
         finally:
-            done = followed.ran(run, whole=whole)
+            done = await to_the_end(followed.ran(run, whole=whole))
         if error is not None:
             self._failed(followed, error, since)
         else:

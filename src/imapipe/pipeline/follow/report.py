@@ -10,11 +10,10 @@ from typing import ClassVar
 from imapipe.models.batch import Failure
 from imapipe.models.distribution import Distribution
 from imapipe.models.document import Document
-from imapipe.models.report import shown
-from imapipe.models.sums import OutcomeSums
+from imapipe.models.report import OUTCOMES, shown
+from imapipe.models.sums import BESIDE_OUTCOMES, OutcomeSums
 
-_OUTCOMES = ("planned", "done", "skipped", "vanished", "failed", "pending")
-_SUMS = (*_OUTCOMES, "unaccounted", "changed", "change_failed", "bytes_received")
+_OUTCOMES = (*OUTCOMES, "pending")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +65,7 @@ class FollowReport(OutcomeSums):
         elapsed_seconds: How long it took.
     """
 
-    derived: ClassVar[Sequence[str]] = (*_SUMS, "complete")
+    derived: ClassVar[Sequence[str]] = (*_OUTCOMES, *BESIDE_OUTCOMES, "complete")
 
     account: str
     mailboxes: Mapping[str, FollowedReport]
@@ -79,16 +78,6 @@ class FollowReport(OutcomeSums):
     def pending(self) -> int:
         """Messages without an outcome."""
         return self._sum("pending")
-
-    @property
-    def unaccounted(self) -> int:
-        """Messages that the first searches did not find although the mailboxes hold them."""
-        return self._sum("unaccounted")
-
-    @property
-    def bytes_received(self) -> int:
-        """Bytes of FETCH responses."""
-        return self._sum("bytes_received")
 
     @property
     def complete(self) -> bool:
@@ -117,7 +106,9 @@ class FollowReport(OutcomeSums):
         if seen.count:
             yield f"latency: p50 {seen.p50:.3f} s, p95 {seen.p95:.3f} s, at most {seen.maximum:.3f} s"
         end = "complete" if self.complete else "not complete"
-        yield f"{len(self.mailboxes):,} mailboxes, {self.reconnects:,} reconnects, {self.elapsed_seconds:,.1f} s, {end}"
+        count = len(self.mailboxes)
+        many = f"{count:,} {'mailbox' if count == 1 else 'mailboxes'}"
+        yield f"{many}, {self.reconnects:,} reconnects, {self.elapsed_seconds:,.1f} s, {end}"
 
     def _each(self) -> Iterable[object]:
         return self.mailboxes.values()
@@ -128,7 +119,7 @@ class MailboxHealth(Document):
     """How one mailbox stands.
 
     Attributes:
-        way: How news of it comes: "notify", "idle" or "poll".
+        way: How news of it comes: "notify", "idle" or "poll"; "" before that is known.
         heard_seconds_ago: When the server said anything about it last; None before the first time.
         lag_seconds: For how long there has been news that is not handled; 0.0 where there is none.
         pending: Messages of earlier looks without an outcome.

@@ -17,7 +17,6 @@ from functools import partial
 from typing import Final, Literal
 
 from imapipe.errors import CommandBad, CommandNo, ImapipeError
-from imapipe.models.event import MailboxFollowed
 from imapipe.models.mailbox import MailboxStatus
 from imapipe.models.news import News
 from imapipe.net.connection import Connection
@@ -30,6 +29,8 @@ Way = Literal["notify", "idle", "poll"]
 # More names than this, or longer ones, are asked for as all there are.
 _MOST_NAMES: Final = 50
 _MOST_NAME_CHARACTERS: Final = 4000
+# So often in a row NOTIFY is said anew to a server that has more news than it tells; then IDLE does as well.
+_MOST_OVERFLOWS: Final = 3
 # A connection that lasted for so long worked: it is replaced at once, but for a moment.
 _WORKED_SECONDS: Final = 5.0
 
@@ -53,18 +54,25 @@ class Watch:
 
     async def __call__(self, follower: Follower) -> None:
         """Wait for news, until it is cancelled. Raises what ends following."""
+        if self._best == "poll":
+            follower.knows_ways()
+            return
         await follower.caught_up.wait()
         offered = await self._offered(follower)
         # A connection that has said NOTIFY is of no other use: where there is only one, IDLE leaves it to the runs.
         may_notify = self._best == "notify" and offered == "notify" and follower.gate.limit > 1
         if may_notify and await self._by_notify(follower):
             return
-        if self._best == "poll" or offered == "poll":
+        if offered == "poll":
+            follower.knows_ways()
             return
         follower.gate.watchers = max(1, follower.gate.limit - 1)
         async with asyncio.TaskGroup() as group:
             for number in range(follower.gate.watchers):
                 group.create_task(self._by_idle(follower, number), name=f"imapipe idle {number}")
+            # Each has begun, and claimed its mailbox.
+            await asyncio.sleep(0)
+            follower.knows_ways(but=self._claimed)
 
     async def _offered(self, follower: Follower) -> Way:
         async def ask(connection: Connection) -> Way:
@@ -97,8 +105,7 @@ class Watch:
             told: set[str] = set()
             began = asyncio.get_running_loop().time()
             try:
-                await self._notify_once(follower, told)
-                tries = 0
+                has_gaps = await self._notify_once(follower, told)
             except (CommandNo, CommandBad) as error:
                 follower.tell_trouble(error, 0.0, "", "notify")
                 return False
@@ -106,17 +113,29 @@ class Watch:
                 self.reconnects += 1
                 self._poll(follower, told)
                 tries = await self._lost(follower, error, _tries_now(tries, began), "", "notify")
+            else:
+                tries = _tries_now(tries, began) if has_gaps else 0
+                if has_gaps:
+                    # A server that has too much to tell each time is not asked over and over.
+                    overflow = CommandNo("NOTIFY", "NOTIFICATIONOVERFLOW", "there is more news than the server tells")
+                    if tries == _MOST_OVERFLOWS:
+                        follower.tell_trouble(overflow, 0.0, "", "notify")
+                        return False
+                    tries = await self._lost(follower, overflow, tries, "", "notify")
             finally:
                 self._poll(follower, told)
 
-    async def _notify_once(self, follower: Follower, told: set[str]) -> None:
+    async def _notify_once(self, follower: Follower, told: set[str]) -> bool:
+        """Over one connection, as long as it goes; whether the server has more news than it tells, which ended it."""
         gate = follower.gate
         connection = await gate.take(None)
         end = asyncio.Event()
+        has_gaps = False
         try:
             await connection.unselect()
 
             def heard(news: News) -> None:
+                nonlocal has_gaps
                 follower.heard()
                 if news.status is not None:
                     self._told(follower, news.status, told)
@@ -124,6 +143,7 @@ class Watch:
                     follower.look_again()
                 if news.has_gaps:
                     # It tells nothing more: ask anew, which tells how all of them stand.
+                    has_gaps = True
                     end.set()
 
             watching = connection.watch(
@@ -137,6 +157,7 @@ class Watch:
             await _until_aside(watching, gate.step_aside, end)
         finally:
             follower.pool.give_back(connection)
+        return has_gaps
 
     def _told(self, follower: Follower, status: MailboxStatus, told: set[str]) -> None:
         followed = follower.mailboxes.get(status.name)
@@ -146,6 +167,8 @@ class Watch:
         follower.told(status)
 
     def _renewed(self, follower: Follower, told: set[str], connection: Connection, end: asyncio.Event) -> None:
+        # What it tells of it has named before it answered.
+        follower.knows_ways()
         for name in told:
             follower.heard(follower.mailboxes.get(name))
         self._end_where_old(connection, end)
@@ -231,8 +254,7 @@ class Watch:
 
     def _goes(self, follower: Follower, followed: Followed, way: Way) -> None:
         if followed.way != way:
-            followed.way = way
-            follower.pool.events.emit(MailboxFollowed(followed.name, way))
+            follower.goes(followed, way)
 
     def _poll(self, follower: Follower, names: Collection[str]) -> None:
         for name in names:
@@ -267,6 +289,9 @@ async def _until_aside(watching: Coroutine[object, object, None], aside: asyncio
         if not task.done():
             task.cancel()
             await asyncio.wait([task])
+            if not task.cancelled():
+                # Seen, so that nobody complains of it; what is raised here is the cancellation.
+                task.exception()
 
 
 def _names(follower: Follower) -> list[str]:

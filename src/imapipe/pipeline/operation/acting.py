@@ -13,6 +13,11 @@ class ActingOperation:
     __slots__ = ()
 
     @property
+    def opens(self) -> bool:
+        """See `Operation`."""
+        return True
+
+    @property
     def needs(self) -> frozenset[str]:
         """See `Operation`."""
         return frozenset()

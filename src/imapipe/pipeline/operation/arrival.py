@@ -9,21 +9,24 @@ Invariants:
 - A message that went is one that arrived with its mark; where more of these arrived than went, somebody else put some
   there, and it stays open which one is ours.
 - Those that went come first: of two that are alike, the one that is here was not moved.
+- Where the target was numbered anew meanwhile, nothing tells what arrived since: all that is in it counts, but for a
+  message that is still here only what has every byte of it. Where in the target messages are stays open then.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Set
 from typing import NamedTuple
 
-from imapipe.errors import UidValidityChanged
 from imapipe.journal.entry import Intent, Job
 from imapipe.models.message import Message
 from imapipe.net.connection import Connection
+from imapipe.pipeline.digest import digest_of_message
 from imapipe.pipeline.operation.step import Step
 from imapipe.pipeline.source.find import find
 from imapipe.pipeline.source.values import fetch_values
+from imapipe.search import ALL
 from imapipe.search import uid as with_uid
 from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.uid_set import MAX_UID, UidSet
@@ -77,7 +80,6 @@ async def find_arrivals(step: Step, job: Job, intent: Intent, known: Mapping[int
         known: Those of which it is known where they are; they are left out.
 
     Raises:
-        UidValidityChanged: The target was renumbered meanwhile.
         ImapipeError: As the commands do.
     """
     connection = step.connection
@@ -87,19 +89,46 @@ async def find_arrivals(step: Step, job: Job, intent: Intent, known: Mapping[int
     there = await step.there(uids)
     here = await _read(connection, there)
     target = await connection.examine(job.target)
+    marks = dict(zip(intent.uids, intent.marks, strict=True))
+    gone = {uid: marks[uid] for uid in uids - there}
     if target.uidvalidity != intent.uidvalidity:
-        raise UidValidityChanged(
-            job.target,
-            expected=intent.uidvalidity,
-            found=target.uidvalidity,
-            advice="see for yourself where the messages of the last line of the journal are",
-        )
+        return await _find_everywhere(step, gone, there, here, target.exists)
     above = with_uid(UidSet.from_ranges([(max(1, intent.uidnext), MAX_UID)]))
     arrived = await find(connection, above, target.exists, step.today) - UidSet.from_numbers(known.values())
     seen = await _read(connection, arrived)
     await step.access.reopen(connection)
-    marks = dict(zip(intent.uids, intent.marks, strict=True))
-    return _match({uid: marks[uid] for uid in uids - there}, there, here, seen)
+    return _match(gone, there, here, seen)
+
+
+async def _find_everywhere(
+    step: Step, gone: Mapping[int, str], there: UidSet, here: Mapping[int, Seen], exists: int
+) -> Arrival:
+    """Look into a target that was numbered anew, and is open; arguments as of `_match`, and how much it holds."""
+    connection = step.connection
+    marks = await read_marks(connection, await find(connection, ALL, exists, step.today))
+    arrived = Counter(marks.values())
+    wanted = {each.mark for each in here.values()}
+    seen = await _read(connection, UidSet.from_numbers(uid for uid, mark in marks.items() if mark in wanted))
+    identities = {each.identity for each in here.values()} & {each.identity for each in seen.values()}
+    copies = Counter((await _digests(connection, seen, identities)).values())
+    await step.access.reopen(connection)
+    done: list[int] = []
+    for uid, digest in (await _digests(connection, here, identities)).items():
+        if copies[digest]:
+            copies[digest] -= 1
+            arrived[here[uid].mark] -= 1
+            done.append(uid)
+    for uid, mark in gone.items():
+        if arrived[mark] > 0:
+            arrived[mark] -= 1
+            done.append(uid)
+    return Arrival(there, {}, UidSet.from_numbers(done))
+
+
+async def _digests(connection: Connection, seen: Mapping[int, Seen], identities: Set[str]) -> dict[int, bytes]:
+    """The contents of the messages that are one of some."""
+    uids = UidSet.from_numbers(uid for uid, each in seen.items() if each.identity in identities)
+    return await fetch_values(connection, uids, Fetch("full"), digest_of_message) if uids else {}
 
 
 def _match(gone: Mapping[int, str], there: UidSet, here: Mapping[int, Seen], seen: Mapping[int, Seen]) -> Arrival:

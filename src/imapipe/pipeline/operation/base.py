@@ -84,6 +84,10 @@ class Operation(Protocol):
     """What is done with the messages of a run."""
 
     @property
+    def opens(self) -> bool:
+        """Whether the mailbox must be open."""
+
+    @property
     def writes(self) -> bool:
         """Whether the mailbox must be open for writing."""
 

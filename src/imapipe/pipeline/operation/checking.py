@@ -5,7 +5,10 @@ from __future__ import annotations
 from imapipe.errors import CapabilityMissing, CommandNo
 from imapipe.net.connection import Connection
 from imapipe.pipeline.operation.message_change import TRASH, MessageChange, added_and_removed
-from imapipe.pipeline.operation.step import target_numbers
+from imapipe.pipeline.operation.step import DELETED, target_numbers
+
+# The kinds of changes for which messages may have to be marked.
+_BY_MARKING = frozenset(("move", "delete"))
 
 
 async def check_change(connection: Connection, operation: MessageChange, mailbox: str) -> str:
@@ -21,12 +24,13 @@ async def check_change(connection: Connection, operation: MessageChange, mailbox
         CapabilityMissing: The server cannot do it without harm.
     """
     selected = connection.selected
-    added, _ = added_and_removed(operation.kind, operation.flags)
-    if added and selected is not None and selected.permanent_flags:
+    if selected is not None and selected.permanent_flags is not None:
         kept = {flag.lower() for flag in selected.permanent_flags}
-        refused = [flag for flag in added if flag.lower() not in kept and not _is_new(flag, kept)]
+        refused = [flag for flag in _stored(connection, operation) if not _is_kept(flag, kept)]
         if refused:
             reason = f"{mailbox!r} does not keep the flag {refused[0]}: choose one of those it keeps"
+            if operation.kind in _BY_MARKING:
+                reason = f"{mailbox!r} does not keep {DELETED}, so no message of it can be removed: ask for more rights"
             raise CommandNo("STORE", "PERMANENTFLAGS", reason)
     if operation.kind == "delete" and connection.offers("X-GM-EXT-1"):
         await _check_gmail(connection, mailbox)
@@ -62,6 +66,15 @@ async def _trash(connection: Connection) -> str:
     raise CommandNo("LIST", "TRASH", reason)
 
 
-def _is_new(flag: str, kept: set[str]) -> bool:
-    """Whether the mailbox takes a keyword that it does not have yet."""
-    return not flag.startswith("\\") and "\\*" in kept
+def _stored(connection: Connection, operation: MessageChange) -> tuple[str, ...]:
+    """The flags that are changed here."""
+    if operation.kind == "delete" or (operation.kind == "move" and not connection.offers("MOVE")):
+        return (DELETED,)
+    added, removed = added_and_removed(operation.kind, operation.flags)
+    # A keyword that is taken away need not be one that the mailbox has.
+    return added + tuple(flag for flag in removed if flag.startswith("\\"))
+
+
+def _is_kept(flag: str, kept: set[str]) -> bool:
+    """Whether the mailbox keeps a flag, or takes it for a new keyword."""
+    return flag.lower() in kept or (not flag.startswith("\\") and "\\*" in kept)

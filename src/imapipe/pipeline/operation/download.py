@@ -6,7 +6,6 @@ and its envelope is the same: another account has other messages under equal num
 
 from __future__ import annotations
 
-import asyncio
 from datetime import datetime
 
 from imapipe.errors import (
@@ -20,7 +19,7 @@ from imapipe.errors import (
 )
 from imapipe.models.message import Message
 from imapipe.net.command import FetchCommand
-from imapipe.net.connection import Connection
+from imapipe.net.connection import Connection, reply_to
 from imapipe.net.pool.pool import ConnectionPool
 from imapipe.net.signals import to_error
 from imapipe.pipeline.operation.remainder import Remainder
@@ -144,12 +143,7 @@ class _Download:
         command.keeps_cut = not self._whole_only
         command.goes_on = remainder.part if remainder is not None else None
         try:
-            tagged = await asyncio.shield(command.finished)
-        except asyncio.CancelledError:
-            connection.abort(ConnectionLost("a download was cancelled"))
-            if command.unfinished is not None:
-                command.unfinished.discard()
-            raise
+            tagged = await reply_to(connection, command)
         except (ConnectionLost, CommandTimeout, ServerBye):
             if remainder is not None:
                 remainder.extend(command.unfinished)

@@ -23,7 +23,7 @@ from imapipe.errors import CommandBad, CommandNo, CommandTimeout, ConnectionLost
 from imapipe.models.batch import Batch, BatchResult, Failure
 from imapipe.models.message import Message
 from imapipe.net.command import NO_BODY, FetchCommand
-from imapipe.net.connection import Connection, Deliver
+from imapipe.net.connection import Connection, Deliver, reply_to
 from imapipe.net.signals import to_error
 from imapipe.pipeline.delivery.flight import Flight, Gathering
 from imapipe.pipeline.operation.base import Observe, Work, Workbench
@@ -52,6 +52,11 @@ class FetchMessages:
     """
 
     fetch: Fetch = Fetch()  # noqa: RUF009  # a frozen value
+
+    @property
+    def opens(self) -> bool:
+        """See `Operation`."""
+        return True
 
     @property
     def writes(self) -> bool:
@@ -268,12 +273,7 @@ class Fetching:
         command.goes_on = remainder.part if remainder is not None else None
         books.fetching(command)
         try:
-            tagged = await asyncio.shield(command.finished)
-        except asyncio.CancelledError:
-            connection.abort(ConnectionLost("a FETCH was cancelled"))
-            if command.unfinished is not None:
-                command.unfinished.discard()
-            raise
+            tagged = await reply_to(connection, command)
         except (ConnectionLost, ServerBye, CommandTimeout) as error:
             if remainder is not None:
                 remainder.extend(command.unfinished)

@@ -3,19 +3,22 @@ r"""Changing flags, so that nothing that somebody else did to them is undone, no
 Invariants:
 
 - Messages that have the flags already are done, and not touched: an undo leaves them alone.
-- Flags are added and removed by one STORE, which touches no others. Messages that somebody else changed between the
-  look at them and that STORE are contested: it cannot be told whose doing the flags are, so an undo leaves them alone.
-- Where all flags are replaced, UNCHANGEDSINCE (RFC 7162 §3.1.3) names a mod-sequence from before
-  the reading, so whatever was changed during it is in conflict, read again, and tried again; after a few rounds it
-  has failed as `conflict`. The server tells a mod-sequence for each message then, which costs more than all the rest.
+- Where all flags are replaced, and where few messages are changed so that it can be undone, STORE names a mod-sequence
+  from before the reading (UNCHANGEDSINCE, RFC 7162 §3.1.3). Whatever was changed during it is in conflict, read again,
+  and tried again; so it is known of each flag whose doing it is. The server tells a mod-sequence for each message then,
+  which costs more than all the rest.
+- After a few rounds replacing has failed as `conflict`. Adding and removing is safe without that condition, for it
+  touches no other flags: so are changed what is left then, and what is too much for it. Messages that somebody else
+  changed between the look at them and that STORE are contested: it cannot be told whose doing the flags are, so an
+  undo leaves them alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from imapipe.errors import CommandBad, CommandNo, ProtocolError
 from imapipe.journal.entry import NO_UIDS, Intent, Job, Result
-from imapipe.models.batch import Failure
 from imapipe.pipeline.operation.flag_reading import Flagged, Groups, fetch_flags, search_flags, union
 from imapipe.pipeline.operation.message_change import added_and_removed
 from imapipe.pipeline.operation.news import FlagNews
@@ -25,6 +28,8 @@ from imapipe.wire.response.note import Note, count_notes
 from imapipe.wire.uid_set import UidSet
 
 MAX_ROUNDS = 5
+MOST_CONDITIONAL = 1_000
+"""Of so many messages at most a mod-sequence each is no matter, some 10 ms."""
 
 CONTESTED = Note(
     "contested",
@@ -44,78 +49,111 @@ def stores(kind: str, flags: Sequence[str]) -> list[tuple[FlagChange, tuple[str,
 
 async def flag_messages(step: Step, job: Job, uids: UidSet) -> Outcome:
     """Change the flags of messages; raises as the commands do."""
-    if job.kind != "set":
-        expunged = step.expunged
-        with FlagNews(step.connection) as news:
-            named = [flag for _, flags in stores(job.kind, job.flags) for flag in flags]
-            found = await search_flags(step, uids, named) or await fetch_flags(step, uids)
-            return await _change_at_once(step, job, uids, found, news, expunged)
-    return await _change_unchanged(step, job, uids)
+    if job.kind == "set" or (step.journal.is_kept and len(uids) <= MOST_CONDITIONAL):
+        bound = await _bound(step)
+        if job.kind == "set" or bound:
+            return await _change_unchanged(step, job, uids, bound)
+    return await _change_at_once(step, job, uids)
 
 
-async def _change_at_once(step: Step, job: Job, uids: UidSet, found: Flagged, news: FlagNews, expunged: int) -> Outcome:
-    there = found.uids
-    absent = uids - there
-    untold = await step.there(absent)
-    failed = _untold(untold)
-    wrong, groups = _wrong(job, found)
-    done, vanished = there - wrong, absent - untold
-    if not wrong:
-        return Outcome(done, vanished, failed)
-    number = step.journal.story.last_number + 1
-    await step.journal.intend(Intent(number, wrong, before=groups))
-    await _store(step, job, wrong)
+async def _bound(step: Step) -> int:
+    """A mod-sequence that no change from now on has, or 0 where the server keeps none."""
+    connection, selected = step.connection, step.connection.selected
+    if selected is None or not connection.offers("CONDSTORE"):
+        return 0
+    if selected.highest_modseq is None:
+        # Dovecot tells it at SELECT only to those who want to be told of every change.
+        try:
+            status = await connection.status(selected.name, ("HIGHESTMODSEQ",))
+        except (CommandNo, CommandBad, ProtocolError):
+            if not connection.is_open:
+                raise
+            return 0
+        selected.highest_modseq = status.highest_modseq
+    return selected.highest_modseq or 0
+
+
+async def _change_at_once(step: Step, job: Job, uids: UidSet) -> Outcome:
+    """Add and remove flags; what somebody else changes meanwhile is contested."""
+    expunged = step.expunged
+    with FlagNews(step.connection) as news:
+        found = await _read_named(step, job, uids) or await fetch_flags(step, uids)
+        outcome, wrong, groups = await _judge(step, job, uids, found)
+        if not wrong:
+            return outcome
+        number = step.journal.story.last_number + 1
+        await step.journal.intend(Intent(number, wrong, before=groups))
+        await _store(step, job, wrong)
     gone = await step.gone(wrong, expunged)
     stored = wrong - gone
     contested = await news.contested(step, stored)
     count_notes(step.notes, [CONTESTED] * len(contested))
     step.journal.answered(Result(number, stored, vanished=gone, contested=contested))
-    return Outcome(done | stored, vanished | gone, failed)
+    return outcome.and_also(stored, gone)
 
 
-async def _change_unchanged(step: Step, job: Job, uids: UidSet) -> Outcome:
-    connection, journal = step.connection, step.journal
-    selected = connection.selected
-    is_safe = connection.offers("CONDSTORE") and selected is not None and bool(selected.highest_modseq)
-    bound = (selected.highest_modseq or 0) if selected is not None else 0
-    done, vanished, failed = NO_UIDS, NO_UIDS, failures((), "", "")
-    todo = uids
-    for _ in range(MAX_ROUNDS):
+async def _change_unchanged(step: Step, job: Job, uids: UidSet, bound: int) -> Outcome:
+    """Change what nobody else has changed since it was read, and read the rest again.
+
+    Args:
+        step: Where.
+        job: What.
+        uids: Which messages.
+        bound: A mod-sequence from before anything is read; 0 where there are none, and nothing can be compared.
+    """
+    journal = step.journal
+    outcome, todo = Outcome(), uids
+    for number_of_round in range(MAX_ROUNDS):
         expunged = step.expunged
-        found = await fetch_flags(step, todo, with_modseq=is_safe)
-        absent = todo - found.uids
-        there = await step.there(absent)
-        vanished |= absent - there
-        failed += _untold(there)
-        wrong, groups = _wrong(job, found)
-        done |= found.uids - wrong
+        found = await _read_named(step, job, todo) if job.kind != "set" and not number_of_round else None
+        found = found or await fetch_flags(step, todo, with_modseq=bool(bound))
+        judged, wrong, groups = await _judge(step, job, todo, found)
+        outcome += judged
         if not wrong:
-            return Outcome(done, vanished, failed)
+            return outcome
         number = journal.story.last_number + 1
         await journal.intend(Intent(number, wrong, before=groups))
-        modified = wrong & await connection.uid_store(
-            wrong, FlagChange.REPLACE, job.flags, unchanged_since=bound if is_safe else None
-        )
+        modified = await _store(step, job, wrong, unchanged_since=bound or None)
         gone = await step.gone(wrong, expunged)
         stored = wrong - modified - gone
         journal.answered(Result(number, stored, vanished=gone))
-        done |= stored
-        vanished |= gone
+        outcome = outcome.and_also(stored, gone)
         todo = modified - gone
         if not todo:
-            return Outcome(done, vanished, failed)
+            return outcome
         bound = max(bound, found.highest_modseq)
+    if job.kind != "set":
+        return outcome + await _change_at_once(step, job, todo)
     conflict = "somebody else changes the message again and again"
-    return Outcome(done, vanished, failed + failures(todo, "conflict", conflict))
+    return outcome + Outcome(failed=failures(todo, "conflict", conflict))
 
 
-async def _store(step: Step, job: Job, uids: UidSet) -> None:
+async def _read_named(step: Step, job: Job, uids: UidSet) -> Flagged | None:
+    """Which messages have the flags that are added and removed, by searches; None where it must be read."""
+    return await search_flags(step, uids, [flag for _, flags in stores(job.kind, job.flags) for flag in flags])
+
+
+async def _judge(step: Step, job: Job, uids: UidSet, found: Flagged) -> tuple[Outcome, UidSet, Groups]:
+    """What needs no change, or cannot have one; the messages that do, and these by the flags that they have."""
+    absent = uids - found.uids
+    untold = await step.there(absent)
+    wrong, groups = _wrong(job, found)
+    failed = failures(untold, "no-data", "the server lists the message and does not tell its flags")
+    return Outcome(found.uids - wrong, absent - untold, failed), wrong, groups
+
+
+async def _store(step: Step, job: Job, uids: UidSet, *, unchanged_since: int | None = None) -> UidSet:
+    """Store; gives the messages that were left alone, because somebody changed them since."""
+    modified = NO_UIDS
     for change, flags in stores(job.kind, job.flags):
-        await step.connection.uid_store(uids, change, flags)
-
-
-def _untold(uids: UidSet) -> tuple[Failure, ...]:
-    return failures(uids, "no-data", "the server lists the message and does not tell its flags")
+        if not uids:
+            break
+        left = await step.connection.uid_store(uids, change, flags, unchanged_since=unchanged_since)
+        modified |= uids & left
+        uids -= left
+        # From here on they have been changed: by us.
+        unchanged_since = None
+    return modified
 
 
 def _wrong(job: Job, found: Flagged) -> tuple[UidSet, Groups]:

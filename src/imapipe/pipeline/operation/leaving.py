@@ -1,18 +1,21 @@
 r"""Removing messages here whose copies are in the target: the second half of a move on a server without MOVE.
 
 Invariant: flags that somebody else changes between the COPY and the EXPUNGE are changed in the copies, too; where that
-cannot be done the report says so. They are compared when the messages are marked with `\Deleted` already, which others
-take for gone; what is changed in the instant between that look and the EXPUNGE is lost with any client.
+cannot be done the report says so. They are compared twice: when the messages are marked with `\Deleted`, which others
+take for gone, and once more in the same flight as the EXPUNGE, so that no round trip lies between that look and the
+removal. What is changed between these two commands, which the server has in hand together, is lost with any client; so
+is what was changed since the first look where a crash comes between the EXPUNGE and the change of the copies.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from dataclasses import replace
 
 from imapipe.errors import CommandBad, CommandNo
 from imapipe.journal.entry import Intent, Job, Result, each_pair
-from imapipe.pipeline.operation.flag_reading import fetch_flags
+from imapipe.pipeline.operation.flag_reading import Groups, fetch_flags
 from imapipe.pipeline.operation.step import Step
 from imapipe.wire.command.store import FlagChange
 from imapipe.wire.response.note import Note, count_notes
@@ -35,21 +38,37 @@ async def leave(step: Step, job: Job, intent: Intent, copied: Result) -> Result:
     if not uids:
         return copied
     await step.mark(uids)
-    await _carry_over(step, job, intent, copied, uids)
-    marked = await step.expunge(uids)
+    seen = (await fetch_flags(step, uids)).groups
+    await _carry_over(step, job, copied, intent.before, seen)
+    last, marked = await _look_and_expunge(step, uids)
+    await _carry_over(step, job, copied, seen, last)
     if kept := await step.there(uids) - marked:
         count_notes(step.notes, [IN_BOTH] * len(kept))
     return replace(copied, marked=marked)
 
 
-async def _carry_over(step: Step, job: Job, intent: Intent, copied: Result, uids: UidSet) -> None:
-    """Give the copies what somebody else did to the flags of messages since they were read."""
+async def _look_and_expunge(step: Step, uids: UidSet) -> tuple[Groups, UidSet]:
+    """The flags that messages have when they go, and those that only stay marked; both commands are sent together."""
+    look, expunge = asyncio.create_task(fetch_flags(step, uids)), asyncio.create_task(step.expunge(uids))
+    try:
+        await asyncio.wait((look, expunge))
+    except asyncio.CancelledError:
+        look.cancel()
+        expunge.cancel()
+        await asyncio.wait((look, expunge))
+        raise
+    marked = expunge.result()
+    return look.result().groups, marked
+
+
+async def _carry_over(step: Step, job: Job, copied: Result, then: Groups, now: Groups) -> None:
+    """Give the copies what somebody else did to the flags of messages from one look at them to the next."""
     numbers = dict(each_pair(copied.pairs))
     changes: dict[tuple[FlagChange, frozenset[str]], list[int]] = defaultdict(list)
     lost = 0
-    for now, group in (await fetch_flags(step, uids)).groups:
-        for had, before in intent.before:
-            new, old = _compared(now), _compared(had)
+    for have, group in now:
+        for had, before in then:
+            new, old = _compared(have), _compared(had)
             if new.keys() == old.keys() or not (changed := group & before):
                 continue
             placed = [numbers[uid] for uid in changed if uid in numbers]

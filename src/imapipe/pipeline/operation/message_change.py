@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from imapipe.models.argument import check_consent
 from imapipe.wire.command.encoder import flag_list
+from imapipe.wire.mailbox_name import can_be_mailbox_name
 
 TRASH = "\\Trash"
 
@@ -78,7 +80,12 @@ def copy_to(mailbox: str) -> MessageChange:
 
 
 def delete(*, permanently: bool = False) -> MessageChange:
-    r"""Move messages to the mailbox with the use `\Trash`, or remove them for good."""
+    r"""Move messages to the mailbox with the use `\Trash`, or remove them for good.
+
+    Raises:
+        TypeError: `permanently` is neither True nor False.
+    """
+    check_consent("permanently", permanently)
     return MessageChange("delete") if permanently else MessageChange("move", TRASH)
 
 
@@ -92,6 +99,6 @@ def _flags(kind: str, flags: tuple[str, ...]) -> MessageChange:
 def _name(mailbox: str) -> str:
     if not isinstance(mailbox, str):
         raise TypeError(f"a mailbox is named by a text, not by {mailbox!r}")
-    if not mailbox or any(character in mailbox for character in "\r\n\0"):
+    if not can_be_mailbox_name(mailbox):
         raise ValueError(f"{mailbox!r} cannot be the name of a mailbox")
     return "INBOX" if mailbox.upper() == "INBOX" else mailbox

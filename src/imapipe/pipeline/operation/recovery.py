@@ -22,38 +22,41 @@ from imapipe.pipeline.operation.leaving import leave
 from imapipe.pipeline.operation.step import Step
 
 LOOK_AGAIN_SECONDS = 0.5
-MAX_LOOKS = 10
+MAX_LOOKS = 11
 
 _Found = TypeVar("_Found", Arrival, Result)
 
 
-async def settle_pending(step: Step) -> Result | None:
+async def settle_pending(step: Step, *, was_answered: bool = False) -> Result | None:
     """End the intent that has no result, if there is one; the mailbox is open for writing again when this returns.
 
+    Args:
+        step: Where.
+        was_answered: The command was refused: the server is not at work on it any more.
+
     Raises:
-        UidValidityChanged: The target was renumbered meanwhile.
         ImapipeError: As the commands do; the intent stays open.
     """
     story = step.journal.story
     pending, copied = story.pending, story.copied
     if pending is None:
         return None
-    job = step.job
+    job, looks = step.job, 1 if was_answered else MAX_LOOKS
     if job.kind in FLAG_KINDS:
-        result = await _until_two_agree(pending, partial(settle_flags, step, job, pending))
+        result = await _until_two_agree(pending, partial(settle_flags, step, job, pending), looks)
     elif job.kind == "delete":
-        result = await _until_two_agree(pending, partial(_look_after_removal, step, pending))
+        result = await _until_two_agree(pending, partial(_look_after_removal, step, pending), looks)
     elif copied is not None:
         result = await leave(step, job, pending, copied)
     else:
-        result = await _settle_transfer(step, job, pending)
+        result = await _settle_transfer(step, job, pending, looks)
     step.journal.answered(result)
     return result
 
 
-async def _until_two_agree(pending: Intent, look: Callable[[], Awaitable[_Found]]) -> _Found:
+async def _until_two_agree(pending: Intent, look: Callable[[], Awaitable[_Found]], looks: int) -> _Found:
     found = await look()
-    for _ in range(MAX_LOOKS):
+    for _ in range(looks - 1):
         if len(found.done) == len(pending.uids):
             break
         await asyncio.sleep(LOOK_AGAIN_SECONDS)
@@ -68,8 +71,8 @@ async def _look_after_removal(step: Step, pending: Intent) -> Result:
     return Result(pending.number, pending.uids - await step.there(pending.uids))
 
 
-async def _settle_transfer(step: Step, job: Job, pending: Intent) -> Result:
-    found = await _until_two_agree(pending, partial(find_arrivals, step, job, pending))
+async def _settle_transfer(step: Step, job: Job, pending: Intent, looks: int) -> Result:
+    found = await _until_two_agree(pending, partial(find_arrivals, step, job, pending), looks)
     vanished = pending.uids - found.there - found.done
     result = Result(pending.number, found.done, as_pairs(sorted(found.pairs.items())), vanished)
     if job.kind == "move" and found.there & found.done:

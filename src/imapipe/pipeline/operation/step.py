@@ -6,7 +6,7 @@ from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass
 from datetime import date
 
-from imapipe.errors import ProtocolError
+from imapipe.errors import CommandBad, ProtocolError
 from imapipe.journal.entry import NO_UIDS, Job
 from imapipe.journal.journal import Journal
 from imapipe.models.batch import Failure
@@ -17,6 +17,7 @@ from imapipe.wire.command.store import FlagChange
 from imapipe.wire.response.note import Note, count_notes
 from imapipe.wire.uid_set import UidSet
 
+DELETED = r"\Deleted"
 ONLY_MARKED = Note(
     "only-marked",
     "no UIDPLUS: messages were marked with \\Deleted and not removed, which is left to you",
@@ -64,12 +65,12 @@ class Step:
 
     async def mark(self, uids: UidSet) -> None:
         r"""Mark messages with `\Deleted`."""
-        await self.connection.uid_store(uids, FlagChange.ADD, [r"\Deleted"])
+        await self.connection.uid_store(uids, FlagChange.ADD, [DELETED])
 
     async def expunge(self, uids: UidSet) -> UidSet:
         """Remove messages that are marked; gives those that stay so, because the server cannot do more safely."""
         if not self.connection.offers("UIDPLUS"):
-            count_notes(self.notes, [ONLY_MARKED])
+            count_notes(self.notes, [ONLY_MARKED] * len(uids))
             return uids
         await self.connection.uid_expunge(uids)
         return NO_UIDS
@@ -83,6 +84,13 @@ class Outcome:
     vanished: UidSet = NO_UIDS
     failed: tuple[Failure, ...] = ()
 
+    def __add__(self, other: Outcome) -> Outcome:
+        return Outcome(self.done | other.done, self.vanished | other.vanished, self.failed + other.failed)
+
+    def and_also(self, done: UidSet, vanished: UidSet) -> Outcome:
+        """The same, and more messages."""
+        return self + Outcome(done, vanished)
+
 
 def failures(uids: Iterable[int], reason: str, detail: str) -> tuple[Failure, ...]:
     """The same failure of several messages."""
@@ -90,13 +98,21 @@ def failures(uids: Iterable[int], reason: str, detail: str) -> tuple[Failure, ..
 
 
 async def target_numbers(connection: Connection, target: str) -> tuple[int, int]:
-    """UIDVALIDITY and UIDNEXT of the mailbox where messages go.
+    """UIDVALIDITY and UIDNEXT of the mailbox where messages go; it is open behind this where STATUS does not tell.
 
     Raises:
         CommandNo: There is none.
         ProtocolError: The server does not tell, so that after a crash nobody could know what it did.
     """
-    status = await connection.status(target, ("UIDVALIDITY", "UIDNEXT"))
-    if status.uidvalidity is None or status.uidnext is None:
-        raise ProtocolError("STATUS does not tell UIDVALIDITY and UIDNEXT of the mailbox where the messages are to go")
-    return status.uidvalidity, status.uidnext
+    try:
+        status = await connection.status(target, ("UIDVALIDITY", "UIDNEXT"))
+    except CommandBad:
+        if not connection.is_open:
+            raise
+    else:
+        if status.uidvalidity is not None and status.uidnext is not None:
+            return status.uidvalidity, status.uidnext
+    selected = await connection.examine(target)
+    if selected.uidnext is None:
+        raise ProtocolError("neither STATUS nor EXAMINE tells UIDNEXT of the mailbox where the messages are to go")
+    return selected.uidvalidity, selected.uidnext

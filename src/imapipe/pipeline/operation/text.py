@@ -52,6 +52,11 @@ class FetchText(NamedTuple):
     prefer_plain: bool = False
 
     @property
+    def opens(self) -> bool:
+        """See `Operation`."""
+        return True
+
+    @property
     def writes(self) -> bool:
         """See `Operation`."""
         return self.first.mark_seen

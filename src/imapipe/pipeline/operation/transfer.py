@@ -31,7 +31,10 @@ async def transfer_messages(step: Step, job: Job, uids: UidSet) -> Outcome:
         return Outcome(NO_UIDS, vanished, failed)
     by_copy = job.kind == "copy" or not connection.offers("MOVE")
     before: Groups = (await fetch_flags(step, known)).groups if job.kind == "move" and by_copy else ()
+    selected = connection.selected
     uidvalidity, uidnext = await target_numbers(connection, job.target)
+    if connection.selected is not selected:
+        await step.access.reopen(connection)
     number = journal.story.last_number + 1
     intent = Intent(number, known, uidvalidity, uidnext, tuple(marks[uid] for uid in known), before)
     await journal.intend(intent)
@@ -57,9 +60,7 @@ async def _confirmed(step: Step, job: Job, intent: Intent, told: CopyUid | None,
         told: COPYUID.
         by_copy: The messages stay here, too.
     """
-    is_of_target = told is not None and told.uidvalidity == intent.uidvalidity
-    pairs = dict(told.pairs()) if told is not None and is_of_target else {}
-    pairs = {here: there for here, there in pairs.items() if here in intent.uids}
+    pairs = _believed(told, intent, may_be_old=step.connection.offers("X-GM-EXT-1")) if told is not None else {}
     rest = intent.uids - UidSet.from_numbers(pairs)
     unplaced = vanished = NO_UIDS
     if rest and (by_copy or rest - await step.there(rest)):
@@ -69,6 +70,22 @@ async def _confirmed(step: Step, job: Job, intent: Intent, told: CopyUid | None,
         vanished = rest - found.there - found.done
     done = UidSet.from_numbers(pairs) | unplaced
     return Result(intent.number, done, as_pairs(sorted(pairs.items())), vanished)
+
+
+def _believed(told: CopyUid, intent: Intent, *, may_be_old: bool) -> dict[int, int]:
+    """What COPYUID says; nothing where some of it cannot be: an undo would take away what it names.
+
+    Args:
+        told: It.
+        intent: What the command was for.
+        may_be_old: Gmail only gives labels: a message that has the one of the target stays what it is there, and so
+            does one for two that are the same.
+    """
+    if told.uidvalidity != intent.uidvalidity or len(told.source) > len(intent.uids):
+        return {}
+    pairs = {here: there for here, there in told.pairs() if here in intent.uids}
+    is_new = len(set(pairs.values())) == len(pairs) and min(pairs.values(), default=0) >= intent.uidnext
+    return pairs if is_new or may_be_old else {}
 
 
 async def remove_messages(step: Step, uids: UidSet) -> Outcome:

@@ -32,7 +32,7 @@ from imapipe.errors import (
 )
 from imapipe.models.batch import Batch
 from imapipe.models.message import Message
-from imapipe.net.connection import Connection
+from imapipe.net.connection import Connection, room_for
 from imapipe.pipeline.delivery.tasks import end_tasks
 from imapipe.pipeline.operation.base import Observe, Work, Workbench
 from imapipe.pipeline.operation.fetch import DOES_NOT_FIT, Fetching, FetchMessages, pass_over
@@ -99,7 +99,7 @@ class WindowedFetching(Fetching):
         windowed = remainders.windowed.get(uid)
         if windowed is None or windowed.size != size:
             remainders.drop(uid)
-            place = connection.plane.places.room_for(size)
+            place = room_for(connection, size)
             windowed = remainders.windowed[uid] = Windowed(uid, size, place, self._fetch, self._window_bytes)
         before = windowed.received
         crew = _Crew(self, uid, windowed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from imapipe.net.connection import Connection
@@ -32,4 +33,5 @@ class Failed:
             remembered=known.cursor,
             advice='start again without only_failed(), and with on_uidvalidity="restart"',
         )
-        return Found(known.failed_uids, selected.exists)
+        # Put together of those of each reason, which may be many.
+        return Found(await asyncio.to_thread(lambda: known.failed_uids), selected.exists)

@@ -24,6 +24,7 @@ from imapipe.net.patience import Term
 from imapipe.pipeline.source.ages import without_within
 from imapipe.search import ALL
 from imapipe.wire.command.search import room_within
+from imapipe.wire.response.code import left_out
 from imapipe.wire.response.note import Note, count_notes
 from imapipe.wire.search_key import SearchKey
 from imapipe.wire.search_program import SearchProgram
@@ -229,9 +230,4 @@ async def still_there(connection: Connection, uids: UidSet, today: date) -> UidS
 def _left_out(answer: SearchAnswer, asked: UidSet) -> UidSet | None:
     """What a server with MESSAGELIMIT did not look at (RFC 9738 §3.2): the UIDs below the one it names."""
     below = answer.limited_below
-    if below is None or below <= 1:
-        return None
-    rest = asked & UidSet.from_ranges([(1, below - 1)])
-    if len(rest) == len(asked):
-        raise ProtocolError("MESSAGELIMIT: a search does not get any further")
-    return rest
+    return None if below is None or below <= 1 else left_out(asked, below)

@@ -5,23 +5,32 @@ Invariants:
 - Where the UIDs of that time mean other messages now, everything is searched; whoever remembers UIDs then
   notices that by itself. What the server leaves open is asked (`told`): a checkpoint that begins anew would count
   what was not searched as done.
+- A search for everything that came is believed only where it can be all: some servers cap answers and say nothing.
 - Nothing is searched only where the numbers prove what came: as many messages more as UIDs were given out. Then each of
   those UIDs is there, and none of the others is gone.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import date
+from typing import Final
 
+from imapipe.errors import CommandBad, CommandNo
 from imapipe.models.cursor import Cursor
 from imapipe.net.connection import Connection
 from imapipe.net.session import SelectedMailbox
 from imapipe.pipeline.access import MailboxAccess
 from imapipe.pipeline.ahead import Order
 from imapipe.pipeline.source.base import Found, Question
+from imapipe.pipeline.source.find import find
 from imapipe.pipeline.source.searched import Searched, search_open
-from imapipe.search import ALL, uid
+from imapipe.search import ALL, raw, uid
 from imapipe.wire.uid_set import MAX_UID, UidSet
+
+# Nothing here depends on the day.
+_ANY_DAY: Final = date.min
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +78,11 @@ class Newer:
         newer = question._replace(search=question.search & uid(f"{lowest}:*"))
         found = await search_open(connection, access, newer, selected)
         # The last message is always in the answer, even below (RFC 9051 §6.4.8: `*` is the highest UID there is).
-        uids = self.again | found.uids & UidSet.from_ranges([(lowest, MAX_UID)])
-        return Found(uids, found.exists, found.unaccounted, found.notes)
+        came = found.uids & UidSet.from_ranges([(lowest, MAX_UID)])
+        unaccounted = 0
+        if question.search == ALL and await _is_short(connection, came, lowest, access.cursor):
+            unaccounted = max(1, selected.exists - (self.cursor.exists or 0) - len(came))
+        return Found(self.again | came, found.exists, unaccounted, found.notes)
 
     def _proven(self, now: Cursor) -> UidSet | None:
         """The messages that came, where the numbers prove which; else None."""
@@ -81,3 +93,20 @@ class Newer:
         if then.uidnext != then.lowest_uidnext() or given_out < 0 or now.exists - then.exists != given_out:
             return None
         return UidSet.from_ranges([(then.uidnext, now.uidnext - 1)]) if given_out else UidSet()
+
+
+async def _is_short(connection: Connection, came: UidSet, lowest: int, now: Cursor) -> bool:
+    """Whether there are more messages from a UID on than were found: then one of them is in the place before so many.
+
+    Asked only where UIDs are missing that were given out, since messages that came may have gone again.
+    """
+    place = connection.session.messages - len(came)
+    if now.uidnext is not None and len(came) == now.uidnext - lowest:
+        return False
+    if place < 1 or "UIDONLY" in connection.session.enabled:
+        return False
+    with suppress(CommandNo, CommandBad):
+        found = await find(connection, raw(str(place)), connection.session.messages, _ANY_DAY)
+        # No answer at all is of a server that answers no search.
+        return not found or found.max >= lowest
+    return False

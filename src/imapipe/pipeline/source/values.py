@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from contextlib import suppress
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from imapipe.errors import CommandTimeout, ConnectionLost, NotFetched, ProtocolError, ServerBye
 from imapipe.models.message import Message
-from imapipe.net.connection import Connection
+from imapipe.net.connection import Connection, reply_to
 from imapipe.net.signals import to_error
+from imapipe.runtime.large_sets import beside_the_loop
 from imapipe.wire.command.encoder import uid_text_room
 from imapipe.wire.command.fetch import Fetch
 from imapipe.wire.uid_set import UidSet
 
 _Value = TypeVar("_Value")
+
+_PIECE_MESSAGES: Final = 10_000
 
 
 async def fetch_values(
@@ -36,6 +38,20 @@ async def fetch_values(
     Cancelling it ends the connection.
     """
     found: dict[int, _Value] = {}
+    uids = await beside_the_loop(uids.ranked, uids)
+    # In pieces: what is still to be asked for is cut and copied for each command.
+    for begin in range(0, len(uids), _PIECE_MESSAGES):
+        await _fetch_piece(connection, uids[begin : begin + _PIECE_MESSAGES], fetch, read, found)
+    return found
+
+
+async def _fetch_piece(
+    connection: Connection,
+    uids: UidSet,
+    fetch: Fetch,
+    read: Callable[[Message], _Value],
+    found: MutableMapping[int, _Value],
+) -> None:
     room = uid_text_room(b"UID FETCH " + fetch.command())
 
     def keep(messages: list[Message]) -> None:
@@ -48,10 +64,7 @@ async def fetch_values(
         part, rest = uids.take_within(len(uids), connection.ways.learned.room(room))
         command = connection.uid_fetch(part, fetch, keep)
         try:
-            tagged = await asyncio.shield(command.finished)
-        except asyncio.CancelledError:
-            connection.abort()
-            raise
+            tagged = await reply_to(connection, command)
         except (ConnectionLost, ServerBye, CommandTimeout) as error:
             if not command.first_byte_at:
                 connection.ways.learned.is_too_long(command.line_bytes, error)
@@ -66,4 +79,3 @@ async def fetch_values(
             continue
         limited = tagged.code is not None and tagged.code.name == "MESSAGELIMIT" and len(missing) < len(part)
         uids = rest | missing if limited else rest
-    return found

@@ -40,7 +40,8 @@ async def select(session: Session, arguments: Arguments) -> Done:
         session.leave_mailbox()
         if "QRESYNC" in session.enabled:
             session.untagged(b"OK [CLOSED] Previous mailbox is closed")
-    box = find(session, name)
+    # As Dovecot has it, which gives no code here.
+    box = find(session, name, "")
     session.enter_mailbox(name, box, read_only or box.read_only)
     session.write_flag_names()
     session.untagged(b"%d EXISTS" % len(session.view))
@@ -181,7 +182,7 @@ async def status(session: Session, arguments: Arguments) -> Done:
     items = read_words(arguments)
     arguments.end()
     check_status_items(session, items)
-    session.untagged(status_line(session, name, find(session, name), items))
+    session.untagged(status_line(session, name, find(session, name, ""), items))
     return Done("STATUS completed")
 
 

@@ -29,18 +29,29 @@ def append(mailbox: str, messages: Iterable[NewMessage], dialect: Dialect) -> Re
     """APPEND; more than one message needs MULTIAPPEND.
 
     Raises:
-        ValueError: CR, LF or NUL in the name, no message, an empty one (which cancels the command, RFC 3502 §6.3.11), a
-            flag that cannot be set, or a date without zone.
+        ValueError: CR, LF or NUL in the name, no message, or what `described` does not take.
     """
     words: list[Word] = [dialect.mailbox(mailbox)]
     for message in messages:
-        if message.flags:
-            words.append(flag_list(message.flags))
-        if message.internal_date is not None:
-            words.append(date_time(message.internal_date))
-        if not (message.body.size if isinstance(message.body, Body) else len(message.body)):
-            raise ValueError("a message to append has no bytes")
+        words += described(message)
         words.append(dialect.literal(message.body))
     if len(words) == 1:
         raise ValueError("APPEND needs at least one message")
     return Request("APPEND", *words)
+
+
+def described(message: NewMessage) -> list[Word]:
+    """What stands before the body of a message: its flags and its date.
+
+    Raises:
+        ValueError: An empty message (which cancels the command, RFC 3502 §6.3.11), a flag that cannot be set, or a date
+            without zone.
+    """
+    words: list[Word] = []
+    if message.flags:
+        words.append(flag_list(message.flags))
+    if message.internal_date is not None:
+        words.append(date_time(message.internal_date))
+    if not (message.body.size if isinstance(message.body, Body) else len(message.body)):
+        raise ValueError("a message to append has no bytes")
+    return words

@@ -81,7 +81,7 @@ class Dialect(NamedTuple):
         """Bytes of any kind: production `literal`."""
         if isinstance(data, Body):
             return StreamedLiteral(data, self._asks_for(data.size))
-        if not isinstance(data, bytes | bytearray | memoryview):
+        if not isinstance(data, (bytes, bytearray, memoryview)):
             raise ValueError("a message is sent from bytes or from a Body")
         return LiteralArgument(bytes(data), self._asks_for(len(data)))
 
@@ -218,6 +218,15 @@ def flag(name: object) -> bytes:
     if not isinstance(name, str) or name.lower() == "\\recent":
         raise ValueError(f"{what} is needed: {_shown(name)} is none that can be set")
     return b"\\" + atom(name[1:], what) if name[:1] == "\\" else atom(name, what)
+
+
+def can_be_set(name: str) -> bool:
+    """Whether a flag that a server told can be given to a message: some tell of keywords that the grammar has not."""
+    try:
+        flag(name)
+    except ValueError:
+        return False
+    return True
 
 
 def flag_list(flags: Iterable[str]) -> bytes:

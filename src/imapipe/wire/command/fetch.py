@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from imapipe.wire.command.encoder import Request, Word, number, sequence_set
 from imapipe.wire.uid_set import UidSet
 
-_PRESETS: dict[str, tuple[str, ...]] = {
+PRESETS: dict[str, tuple[str, ...]] = {
     "uid": (),
     "flags": ("FLAGS",),
     "size": ("RFC822.SIZE",),
@@ -88,9 +88,10 @@ class Fetch:
                 raise ValueError(
                     '"text" takes more than one FETCH: give it to a pipeline, as in fetch("text", Fetch(...))'
                 )
-            if preset not in _PRESETS:
-                raise ValueError(f"unknown fetch preset {preset!r}; use one of {', '.join(_PRESETS)}, or Fetch(...)")
-            items.extend(_PRESETS[preset])
+            if preset not in PRESETS:
+                known = ", ".join((*PRESETS, "text"))
+                raise ValueError(f"unknown fetch preset {preset!r}; use one of {known}, or Fetch(...)")
+            items.extend(PRESETS[preset])
         if header_fields:
             items.append(f"BODY.PEEK[HEADER.FIELDS ({_field_names(header_fields)})]")
         if section is not None or partial is not None:

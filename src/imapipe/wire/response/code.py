@@ -69,6 +69,32 @@ class MessageLimit(NamedTuple):
     limit: int
     uid: int | None
 
+    def left_out(self, uids: UidSet) -> UidSet:
+        """Those of the messages of a command that it did not come to.
+
+        Raises:
+            ProtocolError: It came to none, or does not say how far.
+        """
+        if self.uid is None:
+            if len(uids) <= self.limit:
+                return UidSet()
+            raise ProtocolError("MESSAGELIMIT: the server does not say how far a command got")
+        return left_out(uids, self.uid)
+
+
+def left_out(uids: UidSet, below: int) -> UidSet:
+    """Those of some messages that a command did not come to, which ended at a UID (RFC 9738 §3.2).
+
+    Raises:
+        ProtocolError: It came to none.
+    """
+    if below <= 1:
+        return UidSet()
+    rest = uids & UidSet.from_ranges([(1, below - 1)])
+    if len(rest) == len(uids):
+        raise ProtocolError("MESSAGELIMIT: a command does not get any further")
+    return rest
+
 
 class InProgress(NamedTuple):
     """How far a long command is (RFC 9585 §4); what the server does not say is None."""

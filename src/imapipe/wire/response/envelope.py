@@ -80,7 +80,6 @@ class Envelope:
         "_to",
     )
 
-    # Only where something was passed over.
     _notes: tuple[Note, ...]
     _raw: tuple[bytes, ...]
     _literals: Sequence[Literal]
@@ -122,6 +121,7 @@ class Envelope:
         self._bcc = tuple(bcc)
         self._in_reply_to = in_reply_to
         self._message_id = message_id
+        self._notes = ()
 
     @property
     def date(self) -> datetime | None:
@@ -206,10 +206,7 @@ class Envelope:
     @property
     def notes(self) -> tuple[Note, ...]:
         """What of it could not be read and was passed over; nearly always nothing."""
-        try:
-            return self._notes
-        except AttributeError:
-            return ()
+        return self._notes
 
     def as_dict(self) -> dict[str, datetime | str | tuple[Address, ...] | None]:
         """All fields by name, decoded, in the order of the wire."""
@@ -333,6 +330,7 @@ def parse_envelope(
         if index + markers > len(literals):
             raise malformed("a literal is missing", text, start)
         envelope._indices = tuple(accumulate([piece.count(b"}\r\n") for piece in raw], initial=index))
+    envelope._notes = ()
     envelope._date = _UNREAD
     envelope._subject = envelope._in_reply_to = envelope._message_id = None
     envelope._from = envelope._sender = envelope._reply_to = envelope._to = envelope._cc = envelope._bcc = None
@@ -373,8 +371,7 @@ def loose_envelope(tree: list[Value]) -> Envelope:
     """The envelope of any list of values: the fields that are beyond doubt, and a note for what was passed over."""
     fields = loose_fields(tree)
     envelope = _of_fields(fields)
-    if fields.notes:
-        envelope._notes = fields.notes
+    envelope._notes = fields.notes
     return envelope
 
 

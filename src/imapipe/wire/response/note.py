@@ -37,6 +37,10 @@ class Note:
             object.__setattr__(self, "detail", self.detail[: MAX_DETAIL - 1] + "…")
 
 
+MORE_NOTES: Final = Note(MORE, "more notes than are kept")
+"""Stands for all that found no room."""
+
+
 def count_notes(counts: MutableMapping[Note, int], notes: Iterable[Note]) -> None:
     """Add notes to a count of equal ones, which holds at most `MAX_NOTES` different ones and one for the rest."""
     for note in notes:
@@ -50,5 +54,5 @@ def add_counts(counts: MutableMapping[Note, int], more: Mapping[Note, int]) -> N
 
 
 def _add(counts: MutableMapping[Note, int], note: Note, count: int) -> None:
-    known = note if note in counts or len(counts) < MAX_NOTES else Note(MORE, "more notes than are kept")
+    known = note if note in counts or len(counts) < MAX_NOTES else MORE_NOTES
     counts[known] = counts.get(known, 0) + count

@@ -1,4 +1,4 @@
-"""The lock that gives a checkpoint to one run at a time, on this machine.
+"""The lock that gives a file to one holder at a time on this machine: a checkpoint, a journal, a sink, a token.
 
 Invariants:
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 
-class RunLock:
+class LockFile:
     """A lock file at `path`."""
 
     __slots__ = ("_lock", "path")

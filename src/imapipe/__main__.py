@@ -1,4 +1,4 @@
-"""`python -m imapipe.cli` is the same as the command `imapipe`."""
+"""`python -m imapipe` is the same as the command `imapipe`."""
 
 from __future__ import annotations
 

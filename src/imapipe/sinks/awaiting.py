@@ -1,4 +1,4 @@
-"""Patience with a server that takes messages: it may be down, or ask for less.
+"""Waiting for a server that takes messages: it may be down, or ask for less.
 
 A server that is down is waited for as long as was said (`pipeline.outage`). One that asks for less works, and says how
 long to wait, or does not: it is asked again a number of times, however long it was to be waited for when it is down.
@@ -27,8 +27,8 @@ _LONGEST_WAIT_SECONDS: Final = 300.0
 _Result = TypeVar("_Result")
 
 
-class Patience:
-    """How long a server is waited for.
+class Awaiting:
+    """The waiting for one server, over all that is done on it.
 
     Args:
         seconds: How long, while it does not work.
@@ -39,6 +39,10 @@ class Patience:
         self._outage = Outage(seconds, events)
         self._events = events
         self._backoff = Backoff(_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS)
+
+    def heard(self) -> None:
+        """The server works; what it does not do is waited for anew."""
+        self._outage.heard()
 
     async def around(self, work: Callable[[], Awaitable[_Result]]) -> _Result:
         """Do something that may be done again.
