@@ -1,7 +1,8 @@
 """Which tests are traced for coverage: tracing all of them takes as long again as running them.
 
 What is traced are a few cases of each test (`tests.cases`), with their fixtures, the first examples of each property,
-and the first moments of a test that takes longer: what a test reaches at all, it reaches with these. Not traced are the
+and the beginning of a test that takes longer: what a test reaches at all, it reaches with these. How far a beginning
+goes is a matter of work and not of time, so that a slow machine sees what a fast one sees. Not traced are the
 collection, what makes the examples, and tests that are marked `no_cover`. So the figure is a lower bound: of what is
 run less may be seen, never more.
 
@@ -11,8 +12,10 @@ The lines of modules themselves are seen where `tools/every_module.py` imports t
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Generator
 from functools import wraps
+from statistics import median
 from types import FrameType
 from typing import Final
 
@@ -27,7 +30,25 @@ EXAMPLES: Final = 40
 """How many examples of a property are traced."""
 
 SECONDS: Final = 0.6
-"""So many seconds of a processor are traced of a test: what goes on for longer does the same again."""
+"""So many seconds of a usual processor are traced of a test: what goes on for longer does the same again."""
+
+USUAL_SECONDS: Final = 0.0007
+"""What `some_work` takes on a usual processor: where `SECONDS` was chosen."""
+
+
+def some_work() -> int:
+    """Compute for a moment, as long as the interpreter takes for it."""
+    return sum(number * number % 7 for number in range(20_000))
+
+
+def slowness(work: Callable[[], object] = some_work, clock: Callable[[], float] = time.process_time) -> float:
+    """How many times as long as usual this processor takes for some work, and never less than 1."""
+    took = []
+    for _ in range(15):
+        began = clock()
+        work()
+        took.append(clock() - began)
+    return max(1.0, median(took) / USUAL_SECONDS)
 
 
 class Tracing:
@@ -38,6 +59,7 @@ class Tracing:
         self._chosen: frozenset[str] = frozenset()
         self._is_over = False
         self._is_on = False
+        self._seconds = SECONDS * slowness()
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Choose the tests to trace."""
@@ -53,7 +75,7 @@ class Tracing:
         self._is_over = False
         # The time of the processor: pytest-timeout has the other clock, and how busy the machine is says nothing.
         before = signal.signal(signal.SIGVTALRM, self.end)
-        signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
+        signal.setitimer(signal.ITIMER_VIRTUAL, self._seconds)
         self._start()
         try:
             return (yield)
