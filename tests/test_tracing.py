@@ -14,13 +14,13 @@ from tests.tracing import EXAMPLES, USUAL_SECONDS, Tracing, slowness
 class Counted(Coverage):
     """A coverage that counts how often it is asked to look."""
 
-    looks = 0
+    looks = stops = 0
 
     def start(self) -> None:
         self.looks += 1
 
     def stop(self) -> None:
-        pass
+        self.stops += 1
 
 
 def test_the_first_examples_of_a_property_are_traced_and_all_are_run() -> None:
@@ -44,9 +44,12 @@ def test_what_takes_long_is_traced_at_first() -> None:
 
 
 def test_the_time_of_the_processor_ends_it() -> None:
-    # If nothing did, the test's timeout would.
-    while sys.gettrace() is not None:
-        pass
+    coverage = Counted(data_file=None)
+    with Tracing(coverage, seconds=0.01).beginning():
+        # If nothing ended it, the test's timeout would.
+        while not coverage.stops:
+            pass
+    assert (coverage.looks, coverage.stops) == (1, 2)
 
 
 def test_a_slow_processor_is_given_more_time() -> None:

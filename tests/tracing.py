@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from statistics import median
 from types import FrameType
@@ -29,7 +30,7 @@ CASES: Final = 8
 EXAMPLES: Final = 40
 """How many examples of a property are traced."""
 
-SECONDS: Final = 0.6
+SECONDS: Final = 2.0
 """So many seconds of a usual processor are traced of a test: what goes on for longer does the same again."""
 
 USUAL_SECONDS: Final = 0.0007
@@ -54,12 +55,12 @@ def slowness(work: Callable[[], object] = some_work, clock: Callable[[], float] 
 class Tracing:
     """A plugin of pytest for a process that runs tests; leaves a data file for `coverage combine`."""
 
-    def __init__(self, coverage: Coverage) -> None:
+    def __init__(self, coverage: Coverage, seconds: float = SECONDS) -> None:
         self._coverage = coverage
         self._chosen: frozenset[str] = frozenset()
         self._is_over = False
         self._is_on = False
-        self._seconds = SECONDS * slowness()
+        self._seconds = seconds * slowness()
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Choose the tests to trace."""
@@ -72,13 +73,19 @@ class Tracing:
         """Trace a test with its fixtures, or nothing of it."""
         if item.nodeid not in self._chosen:
             return (yield)
+        with self.beginning():
+            return (yield)
+
+    @contextmanager
+    def beginning(self) -> Iterator[None]:
+        """Trace a block until its time of the processor is used up."""
         self._is_over = False
         # The time of the processor: pytest-timeout has the other clock, and how busy the machine is says nothing.
         before = signal.signal(signal.SIGVTALRM, self.end)
         signal.setitimer(signal.ITIMER_VIRTUAL, self._seconds)
         self._start()
         try:
-            return (yield)
+            yield
         finally:
             signal.setitimer(signal.ITIMER_VIRTUAL, 0)
             self._stop()
