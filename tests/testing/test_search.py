@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from imapipe.testing import Mailbox, Server
+from imapipe.testing import GmailMailboxes, Mailbox, Server
 
 Connect = Callable[[int], Awaitable[Any]]
 
@@ -86,6 +86,60 @@ async def test_search_keys(connect: Connect) -> None:
             assert [int(word) for word in line.split()[1:]] == expected, criteria
         (line,) = await client.ok("SEARCH UID 7:8")
         assert line == b"SEARCH 6 7"
+
+
+@pytest.mark.asyncio
+async def test_keys_of_extensions(connect: Connect) -> None:
+    account = GmailMailboxes()
+    for number in (1, 2, 3):
+        labels = ["\\Inbox", "Work"] if number == 2 else ["\\Inbox"]
+        account.deliver(f"Subject: number {number}\r\n\r\nbody {number}\r\n".encode(), labels=labels)
+    async with Server(account, extensions="gmail") as server:
+        box = server.mailboxes["INBOX"]
+        client = await connect(server.port)
+        await client.login()
+        for criteria, expected in {
+            f"X-GM-MSGID {box[2].gmail_id}": b"2",
+            f"X-GM-THRID {box[3].gmail_thread_id}": b"3",
+            "X-GM-LABELS work": b"2",
+            'X-GM-RAW "number 1"': b"1",
+            'X-GM-RAW "body 3"': b"3",
+        }.items():
+            assert await client.ok(f"UID SEARCH {criteria}") == [b"SEARCH " + expected], criteria
+
+
+@pytest.mark.asyncio
+async def test_keys_of_identities_and_changes(connect: Connect) -> None:
+    async with Server(messages=_mailbox(), extensions="everything") as server:
+        box = server.mailboxes["INBOX"]
+        client = await connect(server.port)
+        await client.login()
+        assert await client.ok(f"UID SEARCH EMAILID {box[2].email_id}") == [b"SEARCH 2"]
+        assert await client.ok("UID SEARCH THREADID nothing") == [b"SEARCH"]
+        await client.ok("UID STORE 3 +FLAGS (\\Draft)")
+        changed = box[3].modseq
+        assert await client.ok(f"UID SEARCH MODSEQ {changed}") == [b"SEARCH 3 (MODSEQ %d)" % changed]
+        named = f'UID SEARCH MODSEQ "/flags/\\\\draft" all {changed}'
+        assert await client.ok(named) == [b"SEARCH 3 (MODSEQ %d)" % changed]
+
+
+@pytest.mark.asyncio
+async def test_mail_that_breaks_the_rules_is_searched_as_it_is(connect: Connect) -> None:
+    box = Mailbox()
+    box.append(b"Date: nonsense\r\nSubject: =?no-charset?Q?abc?=\r\n\r\nfirst\r\n")
+    box.append(b"Content-Type: text/plain; charset=no-charset\r\n\r\nsecond \xe9\r\n")
+    box.append(b"Content-Type: image/png\r\n\r\nthird\r\n")
+    async with Server(messages=box) as server:
+        client = await connect(server.port)
+        await client.login()
+        for criteria, expected in {
+            "SENTSINCE 1-Jan-1970": [],
+            "SUBJECT no-charset": [1],
+            "BODY second": [2],
+            "BODY third": [],
+        }.items():
+            (line,) = await client.ok(f"UID SEARCH {criteria}")
+            assert [int(word) for word in line.split()[1:]] == expected, criteria
 
 
 @pytest.mark.asyncio
