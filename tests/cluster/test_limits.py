@@ -18,7 +18,7 @@ from imapipe import Checkpoint, Pool, Retry, create_pool
 from imapipe import search as q
 from imapipe.cluster import Limits, slot_rows
 from imapipe.cluster.slot_rows import Answer, SlotRequest, Worker
-from imapipe.database import Connection, Database
+from imapipe.database import Connection, Database, Row
 from imapipe.errors import ConnectionLost, DatabaseError, PoolTimeout
 from imapipe.events import Event, LimitAwaited
 from imapipe.testing import Server
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.asyncio
 
 POLL: Final = 0.02
 # Longer than a busy machine lets a thread wait.
-SHORT_LEASE: Final = 1.5
+SHORT_LEASE: Final = 3.0
 
 
 @pytest_asyncio.fixture
@@ -113,9 +113,19 @@ async def test_a_refusal_lowers_the_number_for_everybody(dsn: str) -> None:
 
 @pytest.mark.slow
 async def test_a_blocked_loop_does_not_lose_its_slots(postgres: PostgresServer, server: Server) -> None:
-    async with limited(postgres.new_database(), server, 1, lease_seconds=SHORT_LEASE) as pool:
+    """They are renewed meanwhile, again and again."""
+    dsn = postgres.new_database()
+
+    def expires() -> list[Row]:
+        return database.query("SELECT expires_ms FROM imapipe_workers")
+
+    async with limited(dsn, server, 1, lease_seconds=6.0) as pool:
         async with pool.acquire() as connection:
-            time.sleep(2 * SHORT_LEASE)  # noqa: ASYNC251 - that is what is tried
+            with Database(dsn).connect() as database:
+                for _ in range(3):
+                    before = expires()
+                    while expires() == before:
+                        time.sleep(0.01)  # noqa: ASYNC251 - that is what is tried
             await connection.imap.noop()
         assert server.counters.connections == 1
 

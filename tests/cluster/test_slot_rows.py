@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,8 +124,11 @@ def stopped_process() -> Iterator[Process]:
     """A process that stands still, as SIGSTOP leaves one."""
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as child:
         os.kill(child.pid, signal.SIGSTOP)
-        while (seen := look(child.pid)) is None or seen.state != "stopped":
-            time.sleep(0.001)
+        # Its state may say so before, for a moment: where it still waits for the disk that it is loaded from.
+        os.waitpid(child.pid, os.WUNTRACED)
+        seen = look(child.pid)
+        assert seen is not None
+        assert seen.state == "stopped"
         yield Process(Process.this().host, child.pid, seen.birth)
         child.kill()
 
