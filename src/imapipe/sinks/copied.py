@@ -241,7 +241,7 @@ class Copied:
             settled: See above.
         """
         self._know(way, pairs, settled)
-        return self._entry(way, pairs)
+        return self._entry(way, pairs, settled)
 
     def save(self, line: bytes) -> None:
         """Write a line, durably; for any thread. Raises OSError."""
@@ -263,13 +263,20 @@ class Copied:
         self._copied.setdefault(_names(way), GrowingSet()).update(here for here, _ in pairs)
         self._taken.setdefault(way.target, GrowingSet()).update(there for _, there in pairs if there)
 
-    def _entry(self, way: Way, pairs: list[tuple[int, int]]) -> bytes:
-        return _line({"from": [*way.source], "to": [*way.target], "uids": pairs, "settled": self._settled[way]})
+    def _entry(self, way: Way, pairs: list[tuple[int, int]], settled: int) -> bytes:
+        return _line({"from": [*way.source], "to": [*way.target], "uids": pairs, "settled": settled})
 
     def _entries(self, way: Way, numbers: array[int]) -> bytes:
-        """Lines of pairs that follow each other: whoever reads a line holds up all others until it is over."""
-        pairs = zip(numbers[::2], numbers[1::2], strict=True)
-        return b"".join(iter(lambda: self._entry(way, part) if (part := [*islice(pairs, MAX_PAIRS)]) else b"", b""))
+        """Lines of pairs that follow each other: whoever reads a line holds up all others until it is over.
+
+        Nothing is settled before the last of them: a file that lost its end tells so of what is looked at again.
+        """
+        pairs, rest = zip(numbers[::2], numbers[1::2], strict=True), len(numbers) // 2
+        lines: list[bytes] = []
+        while part := [*islice(pairs, MAX_PAIRS)]:
+            rest -= len(part)
+            lines.append(self._entry(way, part, 0 if rest else self._settled[way]))
+        return b"".join(lines)
 
     def _read(self, path: Path) -> dict[Way, array[int]]:
         """Know what it tells; gives the pairs, one after the other."""
