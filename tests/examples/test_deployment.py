@@ -9,9 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 import tomllib
-import urllib.error
 import urllib.request
 from importlib.util import find_spec
 from pathlib import Path
@@ -89,27 +87,25 @@ def test_what_the_container_runs_serves_and_is_healthy(tmp_path: Path) -> None:
     found = dict(_instructions())
     command = json.loads(found["CMD"])
     url = re.findall(r"urlopen\('(.+?)'\)", found["HEALTHCHECK"])[0]
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
     replaced = {command[command.index("--app-dir") + 1]: str(ROOT / "examples/recipes"), "0.0.0.0": "127.0.0.1"}
     arguments = [replaced.get(word, word) for word in command[1:]]
-    with start_blocking_portal() as portal, portal.wrap_async_context_manager(Server(3)) as server:
-        account = {"IMAPIPE_URL": server.url, "IMAPIPE_PASSWORD": server.password}
+    with (
+        # Nobody else can get its port.
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(Server(3)) as server,
+    ):
+        url = url.replace(":8000", f":{listening.getsockname()[1]}")
         process = subprocess.Popen(
-            [sys.executable, "-m", command[0], "--port", str(port), *arguments],
+            [sys.executable, "-m", command[0], "--fd", str(listening.fileno()), *arguments],
             cwd=tmp_path,
-            env={**os.environ, **account},
+            env={**os.environ, "IMAPIPE_URL": server.url, "IMAPIPE_PASSWORD": server.password},
             stderr=subprocess.DEVNULL,
+            pass_fds=[listening.fileno()],
         )
         try:
-            while True:
-                try:
-                    with urllib.request.urlopen(url.replace(":8000", f":{port}"), timeout=60) as answer:
-                        assert json.load(answer)["is_serving"] is True
-                        break
-                except urllib.error.URLError:
-                    assert process.poll() is None
-                    time.sleep(0.05)
+            with urllib.request.urlopen(url, timeout=120) as answer:
+                assert json.load(answer)["is_serving"] is True
         finally:
             # As `docker compose stop` does.
             process.terminate()
