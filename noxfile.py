@@ -308,7 +308,7 @@ def tests(session: nox.Session) -> None:
     run(session, "coverage", "erase")
     run(session, "coverage", "run", "--parallel-mode", "tools/every_module.py")
     # One more than there are processors: half of the tests wait for a timer or for another process.
-    run(session, "pytest", *in_processes(PROCESSORS + 1), "--trace-a-few")
+    run(session, "pytest", *in_processes(PROCESSORS + 1), "--trace-tests")
     run(session, "coverage", "combine", "--quiet")
     run(session, "coverage", "report", "--skip-covered")
 

@@ -1,7 +1,6 @@
-"""Which cases of a test stand for all of them: they are enough on another Python, and to trace for coverage.
+"""Which cases of a test stand for all of them: they are enough on another Python.
 
-All cases run on one Python. What another one does differently hangs on the test much more than on its hundredth case,
-and so does which lines a test goes through.
+All cases run on one Python. What another one does differently hangs on the test much more than on its hundredth case.
 """
 
 from __future__ import annotations

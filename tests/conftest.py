@@ -43,12 +43,12 @@ settings.load_profile("imapipe")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--few-cases", action="store_true", help=f"of a test with many cases, {A_FEW} that lie apart")
-    parser.addoption("--trace-a-few", action="store_true", help="measure the coverage of a few cases of each test")
+    parser.addoption("--trace-tests", action="store_true", help="measure the coverage of the tests")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Trace what is to be traced, in each process that runs tests."""
-    if config.getoption("trace_a_few") and (config.getoption("numprocesses") is None or hasattr(config, "workerinput")):
+    if config.getoption("trace_tests") and (config.getoption("numprocesses") is None or hasattr(config, "workerinput")):
         config.pluginmanager.register(Tracing(Coverage(data_suffix=True)))
 
 
