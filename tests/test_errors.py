@@ -16,7 +16,7 @@ import pytest
 import imapipe
 from imapipe import errors
 from imapipe.contrib import errors as of_services
-from imapipe.contrib.cluster.verdict import OverQuota
+from imapipe.contrib.cluster.verdict import NotRegistered, OverQuota
 from imapipe.contrib.message_lines import ReaderStalled
 from imapipe.models.batch import Batch, BatchInterrupted, BatchResult, Failure
 from imapipe.models.report import Incomplete, RunReport
@@ -85,6 +85,7 @@ MADE: dict[type[BaseException], Callable[[], BaseException]] = {
     of_services.NotServing: of_services.NotServing,
     of_services.JobFolderError: lambda: of_services.JobFolderError("p", "reason"),
     ReaderStalled: lambda: ReaderStalled(60.0),
+    NotRegistered: lambda: NotRegistered("scan"),
     OverQuota: lambda: OverQuota(datetime(2026, 1, 1, tzinfo=UTC), got_on=True),
     Incomplete: lambda: Incomplete(_REPORT),
     BatchInterrupted: lambda: BatchInterrupted(_BATCH, BatchResult(_BATCH, failed={3: _FAILURE})),

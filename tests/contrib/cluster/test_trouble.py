@@ -15,11 +15,12 @@ from tests.contrib.cluster.places import SMALL, Place, place, until
 import imapipe
 from imapipe import search as q
 from imapipe.cluster import Limits
+from imapipe.contrib.cluster import verdict
 from imapipe.contrib.cluster.begun import Begun, NotesBegun
 from imapipe.contrib.cluster.part import JobKind, Kept, Part, run_part
 from imapipe.contrib.cluster.planning import JobRequest, Sizes, divide, plan_tasks
 from imapipe.contrib.cluster.report import MailboxOutcome
-from imapipe.contrib.cluster.verdict import MOST_TRIES, OverQuota, Verdict, judge
+from imapipe.contrib.cluster.verdict import MOST_TRIES, NotRegistered, OverQuota, Verdict, judge
 from imapipe.contrib.job_function import JobFunction
 from imapipe.contrib.jobs import Work
 from imapipe.database import Database
@@ -230,6 +231,8 @@ async def test_errors_are_tried_again_by_their_class_and_never_for_ever() -> Non
     assert waits(day) == pytest.approx(86_400, abs=60)
     assert waits(imapipe.DatabaseError("away", is_transient=True)) == 5.0
     assert waits(imapipe.DatabaseError("no table")) is None
+    assert [waits(NotRegistered("scan"), tries) for tries in (1, 2, MOST_TRIES + 1)] == [10.0, 20.0, None]
+    assert not judge(NotRegistered("scan"), 1, lease_seconds=30.0).rests
     assert waits(imapipe.ConnectionFailed("certificate", is_permanent=True)) is None
     assert waits(ValueError("x")) is None
     assert waits(imapipe.CheckpointMismatch("x")) is None
@@ -240,6 +243,30 @@ async def test_errors_are_tried_again_by_their_class_and_never_for_ever() -> Non
     for error in (locked, imapipe.CheckpointLost("its lease ran out")):
         assert waits(error, 100) == 10.0
         assert not judge(error, 1, lease_seconds=30.0).is_fault
+
+
+async def test_a_job_that_a_worker_does_not_know_waits_for_one_that_does(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while workers are replaced one by one."""
+    monkeypatch.setattr(verdict, "_OTHER_WORKER_SECONDS", 0.01)
+    async with place(dsn, {"INBOX": 5}) as old:
+
+        def newer(pool: imapipe.Pool, mailbox: str) -> object:
+            return new.scan(pool, mailbox)
+
+        new = Place(dsn, old.server)
+        new.cluster.job(newer)
+        async with new.cluster:
+            asked = await new.cluster.defer("ann", "newer")
+            async with old.worker():
+                await until(lambda: new.has_waited(asked))
+                (task,) = await new.cluster.tasks(asked)
+                assert "knows no job 'newer': start workers with the module" in str(task.error)
+            async with new.worker():
+                job = await new.cluster.wait(asked, every_seconds=0.05)
+    assert job.state == "complete"
+    assert len(new.handled) == 5
 
 
 class Quota(Middleware):

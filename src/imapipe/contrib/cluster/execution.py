@@ -28,8 +28,8 @@ from imapipe.contrib.cluster.part import Hearing, JobKind, Kept, Part, is_renumb
 from imapipe.contrib.cluster.planning import Sizes, plan_tasks, superseded
 from imapipe.contrib.cluster.report import MailboxOutcome
 from imapipe.contrib.cluster.task import Claim
-from imapipe.contrib.cluster.verdict import OverQuota, Verdict, judge
-from imapipe.contrib.errors import UnknownAccount, WrongParameters
+from imapipe.contrib.cluster.verdict import NotRegistered, OverQuota, Verdict, judge
+from imapipe.contrib.errors import UnknownAccount
 from imapipe.contrib.job import shortened
 from imapipe.contrib.pools import Pools
 from imapipe.database import Connection
@@ -146,7 +146,7 @@ class Execution:
         held = self._held
         kind = self._kinds.get(held.request.job)
         if kind is None:
-            raise WrongParameters(f"the worker knows no job {held.request.job!r}: name the module that has it")
+            raise NotRegistered(held.request.job)
         async with self._pools.use(held.request.account) as pool:
             if held.kind == "plan":
                 again = [part.mailbox for part in held.parts]
@@ -256,7 +256,9 @@ class Execution:
             is_of_account = verdict.rests or isinstance(error, UnknownAccount)
             await self._tell("failed", table.failed, error=error, outcomes=self._outcomes, is_of_account=is_of_account)
             return
-        _log.info("task %s waits %.0f s: %s", self._held.task, verdict.wait_seconds, error)
+        # Somebody may have forgotten a module, or a new worker may be on its way.
+        level = logging.WARNING if isinstance(error, NotRegistered) else logging.INFO
+        _log.log(level, "task %s waits %.0f s: %s", self._held.task, verdict.wait_seconds, error)
         await self._tell(
             "waits",
             table.hand_back,

@@ -10,6 +10,8 @@
 - Somebody else holds the checkpoint, or it was lost to somebody: the task waits until a lease may have ended; that is
   nobody's fault, however often it happens to a worker whose network is bad.
 - The database is away: the task waits a moment, and longer each time.
+- The worker does not know the job: while workers are replaced by ones with other jobs, another one may. The task waits,
+  and longer each time.
 - Everything else comes back however often one asks: the task has failed.
 
 Invariant: every way ends, after `MOST_TRIES` of its kind at most.
@@ -35,6 +37,7 @@ _LOGIN_SECONDS: Final = (900.0, 3_600.0, 14_400.0)
 _THROTTLED_SECONDS: Final = 60.0
 _OUTAGE_SECONDS: Final = 10.0
 _DATABASE_SECONDS: Final = 5.0
+_OTHER_WORKER_SECONDS: Final = 10.0
 _LONGEST_SECONDS: Final = 3_600.0
 
 MOST_TRIES: Final = 12
@@ -55,6 +58,13 @@ class OverQuota(ImapipeError):
         super().__init__(f"the quota of the account is used up; it goes on at {retry_at:%Y-%m-%d %H:%M} UTC")
         self.retry_at = retry_at
         self.got_on = got_on
+
+
+class NotRegistered(ImapipeError):
+    """The worker has no job of this name; another worker may."""
+
+    def __init__(self, job: str) -> None:
+        super().__init__(f"the worker knows no job {job!r}: start workers with the module that has it (--jobs)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +101,8 @@ def judge(error: BaseException, tries: int, *, lease_seconds: float) -> Verdict:
             goes_on = error.got_on or tries <= MOST_TRIES
             seconds = max(1.0, _seconds_until(error.retry_at))
             return Verdict(seconds, rests=True, is_fault=not error.got_on) if goes_on else FAILED
+        case NotRegistered():
+            return _again(_OTHER_WORKER_SECONDS, tries)
         case DatabaseError():
             return _again(_DATABASE_SECONDS, tries) if error.is_transient or error.is_lost else FAILED
         case _:
