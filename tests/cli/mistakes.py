@@ -139,6 +139,19 @@ MISTAKES: Final = (
         Status.FAILED,
     ),
     Mistake("index URL INBOX --to broken", "index broken: it is no database; name another file", Status.FAILED),
+    Mistake(
+        "index URL INBOX --to missing/index",
+        "index missing/index: No such file or directory; check the path: its folder has to be there",
+        Status.FAILED,
+    ),
+    Mistake("index URL INBOX --to .", "index .: Is a directory; name a file: this is a folder", Status.FAILED),
+    Mistake("export URL INBOX --to jsonl:/", "/: Is a directory; name a file: this is a folder", Status.FAILED),
+    Mistake("export URL INBOX --to mbox:.", ".: Is a directory; name a file: this is a folder", Status.FAILED),
+    Mistake(
+        "export URL INBOX --to maildir:broken/mail",
+        "broken: File exists; a folder is wanted where a file is: name another place",
+        Status.FAILED,
+    ),
     Mistake("find missing", "index missing: there is no such file; make one with `imapipe index`", Status.FAILED),
     Mistake(
         "move URL INBOX Nowhere --yes",
@@ -167,7 +180,11 @@ MISTAKES: Final = (
         "`imapipe delete --permanently`",
         Status.FAILED,
     ),
-    Mistake("undo URL missing --yes", "journal missing: No such file or directory", Status.FAILED),
+    Mistake(
+        "undo URL missing",
+        "journal missing: No such file or directory; name the --journal of the change",
+        Status.FAILED,
+    ),
     Mistake(
         "copy URL URL",
         "no password: set IMAPIPE_TARGET_PASSWORD, or name a file with --target-password-file or --target-token-file",

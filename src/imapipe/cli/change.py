@@ -8,6 +8,7 @@ Invariants:
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -130,6 +131,8 @@ async def take_back(
         Mistake, InvalidURL: Before anything is sent.
         ImapipeError: It could not be done.
     """
+    if not await asyncio.to_thread(journal.exists):
+        raise imapipe.JournalError("No such file or directory; name the --journal of the change", path=str(journal))
     consent.check()
     with AsMistake():
         layers = limits.layers()

@@ -111,6 +111,9 @@ _NOT_OURS: Final = "name another place, or see that it may be written to"
 _BY_ERRNO: Final = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _FULL),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _NOT_OURS),
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR), "a folder is wanted where a file is: name another place"),
+    errno.EISDIR: "name a file: this is a folder",
+    errno.ENOENT: "check the path: its folder has to be there",
 }
 _BY_SQLITE: Final = {
     sqlite3.SQLITE_FULL: _FULL,

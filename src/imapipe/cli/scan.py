@@ -38,8 +38,7 @@ class ScanOptions:
         list[str] | None,
         typer.Option(
             metavar="WHAT",
-            help="uid, flags, size, envelope, structure, headers, text, full …; may be given several times.",
-            show_default="envelope",
+            help="uid, flags, size, envelope (unless given), structure, headers, text, full …; several times, too.",
             rich_help_panel=JOB,
         ),
     ] = None

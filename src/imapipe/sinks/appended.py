@@ -22,7 +22,7 @@ from imapipe.durable_file import check_name, close, open_in_place, sync_folder, 
 from imapipe.errors import SinkError
 from imapipe.models.batch import NO_UIDS
 from imapipe.runtime.lock_file import LockFile
-from imapipe.sinks.hold import hold
+from imapipe.sinks.hold import beside, hold
 from imapipe.sinks.place import Place
 from imapipe.sinks.record import Record
 from imapipe.sinks.staged import make_folder
@@ -102,7 +102,7 @@ class Appended:
 
     def _begin(self) -> None:
         make_folder(self._path.parent, durable=self._durable)
-        self._lock = hold(self._path.with_name(f"{self._path.name}.imapipe.lock"), self._path, "file")
+        self._lock = hold(beside(self._path, ".imapipe.lock"), self._path, "file")
         record = Record(self._path, self._kind, durable=self._durable)
         self._fd = open_in_place(os.fspath(self._path), os.O_APPEND)
         size = os.fstat(self._fd).st_size

@@ -43,7 +43,7 @@ from imapipe.errors import SinkError
 from imapipe.runtime.large_sets import beside_the_loop
 from imapipe.runtime.lock_file import LockFile
 from imapipe.sinks.growing_set import GrowingSet
-from imapipe.sinks.hold import hold
+from imapipe.sinks.hold import beside, hold
 from imapipe.sinks.likeness import Likeness
 from imapipe.sinks.place import Place
 from imapipe.wire.uid_set import UidSet
@@ -147,7 +147,7 @@ class Copied:
             self._users += 1
             if self._fd >= 0 or self.path is None:
                 return
-            lock = hold(self.path.with_name(f"{self.path.name}.lock"), self.path, "state")
+            lock = hold(beside(self.path, ".lock"), self.path, "state")
             try:
                 self._begin(self.path)
             except BaseException:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 from imapipe.errors import SinkError
 from imapipe.runtime.lock_file import LockFile
+
+
+def beside(file: Path, ending: str) -> Path:
+    """What is kept beside a file, under its name with an ending. Raises IsADirectoryError: `.` and `/` have no name."""
+    if not file.name:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(file))
+    return file.with_name(f"{file.name}{ending}")
 
 
 def hold(lock_file: Path, place: Path, kind: str, *, of: str = "") -> LockFile:

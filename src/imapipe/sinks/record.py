@@ -35,6 +35,7 @@ from imapipe.durable_file import (
     write_all,
 )
 from imapipe.errors import SinkError
+from imapipe.sinks.hold import beside
 from imapipe.sinks.place import Place
 from imapipe.wire.uid_set import UidSet
 
@@ -54,7 +55,7 @@ class Record:
     __slots__ = ("_durable", "_fd", "_kind", "_path", "is_closed", "is_sure", "length", "written")
 
     def __init__(self, file: Path, kind: str, *, durable: bool) -> None:
-        self._path = file.with_name(f"{file.name}.imapipe")
+        self._path = beside(file, ".imapipe")
         self._kind = kind
         self._durable = durable
         self._fd = -1

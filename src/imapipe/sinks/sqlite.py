@@ -20,7 +20,7 @@ from imapipe.middleware.base import Run
 from imapipe.models.message import Message
 from imapipe.runtime.lock_file import LockFile
 from imapipe.sinks.content import body_size, chunks_of_body
-from imapipe.sinks.hold import hold
+from imapipe.sinks.hold import beside, hold
 from imapipe.sinks.mirrored import MirrorSink, Pending
 from imapipe.sinks.place import Place
 from imapipe.sinks.staged import make_folder
@@ -69,7 +69,7 @@ class Sqlite(MirrorSink):
         self._written.clear()
         if self._shared.lock is None:
             make_folder(self.path.parent, durable=self._durable)
-            self._shared.lock = hold(self.path.with_name(f"{self.path.name}.imapipe.lock"), self.path, "file")
+            self._shared.lock = hold(beside(self.path, ".imapipe.lock"), self.path, "file")
         self._shared.file.open(self)
         self._mailbox = self._shared.file.mailbox(*place)
         self._there = self._shared.file.flags(self._mailbox).uids
