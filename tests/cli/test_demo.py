@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -9,11 +11,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from imapipe.cli import demo_job
+from imapipe.cli.account import PASSWORD_VARIABLE
 from imapipe.cli.demo import Child, compare
 from imapipe.cli.demo_job import ALLOWED_REPEATS, LOG_LINE, LOG_LINE_BYTES, Order
+from imapipe.testing import Server
 
 if TYPE_CHECKING:
-    from tests.cli.conftest import Call
+    from tests.cli.conftest import Call, Serve
 
 MAILBOX = {uid: f"{uid:064x}" for uid in range(1, 1001)}
 
@@ -118,6 +123,51 @@ def test_log_lines_have_one_length() -> None:
 def test_an_order_survives_the_way_to_the_process() -> None:
     order = Order("imap://ann@127.0.0.1:1", "/tmp/ü/state.json", "log", 12.5)
     assert Order.from_json(order.to_json()) == order
+
+
+def test_the_job_of_a_process_logs_what_it_handled_and_tells_how_far_it_is(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    server = serve({"INBOX": 30})
+    monkeypatch.setenv(PASSWORD_VARIABLE, server.password)
+    order = Order(server.url, str(tmp_path / "state.json"), str(tmp_path / "log"), rate=100_000.0)
+    monkeypatch.setattr("sys.argv", ["demo_job", order.to_json()])
+    demo_job.main()
+    *told, last = map(json.loads, capfd.readouterr().out.splitlines())
+    assert all(set(each) == {"progress"} for each in told)
+    assert (last["report"]["done"], last["report"]["complete"]) == (30, True)
+    assert "INBOX" in last["table"]
+    log = (tmp_path / "log").read_text()
+    assert len(log) == 30 * LOG_LINE_BYTES
+    assert sorted(int(line.split()[0]) for line in log.splitlines()) == list(range(1, 31))
+    # The second process has nothing left to do.
+    demo_job.main()
+    again = json.loads(capfd.readouterr().out.splitlines()[-1])["report"]
+    assert (again["done"], again["skipped"]) == (0, 30)
+    assert (tmp_path / "log").read_text() == log
+
+
+@pytest.mark.asyncio
+async def test_a_job_that_is_to_be_killed_holds_and_is_not_over_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "log"
+    async with Server({"INBOX": 30}) as server:
+        monkeypatch.setenv(PASSWORD_VARIABLE, server.password)
+        order = Order(server.url, str(tmp_path / "state.json"), str(log), rate=0, hold_at=12)
+        job = asyncio.create_task(demo_job.work(order))
+        async with asyncio.timeout(100):
+            while not log.exists() or log.stat().st_size < 12 * LOG_LINE_BYTES:
+                assert not job.done()
+                await asyncio.sleep(0.001)
+        # Whatever could go on has its turns.
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert not job.done()
+        job.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await job
+    assert log.stat().st_size == 12 * LOG_LINE_BYTES
 
 
 @pytest.mark.slow

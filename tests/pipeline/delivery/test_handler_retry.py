@@ -40,6 +40,9 @@ class _Listening(Always):
 
 
 QUICK = imapipe.HandlerRetry(wait_initial_seconds=0.001, wait_max_seconds=0.002)
+AT_ONCE = imapipe.HandlerRetry(
+    wait_initial_seconds=0.001, wait_max_seconds=0.002, on=(ConnectionRefusedError,), breaker_after=1
+)
 
 
 @pytest.mark.asyncio
@@ -57,6 +60,65 @@ async def test_an_outage_of_the_handler_fails_no_message(open_world: OpenWorld) 
     assert sum(isinstance(event, HandlersResumed) for event in events) == 1
     # While it stood still, one message at a time was tried, and none was begun with.
     assert database.calls <= 200 + 60
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("is_cancelled", [False, True])
+async def test_who_is_idle_while_it_stands_still_begins_nothing(open_world: OpenWorld, is_cancelled: bool) -> None:
+    """Also where what a handler left behind cancels the worker that waits."""
+    world = await open_world(6)
+    order: list[int] = []
+    tries = 0
+    both, has_failed = asyncio.Barrier(2), asyncio.Event()
+    idle: list[asyncio.Task[object]] = []
+
+    async def handle(message: imapipe.Message) -> None:
+        nonlocal tries
+        order.append(message.uid)
+        if message.uid <= 2 and not has_failed.is_set():
+            await both.wait()
+        if message.uid == 1:
+            tries += 1
+            has_failed.set()
+            if is_cancelled and tries == 3:
+                idle[0].cancel()
+            if tries < 6:
+                raise ConnectionRefusedError("the database is down")
+        elif message.uid == 2:
+            task = asyncio.current_task()
+            assert task is not None
+            idle.append(task)
+            await has_failed.wait()
+            await asyncio.sleep(0)
+            raise ValueError("poison")
+
+    report = await world.job().run(handle, concurrency=2, handler_retry=AT_ONCE)
+    check_sums(report)
+    assert sorted(order[:7]) == [1] * 6 + [2]
+    assert sorted(order[7:]) == [3, 4, 5, 6]
+    assert {uid: failure.reason for uid, failure in report.failures.items()} == {2: "ValueError"}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("concurrency", [1, 3])
+@pytest.mark.parametrize("last", [ValueError("poison"), asyncio.CancelledError()])
+async def test_who_was_tried_alone_and_fails_for_something_else_holds_nobody_up(
+    open_world: OpenWorld, concurrency: int, last: BaseException
+) -> None:
+    world = await open_world(6)
+    tries = 0
+
+    async def handle(message: imapipe.Message) -> None:
+        nonlocal tries
+        if message.uid == 1:
+            tries += 1
+            raise ConnectionRefusedError("the database is down") if tries < 3 else last
+
+    async with asyncio.timeout(100):
+        report = await world.job().run(handle, concurrency=concurrency, handler_retry=AT_ONCE)
+    check_sums(report)
+    assert (report.done, tries) == (5, 3)
+    assert {uid: failure.reason for uid, failure in report.failures.items()} == {1: type(last).__name__}
 
 
 @pytest.mark.asyncio

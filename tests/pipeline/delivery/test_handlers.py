@@ -292,6 +292,70 @@ async def test_cancelling_waits_for_threads(open_world: OpenWorld) -> None:
 
 
 @pytest.mark.asyncio
+async def test_however_often_a_call_in_a_thread_is_cancelled_its_thread_is_waited_for() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    ended: list[object] = []
+
+    def blocking(message: object) -> None:
+        begun.set()
+        go_on.wait(60)
+        ended.append(message)
+        raise ValueError("nobody is left to be told")
+
+    task = asyncio.ensure_future(imapipe.in_threads(blocking)("message"))  # type: ignore[arg-type]
+    assert await asyncio.to_thread(begun.wait, 60)
+    for _ in range(3):
+        task.cancel()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert not task.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended == ["message"]
+
+
+@pytest.mark.asyncio
+async def test_a_cancellation_that_comes_late_hits_no_other_message(open_world: OpenWorld) -> None:
+    """What a handler left behind cancels its worker when that waits for the next message."""
+    world = await open_world(4)
+    handled: list[int] = []
+
+    async def handle(message: imapipe.Message) -> None:
+        handled.append(message.uid)
+        task = asyncio.current_task()
+        assert task is not None
+        # Two turns later nothing is in the inbox: the next message is fetched when this one is done.
+        loop = asyncio.get_running_loop()
+        loop.call_soon(lambda: loop.call_soon(task.cancel))
+
+    report = await world.job().batch(1).depth(1).run(handle, concurrency=1, connections=1)
+    check_sums(report)
+    assert (report.done, report.failed, handled) == (4, 0, [1, 2, 3, 4])
+
+
+@pytest.mark.asyncio
+async def test_a_run_that_is_cancelled_while_a_cancellation_of_a_handlers_own_is_waited_for(
+    open_world: OpenWorld,
+) -> None:
+    world = await open_world(4)
+    handled: list[int] = []
+
+    async def handle(message: imapipe.Message) -> None:
+        handled.append(message.uid)
+        worker = asyncio.current_task()
+        assert worker is not None
+        asyncio.get_running_loop().call_soon(run.cancel)
+        worker.cancel()
+
+    run = asyncio.create_task(world.job().run(handle, concurrency=1))
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    assert handled == [1]
+    assert world.pool.stats.leased == 0
+
+
+@pytest.mark.asyncio
 async def test_an_idle_worker_keeps_no_message(open_world: OpenWorld) -> None:
     """A large body is freed when it was handled, not when the next one comes."""
     world = await open_world([b"Subject: x\r\n\r\n" + b"y" * 20_000] * 3, options={"spool_above": 2048})

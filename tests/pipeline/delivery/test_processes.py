@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import operator
 import os
 import pickle
 import re
+import threading
 import time
 import zlib
 
@@ -16,6 +18,7 @@ import pytest
 import imapipe
 from imapipe import search as q
 from imapipe.cli.account import PASSWORD_VARIABLE
+from imapipe.pipeline.delivery.processes import _serve
 from imapipe.testing import Server
 
 
@@ -196,3 +199,61 @@ def test_what_cannot_be_imported_is_refused_with_advice() -> None:
         imapipe.in_processes(zlib.crc32, workers=0)
     with pytest.raises(TypeError, match="plain function"):
         imapipe.in_processes(asyncio.sleep)
+
+
+class _Unspoken(Exception):
+    """Pickles without complaint, and cannot be read back."""
+
+    def __init__(self, text: str, more: str) -> None:
+        super().__init__(text)
+
+
+def _worked(argument: object) -> object:
+    match argument:
+        case "raise":
+            raise KeyError("no such thing")
+        case "raise what cannot cross":
+            raise _Unspoken("words", "more")
+        case "give what cannot cross":
+            return threading.Lock()
+        case _:
+            return argument, PASSWORD_VARIABLE in os.environ
+
+
+def test_what_a_worker_answers_and_that_it_ends_with_its_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PASSWORD_VARIABLE, "secret")
+    ours, theirs = multiprocessing.Pipe()
+    worker = threading.Thread(target=_serve, args=(theirs, _worked))
+    worker.start()
+    answers = []
+    for argument in ("hello", "raise", "raise what cannot cross", "give what cannot cross", "again"):
+        ours.send_bytes(pickle.dumps(argument))
+        assert ours.poll(60)
+        answers.append(pickle.loads(ours.recv_bytes()))
+    ours.close()
+    worker.join(60)
+    assert not worker.is_alive()
+    theirs.close()
+    # The password is gone from the environment of a worker, here from that of the test.
+    assert [answers[0], answers[4]] == [(True, ("hello", False)), (True, ("again", False))]
+    assert [(returned, type(value)) for returned, value in answers[1:4]] == [
+        (False, KeyError), (False, TypeError), (False, TypeError),
+    ]  # fmt: skip
+    assert [str(value) for _, value in answers[1:3]] == [
+        "'no such thing'", "_Unspoken cannot cross to the parent process: words",
+    ]  # fmt: skip
+    assert str(answers[3][1]).startswith("the result cannot cross to the parent process: ")
+
+
+def test_an_argument_that_cannot_be_read_fails_its_call_alone() -> None:
+    ours, theirs = multiprocessing.Pipe()
+    ours.send_bytes(b"no pickle")
+    ours.send_bytes(pickle.dumps("hello"))
+    worker = threading.Thread(target=_serve, args=(theirs, str.upper))
+    worker.start()
+    returned, value = pickle.loads(ours.recv_bytes())
+    assert (returned, isinstance(value, pickle.UnpicklingError)) == (False, True)
+    assert pickle.loads(ours.recv_bytes()) == (True, "HELLO")
+    ours.close()
+    worker.join(60)
+    theirs.close()

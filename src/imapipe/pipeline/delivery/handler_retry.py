@@ -6,7 +6,7 @@ Invariants:
   last failure counts.
 - While everything fails, nothing new is begun: after `breaker_after` failed calls in a row, over all workers, handling
   stands still, and one message that has failed already is tried alone from time to time. Its failures cost no attempt.
-  The first success lets everybody go on.
+  The first success lets everybody go on, and so does a failure of another kind: what was waited for is not its cause.
 - When that has lasted for `outage_seconds`, what waits fails, and the run gives up: no handler has seen the rest.
 - Cancelling ends every wait at once.
 """
@@ -162,6 +162,10 @@ class Tries:
                     result = await self._handler(message)
                 except self._retry.on as again:
                     error = again
+                except BaseException:
+                    # The message fails for it, and no other one may be there that would be tried instead.
+                    self._go_on()
+                    raise
                 else:
                     self._succeeded()
                     return (result,)
@@ -177,6 +181,9 @@ class Tries:
 
     def _succeeded(self) -> None:
         self._failures = 0
+        self._go_on()
+
+    def _go_on(self) -> None:
         if self.stands_still:
             seconds = asyncio.get_running_loop().time() - self._opened_at
             self._is_closed.set()
