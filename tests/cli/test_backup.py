@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mailbox
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,26 @@ def test_what_is_gone_is_fetched_again_and_another_kind_is_another_backup(
     assert [done(kind) for kind in ("maildir", "mbox", "jsonl", "jsonl")] == [9, 9, 9, 0]
     (tmp_path / "backup/ann.jsonl").unlink()
     assert done("jsonl") == 9
+
+
+@pytest.mark.parametrize(
+    ("kind", "place"), [("maildir", ".Lists.Python"), ("eml", "Lists/Python"), ("mbox", "Lists/Python.mbox")]
+)
+def test_a_mailbox_that_was_removed_from_a_backup_is_fetched_again(
+    serve: Serve, call: Call, tmp_path: Path, kind: str, place: str
+) -> None:
+    ann = serve({"INBOX": 5, "Lists/Python": 4, "Lists": 2})
+    file = _accounts(tmp_path, ann=ann.url)
+
+    def done() -> object:
+        outcome = call("backup", "--accounts", file, "--to", f"{kind}:{tmp_path / 'backup'}", "--json")
+        assert outcome.status == 0, outcome.err
+        return outcome.document["accounts"]["ann"]["done"]
+
+    assert (done(), done()) == (11, 0)
+    removed = tmp_path / "backup/ann" / place
+    removed.unlink() if removed.is_file() else shutil.rmtree(removed)
+    assert (done(), done()) == (4, 0)
 
 
 def test_a_mirror_follows_flags_and_deletions_within_a_bound(serve: Serve, call: Call, tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ Invariants:
 
 - Whatever happens to one account, the others are done.
 - Each account has a folder or a file of its own, and a checkpoint of its own in `.imapipe` beside them, for each kind
-  of place. Where that is gone, so is what the checkpoint says: everything is fetched again.
+  of place. Where that is gone, or the folder of one of its mailboxes, so is what the checkpoint says of it: all that
+  was there is fetched again.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Final, Self
+from typing import Annotated, Final, Protocol, Self, cast
 
 import orjson
 import typer
@@ -166,7 +167,6 @@ async def backup(options: BackupOptions, *, quiet: bool, json: bool) -> Status:
                 sink = make_sink(kind, place, durable=options.durable)
                 state = folder / ".imapipe" / f"{settings.name}.{kind}.json"
                 await asyncio.to_thread(state.parent.mkdir, mode=0o700, parents=True, exist_ok=True)
-                await asyncio.to_thread(_forget_what_is_gone, state, place)
                 # Another backup to this place may be of the same account.
                 shared = options.limits.daily_bytes_file or folder / ".imapipe" / "daily-bytes.json"
                 layers = (
@@ -175,6 +175,7 @@ async def backup(options: BackupOptions, *, quiet: bool, json: bool) -> Status:
                     *options.limits.layers_within(settings.bytes_per_day, shared),
                 )
                 async with settings.open_pool() as pool:
+                    await _forget_what_is_gone(state, cast("_Filed", sink), pool, outage_seconds=options.limits.outage)
                     group = pool.each(*settings.mailboxes, exclude=settings.exclude)
                     report = await group.search(criteria).fetch("full").use(*layers).run(sink)
                     if (error := same_everywhere(report)) is not None:
@@ -210,11 +211,33 @@ async def backup(options: BackupOptions, *, quiet: bool, json: bool) -> Status:
     return max((outcome.status for outcome in ordered.values()), key=_WORST_LAST.index)
 
 
-def _forget_what_is_gone(state: Path, place: Path) -> None:
-    """Forget what a checkpoint says of a place that is gone."""
-    if not place.exists():
-        for kept in (state, state.with_name(f"{state.name}.journal"), state.with_name(f"{state.name}.identities")):
-            kept.unlink(missing_ok=True)
+class _Filed(Protocol):
+    """A sink that writes each mailbox of an account to some place; all of `KINDS` do."""
+
+    path: Path
+
+    def for_mailbox(self, name: str, delimiter: str | None) -> _Filed: ...
+
+
+async def _forget_what_is_gone(state: Path, sink: _Filed, pool: imapipe.Pool, *, outage_seconds: float) -> None:
+    """Forget what a checkpoint says of mailboxes whose folder or file is gone."""
+    store = imapipe.JsonCheckpointStore(state)
+    kept = {key.mailbox: key for key in await asyncio.to_thread(store.keys, pool.account)}
+    if not kept:
+        return
+    listed = await pool.mailboxes(outage_seconds=outage_seconds)
+    places = {each.name: sink.for_mailbox(each.name, each.delimiter).path for each in listed if each.name in kept}
+
+    def forget() -> None:
+        for name, place in places.items():
+            if not place.exists():
+                holding = store.open(kept[name])
+                try:
+                    holding.delete()
+                finally:
+                    holding.release()
+
+    await asyncio.to_thread(forget)
 
 
 def _document(outcomes: dict[str, _Outcome]) -> str:
