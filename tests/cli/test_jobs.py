@@ -6,7 +6,10 @@ import asyncio
 import json
 import re
 import signal
+import sys
 import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +17,12 @@ import pytest
 from tests.contrib.cluster.places import place
 
 from imapipe.cli.errors import Status
+from imapipe.cli.worker import _end
+from imapipe.contrib.cluster import Cluster
+from imapipe.contrib.cluster.execution import Execution
 
 if TYPE_CHECKING:
-    from tests.cli.conftest import Call, Start
+    from tests.cli.conftest import Call, Serve, Start
 
     from postgres_server import PostgresServer
 
@@ -112,6 +118,107 @@ def test_a_database_without_tables_is_told(postgres: PostgresServer, call: Call)
     outcome = call("jobs", "list", "--database", postgres.new_database())
     assert outcome.status == Status.FAILED
     assert outcome.sentence.endswith(": it has no tables of a cluster, which a worker makes")
+
+
+OF_A_SERVER = """
+import imapipe
+from imapipe import search as q
+from imapipe.contrib.cluster import Cluster, Pace
+from imapipe.contrib.jobs import Work
+
+def open_pool(account):
+    return imapipe.create_pool({url!r}, password="secret")
+
+cluster = Cluster(None, open_pool, pace=Pace(sweep_seconds=0.1, poll_seconds=0.2))
+handled = []
+
+@cluster.job
+def scan(pool, mailbox):
+    async def handle(message):
+        handled.append(message.uid)
+
+    return Work(pool.mailbox(mailbox).search(q.ALL).fetch("flags"), lambda job: job.run(handle))
+"""
+
+
+@pytest.mark.parametrize("is_for_machines", [False, True])
+def test_a_worker_does_what_was_asked_for_until_it_is_told_to_end(
+    postgres: PostgresServer,
+    call: Call,
+    serve: Serve,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_for_machines: bool,
+) -> None:
+    dsn, name = postgres.new_database(), f"jobs_of_a_server_{is_for_machines}"
+    (tmp_path / f"{name}.py").write_text(OF_A_SERVER.format(url=serve({"INBOX": 5}).url))
+    monkeypatch.setattr("sys.path", [*sys.path])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("IMAPIPE_DATABASE", dsn)
+    ends: list[Callable[[], object]] = []
+    tell = Execution._tell
+
+    @contextmanager
+    def at_signals(act: Callable[[], object]) -> Iterator[None]:
+        ends.append(act)
+        yield
+
+    async def tell_and_end(execution: Execution, how: str, change: Callable[..., bool], **what: object) -> bool:
+        told = await tell(execution, how, change, **what)
+        if how == "complete":
+            ends[0]()
+        return told
+
+    monkeypatch.setattr("imapipe.cli.worker.at_signals", at_signals)
+    monkeypatch.setattr(Execution, "_tell", tell_and_end)
+
+    async def ask() -> None:
+        async with place(dsn) as here:
+            await here.cluster.defer("ann", "scan")
+
+    asyncio.run(ask())
+    if is_for_machines:
+        outcome = call("worker", "--jobs", name, "--name", "w1", "--no-migrate", "--json")
+        assert (outcome.document, outcome.err) == ({"worker": "w1", "tasks": {"planned": 1, "complete": 1}}, "")
+    else:
+        outcome = call("worker", "--jobs", name, "--name", "w1", "--metrics-port", 0)
+        metrics, works = outcome.err.splitlines()
+        assert re.fullmatch(r"imapipe: metrics are at http://127\.0\.0\.1:[1-9]\d*/metrics", metrics)
+        assert works == "imapipe: w1 works; SIGTERM or Ctrl-C hands back what is under way"
+        assert outcome.out == ""
+    assert outcome.status == Status.COMPLETE
+    assert sorted(sys.modules[name].handled) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.asyncio
+async def test_a_worker_that_is_told_to_end_a_second_time_waits_for_nothing() -> None:
+    worker = Cluster("postgresql://nobody@127.0.0.1:1/nothing", lambda _: pytest.fail("nobody asked")).worker()
+    task = asyncio.create_task(asyncio.Event().wait())
+    await asyncio.sleep(0)
+    _end(worker, task)
+    assert (worker.is_stopping, task.cancelling()) == (True, 0)
+    _end(worker, task)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "words"),
+    [
+        ("import cheese_of_nobody", Status.FAILED, "No module named 'cheese_of_nobody'"),
+        ("cluster = 'a word'", Status.USAGE, "has no Cluster of the name cluster"),
+    ],
+)
+def test_a_module_that_is_there_and_of_no_use(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, status: Status, words: str
+) -> None:
+    name = f"jobs_of_no_use_{status.name.lower()}"
+    (tmp_path / f"{name}.py").write_text(content)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    monkeypatch.chdir(tmp_path)
+    outcome = call("worker", "--jobs", name)
+    assert outcome.status == status
+    assert words in outcome.sentence
 
 
 @pytest.mark.slow

@@ -28,6 +28,7 @@ from imapipe.contrib.jobs import (
     Work,
     WrongParameters,
 )
+from imapipe.contrib.managed_job import ManagedJob
 from imapipe.contrib.service import ServiceCore
 from imapipe.models.json_value import JSON
 from imapipe.testing import Server
@@ -396,6 +397,114 @@ async def test_a_job_that_cannot_be_kept_is_not_started(tmp_path: Path, monkeypa
             with pytest.raises(JobFolderError, match="No space left on device"):
                 await jobs.start("scan", "ann")
         assert jobs.list() == []
+
+
+@pytest.mark.asyncio
+async def test_a_job_whose_end_cannot_be_kept_has_ended_and_that_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with _service(tmp_path) as service:
+
+        def full(*_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        async with service.life() as jobs:
+            job = await jobs.start("scan", "ann")
+            with monkeypatch.context() as patched:
+                patched.setattr("imapipe.contrib.job_folder.save_file", full)
+                status = await job.wait()
+                await asyncio.gather(*jobs._tasks.values())
+            assert status.state == "complete"
+            assert [job.state for job in jobs.list()] == ["complete"]
+        assert f"the end of the job {job.id} could not be kept" in caplog.text
+        # The next start does it again, which its checkpoint makes short.
+        async with service.life() as jobs:
+            again = await jobs.get(job.id).wait()
+            assert again.progress is not None
+            assert (again.state, again.progress.skipped, again.progress.done) == ("complete", 30, 0)
+
+
+@pytest.mark.asyncio
+async def test_a_manager_that_closes_while_a_job_is_being_kept_does_not_start_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with _service(tmp_path) as service, service.life() as jobs:
+        keep = jobs._keep
+        kept, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slowly(job: ManagedJob) -> None:
+            await keep(job)
+            kept.set()
+            await go_on.wait()
+
+        monkeypatch.setattr(jobs, "_keep", slowly)
+        starting = asyncio.create_task(jobs.start("scan", "ann"))
+        await kept.wait()
+        assert len(list((tmp_path / "jobs").glob("*.json"))) == 1
+        await jobs.close()
+        go_on.set()
+        with pytest.raises(NotServing):
+            await starting
+        assert (jobs.list(), list((tmp_path / "jobs").glob("*.json"))) == ([], [])
+
+
+@pytest.mark.asyncio
+async def test_a_job_that_no_function_is_registered_for_any_more_fails_and_says_so(tmp_path: Path) -> None:
+    async with _service(tmp_path) as service:
+        service.handle, reached = _until(0, [])
+        async with service.life() as jobs:
+            job = await jobs.start("scan", "ann")
+            await reached.wait()
+        async with service.pools() as pools, JobManager(pools, folder=tmp_path / "jobs") as jobs:
+            status = await jobs.get(job.id).wait()
+        assert status.state == "failed"
+        assert status.error is not None
+        assert status.error.text == "there is no job 'scan' any more; register it, or cancel the job"
+
+
+@pytest.mark.asyncio
+async def test_the_progress_of_a_service_is_of_jobs_that_run_and_of_those_that_have_ended(tmp_path: Path) -> None:
+    async with _service(tmp_path) as service, service.life(tell_every_seconds=0.01) as jobs:
+        first = await jobs.start("scan", "ann", {"limit": 7})
+        await first.wait()
+        await asyncio.gather(*jobs._tasks.values())
+        assert jobs.progress()["scan"].done == 7
+        service.handle, reached = _until(5, [])
+        second = await jobs.start("scan", "ann")
+        await reached.wait()
+        async for event in second.events():
+            if event.kind == "progress":
+                break
+        both = jobs.progress()["scan"]
+        assert (both.final, both.planned) == (False, 7 + 30)
+        assert 7 <= both.done <= 7 + 5
+
+
+@pytest.mark.asyncio
+async def test_a_manager_is_opened_once_and_a_name_is_taken_once(tmp_path: Path) -> None:
+    async with _service(tmp_path) as service, service.life() as jobs:
+        with pytest.raises(RuntimeError, match="the jobs are open already"):
+            await jobs.open()
+
+        def scan(pool: imapipe.Pool) -> object:
+            raise AssertionError("never called")
+
+        with pytest.raises(ValueError, match="there is a job 'scan' already"):
+            jobs.job(scan)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"max_running": 0}, "max_running must be 1 or more, not 0"),
+        ({"max_waiting": -1}, "max_waiting must be 0 or more, not -1"),
+        ({"keep_events": 0}, "keep_events must be 1 or more, not 0"),
+        ({"tell_every_seconds": 0.0}, "tell_every_seconds must be above 0"),
+    ],
+)
+def test_numbers_of_a_manager_that_make_no_sense_are_refused(wrong: dict[str, float], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        JobManager(Pools(lambda _: pytest.fail("nobody asked")), **wrong)  # type: ignore[arg-type]
 
 
 @pytest.mark.asyncio
