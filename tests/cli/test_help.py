@@ -37,6 +37,8 @@ def test_help_has_every_option_whole_at_any_width(
     shown = call(*path, "--help").out
     assert shown.startswith(f"Usage: imapipe {path[0]}")
     assert "{" not in shown.partition("\n\n")[0]
+    # Types are told as people say them, not as Python does.
+    assert not re.search(r"<(str|int|float|path)|INTEGER|FLOAT|\[default: \(", shown)
     names = [name for option in COMMANDS[path].params for name in (*option.opts, *option.secondary_opts)]  # type: ignore[attr-defined]
     assert {name for name in names if name.startswith("--")} <= set(re.findall(r"--[a-z-]+", shown))
 

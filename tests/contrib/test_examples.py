@@ -115,11 +115,18 @@ async def test_the_page_starts_a_job_and_shows_it_by_keyboard_alone(tmp_path: Pa
         await page.until("document.getElementById('state').textContent === 'running'")
         await page.until("parseInt(document.getElementById('rate').textContent) > 0")
         await page.until("document.querySelector('#failures li')")
+        # The list of jobs knows what the events say, and does not wait for its next look.
+        told = "document.querySelector('#jobs [aria-current]').lastElementChild.textContent"
+        await page.run("globalThis.asked = fetch, globalThis.fetch = () => new Promise(() => {}), 0")
+        before = await page.run(told)
+        await page.until(f"{told} !== {before!r} && parseInt({told}) > 0")
+        await page.run("globalThis.fetch = asked, 0")
         for scheme, width, height in (("light", 1180, 860), ("dark", 1180, 860), ("light", 390, 1600)):
             await page.look(width=width, height=height, scheme=scheme)
             assert await page.run("document.scrollingElement.scrollWidth <= innerWidth")
             await page.screenshot(pictures / f"{scheme}-{width}.png")
         await page.until("document.getElementById('state').textContent === 'partial'", seconds=60)
+        assert await page.run(told) == "partial"
         assert await page.run("document.getElementById('counts').textContent") == "700 of 700 messages"
         assert await page.run("document.getElementById('failed').textContent") == "3"
         assert await page.run("document.getElementById('said').textContent") == "The job is partial."

@@ -55,12 +55,14 @@ def test_parameters_are_told_as_a_schema() -> None:
     [
         ("x" * 70_000, "longer than 65,536 bytes"),
         (10**400, "are no JSON"),
+        (float("nan"), "no number there is NaN or infinite"),
+        ({"a": [float("inf")]}, "no number there is NaN or infinite"),
         ("\ud800", "are no JSON"),
         ({"a\ud800": 1}, "are no JSON"),
         (_nested(120), "nested more than 100 deep"),
         (_nested(600), "are no JSON"),
     ],
-    ids=["long", "number", "surrogate", "key", "nested", "deeply"],
+    ids=["long", "number", "nan", "infinite", "surrogate", "key", "nested", "deeply"],
 )
 def test_what_could_not_be_kept_or_told_is_refused(value: JSON, said: str) -> None:
     """One job of these would keep a service from telling of any: `GET /jobs` has them all."""

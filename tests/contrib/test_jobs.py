@@ -154,6 +154,8 @@ async def test_failures_are_told_and_the_job_is_partial(tmp_path: Path) -> None:
         ("scan", {"limit": "many"}, "'limit' of the job 'scan' takes a whole number or null, not 'many'"),
         ("scan", {"limit": True}, "takes a whole number or null"),
         ("wrong", {}, "the job 'wrong' needs the parameter 'text'"),
+        ("scan", {"limit": -5}, "the job 'scan' cannot be made of these parameters: .*-5"),
+        ("scan", {"mailbox": ""}, "cannot be made of these parameters: '' cannot be the name of a mailbox"),
     ],
 )
 async def test_what_a_job_does_not_take_is_said_at_once(
@@ -163,6 +165,35 @@ async def test_what_a_job_does_not_take_is_said_at_once(
         with pytest.raises(WrongParameters, match=said):
             await jobs.start(name, "ann", parameters)
         assert jobs.list() == []
+
+
+@pytest.mark.asyncio
+async def test_a_job_is_made_once_before_it_is_taken_unless_that_may_ask_a_server(tmp_path: Path) -> None:
+    made: list[str] = []
+    async with _service(tmp_path) as service, service.life() as jobs:
+
+        @jobs.job
+        def broken(pool: imapipe.Pool) -> object:
+            made.append("broken")
+            raise OSError("no room now")
+
+        @jobs.job
+        def lazy(pool: imapipe.Pool) -> object:
+            async def work() -> object:
+                made.append("lazy")
+                return Work(pool.mailbox("INBOX").search(q.ALL).fetch("flags"), lambda job: job.run(service.handle))
+
+            return work()
+
+        @jobs.job
+        async def asking(pool: imapipe.Pool) -> object:
+            made.append("asking")
+            raise ValueError("the server knows better")
+
+        # What may be gone when it has its turn is left to that; what is awaited is called once.
+        said = [await (await jobs.start(name, "ann")).wait() for name in ("broken", "lazy", "asking")]
+        assert [status.state for status in said] == ["failed", "complete", "failed"]
+    assert made == ["broken", "broken", "lazy", "asking"]
 
 
 @pytest.mark.asyncio

@@ -77,6 +77,8 @@ async def test_what_is_wrong_is_said_with_its_status(face: str) -> None:
         held = await it.start("held")
         # What a page of another site can have a browser send.
         scan = b'{"name": "scan", "account": "ann"}'
+        nan = b'{"name": "scan", "account": "ann", "parameters": {"mailbox": NaN}}'
+        job = {"name": "scan", "account": "ann"}
 
         async def said(method: str, path: str, **request: object) -> tuple[int, str]:
             answer = await it.http.request(method, path, **request)  # type: ignore[arg-type]
@@ -90,6 +92,9 @@ async def test_what_is_wrong_is_said_with_its_status(face: str) -> None:
             (422, "no job 'y'; there are: held, scan", await said("POST", "/jobs", json={"name": "y", "account": "a"})),
             (404, "no account 'nobody'", await said("POST", "/jobs", json={"name": "scan", "account": "nobody"})),
             (422, "name", await said("POST", "/jobs", json={"account": "ann"})),
+            (422, "", await said("POST", "/jobs", json={**job, "mailbox": "INBOX"})),
+            (422, "made of these", await said("POST", "/jobs", json={**job, "parameters": {"mailbox": ""}})),
+            (422, "", await said("POST", "/jobs", content=nan, headers={"Content-Type": "application/json"})),
             (422, "JSON", await said("POST", "/jobs", content=b"{", headers={"Content-Type": "application/json"})),
             (422, "", await said("POST", "/jobs", content=scan, headers={"Content-Type": "text/plain"})),
             (405, "", await said("HEAD", f"{held}/events")),

@@ -39,8 +39,8 @@ def copy_command(
         typer.Option(
             "--mailbox",
             metavar="NAME",
-            help="A name, a pattern such as 'Lists/*', a special use such as '\\Sent'; may be given several times.",
-            show_default="all of them",
+            help="A name, a pattern such as 'Lists/*', a special use such as '\\Sent'; several times, too; all unless "
+            "given.",
             rich_help_panel=JOB,
         ),
     ] = None,

@@ -5,6 +5,7 @@ typer's own tables shorten names (`--target-passwor…` at 80 columns), which no
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -17,6 +18,12 @@ from imapipe.cli.options import ACCOUNT, JOB, LIMITS, OUTPUT
 _ARGUMENTS: Final = "Arguments"
 _OTHERS: Final = "Options"
 _ORDER: Final = (_ARGUMENTS, JOB, ACCOUNT, LIMITS, OUTPUT, _OTHERS)
+# What a value is, as versions of typer write it, and as a person says it.
+_WORDS: Final = (
+    (re.compile(r"<(?:int|float)(?: range)?>|\b(?:INTEGER|FLOAT)(?: RANGE)?\b"), "NUMBER"),
+    (re.compile(r"<(?:list\[)?str\]?>"), "TEXT"),
+    (re.compile(r"<path>"), "PATH"),
+)
 
 
 class HelpCommand(TyperCommand):
@@ -33,12 +40,22 @@ class HelpCommand(TyperCommand):
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
             if record is not None:
-                other = _ARGUMENTS if parameter.param_type_name == "argument" else _OTHERS
-                groups[getattr(parameter, "rich_help_panel", None) or other].append(record)
+                is_argument = parameter.param_type_name == "argument"
+                name, text = record
+                # An argument has a name that says what it is.
+                name = re.sub(r"\s*<[^>|]*>", "", name) if is_argument else _in_words(name)
+                other = _ARGUMENTS if is_argument else _OTHERS
+                groups[getattr(parameter, "rich_help_panel", None) or other].append((name, text))
         for name, records in groups.items():
             if records:
                 with formatter.section(name):
                     formatter.write_dl(records)
+
+
+def _in_words(name: str) -> str:
+    for kind, word in _WORDS:
+        name = kind.sub(word, name)
+    return name
 
 
 class HelpGroup(TyperGroup):

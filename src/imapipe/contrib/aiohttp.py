@@ -102,7 +102,8 @@ class Service(ServiceCore):
     async def _start_job(self, request: web.Request) -> web.Response:
         wanted = await _body(request)
         name, account, parameters = wanted.get("name"), wanted.get("account"), wanted.get("parameters", {})
-        if not (isinstance(name, str) and isinstance(account, str) and isinstance(parameters, dict)):
+        is_known = wanted.keys() <= {"name", "account", "parameters"}
+        if not (isinstance(name, str) and isinstance(account, str) and isinstance(parameters, dict) and is_known):
             raise WrongParameters('a job is started by {"name": text, "account": text, "parameters": object}')
         job = await self.jobs.start(name, account, parameters)
         response = _json(job.status.to_dict(), HTTPStatus.ACCEPTED)

@@ -24,7 +24,7 @@ class UnknownAccount(ServiceError, LookupError):
 
     def __init__(self, account: str) -> None:
         self.account = account
-        super().__init__(f"there is no account {account!r}")
+        super().__init__(f"there is no account {account!r:.200}")
 
 
 class UnknownJob(ServiceError, LookupError):
@@ -34,7 +34,7 @@ class UnknownJob(ServiceError, LookupError):
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
-        super().__init__(f"there is no job {job_id!r}; jobs that ended long ago are forgotten")
+        super().__init__(f"there is no job {job_id!r:.200}; jobs that ended long ago are forgotten")
 
 
 class WrongParameters(ServiceError, ValueError):

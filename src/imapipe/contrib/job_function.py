@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import reprlib
 import types
 import typing
@@ -101,6 +102,25 @@ class JobFunction:
             if parameter.default is parameter.empty and name not in parameters:
                 raise WrongParameters(f"the job {self.name!r} needs the parameter {name!r}")
 
+    def refuse(self, pool: Pool, parameters: Mapping[str, JSON]) -> None:
+        """Make the work once, and throw it away: what the function says of a value is said before a job is kept.
+
+        A coroutine function is not called: it may ask a server.
+
+        Raises:
+            WrongParameters: The function raises a ValueError or a TypeError, as all of imapipe does of an argument.
+        """
+        if inspect.iscoroutinefunction(self._function):
+            return
+        try:
+            made = self._function(pool, **parameters)
+        except (TypeError, ValueError) as error:
+            raise WrongParameters(f"the job {self.name!r} cannot be made of these parameters: {error}") from error
+        except Exception:  # noqa: BLE001 - of the application, and maybe gone when the job has its turn.
+            return
+        if inspect.iscoroutine(made):
+            made.close()
+
     async def work(self, pool: Pool, parameters: Mapping[str, JSON]) -> Work[Usable]:
         """What is to be done. Raises what the function raises, and TypeError where it gives no `Work`."""
         made = self._function(pool, **parameters)
@@ -146,6 +166,8 @@ def _check_size(name: str, parameters: Mapping[str, JSON]) -> None:
         )
     deepest: list[JSON] = [*parameters.values()]
     for _ in range(_MOST_DEPTH):
+        if any(isinstance(each, float) and not math.isfinite(each) for each in deepest):
+            raise WrongParameters(f"the parameters of the job {name!r} are no JSON: no number there is NaN or infinite")
         deepest = [each for value in deepest if isinstance(value, dict | list) for each in _within(value)]
     if deepest:
         raise WrongParameters(f"the parameters of the job {name!r} are nested more than {_MOST_DEPTH} deep")

@@ -112,7 +112,9 @@ class JobManager:
         """Register a kind of job, by the name of a function, which is given back as it is.
 
         The function gets the pool of the account and, as keyword arguments, the parameters; it gives a `Work`, or is a
-        coroutine function that does. It is called when the job has its turn, and again after each restart.
+        coroutine function that does. It is called when the job has its turn, and again after each restart; one that is
+        no coroutine function also when the job is asked for, so that a value that it refuses with a ValueError or a
+        TypeError is a `WrongParameters` then. So it says what is to be done, and does nothing itself.
 
         Raises:
             ValueError: There is one of this name.
@@ -195,10 +197,10 @@ class JobManager:
         function = self._functions.get(name)
         if function is None:
             known = ", ".join(sorted(self._functions)) or "none"
-            raise WrongParameters(f"there is no job {name!r}; there are: {known}")
+            raise WrongParameters(f"there is no job {name!r:.200}; there are: {known}")
         given = dict(parameters or {})
         function.check(given)
-        await self.pools.check(account)
+        await self.pools.check(account, lambda pool: function.refuse(pool, given))
         waiting = sum(job.state == "waiting" for job in self._jobs.values())
         if waiting >= self._max_waiting and self._turns.locked():
             raise TooManyJobs(waiting)

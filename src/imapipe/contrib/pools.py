@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Final, Self, TypeAlias
 
 from imapipe.client import Pool
-from imapipe.contrib.errors import NotServing, UnknownAccount
+from imapipe.contrib.errors import NotServing, ServiceError, UnknownAccount
 from imapipe.models.argument import check_number
 from imapipe.net.pool.decisions import PoolStats
 
@@ -111,15 +111,20 @@ class Pools:
             self._users[account] -= 1
             self._rest(account)
 
-    async def check(self, account: str) -> None:
+    async def check(self, account: str, look: Callable[[Pool], None] | None = None) -> None:
         """Raise `UnknownAccount` where the application does not know the account; nothing is sent to a server.
+
+        Args:
+            account: The account.
+            look: Called with its pool, if that can be opened; a `ServiceError` of it is raised.
 
         What else opening its pool raises is left to whoever uses it. Cancellation: as of `get`.
         """
         try:
-            async with self.use(account):
-                pass
-        except (UnknownAccount, NotServing):
+            async with self.use(account) as pool:
+                if look is not None:
+                    look(pool)
+        except ServiceError:
             raise
         except Exception as error:  # noqa: BLE001 - of the application's function, which is called again when it matters.
             _log.warning("the pool of %s cannot be opened now: %s", account, error)
