@@ -152,6 +152,11 @@ class Appended:
         if self._lacks_line_end:
             self._buffer += b"\n"
             self._lacks_line_end = False
+        if len(data) >= FLUSH_BYTES:
+            # Without a copy of it: the text of one mail may have tens of megabytes.
+            self._flush()
+            self._write(data)
+            return
         self._buffer += data
         if len(self._buffer) >= FLUSH_BYTES:
             self._flush()
@@ -223,11 +228,14 @@ class Appended:
             raise SinkError("an earlier write to it failed, and nothing is written behind that", path=str(self._path))
 
     def _flush(self) -> None:
-        self._has_failed = True
-        write_all(self._fd, self._buffer)
-        self._has_failed = False
-        self._length += len(self._buffer)
+        self._write(self._buffer)
         self._buffer.clear()
+
+    def _write(self, data: bytes | bytearray | memoryview) -> None:
+        self._has_failed = True
+        write_all(self._fd, data)
+        self._has_failed = False
+        self._length += len(data)
 
     def _let_go(self) -> None:
         record, self._record = self._record, None
