@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import imapipe
+from imapipe import middleware
 
 
 def _typed_homes() -> dict[str, str]:
@@ -34,6 +35,18 @@ def test_type_checkers_know_the_same_names() -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = imapipe.no_such_name  # type: ignore[attr-defined]
+
+
+def test_names_are_told_before_they_are_imported() -> None:
+    assert set(imapipe.__all__) <= set(dir(imapipe))
+
+
+def test_the_layers_of_middleware_come_when_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AccountNotes", "CheckpointLayer", "MetricsLayer", "RetryLayer"):
+        monkeypatch.delitem(vars(middleware), name, raising=False)
+        assert getattr(middleware, name).__name__ == name
+    with pytest.raises(AttributeError, match="has no attribute 'NoLayer'"):
+        _ = middleware.NoLayer  # type: ignore[attr-defined]
 
 
 def test_importing_the_package_imports_nothing_else_of_it() -> None:

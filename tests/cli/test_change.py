@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from imapipe.cli import change
-from imapipe.testing import Mailbox, Server
+from imapipe.testing import Mailbox, Reply, Server
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Call, Serve
@@ -115,6 +115,31 @@ def test_what_cannot_be_done_is_refused_in_a_sentence(
 def test_a_journal_that_is_none_is_told(account: Server, call: Call, tmp_path: Path) -> None:
     outcome = call("undo", account.url, tmp_path / "none.jsonl", "--yes")
     assert (outcome.status, "No such file" in outcome.sentence) == (1, True)
+
+
+def test_what_cannot_be_brought_back_is_told_before_a_person_says_yes(
+    account: Server, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = tmp_path / "delete.jsonl"
+    delete = ("delete", account.url, "INBOX", "--permanently", "--journal", journal, "--yes", "--quiet")
+    assert call(*delete).status == 0
+    for answer, status in (("n\n", 1), ("y\n", 3)):
+        person = io.StringIO(answer)
+        monkeypatch.setattr(person, "isatty", lambda: True)
+        monkeypatch.setattr(change, "sys", SimpleNamespace(stdin=person, stderr=sys.stderr))
+        outcome = call("undo", account.url, journal, "--quiet")
+        assert f"undo {journal}? [y/N]" in outcome.err
+        assert "12 messages cannot be brought back: the message was removed for good" in outcome.err
+        assert ("nothing was changed" in outcome.err) == (status == 1)
+        assert ("not undone  12: the message was removed for good" in outcome.out) == (status == 3)
+        assert outcome.status == status
+
+
+def test_a_change_that_is_not_complete_says_what_goes_on_with_it(serve: Serve, call: Call, tmp_path: Path) -> None:
+    server = serve({"INBOX": 12}, faults=[Reply("NO", "not now", command="UID STORE")])
+    outcome = call("flag", server.url, "INBOX", "+$Work", "--yes", "--quiet", "--journal", tmp_path / "j")
+    assert outcome.status == 3
+    assert "12" in outcome.sentence
 
 
 def test_people_see_short_commands_and_whether_there_is_a_way_back(serve: Serve, call: Call, tmp_path: Path) -> None:

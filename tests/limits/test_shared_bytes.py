@@ -15,10 +15,12 @@ from tests.limits.test_byte_budget import Clock, batch_of, bring, sent, spend
 from tests.middleware.fakes import FakeRun
 
 from imapipe import ByteBudget
-from imapipe.errors import CheckpointCorrupt, CheckpointError
+from imapipe.errors import CheckpointCorrupt, CheckpointError, CheckpointLocked
 from imapipe.limits.byte_usage import ByteUsage
+from imapipe.limits.shared_bytes import SharedBytes
 from imapipe.middleware.base import Layer
 from imapipe.models.batch import Batch, BatchResult
+from imapipe.runtime.lock_file import LockFile
 
 ROOT = Path(__file__).parents[2]
 
@@ -211,6 +213,97 @@ async def test_a_file_that_is_none_is_said_so_and_left_alone(tmp_path: Path, con
         await FakeRun().start(shared_budget(path))
     assert path.read_text() == content
     assert os.listdir(tmp_path) == ["bytes.json"]  # noqa: PTH208
+
+
+def _deny(*_: object, **__: object) -> bool:
+    raise PermissionError(13, "Permission denied")
+
+
+@pytest.mark.asyncio
+async def test_a_lock_that_cannot_be_made_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "bytes.json"
+    account = SharedBytes(path, "ann")
+    with monkeypatch.context() as patched:
+        patched.setattr("imapipe.limits.shared_bytes.LockFile.acquire", _deny)
+        with pytest.raises(CheckpointError, match=r"bytes\.json: its lock file cannot be made: Permission denied"):
+            account.open()
+        with pytest.raises(CheckpointError, match="its lock file cannot be made: Permission denied"):
+            async with account.hold(0.0):
+                pass
+    account.open()
+    account.open()
+    account.close()
+    account.close()
+    assert os.listdir(tmp_path) == []  # noqa: PTH208
+
+
+@pytest.mark.asyncio
+async def test_what_could_not_be_written_counts_with_the_next_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = SharedBytes(tmp_path / "bytes.json", "ann")
+    account.pending.add(0.0, 500)
+    with monkeypatch.context() as patched:
+        patched.setattr("imapipe.limits.shared_bytes.save_file", _deny)
+        with pytest.raises(CheckpointError, match=r"bytes\.json: it cannot be written: Permission denied"):
+            async with account.hold(0.0):
+                pass
+    async with SharedBytes(tmp_path / "bytes.json", "ann").hold(0.0) as row:
+        assert row.usage.used(0.0) == 0
+    async with account.hold(0.0) as row:
+        assert row.usage.used(0.0) == 500
+    async with SharedBytes(tmp_path / "bytes.json", "ann").hold(0.0) as row:
+        assert row.usage.used(0.0) == 500
+
+
+@pytest.mark.asyncio
+async def test_a_lock_that_another_process_never_lets_go_is_waited_for_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imapipe.limits.shared_bytes._TRY_EVERY_SECONDS", 0.0)
+    path = tmp_path / "bytes.json"
+    other = LockFile(f"{path}.lock")
+    assert other.acquire()
+    loop = asyncio.get_running_loop()
+    began, looks = loop.time(), 0
+
+    def time() -> float:
+        nonlocal looks
+        looks += 1
+        return began + 10.0 * looks
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "time", time)
+        with pytest.raises(
+            CheckpointLocked, match=r"another process has held it for 30 seconds \(by .*bytes\.json\.lock"
+        ):
+            async with SharedBytes(path, "ann").hold(0.0):
+                pass
+    other.release()
+    assert looks >= 4
+
+
+@pytest.mark.asyncio
+async def test_whether_another_process_lives_that_cannot_be_seen_is_said_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "bytes.json"
+    other = SharedBytes(path, "ann")
+    async with other.hold(0.0) as row:
+        row.under_way[other.token] = 1, 700
+    acquire = LockFile.acquire
+
+    def acquire_or_not(lock: LockFile) -> bool:
+        return _deny() if other.token in lock.path else acquire(lock)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("imapipe.limits.shared_bytes.LockFile.acquire", acquire_or_not)
+        with pytest.raises(CheckpointError, match="a lock file of another process cannot be looked at"):
+            async with SharedBytes(path, "ann").hold(0.0):
+                pass
+    # Nothing has changed: it is dead, and what it had under way counts.
+    async with SharedBytes(path, "ann").hold(0.0) as row:
+        assert (row.under_way, row.usage.used(0.0)) == ({}, 700)
 
 
 @pytest.mark.asyncio

@@ -143,6 +143,38 @@ def test_a_disk_that_cannot_be_read_is_a_clear_error(tmp_path: Path, monkeypatch
         literal.read()
 
 
+def _broken(*_: object) -> int:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def test_windows_that_cannot_be_written_or_read_are_a_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = SpoolFile(1000, str(tmp_path))
+    monkeypatch.setattr(os, "pwrite", _broken)
+    with pytest.raises(SpoolError, match="Input/output error; make room, or name another folder"):
+        file.write_at(memoryview(b"x" * 10), 500)
+    monkeypatch.setattr(os, "pread", _broken)
+    with pytest.raises(SpoolError, match="could not be read: Input/output error"):
+        file.read(10, 500)
+    file.discard()
+    # Its number may be another file's by now.
+    for use in (lambda: file.write_at(memoryview(b"x"), 0), lambda: file.read(1, 0), lambda: file.finish().read()):
+        with pytest.raises(SpoolError, match="is gone: the run ended"):
+            use()
+
+
+def test_windows_are_written_in_any_order_also_where_the_system_cannot_write_at_a_position(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(spool.os, "pwrite")  # type: ignore[attr-defined]
+    file = SpoolFile(30, str(tmp_path))
+    for position in (20, 0, 10):
+        file.write_at(memoryview(bytes([position]) * 10), position)
+    assert file.read(3, 9) == bytes([0, 10, 10])
+    assert file.finish().read() == bytes([0]) * 10 + bytes([10]) * 10 + bytes([20]) * 10
+
+
 def test_where_the_system_cannot_read_at_a_position(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows has no pread."""
     monkeypatch.delattr(spool.os, "pread")  # type: ignore[attr-defined]

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import import_module
+from types import ModuleType
+
+import pytest
+
+from imapipe.contrib import cluster
 
 PROGRAM = """
 import sys
@@ -31,3 +37,32 @@ def test_without_the_extra_nothing_of_it_is_imported_and_what_is_missing_is_said
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
     sentence = "a cluster needs an extra: pip install 'imapipe[cluster]'"
     assert (done.stdout, done.stderr) == (f"{sentence}\n2\n", f"imapipe: {sentence}\n")
+
+
+def test_each_public_name_comes_when_it_is_first_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(cluster.__all__) <= set(dir(cluster))
+    for name in cluster.__all__:
+        monkeypatch.delitem(vars(cluster), name, raising=False)
+        assert getattr(cluster, name).__name__.split(".")[-1] == name or name.endswith("State")
+        assert name in vars(cluster)
+    with pytest.raises(AttributeError, match="has no attribute 'Clutser'"):
+        _ = cluster.Clutser  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("missing", "said"), [
+    ("procrastinate.types", "a cluster needs an extra: pip install 'imapipe[cluster]'"),
+    ("orjson", "No module named 'orjson'"),
+])  # fmt: skip
+def test_what_is_missing_is_named_and_a_defect_is_not_taken_for_it(
+    monkeypatch: pytest.MonkeyPatch, missing: str, said: str
+) -> None:
+    def import_or_not(name: str) -> ModuleType:
+        if name.startswith("imapipe.contrib.cluster."):
+            raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
+        return import_module(name)
+
+    monkeypatch.delitem(vars(cluster), "Worker", raising=False)
+    monkeypatch.setattr(cluster, "import_module", import_or_not)
+    with pytest.raises(ModuleNotFoundError) as caught:
+        _ = cluster.Worker
+    assert (caught.value.msg, caught.value.name) == (said, missing)
