@@ -17,7 +17,7 @@ async def main() -> None:
             return
         moving = pool.mailbox("INBOX").search(q.from_("news@example.org")).use(imapipe.Retry()).move_to("Newsletters")
         plan = await moving.plan()
-        print(plan.messages, "messages,", plan.total_bytes, "bytes:", plan.commands[0])
+        print(plan.messages, "messages,", plan.total_bytes, "bytes:", *plan.commands[:1])
         if "move" in sys.argv:
             report = await moving.run(journal=JOURNAL, max_messages=60_000)
             print(report.done, "moved,", report.vanished, "gone before,", report.failed, "failed")

@@ -27,7 +27,7 @@ jobs = JobManager(Pools(open_pool), folder="jobs")
 @jobs.job
 def texts(pool: imapipe.Pool, mailbox: str = "INBOX") -> Work[imapipe.Pipeline]:
     """Put the text of every message into the search engine."""
-    job = pool.mailbox(mailbox).search(q.ALL).fetch("text").use(imapipe.Checkpoint("texts.json"), imapipe.Retry())
+    job = pool.mailbox(mailbox).search(q.ALL).fetch("text").use(imapipe.Checkpoint("service.json"), imapipe.Retry())
     return Work(job, lambda job: job.run(handle, concurrency=32))
 
 

@@ -17,6 +17,8 @@ async def main() -> None:
         report = await job.use(imapipe.Checkpoint("table.json"), imapipe.Retry()).run(sinks.Parquet("table"))
         if not report.complete:
             raise imapipe.Incomplete(report)
+        if not report.planned:
+            raise SystemExit("no messages")
 
     frame = polars.read_parquet("table/**/*.parquet")
     print(frame.height, "messages,", frame["size"].sum(), "bytes")

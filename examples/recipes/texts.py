@@ -22,7 +22,7 @@ async def main() -> None:
         job = pool.mailbox("INBOX").search(q.ALL).fetch("text")
         kept = imapipe.Checkpoint("texts.json", retry_failed=False)
         report = await job.use(kept, imapipe.Retry()).run(handle, concurrency=32)
-    print(report.done, "done,", report.skipped, "before,", report.failed, "failed:", report.failed_uids)
+    print(report.done, "done,", report.skipped, "before,", report.failed, "failed", report.failed_uids.text())
 
 
 asyncio.run(main())

@@ -138,6 +138,7 @@ MISTAKES: Final = (
         f"Mailbox doesn't exist: Nowhere; make it first, or name another: {_FOLDERS}",
         Status.FAILED,
     ),
+    Mistake("follow URL INBOX --to jsonl:.", ".: Is a directory; name a file: this is a folder", Status.FAILED),
     Mistake("index URL INBOX --to broken", "index broken: it is no database; name another file", Status.FAILED),
     Mistake(
         "index URL INBOX --to missing/index",
@@ -152,6 +153,7 @@ MISTAKES: Final = (
         "broken: File exists; a folder is wanted where a file is: name another place",
         Status.FAILED,
     ),
+    Mistake("find .", "index .: it is a folder; name a file", Status.FAILED),
     Mistake("find missing", "index missing: there is no such file; make one with `imapipe index`", Status.FAILED),
     Mistake(
         "move URL INBOX Nowhere --yes",

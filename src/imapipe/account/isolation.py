@@ -27,7 +27,7 @@ from imapipe.errors import (
     PoolClosed,
     PoolTimeout,
 )
-from imapipe.pipeline.delivery.tasks import first_cause
+from imapipe.pipeline.delivery.tasks import raise_first
 
 # These would end the work on every other mailbox as well.
 _OF_THE_ACCOUNT: Final = (AuthenticationFailed, PoolClosed, CheckpointCorrupt, CheckpointLocked, CheckpointVersion)
@@ -93,7 +93,7 @@ async def do_each(
             for _ in range(at_once):
                 group.create_task(go_on(), name="imapipe account")
     except BaseExceptionGroup as group_of_errors:
-        raise first_cause(group_of_errors) from None
+        raise_first(group_of_errors)
     for name, _ in waiting:
         failed(name, out_of_reach[0])
     return results, errors

@@ -76,6 +76,8 @@ class IndexFile:
 
     def __init__(self, path: Path, *, must_exist: bool = False) -> None:
         self.path = path
+        if must_exist and path.is_dir():
+            raise MessageIndexError("it is a folder; name a file", path=str(path))
         if must_exist and not path.is_file():
             raise MessageIndexError("there is no such file; make one with MessageIndex.update", path=str(path))
         self._file = Database(

@@ -312,7 +312,7 @@ class Run:
             yield
         except TimeoutError:
             if self._until.expired() and self.failure is not None:
-                raise self.failure from None
+                raise self.failure from self.failure.__cause__
             raise
 
     async def look(self, *, save: bool = False) -> Connection:

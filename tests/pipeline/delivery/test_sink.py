@@ -35,7 +35,8 @@ class Notes:
     def _note(self, what: str) -> None:
         self.calls.append(what)
         if what == self._fails_in:
-            raise OSError(28, f"no room in {what}")
+            # From something, as whoever looks at what is behind an error needs it.
+            raise OSError(28, f"no room in {what}") from KeyError(what)
 
     async def open(self, run: Run) -> None:
         assert run.plan.planned is not None
@@ -158,8 +159,9 @@ async def test_a_sink_that_raises_ends_the_run_with_that_and_nothing_uncommitted
     world = await open_world(40)
     sink = Notes(fails_in=where)
     watching = _Watching(sink)
-    with pytest.raises(OSError, match=f"no room in {where}"):
+    with pytest.raises(OSError, match=f"no room in {where}") as caught:
         await world.job().batch(10).use(_Watch(watching)).run(sink)
+    assert isinstance(caught.value.__cause__, KeyError)
     assert sink.calls.count("close") == 1
     assert watching.seen == 0
     assert world.pool.stats.leased == 0

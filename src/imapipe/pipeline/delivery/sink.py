@@ -28,7 +28,7 @@ from imapipe.net.pool.lease import holder
 from imapipe.pipeline.delivery.driven import Driven
 from imapipe.pipeline.delivery.handlers import failure_of
 from imapipe.pipeline.delivery.inbox import Delivery
-from imapipe.pipeline.delivery.tasks import end_tasks, first_cause, raise_outcome
+from imapipe.pipeline.delivery.tasks import end_tasks, raise_first, raise_outcome
 from imapipe.wire.uid_set import UidSet
 
 COMMIT_EVERY_MESSAGES = 500
@@ -166,7 +166,7 @@ class Scribe:
                     group.create_task(self._write())
             await self._commit()
         except BaseExceptionGroup as errors:
-            raise first_cause(errors) from None
+            raise_first(errors)
         finally:
             # Also where the cancellation came between the two: `begin` has opened it, and this had not seen it yet.
             if self._is_open:

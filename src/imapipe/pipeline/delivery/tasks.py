@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import NoReturn
 
 
 async def end_tasks(tasks: list[asyncio.Task[None]]) -> None:
@@ -41,3 +42,9 @@ def first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """The first exception in a group, however deep."""
     first = group.exceptions[0]
     return first_cause(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+def raise_first(group: BaseExceptionGroup[BaseException]) -> NoReturn:
+    """Raise the first exception in a group; `from None` would take from it what it was raised from."""
+    first = first_cause(group)
+    raise first from first.__cause__

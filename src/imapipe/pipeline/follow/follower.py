@@ -32,7 +32,7 @@ from imapipe.net.transient import is_transient, reason
 from imapipe.pipeline.delivery.consumption import Consumption
 from imapipe.pipeline.delivery.handlers import Handler, check_handler
 from imapipe.pipeline.delivery.sink import is_sink, sink_for
-from imapipe.pipeline.delivery.tasks import first_cause
+from imapipe.pipeline.delivery.tasks import raise_first
 from imapipe.pipeline.follow.followed import Followed, Place
 from imapipe.pipeline.follow.gate import Gate
 from imapipe.pipeline.follow.verdict import is_final
@@ -129,7 +129,7 @@ class Follower:
                 for other in others:
                     group.create_task(_coroutine(other(self)), name="imapipe follow")
         except BaseExceptionGroup as errors:
-            raise first_cause(errors) from None
+            raise_first(errors)
         finally:
             self._consumption.close()
 
