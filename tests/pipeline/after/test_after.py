@@ -19,7 +19,7 @@ from imapipe.models.json_value import JSON
 from imapipe.pipeline.after import duty, layer
 from imapipe.pipeline.operation import recovery
 from imapipe.store.json_store import JsonCheckpointHolding
-from imapipe.testing import Act, CutAfterBytes, CutInput, Delay, Fault, Mailbox, Reply
+from imapipe.testing import Act, CutAfterBytes, CutInput, Delay, Fault, Mailbox, Reply, Stall
 from imapipe.testing.messages import make_messages
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("impatient")]
@@ -402,6 +402,44 @@ async def test_cancelling_waits_for_the_change_under_way(open_world: OpenWorld, 
     assert _where(world) == {"INBOX": COUNT - 5, "Processed": 5, "Failed": 0}
     report = await _job(world, state).run(Handler(set()), on_done=imapipe.move_to("Processed"))
     assert (report.changes_due, report.changed, report.complete) == (COUNT - 5, COUNT - 5, True)
+
+
+@pytest.mark.parametrize("is_cancelled_again", [False, True])
+async def test_a_change_that_does_not_come_back_is_waited_for_only_so_long_and_the_next_run_makes_it(
+    open_world: OpenWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_cancelled_again: bool
+) -> None:
+    """Shorter where all tasks are cancelled, as at the end of a loop."""
+    monkeypatch.setattr("imapipe.pipeline.after.layer.DRAIN_SECONDS", 3600.0 if is_cancelled_again else 0.01)
+    boxes = {"INBOX": Mailbox(make_messages(COUNT)), "Processed": Mailbox(), "Failed": Mailbox()}
+    patient = {"stall_timeout_seconds": 3600, "command_timeout_seconds": 3600}
+    world = await open_world(boxes, options=patient)
+    world.server.faults.add(Stall(command="UID MOVE", nth=1))
+    under_way = asyncio.Event()
+    world.server.faults.add(Act(lambda record: under_way.set(), command="UID MOVE"))
+
+    async def handle(message: imapipe.Message) -> None:
+        if message.uid > 5:
+            await asyncio.sleep(3600)
+
+    state = tmp_path / "state.json"
+    task = asyncio.create_task(_job(world, state).run(handle, concurrency=6, on_done=imapipe.move_to("Processed")))
+    await under_way.wait()
+    task.cancel()
+    if is_cancelled_again:
+        stopping = [each for each in asyncio.all_tasks() if each.get_name() == "imapipe run INBOX"]
+        assert len(stopping) == 1
+        # Some turns later it waits for the change.
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert stopping[0].cancelling()
+        stopping[0].cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert world.pool.stats.leased == 0
+    world.server.release_stalls()
+    report = await _job(world, state).run(Handler(set()), on_done=imapipe.move_to("Processed"))
+    assert report.complete
+    assert _where(world) == {"INBOX": 0, "Processed": COUNT, "Failed": 0}
 
 
 async def test_an_iteration_that_is_left_has_changed_what_was_done(open_world: OpenWorld) -> None:
