@@ -119,6 +119,7 @@ async def test_the_page_starts_a_job_and_shows_it_by_keyboard_alone(tmp_path: Pa
         told = "document.querySelector('#jobs [aria-current]').lastElementChild.textContent"
         await page.run("globalThis.asked = fetch, globalThis.fetch = () => new Promise(() => {}), 0")
         before = await page.run(told)
+        assert await page.run("document.getElementById('title').textContent") == "classify for ann"
         await page.until(f"{told} !== {before!r} && parseInt({told}) > 0")
         await page.run("globalThis.fetch = asked, 0")
         for scheme, width, height in (("light", 1180, 860), ("dark", 1180, 860), ("light", 390, 1600)):
