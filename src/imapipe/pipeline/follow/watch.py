@@ -61,8 +61,8 @@ class Watch:
         offered = await self._offered(follower)
         # A connection that has said NOTIFY is of no other use: where there is only one, IDLE leaves it to the runs.
         may_notify = self._best == "notify" and offered == "notify" and follower.gate.limit > 1
-        if may_notify and await self._by_notify(follower):
-            return
+        if may_notify:
+            await self._by_notify(follower)
         if offered == "poll":
             follower.knows_ways()
             return
@@ -97,8 +97,8 @@ class Watch:
 
     # -- NOTIFY ----------------------------------------------------------------------------------------
 
-    async def _by_notify(self, follower: Follower) -> bool:
-        """Over one connection, for ever; False where the server does not take it."""
+    async def _by_notify(self, follower: Follower) -> None:
+        """Over one connection, for ever; returns where the server does not take it."""
         follower.gate.watchers = 1
         tries = 0
         while True:
@@ -108,7 +108,7 @@ class Watch:
                 has_gaps = await self._notify_once(follower, told)
             except (CommandNo, CommandBad) as error:
                 follower.tell_trouble(error, 0.0, "", "notify")
-                return False
+                return
             except ImapipeError as error:
                 self.reconnects += 1
                 self._poll(follower, told)
@@ -120,7 +120,7 @@ class Watch:
                     overflow = CommandNo("NOTIFY", "NOTIFICATIONOVERFLOW", "there is more news than the server tells")
                     if tries == _MOST_OVERFLOWS:
                         follower.tell_trouble(overflow, 0.0, "", "notify")
-                        return False
+                        return
                     tries = await self._lost(follower, overflow, tries, "", "notify")
             finally:
                 self._poll(follower, told)
