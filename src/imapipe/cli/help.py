@@ -24,6 +24,8 @@ _WORDS: Final = (
     (re.compile(r"<(?:list\[)?str\]?>"), "TEXT"),
     (re.compile(r"<path>"), "PATH"),
 )
+# What a value is behind the name of an argument. It is looked for from the first space, so that many take no longer.
+_TYPE: Final = re.compile(r"(?<!\s)\s*<[^<>|]*>")
 
 
 class HelpCommand(TyperCommand):
@@ -43,7 +45,7 @@ class HelpCommand(TyperCommand):
                 is_argument = parameter.param_type_name == "argument"
                 name, text = record
                 # An argument has a name that says what it is.
-                name = re.sub(r"\s*<[^>|]*>", "", name) if is_argument else _in_words(name)
+                name = _TYPE.sub("", name) if is_argument else _in_words(name)
                 other = _ARGUMENTS if is_argument else _OTHERS
                 groups[getattr(parameter, "rich_help_panel", None) or other].append((name, text))
         for name, records in groups.items():
