@@ -57,6 +57,8 @@ async def _look_and_expunge(step: Step, uids: UidSet) -> tuple[Groups, UidSet]:
         expunge.cancel()
         await asyncio.wait((look, expunge))
         raise
+    # Where the connection ended both have failed, and asyncio complains of an exception that nobody has seen.
+    look.exception()
     marked = expunge.result()
     return look.result().groups, marked
 

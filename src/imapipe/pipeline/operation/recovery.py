@@ -4,6 +4,8 @@ Invariants:
 
 - What was begun is ended, never begun again: a message whose copy is in the target is removed here, not copied again.
 - What was not begun stays as it is; the run's own search finds it.
+- Nothing is looked at before the mailbox of the messages is known to be the open one: what failed may have left the
+  target open, where the same UIDs are other messages.
 - A server may still be at work on a command after its connection has ended: what is not whole is looked at again until
   two looks agree.
 """
@@ -28,7 +30,7 @@ _Found = TypeVar("_Found", Arrival, Result)
 
 
 async def settle_pending(step: Step, *, was_answered: bool = False) -> Result | None:
-    """End the intent that has no result, if there is one; the mailbox is open for writing again when this returns.
+    """End the intent that has no result, if there is one; the mailbox is open for writing when this returns.
 
     Args:
         step: Where.
@@ -39,6 +41,8 @@ async def settle_pending(step: Step, *, was_answered: bool = False) -> Result | 
     """
     story = step.journal.story
     pending, copied = story.pending, story.copied
+    # Also where nothing is pending: what comes next counts on it.
+    await step.access.reopen(step.connection)
     if pending is None:
         return None
     job, looks = step.job, 1 if was_answered else MAX_LOOKS
