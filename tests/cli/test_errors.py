@@ -17,7 +17,8 @@ import pytest
 from filelock import FileLock
 
 import imapipe
-from imapipe.cli.errors import PHRASES, Status, explain
+from imapipe.cli.errors import PHRASES, Mistake, Status, explain
+from imapipe.cli.sizes import parse_size
 from imapipe.testing import RefuseConnection, RefuseLogin, Reply
 
 if TYPE_CHECKING:
@@ -418,3 +419,8 @@ def test_a_name_in_another_encoding_than_that_of_the_terminal(
     outcome = call(*(server.url if word == "URL" else word for word in words))
     assert outcome.status == 2
     assert "name of a mailbox" in outcome.sentence
+
+
+def test_a_number_of_bytes_above_all_numbers_is_a_mistake() -> None:
+    with pytest.raises(Mistake, match="use a number of bytes"):
+        parse_size("9" * 400, "--daily-bytes")

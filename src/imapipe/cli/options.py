@@ -47,7 +47,13 @@ class LimitOptions:
     ] = 4
     rate: Annotated[
         float | None,
-        typer.Option(min=0.001, metavar="NUMBER", help="At most so many messages a second.", rich_help_panel=LIMITS),
+        typer.Option(
+            min=0.001,
+            max=1_000_000,
+            metavar="NUMBER",
+            help="At most so many messages a second.",
+            rich_help_panel=LIMITS,
+        ),
     ] = None
     bytes_rate: Annotated[
         str | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Final
 
@@ -15,10 +16,10 @@ def parse_size(text: str, option: str) -> float:
     """Read a number of bytes such as `500k`, `5M` or `1.5MB` (powers of 1000).
 
     Raises:
-        Mistake: It is none, or 0.
+        Mistake: It is none, 0, or more than any number.
     """
     match = _SIZE.fullmatch(text.strip())
     size = float(match[1]) * _FACTORS[match[2].lower()] if match else 0.0
-    if size <= 0:
+    if not 0 < size < math.inf:
         raise Mistake(f"{option} {text}: use a number of bytes such as 500k or 5M")
     return size

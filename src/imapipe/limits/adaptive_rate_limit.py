@@ -30,6 +30,7 @@ from imapipe.errors import CommandNo, CommandTimeout, ServerBye, Throttled
 from imapipe.limits.adaptive_rate import AdaptiveRate, Bounds, Passage
 from imapipe.limits.waiting import tell_wait
 from imapipe.middleware.base import Call, Layer, Limit, Run
+from imapipe.models.argument import check_number
 from imapipe.models.batch import Batch, BatchInterrupted, BatchResult
 from imapipe.models.event import Event, Refusal, Throttle
 
@@ -68,6 +69,14 @@ class AdaptiveRateLimit(Limit):
     ) -> None:
         if unit not in _START:
             raise ValueError(f'unit is "commands" or "messages", not {unit!r}')
+        for name, value in (
+            ("start_per_second", start_per_second),
+            ("minimum_per_second", minimum_per_second),
+            ("maximum_per_second", maximum_per_second),
+            ("target_seconds", target_seconds),
+        ):
+            if value is not None:
+                check_number(name, value)
         start = _START[unit] if start_per_second is None else start_per_second
         minimum = _MINIMUM_SHARE * start if minimum_per_second is None else minimum_per_second
         maximum = math.inf if maximum_per_second is None else maximum_per_second

@@ -32,6 +32,7 @@ from imapipe.errors import CheckpointCorrupt
 from imapipe.limits.byte_account import ByteAccount
 from imapipe.limits.shared_bytes import SharedBytes, SharedCount, SharedPlace
 from imapipe.middleware.base import Call, KeepsNotes, Layer, Limit, Notes, Run
+from imapipe.models.argument import check_whole
 from imapipe.models.batch import Batch, BatchResult
 from imapipe.models.event import Wait
 from imapipe.runtime.completion import to_the_end
@@ -68,6 +69,7 @@ class ByteBudget(Limit):
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        check_whole("bytes_per_day", bytes_per_day)
         if bytes_per_day < 1:
             raise ValueError("bytes_per_day must be at least 1")
         if on_exhausted not in ("wait", "stop"):

@@ -36,6 +36,7 @@ from weakref import WeakKeyDictionary
 from imapipe.limits.waiting import tell_wait
 from imapipe.limits.worth import Worth
 from imapipe.middleware.base import Call, Layer, Limit, Run
+from imapipe.models.argument import check_number
 from imapipe.models.batch import Batch, BatchInterrupted, BatchResult
 
 if TYPE_CHECKING:
@@ -73,8 +74,10 @@ class RateLimit(Limit):
             "bytes_per_second": bytes_per_second,
         }
         for name, value in {**rates, "burst": burst}.items():
+            if value is not None:
+                check_number(name, value)
             if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"{name} must be above 0")
+                raise ValueError(f"{name} must be above 0 and finite, not {value!r}")
         if all(rate is None for rate in rates.values()):
             raise ValueError(f"a RateLimit needs a rate: {'=, '.join(rates)}=")
         if burst is not None and burst < 1:

@@ -25,6 +25,7 @@ from imapipe.middleware.checkpoint_layer import CheckpointLayer, Sharing
 from imapipe.middleware.loss import Loss
 from imapipe.middleware.renumbering import Renumbering, begun_anew
 from imapipe.middleware.retry import Retry
+from imapipe.models.argument import check_number, check_whole
 from imapipe.models.cursor import reissued
 from imapipe.models.document import printable
 from imapipe.runtime.completion import to_the_end
@@ -102,6 +103,8 @@ class Checkpoint(Middleware):
         on_mismatch: Literal["raise", "accept"] = "raise",
         when_complete: Literal["keep", "delete"] = "keep",
     ) -> None:
+        check_number("save_every_seconds", save_every_seconds)
+        check_whole("save_every_messages", save_every_messages)
         if save_every_seconds <= 0:
             raise ValueError("save_every_seconds must be above 0")
         if save_every_messages < 1:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from imapipe.middleware.base import Layer, Middleware, Run
+from imapipe.models.argument import check_number
 from imapipe.models.document import Document
 from imapipe.models.event import (
     Attempt,
@@ -106,6 +107,7 @@ class Progress(Middleware):
     def __init__(self, show: Show, *, every_seconds: float = 0.2) -> None:
         if not callable(show):
             raise TypeError("Progress needs something to call with each snapshot")
+        check_number("every_seconds", every_seconds)
         if every_seconds <= 0:
             raise ValueError("every_seconds must be above 0")
         self._show = show

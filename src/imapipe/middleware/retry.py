@@ -33,6 +33,7 @@ from imapipe.errors import CommandError, CommandTimeout, ProtocolError, ServerBy
 from imapipe.middleware.base import Call, Layer, Limit, Middleware, Run
 from imapipe.middleware.quota import Quota, Quotas
 from imapipe.middleware.tries import Tries, Trouble
+from imapipe.models.argument import check_number, check_whole
 from imapipe.models.batch import Batch, BatchInterrupted, BatchResult
 from imapipe.models.event import Attempt
 from imapipe.net.signals import over_quota
@@ -77,6 +78,14 @@ class Retry(Middleware):
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         random: Callable[[], float] = random_module.random,
     ) -> None:
+        check_whole("attempts", attempts)
+        check_whole("budget", budget)
+        for name, seconds in (
+            ("wait_initial_seconds", wait_initial_seconds),
+            ("wait_max_seconds", wait_max_seconds),
+            ("outage_seconds", outage_seconds),
+        ):
+            check_number(name, seconds)
         if attempts < 1:
             raise ValueError("attempts must be at least 1")
         if not 0 <= wait_initial_seconds <= wait_max_seconds:

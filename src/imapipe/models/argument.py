@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 
 def check_whole(name: str, value: object) -> None:
     """Raise TypeError unless the value is a whole number; a bool is none."""
@@ -16,6 +18,8 @@ def check_consent(name: str, value: object) -> None:
 
 
 def check_number(name: str, value: object) -> None:
-    """Raise TypeError unless the value is a number; a bool is none."""
+    """Raise TypeError unless the value is a number; a bool is none. Raise ValueError at NaN, which no bound holds."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise TypeError(f"{name} takes a number, not {value!r}")
+    if isinstance(value, float) and math.isnan(value):
+        raise ValueError(f"{name} takes a number, not {value!r}")

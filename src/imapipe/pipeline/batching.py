@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from imapipe.models.argument import check_whole
+from imapipe.models.argument import check_number, check_whole
 from imapipe.models.batch import BatchResult
 from imapipe.wire.search_key import SearchKey
 
@@ -142,6 +142,9 @@ class AdaptiveBatch:
                 f"use 1 <= minimum <= start <= maximum, not minimum={self.minimum}, start={self.start}, "
                 f"maximum={self.maximum}"
             )
+        check_number("target_seconds", self.target_seconds)
+        if self.slow_seconds is not None:
+            check_number("slow_seconds", self.slow_seconds)
         if self.target_seconds <= 0 or (self.slow_seconds is not None and self.slow_seconds < self.target_seconds):
             raise ValueError("target_seconds must be above 0, and slow_seconds not below it")
         if not (self.grow > 1 and 0 < self.shrink < 1):

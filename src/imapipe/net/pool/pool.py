@@ -75,6 +75,8 @@ class ConnectionPool:
         check_whole("max_size", max_size)
         if acquire_timeout_seconds is not None:
             check_number("acquire_timeout_seconds", acquire_timeout_seconds)
+            if acquire_timeout_seconds < 0:
+                raise ValueError(f"acquire_timeout_seconds must be 0 or more, not {acquire_timeout_seconds}")
         if max_size < 1:
             raise ValueError(f"max_size must be 1 or more, not {max_size}")
         self.max_size = max_size

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final
 
 LONG_BYTES: Final = 16 * 1024
@@ -29,3 +29,11 @@ class Limits:
     literal_bytes: int = 2 * 1024 * 1024 * 1024
     kept_bytes: int = 32 * 1024 * 1024
     literals: int = 10_000
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise TypeError(f"{field.name} takes a whole number, not {value!r}")
+            if value < 1:
+                raise ValueError(f"{field.name} must be 1 or more, not {value}")
