@@ -424,3 +424,11 @@ def test_a_name_in_another_encoding_than_that_of_the_terminal(
 def test_a_number_of_bytes_above_all_numbers_is_a_mistake() -> None:
     with pytest.raises(Mistake, match="use a number of bytes"):
         parse_size("9" * 400, "--daily-bytes")
+
+
+@pytest.mark.parametrize("words", ["--rate x", "--limit 1.5", "--limit -1", "--connections 101", "--compress maybe"])
+def test_a_value_that_does_not_fit_is_told_in_plain_words(call: Call, words: str) -> None:
+    outcome = call("scan", "imaps://ann@imap.example.org", "INBOX", *words.split())
+    assert outcome.status == Status.USAGE
+    assert outcome.sentence.startswith(f"Invalid value for '{words.split(maxsplit=1)[0]}': ")
+    assert not re.search("Input should|Value error|parse", outcome.sentence)

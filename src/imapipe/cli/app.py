@@ -278,6 +278,16 @@ def run(arguments: Sequence[str] | None = None) -> int:
     return int(status or 0)
 
 
+# What versions of typer say of a value, and how a person says it.
+_OF_VALUES: Final = (
+    ("Input should be a valid integer, unable to parse string as an integer", "use a whole number"),
+    ("Input should be a valid number, unable to parse string as a number", "use a number"),
+    ("Input should be greater than or equal to", "use a number from"),
+    ("Input should be less than or equal to", "use a number up to"),
+    ("Value error, ", ""),
+)
+
+
 def _usage_error(error: Exception) -> int:
     """Tell what is wrong with the arguments. Click's own classes are nowhere public: newer typers bring their own."""
     if type(error).__name__ == "NoArgsIsHelpError":
@@ -291,6 +301,8 @@ def _usage_error(error: Exception) -> int:
     context = getattr(error, "ctx", None)
     path = getattr(context, "command_path", "imapipe")
     message = format_message()
+    for said, words in _OF_VALUES:
+        message = message.replace(said, words)
     if path.endswith(" flag") and _LOOKS_LIKE_A_FLAG.match(message):
         message = f"{message}; flags that begin with - stand behind --, as in `imapipe flag URL INBOX -- -$Junk`"
     write_note(f"{message} (see `{path} --help`)")
