@@ -23,7 +23,7 @@ from imapipe.testing import Stall, SyntheticMailbox
 pytestmark = pytest.mark.slow
 
 if TYPE_CHECKING:
-    from tests.cli.conftest import Serve, Start
+    from tests.cli.conftest import Call, Serve, Start
 
 PATIENCE_SECONDS = 120.0
 
@@ -38,7 +38,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_scan_has_saved_and_goes_on(
-    serve: Serve, process: Start, tmp_path: Path, number: signal.Signals, status: int
+    serve: Serve, process: Start, call: Call, tmp_path: Path, number: signal.Signals, status: int
 ) -> None:
     # It cannot be over before the signal comes, however late that is.
     server = serve(SyntheticMailbox(2000, size=300), faults=[Stall(command="UID FETCH", nth=3)])
@@ -56,10 +56,9 @@ def test_an_interrupted_scan_has_saved_and_goes_on(
     assert all(line.startswith("INBOX: ") for line in progress)
     assert not list(tmp_path.glob("*.lock"))
     server.faults.clear()
-    rest = process(*command)
-    out, _ = rest.communicate(timeout=PATIENCE_SECONDS)
-    report = json.loads(out)
-    assert rest.returncode == 0
+    rest = call(*command)
+    report = rest.document
+    assert rest.status == 0
     assert report["skipped"] > 0
     assert report["skipped"] + report["done"] == report["done_all_runs"] == 2000
 
@@ -145,12 +144,15 @@ def test_a_terminal_is_asked_for_the_password(serve: Serve, process: Start) -> N
     assert "secret" not in shown
 
 
-def test_the_script_says_its_version_and_helps(process: Start) -> None:
-    for arguments, words in ((["--version"], "imapipe 0."), (["--help"], "demo"), (["scan", "-h"], "--checkpoint")):
-        one = process(*arguments)
-        out, err = one.communicate(timeout=PATIENCE_SECONDS)
-        assert (one.returncode, err) == (0, "")
-        assert words in out
+def test_the_script_says_its_version_and_helps(process: Start, call: Call) -> None:
+    one = process("--version")
+    out, err = one.communicate(timeout=PATIENCE_SECONDS)
+    assert (one.returncode, err) == (0, "")
+    assert "imapipe 0." in out
+    for arguments, words in ((["--help"], "demo"), (["scan", "-h"], "--checkpoint")):
+        outcome = call(*arguments)
+        assert (outcome.status, outcome.err) == (0, "")
+        assert words in outcome.out
 
 
 def test_an_interrupted_demo_leaves_nothing(process: Start, tmp_path: Path) -> None:
@@ -166,14 +168,16 @@ def test_an_interrupted_demo_leaves_nothing(process: Start, tmp_path: Path) -> N
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_logged_is_shown_where_it_is_asked_for(process: Start) -> None:
+def test_what_is_logged_is_shown_where_it_is_asked_for(process: Start, call: Call) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"imap://ann@127.0.0.1:{unused.getsockname()[1]}"
-        for options, shown in (((), False), (("--log-level", "warning"), True)):
-            scan = process("scan", url, "INBOX", "--outage", "0.3", "--quiet", *options)
-            _, err = scan.communicate(timeout=PATIENCE_SECONDS)
-            assert ("imapipe.pipeline.outage: waiting for the server" in err) is shown, err
+        command = ("scan", url, "INBOX", "--outage", "0.3", "--quiet")
+        line = "imapipe.pipeline.outage: waiting for the server"
+        assert line not in call(*command).err
+        # In a process: what is set up for logs is for all of it.
+        _, err = process(*command, "--log-level", "warning").communicate(timeout=PATIENCE_SECONDS)
+        assert line in err
 
 
 def test_a_shell_gets_its_completion(process: Start) -> None:
