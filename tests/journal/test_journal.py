@@ -12,7 +12,7 @@ import pytest
 
 import imapipe
 from imapipe.journal import journal as module
-from imapipe.journal.entry import Intent, Job, Result
+from imapipe.journal.entry import Intent, Job, Result, Story
 from imapipe.journal.journal import Journal, read_journal, reading
 from imapipe.wire.uid_set import UidSet
 
@@ -171,3 +171,23 @@ def test_cut_anywhere_it_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
             max(0, lines - 2),
         )
         journal.close()
+
+
+def test_lines_that_cannot_follow_each_other_are_none() -> None:
+    intent = {**INTENT.line()}
+    story = Story()
+    assert story.last_number == 0
+    story.add(JOB.line())
+    story.add(intent)
+    assert (story.last_number, story.pending) == (1, INTENT)
+    with pytest.raises(ValueError, match="an intent follows one that has no result"):
+        story.add(intent)
+
+
+@pytest.mark.parametrize(
+    "change", [{"version": 2}, {"journal": "another"}, {"change": "move"}, {"change": {"kind": "move"}}], ids=str
+)
+def test_a_first_line_of_something_else_is_none(change: dict[str, object]) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        Job.read({**JOB.line(), **change})
+    assert Job.read(JOB.line()) == JOB

@@ -183,6 +183,30 @@ async def test_netease_wants_to_know_who_we_are_before_it_opens_a_mailbox() -> N
             await connection.examine("other")
 
 
+@pytest.mark.asyncio
+async def test_who_cannot_say_who_we_are_is_told_that_the_mailbox_is_refused() -> None:
+    lines = ('C: <a> EXAMINE "INBOX"', "S: <a> NO EXAMINE Unsafe Login. Please contact kefu@188.com for help")
+    async with dialogue(*lines) as connection:
+        with pytest.raises(CommandNo, match="Unsafe Login"):
+            await connection.examine("INBOX")
+
+
+@pytest.mark.asyncio
+async def test_a_mailbox_that_is_opened_where_there_is_none_is_no_way_out_of_another() -> None:
+    lines = (
+        'C: <a> EXAMINE "INBOX"',
+        "S: * 7 EXISTS",
+        "S: <a> OK [READ-ONLY] EXAMINE completed",
+        "C: <b> EXAMINE …",
+        "S: * 1 EXISTS",
+        "S: <b> OK [READ-ONLY] EXAMINE completed",
+    )
+    async with dialogue(*lines) as connection:
+        await connection.examine("INBOX")
+        with pytest.raises(ProtocolError, match="a mailbox that should not exist was opened"):
+            await connection.unselect()
+
+
 # -- words about ourselves ---------------------------------------------------------------------------------------------
 
 
