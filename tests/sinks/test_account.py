@@ -80,6 +80,25 @@ async def test_the_same_bytes_flags_and_times(two: Two, tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("two", ["plain"], indirect=True)
+@pytest.mark.parametrize("refused", [1, 99])
+async def test_keywords_are_left_out_only_where_they_are_what_is_refused(two: Two, refused: int) -> None:
+    box = two.source.mailboxes["INBOX"]
+    for uid in (5, 9, 14):
+        box.set_flags(uid, {"\\Seen", "$Work"})
+    with_keywords = Reply(
+        "NO", "Not now", command="APPEND", when=lambda record: "$Work" in record.arguments, times=refused
+    )
+    two.target.faults.add(with_keywords)
+    assert (await two.copy()).complete
+    flags = Counter(flags for _, flags, _ in (await holds(two.there)).elements())
+    kept = {"\\Seen", "$Work"} if refused == 1 else {"\\Seen"}
+    assert flags == {frozenset(): COUNT - 3, frozenset(kept): 3}
+    # Once it is known that none are taken, no message is tried twice with them.
+    assert with_keywords.fired == (1 if refused == 1 else 4)
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize("keeps_state", [True, False])
 async def test_running_again_appends_nothing(two: Two, tmp_path: Path, keeps_state: bool) -> None:
     state = tmp_path / "state"

@@ -88,6 +88,8 @@ class MailboxCopy:
         self._seen = 0
         self._confirmed = 0
         self._in_doubt = False
+        # Until messages were taken only without theirs.
+        self._takes_keywords = True
 
     @property
     def has_candidates(self) -> bool:
@@ -341,6 +343,8 @@ class MailboxCopy:
 
     async def _append_one(self, connection: Connection, new: Outgoing) -> Exception | None:
         """Append a message; gives what it was refused for."""
+        left_out: Exception | None = None
+        may_pass = self._takes_keywords
         while True:
             try:
                 where = await self._send(connection, [new])
@@ -350,9 +354,16 @@ class MailboxCopy:
                     raise
                 if not new.has_keywords:
                     return error
-                _log.warning("%s takes no keywords of message %d: %s", self._name, new.message.uid, error)
+                if may_pass:
+                    # It may be of this moment, and is then no reason to leave anything out.
+                    may_pass = False
+                    continue
+                left_out = error
                 new.leave_keywords()
             else:
+                if left_out is not None:
+                    self._takes_keywords = False
+                    _log.warning("%s takes no keywords of message %d: %s", self._name, new.message.uid, left_out)
                 self._placed(new, where[0])
                 return None
 
