@@ -17,6 +17,7 @@ import imapipe
 from imapipe import search as q
 from imapipe.models.json_value import JSON
 from imapipe.pipeline.after import duty, layer
+from imapipe.pipeline.after.layer import AfterLayer
 from imapipe.pipeline.operation import recovery
 from imapipe.store.json_store import JsonCheckpointHolding
 from imapipe.testing import Act, CutAfterBytes, CutInput, Delay, Fault, Mailbox, Reply, Stall
@@ -414,7 +415,14 @@ async def test_a_change_that_does_not_come_back_is_waited_for_only_so_long_and_t
     patient = {"stall_timeout_seconds": 3600, "command_timeout_seconds": 3600}
     world = await open_world(boxes, options=patient)
     world.server.faults.add(Stall(command="UID MOVE", nth=1))
-    under_way = asyncio.Event()
+    under_way, stopping = asyncio.Event(), asyncio.Event()
+    stop = AfterLayer.stop
+
+    async def tell_and_stop(layer: AfterLayer) -> None:
+        stopping.set()
+        await stop(layer)
+
+    monkeypatch.setattr(AfterLayer, "stop", tell_and_stop)
     world.server.faults.add(Act(lambda record: under_way.set(), command="UID MOVE"))
 
     async def handle(message: imapipe.Message) -> None:
@@ -426,13 +434,9 @@ async def test_a_change_that_does_not_come_back_is_waited_for_only_so_long_and_t
     await under_way.wait()
     task.cancel()
     if is_cancelled_again:
-        stopping = [each for each in asyncio.all_tasks() if each.get_name() == "imapipe run INBOX"]
-        assert len(stopping) == 1
-        # Some turns later it waits for the change.
-        for _ in range(50):
-            await asyncio.sleep(0)
-        assert stopping[0].cancelling()
-        stopping[0].cancel()
+        await stopping.wait()
+        (driver,) = [each for each in asyncio.all_tasks() if each.get_name() == "imapipe run INBOX"]
+        driver.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert world.pool.stats.leased == 0
