@@ -52,7 +52,8 @@ class User:
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time of the keeper; that of the database goes on by itself."""
     now = [1_000.0]
-    monkeypatch.setattr("imapipe.cluster.keeper.uptime", lambda: now[0])
+    for name in ("keeper", "member"):
+        monkeypatch.setattr(f"imapipe.cluster.{name}.uptime", lambda: now[0])
     return now
 
 
@@ -174,6 +175,33 @@ async def test_who_has_left_is_forgotten_when_nothing_is_counted_for_it(keeper: 
     member.leave()
     assert keeper._turn(connection)
     assert (keeper.held(), connection.query("SELECT * FROM imapipe_slots")) == ({}, [])
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+async def test_what_a_cancelled_closing_left_behind_counts_for_a_while(
+    keeper: Keeper, connection: Connection, now: list[float], *, is_lost: bool
+) -> None:
+    member, _ = await _in_use(keeper, 2)
+    assert keeper._turn(connection)
+    _, other = await _in_use(keeper, 2)
+    member.leave(1)
+    if is_lost:
+        keeper._expire("their lease could not be renewed in time")
+    assert keeper._turn(connection)
+    now[0] += 1.0
+    assert keeper._turn(connection)
+    await asyncio.sleep(0)
+    # One of the two was over: the other one is nobody's yet, and nothing is told again and again.
+    assert [told for told in other.told if told[0] == "granted"] == [("granted", 1)]
+    assert (keeper.held(), keeper._counts_lapsed) == ({"ann": 2}, True)
+    assert 0.0 < keeper._idle_seconds() <= 5.0
+    now[0] += 4.0
+    assert keeper._idle_seconds() <= 0.0
+    assert keeper._turn(connection)
+    await asyncio.sleep(0)
+    assert [told for told in other.told if told[0] == "granted"] == [("granted", 1)] * 2
+    assert member.name not in keeper._members
+    assert (keeper.held(), keeper._counts_lapsed) == ({"ann": 2}, False)
 
 
 async def test_a_database_that_is_away_for_too_long_ends_the_wait_and_before_its_end_what_is_held(

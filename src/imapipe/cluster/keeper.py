@@ -10,7 +10,8 @@ Invariants:
   and last of what goes.
 - The lease is counted from before its renewal was sent, on a clock that goes on while the process is stopped and while
   the machine sleeps; so it ends here before it ends anywhere else.
-- Slots of which the lease has ended count until the server has ended their connections: it hears of it later.
+- Slots of which the lease has ended count until the server has ended their connections: it hears of it later. So do
+  those of a pool whose closing was cancelled; since it waits for no server any more, for a fixed time.
 - Nothing is granted without a lease that lasts, and what was granted under one that has ended is dropped.
 - A pool hears in order: what was granted before an end comes before the end, what is granted after comes after.
 """
@@ -225,11 +226,17 @@ class Keeper:
         at = self._renews_at
         if any(member.held or member.is_short for member in self._members.values()):
             at = min(at, self._polls_at)
+        at = min([at, *(member.counts_until for member in self._left_behind)])
         return at - uptime()
 
     def _turn(self, connection: Connection) -> bool:
         """Do what is to be done now; whether this process had not lost its lease."""
         now = uptime()
+        with self._condition:
+            for member in self._left_behind:
+                if now >= member.counts_until:
+                    member.free_what_is_left()
+                    self._changed[member.name] = member
         if not self._is_registered:
             slot_rows.register(connection, self.worker)
             self._is_registered = True
@@ -287,7 +294,7 @@ class Keeper:
             if member.has_left:
                 if not member.held and not request.held + request.wanted + answer.granted:
                     self._members.pop(member.name, None)
-                else:
+                elif not member.held or member.held != request.held + answer.granted:
                     self._changed[member.name] = member
                 return
             deadline = self._deadline
@@ -338,7 +345,14 @@ class Keeper:
 
     @property
     def _counts_lapsed(self) -> bool:
-        return any(member.lapsed for member in self._members.values())
+        now = uptime()
+        is_left = any(now < member.counts_until for member in self._left_behind)
+        return is_left or any(member.lapsed for member in self._members.values())
+
+    @property
+    def _left_behind(self) -> list[Member]:
+        """Closed pools whose connections servers may count still."""
+        return [member for member in self._members.values() if member.has_left and member.held]
 
     @property
     def _last_seconds(self) -> float:

@@ -12,7 +12,9 @@ from contextlib import AbstractContextManager, suppress
 from typing import Protocol
 
 from imapipe.cluster.slot_rows import SlotRequest
+from imapipe.net.pool.parting import PARTING_SECONDS
 from imapipe.net.pool.slots import SlotUser
+from imapipe.runtime.clock import uptime
 
 
 class Office(Protocol):
@@ -43,6 +45,7 @@ class Member:
         told_at: When that was told the last time.
         shortage: Why it has no more.
         has_left: Its pool is closed.
+        counts_until: Until when what it has left behind counts, by the keeper's clock.
     """
 
     def __init__(self, office: Office, name: str, account: str, maximum: int) -> None:
@@ -56,6 +59,7 @@ class Member:
         self.told_at = 0.0
         self.shortage = "the database that keeps the limits has not answered yet"
         self.has_left = False
+        self.counts_until = 0.0
         self._office = office
         self._maximum = maximum
         self._refused: int | None = None
@@ -120,15 +124,20 @@ class Member:
         if self._is_ending and self._user is not None and self._end is not None:
             self._user.expired(self._end)
 
-    def leave(self) -> None:
-        """The pool is closed."""
+    def leave(self, counted: int = 0) -> None:
+        """The pool is closed; servers may count so many of its connections, for as long as it would have waited."""
         with self._office.lock:
             self.has_left = True
-            self.held = self.wanted = 0
+            self.held = self.wanted = counted
+            self.counts_until = uptime() + PARTING_SECONDS
             self.lapsed.clear()
             self._office.changed(self)
 
     # -- what the keeper says, in any thread -----------------------------------------------------
+
+    def free_what_is_left(self) -> None:
+        """Servers have ended what the pool left behind."""
+        self.held = self.wanted = 0
 
     def request(self) -> SlotRequest:
         """What is to be told to the database."""
@@ -169,9 +178,11 @@ class Member:
 
     def expire(self, error: Exception) -> None:
         """Nothing is its own any more: its connections are shut, and count until servers have ended them, too."""
+        if self.has_left:
+            return
         self.held = 0
         self._end = error
-        if self.has_left or self._loop is None or self._user is None:
+        if self._loop is None or self._user is None:
             return
         self._is_ending += 1
 

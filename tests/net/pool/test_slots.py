@@ -69,6 +69,7 @@ class Side:
     wanted: int = 0
     made_count: int = 0
     left: int = 0
+    counted: int = 0
     ended: list[object] = field(default_factory=list)
 
     @property
@@ -102,8 +103,9 @@ class Side:
             self.held = 0
             self.user.expired(ConnectionLost("the slots have expired"))
 
-    def leave(self) -> None:
+    def leave(self, counted: int = 0) -> None:
         self.left += 1
+        self.counted = counted
         self.user = None
         self.held = self.wanted = 0
         self._soon()
@@ -219,6 +221,28 @@ async def test_a_slot_is_free_when_the_server_has_ended_the_connection(ending: s
             await other.noop()
         assert server.counters.connections == 2
         assert server.counters.peak_connections == 1
+
+
+@asyncio_test
+@pytest.mark.parametrize("in_use", [True, False])
+@pytest.mark.usefixtures("late_server")
+async def test_a_closing_that_is_cancelled_tells_what_servers_may_count(in_use: bool) -> None:
+    office = Office(1)
+    async with Server({"INBOX": []}) as server, pools_on(server, office, 1) as (pool,):
+        connection = await pool.take()
+        if not in_use:
+            pool.give_back(connection)
+        closing = asyncio.create_task(pool.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        # Nobody hears of its end.
+        assert server.counters.open_connections == 1
+        (side,) = office.sides
+        assert (side.left, side.counted) == (1, 1)
+        await pool.close()
+        assert (side.left, side.counted) == (1, 1)
 
 
 @asyncio_test

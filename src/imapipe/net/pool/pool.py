@@ -284,7 +284,7 @@ class ConnectionPool:
     async def close(self) -> None:
         """Fail the waiting, end what is being opened, log out what is idle, throw away what is leased.
 
-        Cancelling it ends what it waits for, too.
+        Cancelling it ends what it waits for, too; slots that are shared are others' a moment later then.
         """
         if not self._closed:
             self._closed = self._lives.is_closed = True
@@ -299,10 +299,15 @@ class ConnectionPool:
                 self._decisions.closing()
                 self._lives.say_goodbye(connection)
             self._idle.clear()
+        counted = 0
         try:
             await self._lives.finish()
+        except BaseException:
+            # Those that were leased are among the ones that are being closed.
+            counted = self._decisions.count - len(self._leased)
+            raise
         finally:
-            self._slots.leave()
+            self._slots.leave(counted)
 
     def _assign(self) -> None:
         """Look what is to be done now, and do it."""

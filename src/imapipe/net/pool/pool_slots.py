@@ -106,11 +106,11 @@ class PoolSlots:
         if self._source is not None:
             self._source.refused(self._decisions.count)
 
-    def leave(self) -> None:
-        """The pool is closed; the second time it does nothing."""
+    def leave(self, counted: int = 0) -> None:
+        """The pool is closed, and servers may count so many of its connections; the second time it does nothing."""
         if self._source is not None and self._has_begun:
             self._has_begun = False
-            self._source.leave()
+            self._source.leave(counted)
 
     def _over(self, handle: Handle) -> None:
         if self._source is not None:

@@ -86,5 +86,8 @@ class Slots(Protocol):
     def check(self) -> None:
         """See whether time has run out while the process stood still; `SlotUser.expired` is called in here then."""
 
-    def leave(self) -> None:
-        """The pool is closed, and each of its connections is gone."""
+    def leave(self, counted: int = 0) -> None:
+        """The pool is closed. So many of its connections have ended here without a wait for their servers' end.
+
+        Those servers count them for a moment, of which the pool will not hear.
+        """
