@@ -261,7 +261,7 @@ async def test_its_thread_goes_on_whatever_happens(
     wrong: str,
 ) -> None:
     turn = keeper._turn
-    goes_on = threading.Event()
+    is_there, goes_on = threading.Event(), threading.Event()
     turns = 0
 
     def turn_once_wrong(its: Connection) -> bool:
@@ -275,6 +275,7 @@ async def test_its_thread_goes_on_whatever_happens(
             case 2, "away":
                 raise AWAY
         result = turn(its)
+        is_there.set()
         if turns > 2:
             goes_on.set()
         return result
@@ -284,6 +285,8 @@ async def test_its_thread_goes_on_whatever_happens(
     keeper.start()
     assert len(keeper._threads) == 2
     await asyncio.to_thread(keeper.be_there)
+    # The lease is there before the first turn is over, which is not to grant anything that the second one loses.
+    assert await asyncio.to_thread(is_there.wait, 100)
     member, user = await _in_use(keeper, 1)
     assert await asyncio.to_thread(goes_on.wait, 100)
     while ("granted", 1) not in user.told:  # noqa: ASYNC110 - another thread calls
