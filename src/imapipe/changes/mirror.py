@@ -25,6 +25,7 @@ from imapipe.models.cursor import Cursor, reissued
 from imapipe.models.document import Document
 from imapipe.models.flag_table import FlagTable
 from imapipe.pipeline.delivery.sink import Sink
+from imapipe.runtime.completion import to_the_end
 from imapipe.wire.uid_set import UidSet
 
 _SHARE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*%")
@@ -213,7 +214,8 @@ async def bring_up_to_date(
                 await sink.remove_earlier()
             await sink.commit()
     finally:
-        await sink.close()
+        # A cancellation may come now, too, and would leave locks and files behind.
+        await to_the_end(sink.close())
     total = len(uids) + held.earlier
     kept = len(gone) + held.earlier - removed
     return MirrorReport(mailbox, total - removed, len(changed), removed, kept, missing)

@@ -248,7 +248,7 @@ class CheckpointLayer(Layer):
                     return
         finally:
             self._unsubscribe()
-            await self._holding.release()
+            await to_the_end(self._holding.release())
 
     def _keep_newer_than(self, state: CheckpointState) -> None:
         """A state was saved."""

@@ -183,6 +183,39 @@ async def test_cancelling_closes_the_sink_and_acknowledges_nothing_more(open_wor
     assert watching.seen == 0
 
 
+class _Closing(Notes):
+    """One that takes its time to open and to close."""
+
+    def __init__(self, *, fails_in: str = "") -> None:
+        super().__init__(fails_in=fails_in)
+        self.closes, self.may_close = asyncio.Event(), asyncio.Event()
+        self.is_closed = False
+
+    async def close(self) -> None:
+        await super().close()
+        self.closes.set()
+        await self.may_close.wait()
+        self.is_closed = True
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("fails_in", ["", "open", "write"])
+async def test_whoever_cancels_while_the_sink_closes_waits_for_that(open_world: OpenWorld, fails_in: str) -> None:
+    """A lock that is left behind would keep everybody out for as long as the process lives."""
+    world = await open_world(5)
+    sink = _Closing(fails_in=fails_in)
+    running = asyncio.create_task(world.job().run(sink))
+    await sink.closes.wait()
+    for _ in range(2):
+        running.cancel()
+        await asyncio.sleep(0)
+    assert not running.done()
+    sink.may_close.set()
+    with pytest.raises((asyncio.CancelledError, OSError)):
+        await running
+    assert sink.is_closed
+
+
 @pytest.mark.asyncio
 async def test_what_is_written_is_made_safe_when_the_server_ends_the_run(open_world: OpenWorld) -> None:
     world = await open_world(SyntheticMailbox(60), faults=[CutAfterBytes(0, command="UID FETCH", nth=3)])

@@ -215,7 +215,7 @@ async def _undivide(store: CheckpointStore, whole: JobKey, shards: Iterable[JobK
             await holding.delete()
     finally:
         for holding in holdings:
-            await holding.release()
+            await to_the_end(holding.release())
 
 
 def together(whole: CheckpointState | None, parts: Sequence[CheckpointState]) -> CheckpointState:

@@ -13,7 +13,8 @@ Invariants:
 - `write` and `commit` never overlap, and there is one `write` at a time unless the sink says `parallel = True`.
 - The bytes of a message are released when its `write` has returned, so memory does not depend on when groups are made
   safe; it is not asked for again meanwhile.
-- `close` is called once where `open` was called, also when that raised, and after a cancellation.
+- `close` is called once where `open` was called, also when that raised, and after a cancellation; a cancellation that
+  comes while it is at work waits for it.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from imapipe.pipeline.delivery.driven import Driven
 from imapipe.pipeline.delivery.handlers import failure_of
 from imapipe.pipeline.delivery.inbox import Delivery
 from imapipe.pipeline.delivery.tasks import end_tasks, raise_first, raise_outcome
+from imapipe.runtime.completion import to_the_end
 from imapipe.wire.uid_set import UidSet
 
 COMMIT_EVERY_MESSAGES = 500
@@ -57,7 +59,10 @@ class Sink(Protocol):
         """Make all that was written durable. Raising ends the run: what was written since the last one is not done."""
 
     async def close(self) -> None:
-        """The run is over. What was written and not committed is of no account."""
+        """The run is over. What was written and not committed is of no account.
+
+        It is not cancelled: whoever cancels the run meanwhile waits for it, for 30 seconds at most.
+        """
 
 
 def is_sink(consumer: object) -> TypeGuard[Sink]:
@@ -140,7 +145,7 @@ class Scribe:
         try:
             await self._sink.open(run)
         except BaseException:
-            await self._sink.close()
+            await to_the_end(self._sink.close())
             raise
         self._is_open = True
         self._began.set_result(None)
@@ -170,7 +175,8 @@ class Scribe:
         finally:
             # Also where the cancellation came between the two: `begin` has opened it, and this had not seen it yet.
             if self._is_open:
-                await self._sink.close()
+                # A cancellation may come now, too, and would leave locks and files behind.
+                await to_the_end(self._sink.close())
 
     async def _write(self) -> None:
         """One writer: write what is there, as one group, until nothing will come any more."""
