@@ -21,7 +21,7 @@ from imapipe.contrib.cluster.report import MailboxOutcome
 from imapipe.contrib.cluster.task import Claim
 from imapipe.database import Connection, Database, Parameters, Row
 from imapipe.database.postgres import PostgresConnection
-from imapipe.errors import AuthenticationFailed, ConnectionFailed
+from imapipe.errors import AuthenticationFailed, CheckpointLocked, ConnectionFailed
 from postgres_server import PostgresServer
 
 AT_ONCE = 3
@@ -289,6 +289,19 @@ def test_a_task_that_gets_on_in_between_is_not_given_up(connection: Connection) 
     found = listing.find(connection, job)
     assert found is not None
     assert not found.is_ended
+
+
+@pytest.mark.parametrize(("error", "losses"), [(None, 0), (CheckpointLocked("held"), 19)])
+def test_a_task_that_a_worker_lived_with_is_not_given_up(
+    connection: Connection, error: Exception | None, losses: int
+) -> None:
+    ask(connection, "ann")
+    held = Queue(connection).claim()
+    assert held is not None
+    connection.execute("UPDATE imapipe_tasks SET losses = 19")
+    with connection.transaction():
+        assert table.hand_back(connection, held, {}, AT_ONCE, error=error)
+    assert connection.query("SELECT losses FROM imapipe_tasks") == [(losses,)]
 
 
 def test_how_much_there_is_to_do_is_kept_of_mailboxes_of_any_name(connection: Connection) -> None:

@@ -283,6 +283,9 @@ def hand_back(
 ) -> bool:
     """Let somebody else go on with a task. False where it is another's by now.
 
+    Without an error a worker that was to end has lived with the task until then: the deaths before do not count any
+    more. One that only found the checkpoint of a dead one locked has not begun with it.
+
     Args:
         connection: In a transaction.
         held: The task.
@@ -299,7 +302,8 @@ def hand_back(
         """
         UPDATE imapipe_tasks
         SET state = 'waiting', due_ms = now_ms() + :wait, tries = tries + :fault, waits = waits + :waited,
-            outcome = :outcome, error = COALESCE(:error, error), holder = NULL
+            losses = CASE WHEN :lived THEN 0 ELSE losses END, outcome = :outcome,
+            error = COALESCE(:error, error), holder = NULL
         WHERE id = :task AND ticket = :ticket AND state = 'running'
         """,
         {
@@ -308,6 +312,7 @@ def hand_back(
             "wait": round(wait_seconds * 1000),
             "fault": int(is_fault),
             "waited": int(error is not None and not is_fault),
+            "lived": error is None,
             "outcome": outcomes_text(outcomes),
             "error": error_text(error),
         },
