@@ -262,6 +262,9 @@ def test_a_task_that_kills_its_workers_is_given_up(connection: Connection) -> No
         ((task, ticket, account),) = sweeping.lost_tasks(connection, 30.0)
         with connection.transaction():
             assert sweeping.take_back(connection, task, ticket, account, stale_seconds=30.0, at_once=AT_ONCE)
+        connection.execute("UPDATE imapipe_tasks SET due_ms = now_ms() WHERE state = 'waiting'")
+        with connection.transaction():
+            feed(connection, account, AT_ONCE)
     assert deaths == 20
     found = listing.find(connection, job)
     assert found is not None
@@ -270,6 +273,28 @@ def test_a_task_that_kills_its_workers_is_given_up(connection: Connection) -> No
     (outcome,) = found.report.mailboxes.values()
     assert outcome.error is not None
     assert outcome.error.text == "20 workers died, one after the other, while they had this task"
+
+
+@pytest.mark.parametrize(("losses", "are_apart"), [(1, False), (2, True)])
+def test_tasks_that_lost_their_workers_together_again_and_again_begin_apart(
+    connection: Connection, losses: int, *, are_apart: bool
+) -> None:
+    """Else one that kills its workers takes the others along, until all of them are given up."""
+    count = 10
+    queue = Queue(connection)
+    for number in range(count):
+        ask(connection, f"ann{number}")
+        assert queue.claim() is not None
+    connection.execute("UPDATE imapipe_tasks SET losses = :losses", {"losses": losses})
+    queue.die()
+    for task, ticket, account in sweeping.lost_tasks(connection, 30.0):
+        with connection.transaction():
+            assert sweeping.take_back(connection, task, ticket, account, stale_seconds=30.0, at_once=AT_ONCE)
+    rows = connection.query("SELECT due_ms - now_ms(), losses FROM imapipe_tasks")
+    assert [lost for _, lost in rows] == [losses + 1] * count
+    assert all(left <= 30_000 for left, _ in rows)
+    # That all ten are due already is next to impossible, even five seconds later: a sixth of a sixth, ten times.
+    assert any(left > 0 for left, _ in rows) is are_apart
 
 
 def test_a_task_that_gets_on_in_between_is_not_given_up(connection: Connection) -> None:

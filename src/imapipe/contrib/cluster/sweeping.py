@@ -24,6 +24,9 @@ from imapipe.database import Connection
 
 _SWEEP_LOCK: Final = "imapipe sweep"
 _BATCH: Final = 1_000
+# From the third death on tasks begin apart: what kills its workers takes others along that only were there with it.
+_LOSSES_AT_ONCE: Final = 2
+_APART_MS: Final = 30_000
 
 # Of a task that is queued or running: nobody is at work on it.
 _NOBODY: Final = """
@@ -86,9 +89,13 @@ def take_back(
         )
     else:
         connection.execute(
-            "UPDATE imapipe_tasks SET state = 'waiting', due_ms = now_ms(), losses = losses + :lost, holder = NULL "
-            "WHERE id = :task",
-            {"task": task, "lost": int(was_running)},
+            "UPDATE imapipe_tasks SET state = 'waiting', due_ms = now_ms() + (random() * :apart)::bigint, "
+            "losses = losses + :lost, holder = NULL WHERE id = :task",
+            {
+                "task": task,
+                "lost": int(was_running),
+                "apart": _APART_MS if was_running and losses >= _LOSSES_AT_ONCE else 0,
+            },
         )
     drop_cancelled(connection, job_id)
     finish(connection, job_id)
