@@ -382,7 +382,7 @@ def proof(session: nox.Session) -> None:
     And 200,000 messages on three workers of a cluster that are troubled all the time.
     """
     count = session.posargs[0] if session.posargs else "20000"
-    places = [f"tests/sinks/test_{name}.py" for name in ("round_trip", "memory", "kill", "copy_kill")]
+    places = [f"tests/sinks/test_{name}.py" for name in ("round_trip", "memory", "kill", "copy_kill", "storms")]
     places += [f"tests/integration/test_changes_{name}.py" for name in ("at_size", "killed")]
     places += ["tests/integration/test_after_on_dovecot.py"]
     places += ["tests/pipeline/operation/test_storms.py"]

@@ -1,38 +1,29 @@
-"""Changes, undos and copies through storms: several faults at random moments, and the end is as if there had been none.
-
-Each storm is drawn by a number, which a failure names. Some run here, as many as are asked for in `nox -s proof`.
-"""
+"""Changes, undos and copies through storms: several faults at random moments, and an end as if there had been none."""
 
 from __future__ import annotations
 
-import os
-import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 import pytest
+from tests.storms import READING, STORMS, Storm
 
 import imapipe
 from imapipe import search as q
 from imapipe import sinks
 from imapipe.pipeline.operation import recovery
-from imapipe.testing import Bye, CutAfterBytes, CutInput, Mailbox, Reply, Server
-from imapipe.testing.faults.base import Fault
+from imapipe.testing import Mailbox, Server
 from imapipe.testing.messages import make_messages
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("made_up_time")]
 
-STORMS: Final = int(os.environ.get("IMAPIPE_PROOF_MESSAGES", "200")) // 10
 COUNT: Final = 15
-READING: Final = ("LOGIN", "EXAMINE", "SELECT", "UID SEARCH", "UID FETCH")
 CHANGING: Final = (*READING, "STATUS", "NOOP", "UID STORE", "UID MOVE", "UID COPY", "UID EXPUNGE")
 APPENDING: Final = (*READING, "STATUS", "CREATE", "SUBSCRIBE", "LIST", "APPEND", "APPEND", "APPEND")
-CODES: Final = ("", "UNAVAILABLE", "INUSE", "LIMIT", "EXPUNGEISSUED", "THROTTLED")
 Content = Counter[tuple[bytes, object, frozenset[str]]]
 
 
@@ -40,43 +31,6 @@ Content = Counter[tuple[bytes, object, frozenset[str]]]
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server of these tests does nothing any more when a connection has ended."""
     monkeypatch.setattr(recovery, "LOOK_AGAIN_SECONDS", 0.0)
-
-
-@dataclass
-class Storm:
-    """What is drawn for one try.
-
-    Attributes:
-        chosen: Where everything comes from.
-    """
-
-    chosen: random.Random
-
-    def faults(self, commands: Sequence[str], most: int) -> list[Fault]:
-        """Faults of some commands."""
-        return [self._fault(self.chosen.choice(commands)) for _ in range(self.chosen.randint(1, most))]
-
-    def _fault(self, command: str) -> Fault:
-        draw, nth = self.chosen, self.chosen.randint(1, 5)
-        makers: list[Callable[[], Fault]] = [
-            lambda: CutAfterBytes(draw.choice((0, 5, 30, 100, 700)), command=command, nth=nth),
-            lambda: CutInput(draw.choice((0, 10, 500)), command=command, nth=nth),
-            lambda: Bye(after_response=draw.random() < 0.5, command=command, nth=nth),
-            lambda: Reply(
-                draw.choice(("NO", "BAD")),
-                "Not now",
-                draw.choice(CODES),
-                # What was appended and refused is a lie, and the message has failed.
-                after_response=command != "APPEND" and draw.random() < 0.4,
-                command=command,
-                nth=nth,
-            ),
-        ]
-        return draw.choice(makers)()
-
-    def some_of(self, *extensions: str) -> list[str]:
-        """Extensions that a server has not."""
-        return [name for name in extensions if self.chosen.random() < 0.3]
 
 
 def _content(server: Server, name: str) -> Content:
@@ -136,7 +90,7 @@ def _expected(kind: str, inbox: Content, archive: Content) -> tuple[Content, Con
 @pytest.mark.parametrize("is_undone", [False, True], ids=["change", "undo"])
 async def test_a_change_comes_to_the_same_end(tmp_path: Path, is_undone: bool) -> None:
     for number in range(STORMS):
-        storm = Storm(random.Random(number))
+        storm = Storm(number)
         kind = storm.chosen.choice(("move", "add", "set") if is_undone else ("move", "copy", "delete", "add", "set"))
         lacks = storm.some_of("MOVE", "OBJECTID", "CONDSTORE", "ESEARCH", *(() if is_undone else ("UIDPLUS",)))
         faults = storm.faults(CHANGING, 6)
@@ -158,7 +112,7 @@ async def test_a_change_comes_to_the_same_end(tmp_path: Path, is_undone: bool) -
 @pytest.mark.parametrize("keeps_state", [True, False])
 async def test_a_copy_to_another_account_comes_to_the_same_end(tmp_path: Path, keeps_state: bool) -> None:
     for number in range(STORMS):
-        storm = Storm(random.Random(number))
+        storm = Storm(number)
         messages = [*make_messages(COUNT, seed=number % 5)]
         # Twins, which nothing but their number tells apart.
         messages += messages[: storm.chosen.choice((0, 3))]
