@@ -385,7 +385,7 @@ def proof(session: nox.Session) -> None:
     places = [f"tests/sinks/test_{name}.py" for name in ("round_trip", "memory", "kill", "copy_kill", "storms")]
     places += [f"tests/integration/test_changes_{name}.py" for name in ("at_size", "killed")]
     places += ["tests/integration/test_after_on_dovecot.py"]
-    places += ["tests/pipeline/operation/test_storms.py"]
+    places += ["tests/pipeline/operation/test_storms.py", "tests/pipeline/after/test_storms.py"]
     places += ["tests/pipeline/operation/test_remainders.py::test_many_come_through_a_bad_line_on_four_connections"]
     places += [f"tests/contrib/test_{name}.py" for name in ("examples", "load")]
     places += ["tests/examples/test_cluster.py", "tests/cluster_simulation/test_check.py"]
