@@ -7,7 +7,9 @@ import errno
 import gc
 import io
 import os
+import tempfile
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -228,3 +230,21 @@ async def test_no_bound_can_stop_a_consumer_of_whole_batches(more: dict[str, int
         batches = pool.mailbox("INBOX").search().batch(40).fetch("full").batches()
         found = [message.body async for batch in batches for message in batch]
     assert sorted(found) == sorted(bodies)
+
+
+def test_a_file_that_the_collector_comes_to_before_its_owner_is_closed_without_a_complaint(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # It goes by age, as a rule.
+    older = [tempfile.TemporaryFile(buffering=0)]  # noqa: SIM115
+    number = older[0].fileno()
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: older.pop())
+    circle: list[object] = [SpoolFile(1, None)]
+    circle.append(circle)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        del circle
+        gc.collect()
+    assert not told
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(number)

@@ -11,6 +11,7 @@ import io
 import os
 import tempfile
 import threading
+import weakref
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from imapipe.errors import SpoolError
@@ -28,17 +29,14 @@ class _Store:
     The lock is there for `close`: the number of a closed descriptor soon means another file.
     """
 
-    __slots__ = ("_file", "_lock", "size")
+    __slots__ = ("__weakref__", "_file", "_lock", "size")
 
     def __init__(self, size: int, folder: str | None) -> None:
         self.size = size
         self._lock = threading.Lock()
-        self._file = tempfile.TemporaryFile(buffering=0, prefix="imapipe-", dir=folder)  # noqa: SIM115 - see __del__
-
-    def __del__(self) -> None:
-        # Missing where the file could not be made.
-        if hasattr(self, "_file"):
-            self._file.close()
+        self._file = tempfile.TemporaryFile(buffering=0, prefix="imapipe-", dir=folder)  # noqa: SIM115 - see below
+        # Not in __del__: of a cycle Python may end the file first, which then complains that nobody has closed it.
+        weakref.finalize(self, self._file.close)
 
     def close(self) -> None:
         with self._lock:
