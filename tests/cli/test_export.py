@@ -64,7 +64,7 @@ def test_a_place_that_lacks_what_the_checkpoint_says_is_done_is_told(serve: Serv
 
     assert export("one") == export("one") == ""
     server.mailboxes["INBOX"].append(b"Subject: new\r\n\r\n")
-    assert "two began anew, and has nothing of what" in export("two")
+    assert "two was not there, and has nothing of what" in export("two")
     assert len(list((tmp_path / "two/cur").iterdir())) == 1
     assert export("two") == ""
 
@@ -187,7 +187,10 @@ def test_a_place_that_begins_anew_beside_an_old_checkpoint(serve: Serve, call: C
     assert not call("export", url, "--to", first, *kept).err
     outcome = call("export", url, "--to", first, "--to", second, *kept)
     assert outcome.status == 0
-    assert outcome.sentence.startswith(f"{tmp_path / 'second'} began anew, and has nothing of what ")
+    assert outcome.sentence.startswith(f"{tmp_path / 'second'} was not there, and has nothing of what ")
+    attachments = tmp_path / "attachments"
+    outcome = call("export", url, "--to", first, "--attachments", attachments, *kept)
+    assert outcome.sentence.startswith(f"{attachments} was not there, and has nothing of what ")
     assert not call("export", url, "--to", first, *kept).err
 
 

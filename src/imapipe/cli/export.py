@@ -57,7 +57,10 @@ class ExportOptions:
 
     def missing(self) -> list[str]:
         """The places that nothing was written to yet."""
-        return [str(path) for _, path in map(split_place, self.to) if not path.exists()]
+        places = [path for _, path in map(split_place, self.to)]
+        if self.attachments is not None:
+            places.append(Path(self.attachments))
+        return [str(path) for path in places if not path.exists()]
 
     def sink(self) -> imapipe.Sink:
         """Where all goes.
@@ -154,7 +157,7 @@ async def export(
     status = _write(report, mirrored, json=json)
     if fresh:
         write_note(
-            f"{' and '.join(fresh)} began anew, and has nothing of what {kept.checkpoint} says is done: "
+            f"{' and '.join(fresh)} was not there, and has nothing of what {kept.checkpoint} says is done: "
             "for all of it use another --checkpoint, or none"
         )
     if isinstance(report, imapipe.AccountReport) and options.mailboxes:
