@@ -261,8 +261,15 @@ def jump_instead_of_waiting(loop: asyncio.AbstractEventLoop, monkeypatch: pytest
         now += 1e-9
         return now
 
+    shut_down = loop.shutdown_default_executor
+
+    async def shutdown_default_executor(timeout: float | None = None) -> None:  # noqa: ASYNC109 - as in asyncio
+        # As in `FakeTimeLoop`: threads take real time.
+        await shut_down()
+
     monkeypatch.setattr(selector, "select", select)
     monkeypatch.setattr(loop, "time", time)
+    monkeypatch.setattr(loop, "shutdown_default_executor", shutdown_default_executor)
 
 
 def block(seconds: float) -> None:
