@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.wire.response.calls import calls
 
 from imapipe.wire.command.fetch import PRESETS, Fetch
-from imapipe.wire.response.salvage import salvage_fetch, salvage_rest
+from imapipe.wire.response.salvage import read_fetch, salvage_fetch, salvage_rest
 
 
 def saved(text: bytes, *literals: bytes) -> dict[str, bytes]:
@@ -113,3 +113,10 @@ def test_nothing_comes_out_but_spans_of_the_text(pieces: list[bytes], count: int
     salvage = salvage_fetch(text, literals)
     for span in salvage.scan.items.values() if salvage is not None else ():
         assert span.literal_index == (text.count(b"}\r\n", 0, span.start) if literals else 0)
+
+
+def test_an_error_that_is_told_keeps_nothing_of_the_answer() -> None:
+    """Else bodies in files would stay until the collector comes."""
+    told = read_fetch(b"* 1 FETCH (UID 1 RFC822.SIZE abc", ())
+    assert told.error is not None
+    assert told.error.__traceback__ is None

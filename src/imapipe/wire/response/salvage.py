@@ -105,8 +105,10 @@ def read_fetch(text: bytes, literals: Sequence[Literal]) -> Answer:
     """Read a FETCH or UIDFETCH response by the grammar, else what of it is beyond doubt."""
     try:
         return Answer(scan_fetch(text, literals))
-    except ProtocolError as error:
+    except ProtocolError as raised:
         salvage = salvage_fetch(text, literals)
+        # Its traceback would keep the text and the files of its literals, in a circle that waits for the collector.
+        error = raised.with_traceback(None)
         if salvage is None or salvage.scan.uid is None:
             return Answer(None, None, error)
         return Answer(salvage.scan, salvage, error)
