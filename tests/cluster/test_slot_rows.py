@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,9 +121,14 @@ def test_a_dead_workers_slots_are_free_after_its_lease_and_grace_and_not_before(
 @pytest.fixture
 def stopped_process() -> Iterator[Process]:
     """A process that stands still, as SIGSTOP leaves one."""
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as child:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        # Once it answers it is loaded. One that waits for the disk that it is loaded from counts as stopped, too, before
+        # it is and when it goes on.
+        os.write(child.stdin.fileno(), b"x")
+        assert os.read(child.stdout.fileno(), 1) == b"x"
         os.kill(child.pid, signal.SIGSTOP)
-        # Its state may say so before, for a moment: where it still waits for the disk that it is loaded from.
         os.waitpid(child.pid, os.WUNTRACED)
         seen = look(child.pid)
         assert seen is not None

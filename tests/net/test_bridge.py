@@ -283,6 +283,7 @@ async def test_a_wait_behind_idle_that_is_cancelled_harms_nobody() -> None:
         imap.timeout = 0.02
         with pytest.raises(TimeoutError):
             await imap.noop()
+        imap.timeout = 60
         imap.idle_done()
         assert (await idle).result == "OK"
         assert (await imap.noop()).result == "OK"
