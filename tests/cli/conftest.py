@@ -120,6 +120,11 @@ def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> 
     return run
 
 
+def _users_environment() -> dict[str, str]:
+    """As people have it: where output is unbuffered, as developers like it, nothing fails that is written late."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+
+
 @pytest.fixture
 def process() -> Iterator[Start]:
     """Start the command line as processes, which end with the test."""
@@ -139,7 +144,7 @@ def process() -> Iterator[Start]:
             stdout=stdout,
             stderr=stderr,
             text=True,
-            env=env if env is not None else {**os.environ, "IMAPIPE_PASSWORD": "secret"},
+            env=env if env is not None else {**_users_environment(), "IMAPIPE_PASSWORD": "secret"},
             start_new_session=start_new_session,
         )
         started.append(one)

@@ -74,11 +74,12 @@ def test_whoever_reads_may_go_away(serve: Serve, process: Start) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_a_full_disk_is_one_sentence(serve: Serve, process: Start) -> None:
+    url = serve(3).url
     with open("/dev/full", "w", encoding="utf-8") as full:  # noqa: PTH123
-        scan = process("scan", serve(3).url, "INBOX", stdout=full)
-        _, err = scan.communicate(timeout=PATIENCE_SECONDS)
+        running = [process(*words, stdout=full) for words in (("scan", url, "INBOX"), ("--version",))]
+        told = [(one.communicate(timeout=PATIENCE_SECONDS)[1], one.returncode) for one in running]
     sentence = "standard output: No space left on device; make room, and run it again: what was written before is safe"
-    assert (scan.returncode, err) == (1, f"imapipe: {sentence}\n")
+    assert told == [(f"imapipe: {sentence}\n", 1)] * 2
 
 
 @pytest.mark.parametrize("missing", ["typer", "rich"])

@@ -124,8 +124,8 @@ def stopped_process() -> Iterator[Process]:
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdin is not None
         assert child.stdout is not None
-        # Once it answers it is loaded. One that waits for the disk that it is loaded from counts as stopped, too, before
-        # it is and when it goes on.
+        # Once it answers it is loaded. One that waits for the disk that it is loaded from counts as stopped, too,
+        # before it is and when it goes on.
         os.write(child.stdin.fileno(), b"x")
         assert os.read(child.stdout.fileno(), 1) == b"x"
         os.kill(child.pid, signal.SIGSTOP)

@@ -17,7 +17,7 @@ from imapipe.cli.change_commands import add_change_commands
 from imapipe.cli.copy_command import copy_command
 from imapipe.cli.demo import DemoOptions, demo
 from imapipe.cli.doctor import doctor_command
-from imapipe.cli.errors import Status
+from imapipe.cli.errors import Status, explain
 from imapipe.cli.execute import execute, forget_stdout
 from imapipe.cli.export import ExportOptions, export
 from imapipe.cli.find import FindOptions, find
@@ -270,6 +270,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
         )
     except BrokenPipeError:
         forget_stdout()
+        return Status.FAILED
+    except OSError as error:
+        # What --help and --version write is written before there is a command.
+        forget_stdout()
+        write_note(explain(error)[0])
         return Status.FAILED
     except typer.Abort:
         return Status.INTERRUPTED

@@ -11,7 +11,7 @@ from collections.abc import Coroutine
 
 from imapipe.cli.errors import Status, explain
 from imapipe.cli.logs import LogLevel, hide_logs, show_logs
-from imapipe.cli.output import write_lines, write_note
+from imapipe.cli.output import STANDARD_OUTPUT, write_lines, write_note
 from imapipe.cli.signals import hear_signals
 
 
@@ -42,6 +42,8 @@ def execute(
         if debug:
             # It quotes what the server said, in the causes too.
             write_lines(traceback.format_exc().rstrip("\n"))
+        if isinstance(error, OSError) and error.filename == STANDARD_OUTPUT:
+            forget_stdout()
         sentence, status = explain(error, mailbox=mailbox)
         write_note(sentence)
         return status
@@ -68,7 +70,7 @@ async def _until_terminated(work: Coroutine[object, object, Status]) -> Status:
 
 
 def forget_stdout() -> None:
-    """Whoever read has gone: let the interpreter flush into nothing when it ends."""
+    """Nothing can be written there any more: let the interpreter flush into nothing when it ends."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)

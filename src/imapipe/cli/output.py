@@ -21,6 +21,9 @@ from rich.text import Text
 from imapipe.cli.errors import Status, as_options
 from imapipe.cli.terminal import escape, escape_json, printable
 
+STANDARD_OUTPUT: Final = "standard output"
+"""What stands for a file's name in an error of writing there."""
+
 # Where nobody looks, nothing is cut: a table in a file is as wide as it is.
 _FILE_WIDTH: Final = 10_000
 # A narrower terminal breaks the lines itself; a table made narrower loses whole columns, the names first.
@@ -124,7 +127,7 @@ def _named() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise OSError(error.errno, error.strerror, "standard output") from error
+        raise OSError(error.errno, error.strerror, STANDARD_OUTPUT) from error
 
 
 def _encodable(value: object) -> object:
