@@ -352,6 +352,7 @@ class SearchResult:
             UidValidityChanged: The UIDs mean other messages now.
             CapabilityMissing: The search needs what the server does not offer.
             CommandNo, CommandBad, Throttled: The server refused the search.
+            CommandTimeout, ServerBye, ProtocolError: It said nothing, hung up, or said what cannot be read.
             AuthenticationFailed, ConnectionFailed, PoolTimeout: No connection could be had.
         """
         uids, more_notes = await self._pipeline.find_within(
