@@ -12,6 +12,7 @@ import imapipe
 from imapipe import search as q
 from imapipe.contrib.cluster import Cluster, Pace, Sizes, Worker
 from imapipe.contrib.jobs import Work
+from imapipe.database import Database
 from imapipe.testing import Server
 
 if TYPE_CHECKING:
@@ -98,6 +99,20 @@ async def place(dsn: str, mailboxes: dict[str, int] | None = None, **options: ob
         async with here.cluster:
             await here.cluster.migrate()
             yield here
+
+
+async def write(dsn: str, *statements: str) -> None:
+    """Change what stands in the database, in one transaction.
+
+    In a thread: in the event loop, which workers share with a test, it could wait for a lock that they cannot give up.
+    """
+
+    def execute() -> None:
+        with Database(dsn).connect() as connection, connection.transaction():
+            for statement in statements:
+                connection.execute(statement)
+
+    await asyncio.to_thread(execute)
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Literal
 
 import pytest
-from tests.contrib.cluster.places import SMALL, Place, place, until
+from tests.contrib.cluster.places import SMALL, Place, place, until, write
 
 import imapipe
 from imapipe import search as q
@@ -310,9 +310,11 @@ async def test_what_a_quota_leaves_over_is_done_when_there_is_one_again(dsn: str
             assert 15 <= len(here.handled) < 65
             # A day later.
             quota.is_used_up = False
-            with Database(dsn).connect() as connection:
-                connection.execute("UPDATE imapipe_tasks SET due_ms = now_ms() WHERE state = 'waiting'")
-                connection.execute("UPDATE imapipe_resting SET rests_until_ms = now_ms()")
+            await write(
+                dsn,
+                "UPDATE imapipe_tasks SET due_ms = now_ms() WHERE state = 'waiting'",
+                "UPDATE imapipe_resting SET rests_until_ms = now_ms()",
+            )
             job = await here.cluster.wait(number, every_seconds=0.05)
     assert (job.state, set(here.handled.values())) == ("complete", {1})
     assert job.report is not None
@@ -385,11 +387,11 @@ async def test_a_worker_that_only_looked_dead_does_no_harm_and_its_work_counts(d
 
             async def looks_dead() -> bool:
                 """Its heart beats on, so again and again it is made to look as if it did not."""
-                with Database(dsn).connect() as connection:
-                    connection.execute(
-                        "UPDATE procrastinate_workers SET last_heartbeat = now() - interval '20 seconds' "
-                        "WHERE id = (SELECT min(id) FROM procrastinate_workers)"
-                    )
+                await write(
+                    dsn,
+                    "UPDATE procrastinate_workers SET last_heartbeat = now() - interval '20 seconds' "
+                    "WHERE id = (SELECT min(id) FROM procrastinate_workers)",
+                )
                 return await second.has_waited(number)
 
             async with second.worker():
@@ -413,18 +415,17 @@ async def test_a_worker_that_only_looked_dead_does_no_harm_and_its_work_counts(d
 async def test_a_task_that_was_done_when_its_worker_died_is_ended_without_being_begun_anew(dsn: str) -> None:
     """How much there is to do is written down by tries that follow a death, and the checkpoint tells what is done."""
     async with place(dsn, {"INBOX": 30, "Other": 5}) as here:
-        with Database(dsn).connect() as connection:
-            connection.execute("ALTER TABLE imapipe_tasks ALTER losses SET DEFAULT 1")
+        await write(dsn, "ALTER TABLE imapipe_tasks ALTER losses SET DEFAULT 1")
         async with here.worker():
             number = await here.cluster.defer("ann", "scan")
             first = await here.cluster.wait(number, every_seconds=0.05)
             asked = len(here.server.commands)
             # As if nobody had told.
-            with Database(dsn).connect() as connection, connection.transaction():
-                connection.execute(
-                    "UPDATE imapipe_tasks SET state = 'running', ended_ms = NULL, outcome = NULL WHERE kind = 'run'"
-                )
-                connection.execute("UPDATE imapipe_jobs SET state = 'running', ended_ms = NULL, report = NULL")
+            await write(
+                dsn,
+                "UPDATE imapipe_tasks SET state = 'running', ended_ms = NULL, outcome = NULL WHERE kind = 'run'",
+                "UPDATE imapipe_jobs SET state = 'running', ended_ms = NULL, report = NULL",
+            )
             again = await here.cluster.wait(number, every_seconds=0.05)
             assert len(here.server.commands) == asked
     assert first.report is not None

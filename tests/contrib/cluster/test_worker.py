@@ -16,6 +16,7 @@ from tests.contrib.cluster.places import QUICK, Place, place, until
 
 import imapipe
 from imapipe.contrib.cluster import Cluster, Sizes
+from imapipe.contrib.cluster.connector import PatientConnector
 from imapipe.contrib.cluster.execution import _outages_in
 from imapipe.contrib.cluster.part import JobKind, Kept, Part, run_part
 from imapipe.contrib.job_function import JobFunction
@@ -119,6 +120,14 @@ async def test_a_queue_that_cannot_be_read_ends_no_worker(
         "the queue cannot be read (no more sessions); it is tried again",
         "the queue cannot be read (OperationalError: it restarts); it is tried again",
     ]
+
+
+async def test_a_query_of_the_queue_is_over_when_its_server_has_done_it(dsn: str) -> None:
+    """Else it would keep its locks until the event loop sends the end, which a handler may block."""
+    connector = PatientConnector(dsn, outage_seconds=1.0)
+    async with procrastinate.App(connector=connector).open_async():
+        row = await connector.execute_query_one_async("SELECT now() = statement_timestamp() AS is_alone")
+    assert row == {"is_alone": True}
 
 
 async def test_a_sweep_that_goes_wrong_is_told_and_the_next_one_is_made(

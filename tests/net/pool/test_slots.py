@@ -163,21 +163,28 @@ def late_server(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asyncio_test
 async def test_pools_together_have_no_more_connections_than_slots() -> None:
-    async def use(pool: ConnectionPool) -> None:
-        async with leased(pool) as connection:
-            await connection.noop()
+    all_are_open = asyncio.Event()
 
     async with Server(3) as server:
+        counters = server.counters
+
+        async def use(pool: ConnectionPool) -> None:
+            async with leased(pool) as connection:
+                await connection.noop()
+                if counters.open_connections == 3:
+                    all_are_open.set()
+                # Else whoever dials quickly may have done it all before another is there.
+                await all_are_open.wait()
+
         office = Office(3)
-        async with pools_on(server, office, 3) as pools:
+        async with pools_on(server, office, 3) as pools, asyncio.timeout(60):
             await asyncio.gather(*(use(pool) for _ in range(12) for pool in pools))
-            assert server.counters.peak_connections == 3
+            assert counters.peak_connections == 3
             # What is idle stays with its pool while nobody else wants it.
             assert 0 < office.held <= 3
-            async with asyncio.timeout(60):
-                # The goodbye of one may be under way.
-                while office.held != sum(pool.stats.idle for pool in pools):  # noqa: ASYNC110
-                    await asyncio.sleep(0.005)
+            # The goodbye of one may be under way.
+            while office.held != sum(pool.stats.idle for pool in pools):  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
         assert [side.left for side in office.sides] == [1, 1, 1]
 
 
@@ -504,6 +511,8 @@ async def test_a_run_goes_on_on_other_connections_after_its_slots_have_expired()
         async def handle(message: object) -> None:
             seen.append(1)
             if len(seen) == 50:
+                while server.counters.open_connections < 2:  # noqa: ASYNC110
+                    await asyncio.sleep(0.005)
                 office.expires = True
 
         async with pool:

@@ -2,6 +2,9 @@
 
 Without it the first query that fails ends Procrastinate's worker, which then waits for what it has in hand and cancels
 it. A query whose answer was lost may have been executed; a task that was fetched and never begun is found by a sweep.
+
+Each query is a transaction by itself: in one that needs a second message for its end, it would keep its locks for as
+long as a handler blocks the event loop, and other workers would wait for it.
 """
 
 from __future__ import annotations
@@ -46,7 +49,9 @@ class PatientConnector(procrastinate.PsycopgConnector):
     """
 
     def __init__(self, dsn: str, *, outage_seconds: float) -> None:
-        super().__init__(conninfo=dsn, kwargs=_PARAMETERS, min_size=1, max_size=4, timeout=_WAIT_SECONDS)
+        super().__init__(
+            conninfo=dsn, kwargs=_PARAMETERS, configure=_commit_each, min_size=1, max_size=4, timeout=_WAIT_SECONDS
+        )
         self._outage_seconds = outage_seconds
         self.is_hurried = False
         self.waits = 0
@@ -79,6 +84,11 @@ class PatientConnector(procrastinate.PsycopgConnector):
                 self.waits += 1
                 _log.warning("waiting for the database: %s", error.__cause__)
             await asyncio.sleep(_PAUSE_SECONDS)
+
+
+async def _commit_each(connection: psycopg.AsyncConnection[Any]) -> None:
+    """Prepare a new connection."""
+    await connection.set_autocommit(True)
 
 
 class Carriers(JobManager):
