@@ -13,7 +13,17 @@ from typing import Final
 
 import psycopg
 
-from evidence import WITNESS, Finding, of_messages, of_repeats, of_servers, of_tokens, read_handled, read_tokens
+from evidence import (
+    WITNESS,
+    Finding,
+    count_handled,
+    of_messages,
+    of_repeats,
+    of_servers,
+    of_tokens,
+    read_handled,
+    read_tokens,
+)
 from imapipe.contrib.cluster import Cluster, ClusterJob
 from imapipe.store import JobKey, SqlCheckpointStore
 from population import Account
@@ -25,6 +35,8 @@ CONCURRENCY: Final = 8
 SAVE_EVERY_MESSAGES: Final = 500
 _TICK_SECONDS: Final = 0.05
 _LOOK_SECONDS: Final = 0.4
+# The files of the handlers.
+HANDLED: Final = "handled-*.lines"
 # What an account with a rate may ask for at once: the bucket of `Limits.rate` holds what 100 ms are worth.
 BURST: Final = 15.0
 
@@ -130,7 +142,7 @@ def run(setting: Setting, folder: Path, tell: Callable[[str], None]) -> Result:
         before = stage.spent()
         numbers = asyncio.run(defer(stage.accounts, only_look=setting.only_look))
         tell(f"{len(numbers)} jobs, {sum(account.messages for account in stage.accounts):,} messages")
-        result.trouble = await_end(stage, setting, tell)
+        result.trouble = await_end(stage, setting, folder, tell)
         if not setting.trouble:
             result.figures |= _since(before, stage.spent())
         statuses = [worker.stop() for worker in stage.workers]
@@ -139,7 +151,7 @@ def run(setting: Setting, folder: Path, tell: Callable[[str], None]) -> Result:
             tokens = read_tokens(connection) if setting.trouble else None
             result.figures |= figures_of_tasks(connection)
         seen = stage.end_mail()
-    handled = read_handled(folder.glob("handled-*.lines"), stage.accounts)
+    handled = read_handled(folder.glob(HANDLED), stage.accounts)
     losses = tokens.losses if tokens is not None else {}
     result.findings += of_messages(handled, stage.accounts)
     result.findings += of_repeats(handled, losses, CONCURRENCY + SAVE_EVERY_MESSAGES)
@@ -153,8 +165,8 @@ def run(setting: Setting, folder: Path, tell: Callable[[str], None]) -> Result:
     return result
 
 
-def await_end(stage: Stage, setting: Setting, tell: Callable[[str], None]) -> dict[str, int]:
-    """Make trouble until all jobs have ended; gives how often there was which.
+def await_end(stage: Stage, setting: Setting, folder: Path, tell: Callable[[str], None]) -> dict[str, int]:
+    """Wait until all jobs have ended, and make trouble meanwhile; gives how often there was which.
 
     Raises:
         RuntimeError: A worker ended by itself, or it took too long.
@@ -164,15 +176,17 @@ def await_end(stage: Stage, setting: Setting, tell: Callable[[str], None]) -> di
         stage.networks,
         stage.database,
         kinds=setting.trouble,
+        times=setting.times,
+        messages=sum(account.messages for account in stage.accounts),
         lease_seconds=setting.lease_seconds,
         seed=setting.seed,
     )
     began = looked = time.monotonic()
-    left = setting.accounts
+    left, handled = setting.accounts, 0
     while left:
         time.sleep(_TICK_SECONDS)
         now = time.monotonic()
-        if made := trouble.tick():
+        if made := trouble.tick(handled):
             tell(f"{now - began:6.1f} s: {made}; {left} jobs left")
         if silent := [worker.number for worker in stage.workers if not worker.is_running]:
             raise RuntimeError(f"workers have ended by themselves: {silent}; see their logs")
@@ -180,6 +194,7 @@ def await_end(stage: Stage, setting: Setting, tell: Callable[[str], None]) -> di
             raise RuntimeError(f"{left} jobs have not ended after {setting.timeout_seconds:g} s")
         if now - looked > _LOOK_SECONDS:
             looked, left = now, number_of(stage.dsn, "SELECT count(*) FROM imapipe_jobs WHERE ended_ms IS NULL")
+            handled = count_handled(folder.glob(HANDLED)) if setting.trouble else 0
     trouble.end()
     return {kind: trouble.counts[kind] for kind in setting.trouble}
 

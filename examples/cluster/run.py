@@ -1,13 +1,13 @@
 """A cluster on one machine that is troubled all the time, and the proof that nothing was lost.
 
-    python examples/cluster/run.py                                                  # half a minute
-    python examples/cluster/run.py --workers 3 --accounts 50 --messages 4000 --json # 200,000 messages
+    python examples/cluster/run.py                                   # half a minute
+    python examples/cluster/run.py --messages 4000 --times 90 --json # 200,000 messages
 
 It starts PostgreSQL (from the distribution's package), a mail server for each account and the workers (`imapipe
-worker`), all on loopback, and asks for one job for each account. Every two seconds something goes wrong: a worker is
-killed (`kill -9`), frozen for longer than its lease, or its event loop blocked; the database is restarted; the network
-to it is cut. When all jobs have ended, it compares what the handlers wrote down, what the mail servers saw and what the
-database was told with what is promised. The exit status is 0 where every promise was kept.
+worker`), all on loopback, and asks for one job for each account. Again and again, as they get on, something goes wrong:
+a worker is killed (`kill -9`), frozen for longer than its lease, or its event loop blocked; the database is restarted;
+the network to it is cut. When all jobs have ended, it compares what the handlers wrote down, what the mail servers saw
+and what the database was told with what is promised. The exit status is 0 where every promise was kept.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ def main() -> int:
     parser.add_argument(
         "--trouble", default=",".join(KINDS), metavar="KINDS", help=f"some of {','.join(KINDS)}, or none"
     )
+    parser.add_argument("--times", type=int, default=15, help="how often there is trouble, evenly over the messages")
     parser.add_argument("--seed", type=int, default=1, help="chooses the trouble")
     parser.add_argument("--no-rates", action="store_true", help="no account has a rate")
     parser.add_argument("--only-look", action="store_true", help="leave all mailboxes out: what a look costs")
@@ -75,6 +76,7 @@ def main() -> int:
         connection_bytes_per_second=options.connection_bytes_per_second,
         latency_ms=options.latency_ms,
         trouble=trouble,
+        times=options.times,
         seed=options.seed,
         has_rates=not options.no_rates,
         only_look=options.only_look,

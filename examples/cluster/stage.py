@@ -36,6 +36,7 @@ class Setting:
         connection_bytes_per_second: What the mail servers let through on each connection.
         latency_ms: How long the mail servers take for an answer.
         trouble: The kinds of trouble.
+        times: How often there is trouble.
         seed: Chooses the trouble.
         has_rates: Whether some accounts have a rate.
         only_look: Whether every mailbox is left out, so that jobs look at their account and end.
@@ -51,6 +52,7 @@ class Setting:
     connection_bytes_per_second: float = 100_000.0
     latency_ms: float = 5.0
     trouble: tuple[str, ...] = KINDS
+    times: int = 15
     seed: int = 1
     has_rates: bool = True
     only_look: bool = False

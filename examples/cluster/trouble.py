@@ -1,4 +1,7 @@
-"""What goes wrong in the example: every two seconds something, of five kinds, in an order that a seed chooses."""
+"""What goes wrong in the example: something of five kinds, in an order that a seed chooses, as the work gets on.
+
+Not by the clock: on a slow machine workers would be troubled again before they had got on at all.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,6 @@ from postgres_server import PostgresServer
 from workers import Worker
 
 KINDS: Final = ("killed", "frozen", "blocked", "database", "network")
-EVERY_SECONDS: Final = 2.0
 
 
 class Trouble:
@@ -24,6 +26,8 @@ class Trouble:
         networks: The way of each worker to the database.
         database: The database.
         kinds: The kinds of trouble.
+        times: How often there is trouble, if there is any kind of it.
+        messages: How many messages there are; the trouble is spread over them.
         lease_seconds: What the leases of the workers are.
         seed: Chooses.
 
@@ -38,6 +42,8 @@ class Trouble:
         database: PostgresServer,
         *,
         kinds: Sequence[str] = KINDS,
+        times: int,
+        messages: int,
         lease_seconds: float,
         seed: int,
     ) -> None:
@@ -47,19 +53,23 @@ class Trouble:
         self._chooser = random.Random(seed)
         self._kinds: list[str] = []
         self._ends: dict[int, tuple[float, Callable[[], None]]] = {}  # what is to be ended when, by worker
-        self._next_at = time.monotonic() + EVERY_SECONDS
+        self._times, self._messages = times, messages
         self.counts: Counter[str] = Counter()
 
-    def tick(self) -> str:
-        """End what is to be ended now, and make the next trouble when it is time for it; says which, or "" for none."""
+    def tick(self, handled: int) -> str:
+        """End what is to be ended now, and make the next trouble when it is its turn; says which, or "" for none.
+
+        Args:
+            handled: How many messages were handled so far.
+        """
         now = time.monotonic()
         for number, (at, end) in list(self._ends.items()):
             if now >= at:
                 del self._ends[number]
                 end()
-        if not self._every_kind or now < self._next_at:
+        due = min(self._times, handled * (self._times + 1) // self._messages) if self._every_kind else 0
+        if self.counts.total() >= due:
             return ""
-        self._next_at = now + EVERY_SECONDS
         if not self._kinds:
             # Each kind once, then all again in another order.
             self._kinds = self._chooser.sample(self._every_kind, len(self._every_kind))

@@ -23,14 +23,15 @@ if not CLUSTER.is_dir():
 from evidence import Handled, Sighting, look_at, of_messages, of_repeats, of_servers, of_tokens, read_handled  # noqa: E402
 from mail_servers import Seen, look  # noqa: E402
 from population import Account, digest, population  # noqa: E402
+from trouble import Trouble  # noqa: E402
 
 FULL = "IMAPIPE_PROOF_MESSAGES" in os.environ
 # All of it: 200,000 messages, for as long as that takes, and trouble of every kind.
 SIZE = (
-    ("--workers", "3", "--accounts", "50", "--messages", "4000")
+    "--workers 3 --accounts 50 --messages 4000 --times 90"
     if FULL
-    else ("--workers", "2", "--accounts", "5", "--messages", "200", "--connection-bytes-per-second", "40000")
-)
+    else "--workers 2 --accounts 5 --messages 200 --times 5 --connection-bytes-per-second 40000"
+).split()
 ANN = Account("ann", {"INBOX": 3, "Sent": 1}, connections=2, messages_per_second=10.0)
 SEEN = Seen(connections=5, peak_connections=2, fetched=4, seconds=1.0, above_rate=4.0, largest_batch=2)
 PLACE = ("ann", "INBOX")
@@ -54,6 +55,23 @@ def test_troubled_workers_lose_nothing_and_keep_every_limit(tmp_path: Path) -> N
     assert done.returncode == 0
     assert len(result["findings"]) == 8
     assert sum(result["trouble"].values()) >= (5 if FULL else 2)
+
+
+class _Database:
+    def crash(self) -> None:
+        """End without a good-bye."""
+
+    def restart(self) -> None:
+        """Begin anew."""
+
+
+def test_there_is_trouble_only_where_the_work_has_got_on_and_not_more_often_than_was_said() -> None:
+    """Whatever the time: workers of a slow machine that were troubled every two seconds never ended."""
+    database: Any = _Database()
+    trouble = Trouble([], [], database, kinds=("database",), times=2, messages=30, lease_seconds=3.0, seed=1)
+    made = [bool(trouble.tick(handled)) for handled in (0, 9, 9, 10, 10, 19, 20, 20, 29, 30, 60)]
+    assert [at for at, was_made in enumerate(made) if was_made] == [3, 6]
+    assert trouble.counts == {"database": 2}
 
 
 def _line(uid: int, mailbox: str = "INBOX") -> str:
