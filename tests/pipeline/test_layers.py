@@ -98,6 +98,28 @@ async def test_the_first_error_is_raised_and_the_next_one_logged(
     assert "could not be stopped" in caplog.text
 
 
+@pytest.mark.asyncio
+async def test_the_error_that_ended_a_run_is_told_once(open_world: OpenWorld, caplog: pytest.LogCaptureFixture) -> None:
+    """A checkpoint that was lost says so when it is to be saved, and when it is given back."""
+
+    class LostLayer(Layer):
+        async def __call__(self, batch: imapipe.Batch, call_next: Call) -> imapipe.BatchResult:
+            raise error
+
+        async def stop(self) -> None:
+            raise error
+
+    class Lost(imapipe.Middleware):
+        async def start(self, run: Run) -> Layer:
+            return LostLayer()
+
+    error = imapipe.CheckpointLost("its lease ran out")
+    world = await open_world(5)
+    with pytest.raises(imapipe.CheckpointLost):
+        await world.job().use(Lost()).run(world.handle)
+    assert not caplog.records
+
+
 class _Twice(Layer):
     """A naive retry: everything once more."""
 

@@ -82,8 +82,9 @@ async def stop_layers(layers: Sequence[Layer], because: BaseException | None = N
             if because is None and first is None:
                 first = error
                 continue
-            # What ended the run is raised; this must not be lost all the same.
-            _log.exception("%s could not be stopped", type(layer).__name__)
+            # What ended the run is raised; another reason must not be lost all the same.
+            if error is not because:
+                _log.exception("%s could not be stopped", type(layer).__name__)
     if first is not None:
         raise first
 

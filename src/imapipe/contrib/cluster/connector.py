@@ -20,7 +20,9 @@ from procrastinate import jobs
 from procrastinate.exceptions import ConnectorException
 from procrastinate.manager import JobManager
 
+from imapipe.contrib.cluster.desk import TOLD_EVERY_SECONDS
 from imapipe.database.postgres import keepalives
+from imapipe.runtime.rarely import Rarely
 
 _log = logging.getLogger(__name__)
 
@@ -53,6 +55,7 @@ class PatientConnector(procrastinate.PsycopgConnector):
             conninfo=dsn, kwargs=_PARAMETERS, configure=_commit_each, min_size=1, max_size=4, timeout=_WAIT_SECONDS
         )
         self._outage_seconds = outage_seconds
+        self._telling = Rarely(TOLD_EVERY_SECONDS)
         self.is_hurried = False
         self.waits = 0
 
@@ -82,8 +85,15 @@ class PatientConnector(procrastinate.PsycopgConnector):
                 if not is_away or self.is_hurried or loop.time() - since > self._outage_seconds:
                     raise
                 self.waits += 1
-                _log.warning("waiting for the database: %s", error.__cause__)
+                if self._telling.is_due():
+                    _log.warning("waiting for the database: %s", told(error))
             await asyncio.sleep(_PAUSE_SECONDS)
+
+
+def told(error: BaseException) -> str:
+    """The first line of what went wrong; Procrastinate's own errors say only that something did."""
+    root = error.__cause__ if isinstance(error, ConnectorException) and error.__cause__ else error
+    return next(iter(str(root).strip().splitlines()), "") or type(root).__name__
 
 
 async def _commit_each(connection: psycopg.AsyncConnection[Any]) -> None:

@@ -18,11 +18,14 @@ from typing import Final, TypeVar
 from imapipe.database import Connection, Database
 from imapipe.errors import DatabaseError
 from imapipe.runtime.backoff import Backoff
+from imapipe.runtime.rarely import Rarely
 
 _log = logging.getLogger(__name__)
 
 _FIRST_WAIT_SECONDS: Final = 0.1
 _LONGEST_WAIT_SECONDS: Final = 2.0
+TOLD_EVERY_SECONDS: Final = 30.0
+"""How often the log has a line of a database that is away, whatever waits for it."""
 
 T = TypeVar("T")
 
@@ -45,6 +48,7 @@ class Desk:
         self.outage_seconds = outage_seconds
         self._thread: ThreadPoolExecutor | None = None
         self._connection: Connection | None = None
+        self._telling = Rarely(TOLD_EVERY_SECONDS)
         self.waits = 0
         self.waited_seconds = 0.0
 
@@ -75,7 +79,7 @@ class Desk:
                 pause = backoff.seconds(tries, error)
                 self.waits += 1
                 self.waited_seconds += pause
-                if tries > 1:
+                if tries > 1 and self._telling.is_due():
                     _log.warning("waiting for the database, %.0f s so far: %s", lasted, error)
                 await asyncio.sleep(pause)
 

@@ -30,7 +30,7 @@ from procrastinate.job_context import AbortReason
 import imapipe.cluster
 from imapipe.cluster.outage import Outage
 from imapipe.contrib.cluster import sweeping, table
-from imapipe.contrib.cluster.connector import Carriers, PatientConnector
+from imapipe.contrib.cluster.connector import Carriers, PatientConnector, told
 from imapipe.contrib.cluster.desk import Desk
 from imapipe.contrib.cluster.execution import Execution, Tallies
 from imapipe.contrib.cluster.feeding import CARRIER, CLOCK, QUEUE, feed
@@ -204,7 +204,7 @@ class Worker:
                 async with self._app.open_async():
                     await self._work()
             except (psycopg.Error, ConnectorException) as error:
-                _log.warning("the queue cannot be read (%s); it is tried again", error)
+                _log.warning("the queue cannot be read (%s); it is tried again", told(error))
             if not self._stopping.is_set():
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._stopping.wait(), _RESTART_SECONDS)
@@ -240,7 +240,7 @@ class Worker:
             work.cancel()
             await asyncio.wait([work])
         if not work.cancelled() and (error := work.exception()) is not None:
-            _log.warning("the queue cannot be read (%s: %s); it is tried again", type(error).__name__, error)
+            _log.warning("the queue cannot be read (%s); it is tried again", told(error))
 
     async def _carried(self, context: procrastinate.JobContext, task: int, ticket: int) -> None:
         """A task was brought."""
