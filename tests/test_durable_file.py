@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import socket
 import stat
 import threading
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ import imapipe
 from imapipe.catalog.archive_file import ArchiveFile
 from imapipe.catalog.index_file import IndexFile
 from imapipe.database import Database
-from imapipe.durable_file import Partial, read_file, save_file
+from imapipe.durable_file import Partial, open_to_read, read_lines, read_object, save_file
 from imapipe.journal.entry import Intent, Job
 from imapipe.journal.journal import Journal as ChangeJournal
 from imapipe.models.cursor import Cursor
@@ -202,15 +203,52 @@ def test_what_is_in_the_way_of_a_partial_file_is_not_written_to(
     assert Path(partial.path).is_symlink()
 
 
-def test_only_files_are_read(tmp_path: Path) -> None:
-    path = tmp_path / "a"
-    path.write_bytes(b"x" * 100_000)
-    assert read_file(str(path)) == b"x" * 100_000
-    (tmp_path / "link").symlink_to(path)
+@pytest.mark.parametrize("name", ["link", "pipe", "socket", "missing", "."])
+def test_only_files_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "a")
     os.mkfifo(tmp_path / "pipe")
-    for name in ("link", "pipe", "missing", "."):
-        with pytest.raises(OSError, match=r"symbolic|no file|No such|directory"):
-            read_file(str(tmp_path / name))
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind("socket")
+    path = str(tmp_path / name)
+    with pytest.raises(OSError, match=r"a link|no file|No such") as caught:
+        read_object(path)
+    assert caught.value.filename == path
+    with pytest.raises(OSError, match=r"a link|no file|No such"):
+        next(read_lines(path))
+
+
+def test_a_link_is_followed_where_that_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x")
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    with open_to_read(str(tmp_path / "link"), through_links=True) as file:
+        assert file.read() == b"x"
+
+
+@pytest.mark.parametrize(
+    ("content", "is_read"),
+    [
+        (b"a" * 100_000, False),
+        (b"{" * 100_000, False),
+        (b"{" + b" " * 200_000 + b"}\r\n", True),
+        (b'\n {"a": "' + b"x" * 70_000 + b'"}', True),
+        (b"a" * 60_000, True),
+    ],
+)
+def test_a_long_file_is_read_where_it_may_be_an_object(tmp_path: Path, content: bytes, is_read: bool) -> None:
+    (tmp_path / "a").write_bytes(content)
+    assert read_object(str(tmp_path / "a")) == (content if is_read else content[:65536])
+
+
+def test_what_is_too_long_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"one\n" + b"x" * 30)
+    with pytest.raises(OSError, match="it is longer than 33 bytes"):
+        read_object(str(tmp_path / "a"), 33)
+    lines = read_lines(str(tmp_path / "a"), 29)
+    assert next(lines) == b"one\n"
+    with pytest.raises(OSError, match="a line of it is longer than 29 bytes"):
+        next(lines)
+    assert list(read_lines(str(tmp_path / "a"), 30)) == [b"one\n", b"x" * 30]
 
 
 # ---------------------------------------------------------------- what is written in place

@@ -8,6 +8,8 @@ Invariants:
 - When `save_file` returns, the new content survives a loss of power, unless it is told that the machine will not fail.
 - A link that somebody put in the place of a file is replaced, never followed; where a file is read, or written in place
   because it grows or is a database, it is an error.
+- What is read may be anything: no folder, pipe or device is waited for, and no more is in memory than a file or a line
+  of ours may have.
 - What is written in place counts only while the file has its name (`check_name`): one that is gone takes bytes still.
 - Only functions of `os` touch a file here, so that tests can stop the world before and after each of them.
 """
@@ -15,11 +17,12 @@ Invariants:
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sqlite3
 import stat
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime
 from typing import Final
@@ -38,6 +41,12 @@ _MEANINGLESS: Final = frozenset({errno.EINVAL, errno.ENOTSUP})
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
+_NO_FILE: Final = "it is no file"
+_LOOK_BYTES: Final = 64 * 1024
+MOST_BYTES: Final = 64 * 1024 * 1024
+"""What is read as a whole is no longer, unless more is allowed."""
+LINE_BYTES: Final = 32 * 1024 * 1024
+"""No line that is written is longer, and none is read."""
 MOST_SECRET_BYTES: Final = 64 * 1024
 """No file with a secret in its first line is longer."""
 
@@ -148,17 +157,64 @@ def remove_leftovers(path: str) -> None:
                 remove(os.path.join(folder, name))  # noqa: PTH118
 
 
-def read_file(path: str) -> bytes:
-    """Read a file as a whole.
+def open_to_read(path: str, *, through_links: bool = False) -> io.BufferedReader:
+    """Open a file for reading, and nothing that would be waited for.
+
+    Args:
+        path: Where.
+        through_links: Whether a link is followed.
 
     Raises:
-        OSError: It cannot be read, or is a link, a pipe or a device.
+        OSError: It cannot be read, is a folder, a pipe or a device, or a link where none is followed.
     """
-    fd = os.open(path, os.O_RDONLY | _NO_WAIT | PLAIN)
-    with os.fdopen(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(errno.EINVAL, "it is no file")
+    fd = _open(path, os.O_RDONLY | _NO_WAIT | (_BINARY if through_links else PLAIN))
+    try:
+        _check_regular(os.fstat(fd), path)
+    except BaseException:
+        close(fd)
+        raise
+    return os.fdopen(fd, "rb")
+
+
+def read_object(path: str, most_bytes: int = MOST_BYTES) -> bytes:
+    """Read a file that is to hold one object of JSON, as a whole.
+
+    Returns:
+        What is in it. Of a long one that does not begin and end as an object does, the beginning, which is none either.
+
+    Raises:
+        OSError: As in `open_to_read`, or it is longer than `most_bytes`.
+    """
+    with open_to_read(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most_bytes:
+            raise OSError(errno.EFBIG, f"it is longer than {most_bytes:,} bytes", path)
+        beginning = file.read(_LOOK_BYTES)
+        if size <= _LOOK_BYTES:
+            return beginning
+        file.seek(-_LOOK_BYTES, os.SEEK_END)
+        if not (beginning.lstrip().startswith(b"{") and file.read().rstrip().endswith(b"}")):
+            return beginning
+        file.seek(0)
         return file.read()
+
+
+def read_lines(path: str, most_bytes: int = LINE_BYTES) -> Iterator[bytes]:
+    """Read a file that grows by lines: each of them with its end. The last one has none where a process was killed.
+
+    Raises:
+        OSError: As in `open_to_read`, or a line is longer than `most_bytes`.
+    """
+    with open_to_read(path) as file:
+        while line := file.readline(most_bytes + 1):
+            if len(line) > most_bytes:
+                raise too_long_a_line(path, most_bytes)
+            yield line
+
+
+def too_long_a_line(path: str, most_bytes: int = LINE_BYTES) -> OSError:
+    """What is raised where a line is, or would be, too long to be read again."""
+    return OSError(errno.EFBIG, f"a line of it is longer than {most_bytes:,} bytes", path)
 
 
 def read_small(path: str, most_bytes: int) -> bytes:
@@ -173,11 +229,6 @@ def read_small(path: str, most_bytes: int) -> bytes:
     if len(data) > most_bytes:
         raise OSError(errno.EFBIG, f"it is longer than {most_bytes:,} bytes")
     return data
-
-
-def whole_lines(data: bytes) -> bytes:
-    """What a file that grows by lines is believed to hold: a last one without an end is of a killed process."""
-    return data[: data.rfind(b"\n") + 1]
 
 
 def open_new(path: str | os.PathLike[str], flags: int = 0) -> int:
@@ -210,16 +261,10 @@ def open_in_place(path: str, flags: int = 0, *, only_ours: bool = True) -> int:
     Raises:
         OSError: It cannot be opened, it is a link, a pipe or a device, or another user's.
     """
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | flags | _NO_WAIT | PLAIN, PRIVATE)
-    except OSError as error:
-        if error.errno != errno.ELOOP:
-            raise
-        raise OSError(errno.ELOOP, "it is a link; name the file that it leads to", path) from error
+    fd = _open(path, os.O_RDWR | os.O_CREAT | flags | _NO_WAIT | PLAIN)
     try:
         status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "it is no file", path)
+        _check_regular(status, path)
         if only_ours and not is_ours(status):
             reason = "it belongs to another user, who could read what is put there; name another file"
             raise OSError(errno.EPERM, reason, path)
@@ -229,6 +274,24 @@ def open_in_place(path: str, flags: int = 0, *, only_ours: bool = True) -> int:
         close(fd)
         raise
     return fd
+
+
+def _open(path: str, flags: int) -> int:
+    """Open something that has a name already, or is made for its owner only; what it is, is looked at behind that."""
+    try:
+        return os.open(path, flags, PRIVATE)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(errno.ELOOP, "it is a link; name the file that it leads to", path) from error
+        if error.errno == errno.ENXIO:
+            # A socket, or a pipe that nobody reads.
+            raise OSError(errno.EINVAL, _NO_FILE, path) from error
+        raise
+
+
+def _check_regular(status: os.stat_result, path: str) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, _NO_FILE, path)
 
 
 def check_name(opened: os.stat_result, path: str) -> None:

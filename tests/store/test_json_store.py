@@ -338,7 +338,7 @@ def test_what_is_kept_open_is_known_without_being_read(path: Path, monkeypatch: 
     assert kept is not None
     holding.save(replace(kept, sequence=1, done=UidSet.parse("1:50")))
     holding.release()
-    monkeypatch.setattr(json_file, "read_file", None)
+    monkeypatch.setattr(json_file, "read_object", None)
     peeked = store.peek_all([INBOX, ARCHIVE, JobKey(ACCOUNT, "none")])
     assert {key.mailbox: each.done.text() for key, each in peeked.items()} == {"INBOX": "1:50", "Archive": "1:5,9"}
     assert {key.mailbox for key in store.keys(ACCOUNT)} == {"INBOX", "Archive"}
@@ -536,7 +536,7 @@ def test_what_may_not_be_read_or_written_is_one_clear_sentence(
     store = JsonCheckpointStore(path)
     holding = None
     if where == "read":
-        monkeypatch.setattr("imapipe.store.json_file.read_file", refuse)
+        monkeypatch.setattr("imapipe.store.json_file.read_object", refuse)
         sentence = "it cannot be read: Permission denied"
     elif where == "lock":
         monkeypatch.setattr("imapipe.store.json_file.LockFile.acquire", refuse)

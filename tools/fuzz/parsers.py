@@ -127,7 +127,8 @@ NOT_PARSERS: Final = frozenset(
         "imapipe.net.signals.as_error_of",
         "imapipe.net.signals.is_full",
         # They read a file, or ask a program: what is in it, or comes, is read by those below.
-        "imapipe.durable_file.read_file",
+        "imapipe.durable_file.read_lines",
+        "imapipe.durable_file.read_object",
         "imapipe.durable_file.read_small",
         "imapipe.secret_source.read_secret",
         "imapipe.cli.secrets.read_secret",

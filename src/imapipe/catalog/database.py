@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -69,6 +70,7 @@ class Database:
             with os.fdopen(open_in_place(os.fspath(path), only_ours=only_ours), "rb") as file:
                 self._opened = os.fstat(file.fileno())
                 self._refuse_other(file.read(len(_BEGINNING)))
+            self._refuse_others_beside()
             self._refuse_journal()
             self.connection = sqlite3.connect(
                 path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=32
@@ -131,6 +133,14 @@ class Database:
         """Refuse what is no database. SQLite takes a file of a few bytes for an empty one, and would write over it."""
         if beginning and beginning != _BEGINNING:
             raise self._refusal(_NO_DATABASE)
+
+    def _refuse_others_beside(self) -> None:
+        """Refuse what has the name of the log or its index and is no file: SQLite would wait for it, or write there."""
+        for ending in ("-wal", "-shm"):
+            beside = f"{self.path}{ending}"
+            with suppress(FileNotFoundError):
+                if not stat.S_ISREG(os.lstat(beside).st_mode):
+                    raise self._refusal(f"what has the name {beside!r} is no file; remove that")
 
     def _refuse_journal(self) -> None:
         """Refuse a rollback journal beside the file: SQLite would do what it says, even remove other files.

@@ -20,7 +20,7 @@ from typing import Final
 import orjson
 
 from imapipe.contrib.errors import JobFolderError
-from imapipe.durable_file import read_file, remove, remove_leftovers, save_file
+from imapipe.durable_file import read_object, remove, remove_leftovers, save_file
 from imapipe.models.json_value import JSON
 from imapipe.runtime.lock_file import LockFile
 
@@ -89,7 +89,7 @@ class JobFolder:
     def _read(self, path: Path) -> dict[str, JSON]:
         remove_leftovers(str(path))
         try:
-            document = orjson.loads(read_file(str(path)))
+            document = orjson.loads(read_object(str(path)))
         except OSError as error:
             raise JobFolderError(str(path), error.strerror or str(error)) from error
         except orjson.JSONDecodeError as error:

@@ -20,7 +20,16 @@ from typing import Final
 
 import orjson
 
-from imapipe.durable_file import check_name, close, open_in_place, read_file, sync_folder, whole_lines, write_all
+from imapipe.durable_file import (
+    LINE_BYTES,
+    check_name,
+    close,
+    open_in_place,
+    read_lines,
+    sync_folder,
+    too_long_a_line,
+    write_all,
+)
 from imapipe.errors import JournalError, UidValidityChanged
 from imapipe.journal.entry import ELSEWHERE, Intent, Job, Result, Story
 from imapipe.runtime.completion import to_the_end
@@ -178,7 +187,10 @@ class Journal:
         if self._fd < 0:
             return
         try:
-            write_all(self._fd, orjson.dumps(line) + b"\n")
+            data = orjson.dumps(line) + b"\n"
+            if len(data) > LINE_BYTES:
+                raise too_long_a_line(self._path)
+            write_all(self._fd, data)
             if durable:
                 os.fsync(self._fd)
                 check_name(os.fstat(self._fd), self._path)
@@ -226,19 +238,20 @@ def read_journal(path: str | os.PathLike[str]) -> Story:
 
 def _read(path: str) -> tuple[Story, int]:
     """It, and the length of what is whole."""
-    data = read_file(path)
-    whole = whole_lines(data)
-    story = Story()
+    story, length = Story(), 0
     try:
-        if not whole and not (data.startswith(HEAD) or HEAD.startswith(data)):
-            # The rest of it would be taken for what a crash cut off.
-            raise ValueError("it begins otherwise")
-        for line in whole.splitlines():
+        for line in read_lines(path):
+            if not line.endswith(b"\n"):
+                if not length and not (line.startswith(HEAD) or HEAD.startswith(line)):
+                    # It would be taken for what a crash cut off.
+                    raise ValueError("it begins otherwise")
+                break
             entry = orjson.loads(line)
             if not isinstance(entry, dict):
                 raise TypeError("a line is no object")
             story.add(entry)
+            length += len(line)
     except (KeyError, TypeError, ValueError) as error:
         reason = "it is no journal of a change, or of another version; name another file"
         raise JournalError(reason, path=path) from error
-    return story, len(whole)
+    return story, length

@@ -28,7 +28,7 @@ from typing import Final, Protocol
 
 import orjson
 
-from imapipe.durable_file import kept_mode, read_file, remove_leftovers, save_file
+from imapipe.durable_file import kept_mode, read_object, remove_leftovers, save_file
 from imapipe.errors import CheckpointCorrupt, CheckpointError, CheckpointLocked
 from imapipe.limits.byte_usage import ByteUsage
 from imapipe.models.json_value import JSON
@@ -198,7 +198,7 @@ class SharedBytes:
 
     def _read(self, now: float) -> dict[str, SharedRow]:
         try:
-            data = read_file(self._path)
+            data = read_object(self._path)
         except FileNotFoundError:
             return {}
         except OSError as error:

@@ -5,7 +5,8 @@
 
 Invariants:
 
-- A file is named after the digest of its content, so one that is there already is not written again.
+- A file is named after the beginning of the digest of its content. One that is there already and holds that is not
+  written again; where something else has the name, which a sender can bring about, the whole digest is the name.
 - The files of a group are safe before its lines are, and the lines before its messages count.
 """
 
@@ -18,10 +19,12 @@ from typing import Final
 
 import orjson
 
+from imapipe.errors import SinkError
 from imapipe.middleware.base import Run
 from imapipe.models.message import Attachment, Message
 from imapipe.sinks.appended import Appended
 from imapipe.sinks.base import FileSink
+from imapipe.sinks.content import has_content
 from imapipe.sinks.place import Place
 from imapipe.sinks.staged import Staged, make_folder, names_in, remove_leftovers
 from imapipe.wire.uid_set import UidSet
@@ -30,6 +33,8 @@ LIST: Final = "attachments.jsonl"
 _MAX_NAME_BYTES: Final = 200
 # Of the digest in a name.
 _DIGITS: Final = 16
+# Of the name of an attachment, behind a whole digest.
+_SHORT_NAME_BYTES: Final = 150
 
 
 class Attachments(FileSink):
@@ -44,7 +49,7 @@ class Attachments(FileSink):
         super().__init__(path, durable=durable)
         self._list = Appended(self.path / LIST, "attachments", durable=durable)
         self._staged = Staged(durable=durable)
-        # Those of the group, by the beginning of their digest.
+        # Those of the group, by their digest.
         self._new: dict[str, Path] = {}
 
     def for_mailbox(self, name: str, delimiter: str | None) -> Attachments:
@@ -75,11 +80,12 @@ class Attachments(FileSink):
     def _write_attachment(self, message: Message, attachment: Attachment) -> bytes:
         content = attachment.content
         digest = hashlib.sha256(content).hexdigest()
-        path = self._find(digest[:_DIGITS]) or self._new_path(digest[:_DIGITS], attachment)
-        if path not in self._staged and not path.exists():
+        path = self._new.get(digest) or self._find(digest, content)
+        if path is None:
+            path = self._free_path(digest, attachment)
             make_folder(path.parent, durable=self._durable)
             self._staged.write(path, (content,), staging=self.path)
-            self._new[digest[:_DIGITS]] = path
+            self._new[digest] = path
         else:
             self._staged.sync_later(path.parent)
         return orjson.dumps(
@@ -98,22 +104,28 @@ class Attachments(FileSink):
             option=orjson.OPT_APPEND_NEWLINE,
         )
 
-    def _find(self, digits: str) -> Path | None:
+    def _find(self, digest: str, content: bytes) -> Path | None:
         """The file that has this content."""
-        if digits in self._new:
-            return self._new[digits]
-        beginning = f"{digits}-"
-        folder = self.path / digits[:2]
+        folder = self.path / digest[:2]
         if not folder.is_dir():
             return None
-        return next((folder / name for name in names_in(folder) if name.startswith(beginning)), None)
+        beginnings = (f"{digest[:_DIGITS]}-", f"{digest}-")
+        named = (folder / name for name in names_in(folder) if name.startswith(beginnings))
+        return next((path for path in named if has_content(path, len(content), (content,))), None)
 
-    def _new_path(self, digits: str, attachment: Attachment) -> Path:
+    def _free_path(self, digest: str, attachment: Attachment) -> Path:
         stem, dot, ending = attachment.safe_filename.rpartition(".")
         ending = f"{dot}{ending}" if stem and len(ending.encode()) <= 16 else ""
         stem = attachment.safe_filename.removesuffix(ending) if ending else attachment.safe_filename
-        stem = stem.encode()[:_MAX_NAME_BYTES].decode("utf-8", "ignore")
-        return self.path / digits[:2] / f"{digits}-{stem}{ending}"
+        folder = self.path / digest[:2]
+        for digits, most in ((digest[:_DIGITS], _MAX_NAME_BYTES), (digest, _SHORT_NAME_BYTES)):
+            cut = stem.encode()[:most].decode("utf-8", "ignore")
+            path = folder / f"{digits}-{cut}{ending}"
+            if path not in self._staged and not os.path.lexists(path):
+                return path
+        raise SinkError(
+            f"what has the name of attachment {digest[:_DIGITS]} is another; move it away", path=str(folder)
+        )
 
     def _commit(self) -> None:
         self._staged.publish()

@@ -22,8 +22,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from io import BytesIO
-from itertools import chain, islice
+from itertools import chain, islice, takewhile
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -33,10 +32,9 @@ from imapipe.durable_file import (
     PLAIN,
     check_name,
     close,
-    read_file,
+    read_lines,
     remove_leftovers,
     save_file,
-    whole_lines,
     write_all,
 )
 from imapipe.errors import SinkError
@@ -46,6 +44,7 @@ from imapipe.sinks.growing_set import GrowingSet
 from imapipe.sinks.hold import beside, hold
 from imapipe.sinks.likeness import Likeness
 from imapipe.sinks.place import Place
+from imapipe.sinks.record import SET_BYTES
 from imapipe.wire.uid_set import UidSet
 
 MAX_PAIRS: Final = 1_000
@@ -162,7 +161,7 @@ class Copied:
         lines = [
             _line(_HEAD),
             *(self._entries(way, pairs) for way, pairs in uids.items()),
-            *(_whole_entry(source, whole.all()) for source, whole in self._whole.items()),
+            *(_whole_entries(source, whole.all()) for source, whole in self._whole.items()),
         ]
         save_file(os.fspath(path), lines, durable=True)
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | PLAIN)
@@ -219,7 +218,7 @@ class Copied:
         if not uids:
             return b""
         self._whole.setdefault(source, GrowingSet()).update(uids)
-        return _whole_entry(source, UidSet.from_numbers(uids))
+        return _whole_entries(source, UidSet.from_numbers(uids))
 
     def claims(self, target: Place) -> Claims:
         """What is known of a mailbox of the target, for as long as somebody has this open."""
@@ -282,11 +281,9 @@ class Copied:
         """Know what it tells; gives the pairs, one after the other."""
         found: dict[Way, array[int]] = {}
         try:
-            lines = BytesIO(whole_lines(read_file(os.fspath(path))))
-        except FileNotFoundError:
-            return found
-        try:
-            if orjson.loads(lines.readline()) != _HEAD:
+            # One without an end is of a killed process.
+            lines = takewhile(lambda line: line.endswith(b"\n"), read_lines(os.fspath(path)))
+            if orjson.loads(next(lines, b"")) != _HEAD:
                 raise ValueError("it is of another kind or version")
             for entry in map(orjson.loads, lines):
                 source = _place(entry["from"])
@@ -297,6 +294,8 @@ class Copied:
                 pairs = [(int(here), int(there)) for here, there in entry["uids"]]
                 self._know(way, pairs, int(entry["settled"]))
                 found.setdefault(way, array("I")).extend(chain.from_iterable(pairs))
+        except FileNotFoundError:
+            return found
         except (KeyError, OverflowError, TypeError, ValueError) as error:
             reason = (
                 "it does not tell what was copied, or is of another version; "
@@ -310,8 +309,8 @@ def _names(way: Way) -> tuple[Place, str, str]:
     return way.source, way.target.account, way.target.mailbox
 
 
-def _whole_entry(source: Place, uids: UidSet) -> bytes:
-    return _line({"from": [*source], "whole": uids.text()})
+def _whole_entries(source: Place, uids: UidSet) -> bytes:
+    return b"".join(_line({"from": [*source], "whole": text}) for text in uids.texts(SET_BYTES))
 
 
 def _place(words: list[object]) -> Place:

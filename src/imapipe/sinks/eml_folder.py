@@ -24,7 +24,7 @@ from imapipe.models.attributes import arrival_of
 from imapipe.models.message import Message
 from imapipe.runtime.lock_file import LockFile
 from imapipe.sinks.base import FileSink
-from imapipe.sinks.content import body_size, chunks_of_body
+from imapipe.sinks.content import body_size, chunks_of_body, has_content
 from imapipe.sinks.hold import hold
 from imapipe.sinks.place import folder_names
 from imapipe.sinks.staged import Staged, make_folder, remove_leftovers
@@ -72,14 +72,14 @@ class EmlFolder(FileSink):
     def _write_one(self, message: Message) -> None:
         for path in self._names(message):
             if path in self._staged:
-                if _has_content(self._staged.partial(path), message):
+                if _is(self._staged.partial(path), message):
                     return
             elif not path.exists():
                 # Written beside the lock, where leftovers are looked for; the same file system.
                 make_folder(path.parent, durable=self._durable)
                 self._staged.write(path, chunks_of_body(message), staging=self.path, mtime=arrival_of(message))
                 return
-            elif _has_content(path, message):
+            elif _is(path, message):
                 # Of an earlier run that was cut off: its name may not be safe yet.
                 self._staged.sync_later(path.parent)
                 return
@@ -152,9 +152,6 @@ def _check(pattern: str) -> None:
         raise ValueError(f"pattern {pattern!r} cannot be used: {error}") from None
 
 
-def _has_content(path: Path, message: Message) -> bool:
+def _is(path: Path, message: Message) -> bool:
     """Whether a file holds this very message."""
-    with path.open("rb") as file:
-        if os.fstat(file.fileno()).st_size != body_size(message):
-            return False
-        return all(file.read(len(chunk)) == chunk for chunk in chunks_of_body(message))
+    return has_content(path, body_size(message), chunks_of_body(message))

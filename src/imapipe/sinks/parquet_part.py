@@ -8,14 +8,16 @@ Invariants:
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import orjson
 
-from imapipe.durable_file import open_new, remove
+from imapipe.durable_file import open_new, open_to_read, remove
 from imapipe.errors import SinkError
 from imapipe.sinks.place import Place
 from imapipe.wire.uid_set import UidSet
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 KEY: Final = b"imapipe"
+_DAMAGED: Final = "what is in it cannot be read; put a copy back, or move it to another folder"
 _ROWS_AT_A_TIME: Final = 10_000
 
 
@@ -34,15 +37,29 @@ def note_of(place: Place, uids: UidSet) -> bytes:
 
 def uids_in(path: Path, place: Place) -> UidSet:
     """The messages of a mailbox that are in a file: none where the tag in its name is another one's by chance."""
-    import pyarrow.lib  # noqa: PLC0415  # 40 MB that only this sink needs
-    import pyarrow.parquet as pq  # noqa: PLC0415
+    import pyarrow.parquet as pq  # noqa: PLC0415  # 40 MB that only this sink needs
 
-    try:
-        metadata: Mapping[bytes, bytes] = pq.read_metadata(os.fspath(path)).metadata or {}
+    with _reading(path, "it does not tell which messages are in it; move it to another folder") as file:
+        metadata: Mapping[bytes, bytes] = pq.read_metadata(file).metadata or {}
         *whose, uids = orjson.loads(metadata[KEY])
         return UidSet.parse(uids) if Place(*whose) == place else UidSet()
-    except (KeyError, TypeError, ValueError, pyarrow.lib.ArrowException) as error:
-        reason = "it does not tell which messages are in it; move it to another folder"
+
+
+@contextmanager
+def _reading(path: Path, reason: str = _DAMAGED) -> Iterator[io.BufferedReader]:
+    """A file that pyarrow reads. Raises OSError, SinkError: with that reason, where it is not what it should be."""
+    import pyarrow.lib  # noqa: PLC0415  # 40 MB that only this sink needs
+
+    try:
+        # A pipe would be waited for.
+        with open_to_read(os.fspath(path), through_links=True) as file:
+            yield file
+    except OSError as error:
+        if error.errno is None:
+            # It is of pyarrow, and tells of the content, in several lines.
+            raise SinkError(reason, path=str(path)) from error
+        raise
+    except (LookupError, OverflowError, TypeError, ValueError, pyarrow.lib.ArrowException) as error:
         raise SinkError(reason, path=str(path)) from error
 
 
@@ -51,7 +68,7 @@ def flags_in(path: Path) -> Iterator[tuple[int, frozenset[str]]]:
     import pyarrow.parquet as pq  # noqa: PLC0415
 
     sets: dict[tuple[str, ...], frozenset[str]] = {}
-    with pq.ParquetFile(os.fspath(path)) as file:
+    with _reading(path) as opened, pq.ParquetFile(opened) as file:
         for batch in file.iter_batches(batch_size=_ROWS_AT_A_TIME, columns=["uid", "flags"]):
             for uid, flags in zip(batch["uid"].to_pylist(), batch["flags"].to_pylist(), strict=True):
                 key = tuple(flags or ())
@@ -82,7 +99,7 @@ def rewrite(
         durable: Whether it must be on the disk before it replaces the other one.
 
     Raises:
-        OSError: It could not be written; all files are as they were.
+        OSError: It could not be read or written; all files are as they were.
     """
     import pyarrow as pa  # noqa: PLC0415
     import pyarrow.parquet as pq  # noqa: PLC0415
@@ -90,7 +107,11 @@ def rewrite(
     remove(os.fspath(partial))
     fd = open_new(partial)
     try:
-        with os.fdopen(fd, "wb") as file, pq.ParquetFile(os.fspath(path)) as source:
+        with (
+            os.fdopen(fd, "wb") as file,
+            _reading(path) as opened,
+            pq.ParquetFile(opened) as source,
+        ):
             schema = source.schema_arrow.remove_metadata()
             with pq.ParquetWriter(file, schema, compression=compression) as writer:
                 for batch in source.iter_batches(batch_size=_ROWS_AT_A_TIME):

@@ -18,20 +18,21 @@ Invariants:
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 import orjson
 
 from imapipe.durable_file import (
+    LINE_BYTES,
     PLAIN,
     check_name,
     close,
-    read_file,
+    read_lines,
     remove_leftovers,
     save_file,
-    whole_lines,
+    too_long_a_line,
     write_all,
 )
 from imapipe.errors import SinkError
@@ -40,6 +41,8 @@ from imapipe.sinks.place import Place
 from imapipe.wire.uid_set import UidSet
 
 _VERSION: Final = 1
+SET_BYTES: Final = 1024 * 1024
+"""So long the text of a set is at most where several lines may tell it."""
 
 
 class Record:
@@ -71,10 +74,8 @@ class Record:
         """Write the whole record anew, and keep it open. Raises OSError."""
         self.length = length
         self.is_closed = closed
-        head = {"version": _VERSION, "kind": self._kind}
-        lines = (_line(head), _line({"length": length, "written": self._written(), "closed": closed}))
         remove_leftovers(os.fspath(self._path))
-        save_file(os.fspath(self._path), lines, durable=self._durable)
+        save_file(os.fspath(self._path), self._whole(length, closed=closed), durable=self._durable)
         self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | PLAIN)
 
     def append(self, length: int, written: dict[Place, UidSet], *, closed: bool) -> None:
@@ -109,22 +110,26 @@ class Record:
         return uid in self.written.get(place, ())
 
     def _append(self, entry: dict[str, object]) -> None:
+        line = _line(entry)
+        if len(line) > LINE_BYTES:
+            raise too_long_a_line(os.fspath(self._path))
         self.is_sure = False
-        write_all(self._fd, _line(entry))
+        write_all(self._fd, line)
         if self._durable:
             os.fsync(self._fd)
         self.is_sure = True
 
-    def _written(self) -> list[list[object]]:
-        return [[*place, uids.text()] for place, uids in self.written.items()]
+    def _whole(self, length: int, *, closed: bool) -> Iterator[bytes]:
+        """All lines of a record: of a large set, each tells a part."""
+        yield _line({"version": _VERSION, "kind": self._kind})
+        yield _line({"length": length, "written": [], "closed": closed})
+        for place, uids in self.written.items():
+            for text in uids.texts(SET_BYTES):
+                yield _line({"length": length, "written": [[*place, text]], "closed": closed})
 
     def _read(self) -> None:
         try:
-            data = read_file(os.fspath(self._path))
-        except FileNotFoundError:
-            return
-        try:
-            lines = iter(self._lines(data))
+            lines = _entries(read_lines(os.fspath(self._path)))
             head = next(lines)
             if head["version"] != _VERSION or head["kind"] != self._kind:
                 raise ValueError("it is of another kind or version")
@@ -134,6 +139,8 @@ class Record:
                     raise ValueError("a length is below 0")
                 self.is_closed = bool(entry.get("closed"))
                 self._add(entry.get("written") or [])
+        except FileNotFoundError:
+            return
         except (KeyError, StopIteration, TypeError, ValueError) as error:
             reason = "it is no record of what was written, or of another version; move it away to append without one"
             raise SinkError(reason, path=str(self._path)) from error
@@ -145,12 +152,16 @@ class Record:
             place = Place(str(account), str(mailbox), int(uidvalidity))
             self.written[place] = self.written.get(place, UidSet()) | UidSet.parse(uids)
 
-    def _lines(self, data: bytes) -> Iterator[dict[str, object]]:
-        for line in whole_lines(data).splitlines():
-            entry = orjson.loads(line)
-            if not isinstance(entry, dict):
-                raise ValueError("a line is no object")
-            yield entry
+
+def _entries(lines: Iterable[bytes]) -> Iterator[dict[str, object]]:
+    """What stands in whole lines; one without an end is of a killed process."""
+    for line in lines:
+        if not line.endswith(b"\n"):
+            return
+        entry = orjson.loads(line)
+        if not isinstance(entry, dict):
+            raise ValueError("a line is no object")
+        yield entry
 
 
 def _line(entry: dict[str, object]) -> bytes:

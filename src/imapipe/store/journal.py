@@ -30,7 +30,17 @@ from typing import NamedTuple
 
 import orjson
 
-from imapipe.durable_file import Partial, check_name, close, read_file, remove, sync_folder, write_all
+from imapipe.durable_file import (
+    LINE_BYTES,
+    Partial,
+    check_name,
+    close,
+    read_lines,
+    remove,
+    sync_folder,
+    too_long_a_line,
+    write_all,
+)
 from imapipe.store.checkpoint_state import CheckpointChange, CheckpointState
 
 _log = logging.getLogger(__name__)
@@ -88,18 +98,21 @@ class Journal:
         Raises:
             OSError: The file is there and cannot be read, or a link is in its place.
         """
+        found: list[CheckpointChange | SavedState] = []
+        damaged, first = 0, 0
         try:
-            data = read_file(self._path)
+            for number, line in enumerate(read_lines(self._path), 1):
+                read = _parse(line.removesuffix(b"\n"))
+                if read is not None:
+                    found.append(read)
+                elif line.endswith(b"\n") and len(line) > 1:
+                    damaged += 1
+                    first = first or number
         except FileNotFoundError:
             return []
-        found = []
-        lines = data.split(b"\n")
-        for number, line in enumerate(lines, 1):
-            read = _parse(line)
-            if read is not None:
-                found.append(read)
-            elif line and number < len(lines):
-                _log.warning("line %d of %s is damaged and ignored", number, self._path)
+        if damaged:
+            others = f", as are {damaged - 1} others" if damaged > 1 else ""
+            _log.warning("line %d of %s is damaged and ignored%s", first, self._path, others)
         return found
 
     def append(self, change: CheckpointChange) -> None:
@@ -137,6 +150,8 @@ class Journal:
             self._kept = [kept for kept, need in zip(self._kept, needed, strict=True) if need]
 
     def _write(self, line: bytes) -> None:
+        if len(line) > LINE_BYTES:
+            raise too_long_a_line(self._path)
         if self._fd < 0:
             self._fd = self._begin(Partial(self._path))
             self.size = 0

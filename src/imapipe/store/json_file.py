@@ -35,7 +35,7 @@ import secrets
 import threading
 from typing import Final, NamedTuple
 
-from imapipe.durable_file import kept_mode, read_file, remove_leftovers, save_file, sync_folder
+from imapipe.durable_file import LINE_BYTES, kept_mode, read_object, remove_leftovers, save_file, sync_folder
 from imapipe.errors import CheckpointError, CheckpointLocked
 from imapipe.models.json_value import JSON
 from imapipe.runtime.lock_file import LockFile
@@ -47,6 +47,8 @@ from imapipe.store.notes_state import NotesState
 
 _log = logging.getLogger(__name__)
 
+# What is longer is none of ours: of a million messages with gaps between them a state has nine megabytes.
+_MOST_BYTES: Final = 1024 * 1024 * 1024
 # A journal that is shorter is never too long.
 _SHORT_JOURNAL_BYTES: Final = 65_536
 _NAME_BYTES: Final = 8
@@ -173,9 +175,10 @@ class JsonFile:
     def _suits_journal(self, entry: _Entry) -> bool:
         """Whether a state is to be a line of the journal: not where that would be the longer of the two files.
 
+        Nor where the line could be longer than any that is read.
         Whoever has the file alone writes that: there is nothing in it of others, and nothing to be tidied up later.
         """
-        limit = max(self._size, _SHORT_JOURNAL_BYTES)
+        limit = min(max(self._size, _SHORT_JOURNAL_BYTES), LINE_BYTES // 2)
         return bool(self._document) and self.users > 1 and self._opened().size + len(entry.data) <= limit
 
     def _add(self, key: JobKey, entry: _Entry, gone: str) -> None:
@@ -309,7 +312,7 @@ def check_place(path: str, real: str) -> None:
 def read_whole(journal: Journal, path: str, real: str) -> tuple[list[CheckpointState], dict[str, NotesState]]:
     """Read everything, with what the journal adds to it; raises CheckpointError."""
     try:
-        data = read_file(real)
+        data = read_object(real, _MOST_BYTES)
     except FileNotFoundError:
         return [], {}
     except OSError as error:

@@ -230,6 +230,14 @@ class UidSet:
             blocks.append(block)
         return ",".join(blocks)
 
+    def texts(self, max_text_bytes: int) -> Iterator[str]:
+        """Write the set as texts of its parts, none of them longer; none at all when it is empty."""
+        begin = 0
+        while begin < len(self):
+            end = self.fit(begin, len(self), max_text_bytes)
+            yield self[begin:end].text()
+            begin = end
+
     # ---------------------------------------------------------------- cutting by rank
 
     @overload
