@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import selectors
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, TypeVar
@@ -203,6 +204,15 @@ def interrupted(
 
 # What was sent over loopback may take a moment, on a machine that is busy.
 _REAL_SECONDS = 0.001
+# What a thread was asked for takes as long as it takes. This is for one that waits for the loop itself.
+_THREAD_SECONDS = 10.0
+
+
+def _noted(future: asyncio.Future[T], asked: set[asyncio.Future[object]]) -> asyncio.Future[T]:
+    """Note what a thread was asked for, until it is done."""
+    asked.add(future)  # type: ignore[arg-type]
+    future.add_done_callback(asked.discard)
+    return future
 
 
 class _JumpingSelector(selectors.DefaultSelector):
@@ -212,8 +222,8 @@ class _JumpingSelector(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         events = super().select(None if timeout is None else 0)
-        if not events and timeout and timeout > 1:
-            events = super().select(_REAL_SECONDS)
+        if not events and timeout and (timeout > 1 or self.loop.asked):
+            events = super().select(_THREAD_SECONDS if self.loop.asked else _REAL_SECONDS)
         if not events and timeout:
             self.loop.now += timeout + self.loop.lateness
         return events
@@ -230,11 +240,18 @@ class FakeTimeLoop(asyncio.SelectorEventLoop):
         selector.loop = self
         self.now = 1_000.0
         self.lateness = lateness
+        self.asked: set[asyncio.Future[object]] = set()
         super().__init__(selector)
 
     def time(self) -> float:
         self.now += 1e-9
         return self.now
+
+    def run_in_executor(
+        self, executor: Executor | None, function: Callable[..., T], *given: object
+    ) -> asyncio.Future[T]:
+        """Have a thread do something; no time passes before it has."""
+        return _noted(super().run_in_executor(executor, function, *given), self.asked)
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as in asyncio
         """Wait for threads as long as it takes: since Python 3.12 a limit of this loop's own seconds would be over."""
@@ -246,12 +263,17 @@ def jump_instead_of_waiting(loop: asyncio.AbstractEventLoop, monkeypatch: pytest
     assert isinstance(loop, asyncio.SelectorEventLoop)
     selector: selectors.BaseSelector = loop._selector  # type: ignore[attr-defined]
     really_select, now = selector.select, loop.time()
+    ask_thread, asked = loop.run_in_executor, set[asyncio.Future[object]]()
+
+    def run_in_executor(executor: Executor | None, function: Callable[..., T], *given: object) -> asyncio.Future[T]:
+        return _noted(ask_thread(executor, function, *given), asked)
 
     def select(timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         nonlocal now
         events = really_select(None if timeout is None else 0)
         if not events and timeout:
-            events = really_select(_REAL_SECONDS)
+            # The name of a server is looked up by a thread: its time to connect is not over because of that.
+            events = really_select(_THREAD_SECONDS if asked else _REAL_SECONDS)
         if not events and timeout:
             now += timeout
         return events
@@ -269,6 +291,7 @@ def jump_instead_of_waiting(loop: asyncio.AbstractEventLoop, monkeypatch: pytest
 
     monkeypatch.setattr(selector, "select", select)
     monkeypatch.setattr(loop, "time", time)
+    monkeypatch.setattr(loop, "run_in_executor", run_in_executor)
     monkeypatch.setattr(loop, "shutdown_default_executor", shutdown_default_executor)
 
 

@@ -374,6 +374,7 @@ async def test_one_attempt_that_fails_harms_nobody_while_others_work() -> None:
         assert server.counters.refused_connections == 1
 
 
+@pytest.mark.usefixtures("made_up_time")
 async def test_who_waits_in_vain_hears_why_no_connection_could_be_made() -> None:
     """Whoever holds the others may wait for the same server, so that this is its outage, and no lack of connections."""
     fault = RefuseConnection(kind="close", nth=2, times=99)

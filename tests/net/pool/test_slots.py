@@ -254,14 +254,13 @@ async def test_a_closing_that_is_cancelled_tells_what_servers_may_count(in_use: 
 
 @asyncio_test
 @pytest.mark.parametrize("ending", ["its login is refused", "its slot expires", "it takes too long"])
-@pytest.mark.usefixtures("late_server")
+@pytest.mark.usefixtures("made_up_time", "late_server")
 async def test_a_slot_is_free_when_the_server_has_ended_what_was_half_made(ending: str) -> None:
     stall = Stall(command=("LOGIN", "AUTHENTICATE"), times=1)
     faults: list[Fault] = [RefuseCredentials(times=1) if ending == "its login is refused" else stall]
     office = Office(1)
     async with Server({"INBOX": []}, faults=faults) as server:
-        patience = 0.3 if ending == "it takes too long" else 30.0
-        pools = [create_pool(server.url, password="secret", connect_timeout_seconds=patience) for _ in range(2)]
+        pools = [create_pool(server.url, password="secret") for _ in range(2)]
         async with pools[0] as one, pools[1] as other:
             for pool in pools:
                 pool.connections.share_slots(office.side())
