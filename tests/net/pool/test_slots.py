@@ -506,6 +506,7 @@ async def test_a_run_goes_on_on_other_connections_after_its_slots_have_expired()
         pool = create_pool(server.url, password="secret", max_size=2)
         pool.connections.share_slots(office.side())
         seen: list[int] = []
+        has_expired = asyncio.Event()
 
         async def handle(message: object) -> None:
             seen.append(1)
@@ -513,9 +514,13 @@ async def test_a_run_goes_on_on_other_connections_after_its_slots_have_expired()
                 while server.counters.open_connections < 2:  # noqa: ASYNC110
                     await asyncio.sleep(0.005)
                 office.expires = True
+                has_expired.set()
+            elif len(seen) > 50:
+                # The second connection may come late; without this, all was done by then.
+                await has_expired.wait()
 
         async with pool:
-            job = pool.mailbox("INBOX").search(q.ALL).batch(10).fetch("flags").use(Retry())
+            job = pool.mailbox("INBOX").search(q.ALL).batch(10).depth(1).fetch("flags").use(Retry())
             report = await job.run(handle)
             assert (report.done, report.failed) == (200, 0)
             assert not office.expires
