@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -10,6 +11,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
+import orjson
 import pytest
 import pytest_asyncio
 from tests.sinks.conftest import ODD
@@ -20,7 +22,7 @@ from imapipe import search as q
 from imapipe import sinks
 from imapipe.events import ServerAwaited
 from imapipe.pipeline import outage
-from imapipe.testing import Act, CutAfterBytes, CutInput, Mailbox, Reply, Server
+from imapipe.testing import Act, CutAfterBytes, CutInput, Mailbox, Reply, Rewrite, Server
 from imapipe.testing.faults.base import Fault
 from imapipe.testing.messages import make_messages
 
@@ -196,6 +198,40 @@ async def test_what_is_too_large_is_named_and_a_full_account_ends_the_run(tmp_pa
         assert "4000" in str(report.failures[2])
         assert sum((await holds(there, "Copy/In")).values()) == 2
         assert (tmp_path / "state").exists() is False
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("told", [b"4294967295", b"1", b"3", b"1:4294967295", b"3:*"])
+async def test_what_an_appenduid_says_that_cannot_be_costs_nothing(tmp_path: Path, told: bytes) -> None:
+    """The same UID for each of them, or one that was there; and the last one that there is."""
+
+    def lie(line: bytes) -> bytes:
+        return re.sub(rb"(APPENDUID \d+) \S+\]", rb"\1 " + told + b"]", line)
+
+    async with AsyncExitStack() as stack:
+        source = await stack.enter_async_context(Server(list(make_messages(15, seed=4)), user="ann"))
+        # One in each command: of several the number would be wrong.
+        server = Server(list(make_messages(2, seed=5)), user="bob", remove_extensions=["MULTIAPPEND"])
+        target = await stack.enter_async_context(server)
+        target.faults.add(Rewrite(lie, command="APPEND", times=99))
+        pools = [
+            await stack.enter_async_context(imapipe.create_pool(server.url, password=server.password))
+            for server in (source, target)
+        ]
+        two = Two(source, target, *pools)
+        theirs = await holds(two.there)
+        # One of the answers is lost: what came of it is looked for.
+        target.faults.add(CutAfterBytes(0, command="APPEND", nth=14))
+        for _ in range(2):
+            assert (await two.copy(tmp_path / "state")).complete
+            assert await holds(two.there) == await holds(two.here) + theirs
+        taken = [
+            there
+            for line in (tmp_path / "state").read_bytes().splitlines()[1:]
+            for _, there in orjson.loads(line)["uids"]
+        ]
+        assert sorted(filter(None, taken)) == sorted({*filter(None, taken)})
+        assert not {1, 2} & {*taken}
 
 
 @pytest.mark.asyncio

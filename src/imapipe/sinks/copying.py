@@ -45,8 +45,8 @@ from imapipe.sinks.outgoing import Outgoing, groups, opened
 from imapipe.sinks.place import Place
 from imapipe.sinks.rejected import Rejected
 from imapipe.sinks.survey import Target
-from imapipe.sinks.target_mailbox import open_target
-from imapipe.wire.uid_set import UidSet
+from imapipe.sinks.target_mailbox import TargetMailbox, open_target, where_told
+from imapipe.wire.uid_set import MAX_UID, UidSet
 
 _log = logging.getLogger(__name__)
 
@@ -75,6 +75,7 @@ class MailboxCopy:
         self._source = source
         self._folder = folder
         self._name = folder.name
+        self._there = TargetMailbox(folder.name)
         self._copied = copied
         self._awaiting = awaiting
         self._way, self._claims = self._ways(0)
@@ -99,7 +100,7 @@ class MailboxCopy:
     async def begin(self) -> None:
         """Make the mailbox where it is missing, and look at what may be ours in it."""
         there = await self._awaiting.around(partial(open_target, self._connections, self._folder))
-        self._name = there.name
+        self._there, self._name = there, there.name
         self._candidates.are_shared = there.keeps_one
         self._way, self._claims = self._ways(there.uidvalidity)
         settled = self._copied.settled(self._way)
@@ -184,7 +185,7 @@ class MailboxCopy:
         """Know what is in the target above what is known."""
         highest = self._seen
         found: list[tuple[Likeness, bytes | None, int]] = []
-        job = self._pipeline(Specification(self._name, search=uids_between(f"{self._seen + 1}:*")))
+        job = self._pipeline(Specification(self._name, search=uids_between(f"{min(self._seen + 1, MAX_UID)}:*")))
         async for message in job.fetch(WANTED):
             # `5:*` is the last message, too, where that is below 5.
             if message.uid > self._seen and message.uid not in self._claims.uids:
@@ -388,10 +389,9 @@ class MailboxCopy:
         """APPEND; gives the UIDs there, 0 where the server does not tell."""
         with opened(group) as messages:
             answer = await connection.append(self._name, *messages)
-        if answer is None or answer.uidvalidity != self._way.target.uidvalidity or len(answer.uids) != len(group):
-            return [0] * len(group)
-        self._confirmed = max(self._confirmed, answer.uids.max)
-        return list(answer.uids)
+        uids = where_told(answer, self._there, len(group), self._claims.uids)
+        self._confirmed = max(self._confirmed, *uids)
+        return uids
 
     def _check_full(self, error: CommandError) -> None:
         if is_full("APPEND", error.code):

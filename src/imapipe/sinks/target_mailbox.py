@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Container
 from functools import partial
 from typing import NamedTuple
 
@@ -10,6 +11,8 @@ from imapipe.errors import CommandBad, CommandNo
 from imapipe.net.connection import Connection, status_apart
 from imapipe.net.pool.pool import ConnectionPool
 from imapipe.sinks.folder_map import Folder
+from imapipe.wire.response.code import AppendUid
+from imapipe.wire.uid_set import MAX_UID
 
 _log = logging.getLogger(__name__)
 
@@ -25,9 +28,25 @@ class TargetMailbox(NamedTuple):
     """
 
     name: str
-    uidvalidity: int
-    last_uid: int
-    keeps_one: bool
+    uidvalidity: int = 0
+    last_uid: int = 0
+    keeps_one: bool = False
+
+
+def where_told(answer: AppendUid | None, there: TargetMailbox, count: int, taken: Container[int]) -> list[int]:
+    """The UIDs that messages got, as APPENDUID tells them; 0 each where it does not, or says what cannot be.
+
+    Args:
+        answer: What the server says.
+        there: The mailbox, as it was before.
+        count: How many messages were sent.
+        taken: UIDs of copies that are known.
+    """
+    if answer is None or answer.uidvalidity != there.uidvalidity or len(answer.uids) != count:
+        return [0] * count
+    uids = list(answer.uids)
+    is_new = there.last_uid < uids[0] and uids[-1] < MAX_UID and not any(uid in taken for uid in uids)
+    return uids if is_new or there.keeps_one else [0] * count
 
 
 async def open_target(connections: ConnectionPool, folder: Folder) -> TargetMailbox:

@@ -11,10 +11,13 @@ import pytest
 from tests.pipeline.world import OpenWorld, World
 
 import imapipe
+from imapipe.journal.entry import Intent
 from imapipe.journal.journal import read_journal
-from imapipe.pipeline.operation import changing
+from imapipe.pipeline.operation import changing, transfer
 from imapipe.testing import CommandRecord, GmailMailboxes, Mailbox, Reply, Rewrite
 from imapipe.testing.messages import make_messages
+from imapipe.wire.response.code import CopyUid
+from imapipe.wire.uid_set import UidSet
 
 pytestmark = pytest.mark.asyncio
 
@@ -72,8 +75,20 @@ async def test_what_a_limit_of_messages_leaves_out_is_not_taken_for_done(
         lambda validity, here, there: (validity, here, b"3:12"),
         lambda validity, here, there: (b"99", here, there),
         lambda validity, here, there: (validity, b"1:4294967295", b"1:4294967295"),
+        lambda validity, here, there: (validity, here, b"3:4294967295"),
+        lambda validity, here, there: (validity, b"1:12", there),
     ],
-    ids=["of others", "one too low", "one for all", "of none", "too few", "of another time", "of everything"],
+    ids=[
+        "of others",
+        "one too low",
+        "one for all",
+        "of none",
+        "too few",
+        "of another time",
+        "of everything",
+        "too many",
+        "of some",
+    ],
 )
 async def test_an_undo_takes_nothing_for_ours_that_a_wrong_copyuid_names(
     open_world: OpenWorld,
@@ -93,6 +108,29 @@ async def test_an_undo_takes_nothing_for_ours_that_a_wrong_copyuid_names(
     assert _held(world, "Archive") == before[0] + before[1]
     assert (await imapipe.undo(tmp_path / "move", world.pool)).complete
     assert (_held(world, "INBOX"), _held(world, "Archive")) == before
+
+
+@pytest.mark.parametrize("remove", [(), ("MOVE",)], ids=["MOVE", "COPY"])
+async def test_what_is_said_to_be_moved_and_is_not_is_neither_done_nor_removed(
+    open_world: OpenWorld, tmp_path: Path, remove: tuple[str, ...]
+) -> None:
+    """COPYUID for all of them, and nothing was done."""
+    world = await _open(open_world, remove_extensions=remove)
+    before = _held(world, "INBOX"), _held(world, "Archive")
+    code = f"COPYUID {world.server.mailboxes['Archive'].uidvalidity} 1:30 3:32"
+    world.server.faults.add(*[Reply("OK", "Done", code, command=name, times=9) for name in ("UID MOVE", "UID COPY")])
+    report = await world.pool.mailbox("INBOX").search().move_to("Archive").run(journal=tmp_path / "move")
+    assert (report.done, report.failed) == (0, COUNT)
+    assert (_held(world, "INBOX"), _held(world, "Archive")) == before
+
+
+async def test_a_copyuid_that_names_each_message_many_times_is_not_believed() -> None:
+    """A text of some kilobytes could name millions."""
+    told = CopyUid(7, UidSet.parse("1:30"), UidSet.parse("1:4294967295"), (b"1:30,30:1", b"1:4294967295"))
+    intent = Intent(1, UidSet.parse("1:30"), 7, 3, ("1",) * COUNT)
+    assert transfer._believed(told, intent, may_be_old=True) == {}
+    long = told._replace(arguments=(b",".join([b"1:30"] * 1000), b"3:32"))
+    assert transfer._believed(long, intent, may_be_old=True) == {}
 
 
 @pytest.mark.parametrize(
