@@ -150,7 +150,7 @@ MISTAKES: Final = (
     Mistake("export URL INBOX --to mbox:.", ".: Is a directory; name a file: this is a folder", Status.FAILED),
     Mistake(
         "export URL INBOX --to maildir:broken/mail",
-        "broken: File exists; a folder is wanted where a file is: name another place",
+        "broken: it is no folder; a folder is wanted where a file is: name another place",
         Status.FAILED,
     ),
     Mistake("find .", "index .: it is a folder; name a file", Status.FAILED),

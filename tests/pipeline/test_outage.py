@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,8 @@ def _run(
 
     async def run() -> tuple[imapipe.RunReport | imapipe.ImapipeError, float, Server]:
         loop = asyncio.get_running_loop()
-        server = Server(messages, faults=list(faults), clock=loop.time)
+        # Faults count, and these are of several tests.
+        server = Server(messages, faults=deepcopy(list(faults)), clock=loop.time)
         async with server, imapipe.create_pool(server.url, password=server.password, **options) as pool:  # type: ignore[arg-type]
             began = loop.time()
             retry = imapipe.Retry(attempts, outage_seconds=outage_seconds)
@@ -87,8 +89,9 @@ def test_an_outage_at_the_beginning_is_outlasted(fault: Fault) -> None:
 
 @pytest.mark.parametrize("fault", AT_THE_START.values(), ids=AT_THE_START.keys())
 def test_one_without_end_is_given_up_in_time(fault: Fault) -> None:
-    fault.times = None
-    error, seconds, _ = _run([fault], outage_seconds=60)
+    endless = deepcopy(fault)
+    endless.times = None
+    error, seconds, _ = _run([endless], outage_seconds=60)
     assert isinstance(error, imapipe.ImapipeError)
     # A refusal for too many connections is a matter of attempts, and of the pool's own caution.
     assert seconds <= 60 + 5 * 60
@@ -336,8 +339,8 @@ def _ask(command: str, fault: Fault, outage_seconds: float) -> tuple[object, flo
 @pytest.mark.parametrize("command", ASKS)
 @pytest.mark.parametrize("name", ["reset", "greeting BYE", "greeting 421", "LOGIN [UNAVAILABLE]", "itself"])
 def test_lists_and_counts_wait_for_a_server_where_that_is_wanted(command: str, name: str) -> None:
-    fault = AT_THE_START.get(name) or Reply("NO", "[UNAVAILABLE] later", command=command)
-    fault.times, fault.fired = 4, 0
+    fault = deepcopy(AT_THE_START.get(name)) or Reply("NO", "[UNAVAILABLE] later", command=command)
+    fault.times = 4
     answer, _, events = _ask(command, fault, 600)
     assert not isinstance(answer, Exception)
     assert len([event for event in events if isinstance(event, ServerAwaited)]) >= 2

@@ -119,7 +119,7 @@ def make_folder(path: Path, *, durable: bool) -> None:
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
         except FileExistsError as error:
-            raise NotADirectoryError(errno.ENOTDIR, "it is no folder; name another one", os.fspath(folder)) from error
+            raise NotADirectoryError(errno.ENOTDIR, "it is no folder", os.fspath(folder)) from error
         if durable:
             sync_folder(os.fspath(folder))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -412,22 +413,30 @@ async def test_a_worker_that_only_looked_dead_does_no_harm_and_its_work_counts(d
     assert ends["lost"] >= 1
 
 
+@pytest.fixture
+def one_died(dsn: str) -> Iterator[None]:
+    """Every task begins as one that a worker died with."""
+    with Database(dsn).connect() as connection:
+        connection.execute("ALTER TABLE imapipe_tasks ALTER losses SET DEFAULT 1")
+        yield
+        connection.execute("ALTER TABLE imapipe_tasks ALTER losses SET DEFAULT 0")
+
+
+@pytest.mark.usefixtures("one_died")
 async def test_a_task_that_was_done_when_its_worker_died_is_ended_without_being_begun_anew(dsn: str) -> None:
     """How much there is to do is written down by tries that follow a death, and the checkpoint tells what is done."""
-    async with place(dsn, {"INBOX": 30, "Other": 5}) as here:
-        await write(dsn, "ALTER TABLE imapipe_tasks ALTER losses SET DEFAULT 1")
-        async with here.worker():
-            number = await here.cluster.defer("ann", "scan")
-            first = await here.cluster.wait(number, every_seconds=0.05)
-            asked = len(here.server.commands)
-            # As if nobody had told.
-            await write(
-                dsn,
-                "UPDATE imapipe_tasks SET state = 'running', ended_ms = NULL, outcome = NULL WHERE kind = 'run'",
-                "UPDATE imapipe_jobs SET state = 'running', ended_ms = NULL, report = NULL",
-            )
-            again = await here.cluster.wait(number, every_seconds=0.05)
-            assert len(here.server.commands) == asked
+    async with place(dsn, {"INBOX": 30, "Other": 5}) as here, here.worker():
+        number = await here.cluster.defer("ann", "scan")
+        first = await here.cluster.wait(number, every_seconds=0.05)
+        asked = len(here.server.commands)
+        # As if nobody had told.
+        await write(
+            dsn,
+            "UPDATE imapipe_tasks SET state = 'running', ended_ms = NULL, outcome = NULL WHERE kind = 'run'",
+            "UPDATE imapipe_jobs SET state = 'running', ended_ms = NULL, report = NULL",
+        )
+        again = await here.cluster.wait(number, every_seconds=0.05)
+        assert len(here.server.commands) == asked
     assert first.report is not None
     assert again.report is not None
     assert again.report.mailboxes.keys() == first.report.mailboxes.keys()
