@@ -101,7 +101,8 @@ async def test_a_database_that_is_away_is_waited_for_and_then_not_any_more(postg
         dsn = postgres.new_database().replace(f":{postgres.port}/", f":{cable.port}/")
         async with (
             Server(20) as server,
-            Limits(dsn, lease_seconds=1.5, wait_seconds=5.0) as limits,
+            Limits(dsn, lease_seconds=1.5) as limits,
+            Limits(dsn, lease_seconds=1.5, wait_seconds=1.0) as hasty,
             create_pool(server.url, password="secret") as pool,
         ):
             job = pool.mailbox("INBOX").search(q.ALL).batch(5).fetch("flags")
@@ -123,7 +124,7 @@ async def test_a_database_that_is_away_is_waited_for_and_then_not_any_more(postg
             assert (await waiting).done == 20
             cable.cut()
             with pytest.raises(DatabaseError):
-                await limited.run(_nothing)
+                await job.use(hasty.rate(messages_per_second=100)).run(_nothing)
 
 
 async def test_who_waits_when_the_limits_are_closed_is_told(processes: list[Reservations]) -> None:
