@@ -82,6 +82,28 @@ async def test_a_question_without_an_answer_leaves_the_others_alone(fault: Fault
 
 
 @pytest.mark.asyncio
+async def test_a_server_that_is_silent_at_one_question_is_asked_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.import_module("imapipe.doctor.examine"), "_SHORT_SHARE", 0.01)
+    async with Server({"INBOX": 20}, faults=[Stall(0, command="ID")]) as server:
+        found = await _examined(server)
+    assert found.failures["server"] == "no answer in the time that there was"
+    assert [each.messages for each in found.mailboxes] == [20]
+    assert found.sample is not None
+
+
+@pytest.mark.asyncio
+async def test_what_is_larger_than_was_asked_for_is_not_taken_into_memory() -> None:
+    async with (
+        Server({"INBOX": [b"Subject: large\r\n\r\n" + b"x" * 40_000]}) as server,
+        imapipe.create_pool(server.url, password=server.password, spool_above=20_000) as pool,
+    ):
+        found = await examine(pool)
+    assert found.sample is not None
+    assert (found.sample.messages, found.sample.bytes_received, found.sample.wrong_sizes) == (1, 40_018, 0)
+    assert found.sample.compressed_to is None
+
+
+@pytest.mark.asyncio
 async def test_a_sample_is_bounded_and_as_slow_as_the_line() -> None:
     async with Server({"INBOX": 300, "Small": 1}, bandwidth_bytes_per_second=400_000) as server:
         found = await _examined(server, sample_bytes=120_000)

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
@@ -196,3 +196,54 @@ async def test_what_a_proxy_says_is_short_and_does_not_act(answer: bytes) -> Non
         assert len(str(error)) < 1200
         error = error.__cause__
     assert len(caught.value.reason) <= 1000
+
+
+@pytest.mark.asyncio
+async def test_the_answer_of_a_proxy_comes_in_pieces_and_the_greeting_with_the_last() -> None:
+    """A server of IMAP speaks first, so its words may be in the same packet."""
+    async with Server(3) as imap_server:
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", imap_server.port)
+            greeting = await far_reader.readline()
+            for piece in (b"HTTP/1.1 200", b" fine\r\nX: y\r", b"\nVia: z\r\n\r", b"\n" + greeting):
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(0)
+            await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer), return_exceptions=True)
+
+        async with (
+            _listen(serve) as port,
+            imapipe.create_pool(
+                f"imap://{imap_server.user}@mail.inside:1143",
+                password=imap_server.password,
+                proxy=f"http://127.0.0.1:{port}",
+                allow_plaintext=True,
+            ) as pool,
+        ):
+            assert len(await pool.mailbox("INBOX").search(q.ALL).uids()) == 3
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 5000, "no end within 16,384 bytes"),
+        (b"HTTP/1.1 200 OK\r\nX: y\r\n", "was cut off"),
+        (b"SSH-2.0-x\r\n\r\n", "it answers 'SSH-2.0-x'"),
+        (b"HTTP/1.1 407 Who are you?\r\n\r\n", "407 Who are you"),
+    ],
+    ids=["endless", "cut off", "something else", "refused"],
+)
+async def test_an_answer_that_is_none_is_told(answer: bytes, said: str) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        with suppress(ConnectionError):
+            await writer.drain()
+        writer.close()
+
+    async with _listen(serve) as port:
+        with pytest.raises(ConnectionError, match=said):
+            await through_proxy(f"http://ann:p%C3%A4ss%E2%82%AC@127.0.0.1:{port}")("imap.example.org", 993)

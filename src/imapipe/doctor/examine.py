@@ -33,6 +33,8 @@ from imapipe.wire.response.quota import Quota
 
 _NOOPS: Final = 5
 _SAMPLE_SECONDS: Final = 10.0
+# The part of the time that a question with a short answer may take.
+_SHORT_SHARE: Final = 0.15
 # Of more, the sizes are not asked for one by one: that would be megabytes, and work for the server.
 _MOST_SIZES: Final = 50_000
 # What is left of the bytes, above which it is not worth the trouble.
@@ -62,18 +64,18 @@ async def examine(pool: Pool, *, seconds: float = 60.0, sample_bytes: int = 4_00
     check_whole("sample_bytes", sample_bytes)
     if seconds <= 0 or sample_bytes < 0:
         raise ValueError("seconds must be above 0, and sample_bytes not below")
-    parts = _Parts(asyncio.get_running_loop().time() + seconds)
+    parts = _Parts(asyncio.get_running_loop().time() + seconds, seconds * _SHORT_SHARE)
     provider = provider_of_account(pool.account)
-    async with pool.acquire() as connection:
+    async with pool.acquire(timeout_seconds=seconds) as connection:
         offered = frozenset(connection.capabilities)
         extensions = tuple(Extension(name, connection.offers(name), *words) for name, *words in EXTENSIONS)
         tls, here = _encryption(connection), is_local(connection)
 
     perform = pool.connections.perform
-    server = await parts.ask("server", lambda: perform(_who)) if "ID" in offered else {}
-    namespaces = await parts.ask("namespaces", lambda: perform(_namespaces))
-    quotas = await parts.ask("quota", lambda: perform(_quotas))
-    round_trip = await parts.ask("round trip", lambda: perform(_round_trip))
+    server = await parts.ask_shortly("server", lambda: perform(_who)) if "ID" in offered else {}
+    namespaces = await parts.ask_shortly("namespaces", lambda: perform(_namespaces))
+    quotas = await parts.ask_shortly("quota", lambda: perform(_quotas))
+    round_trip = await parts.ask_shortly("round trip", lambda: perform(_round_trip))
     entries = await parts.ask("mailboxes", pool.mailboxes)
     sizes = _sizes(entries or [])
     sample: Sample | None = None
@@ -113,6 +115,7 @@ class _Parts:
     """The questions, asked one after the other until the time is over."""
 
     ends_at: float
+    short_seconds: float
     failures: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -122,8 +125,15 @@ class _Parts:
 
     async def ask(self, name: str, question: Callable[[], Awaitable[_Answer]]) -> _Answer | None:
         """The answer to a question; where there is none, that is noted."""
+        return await self._ask(name, question, self.left)
+
+    async def ask_shortly(self, name: str, question: Callable[[], Awaitable[_Answer]]) -> _Answer | None:
+        """The same, of a question that is answered at once or never: the others need the time, too."""
+        return await self._ask(name, question, min(self.short_seconds, self.left))
+
+    async def _ask(self, name: str, question: Callable[[], Awaitable[_Answer]], seconds: float) -> _Answer | None:
         try:
-            async with asyncio.timeout(self.left):
+            async with asyncio.timeout(seconds):
                 return await question()
         except (ImapipeError, OSError) as error:
             # TimeoutError, which is an OSError, says nothing of its own.

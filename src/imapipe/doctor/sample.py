@@ -9,6 +9,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import os
 import zlib
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -35,6 +36,7 @@ class _Taken:
     """What came so far."""
 
     bodies: list[bytes] = field(default_factory=list)
+    messages: int = 0
     received: int = 0
     first_bytes: int = 0
     first_at: float = 0.0
@@ -44,13 +46,20 @@ class _Taken:
     newest: datetime | None = None
 
     def add(self, message: Message, now: float) -> None:
-        body = message.body
-        if not self.bodies:
-            self.first_at, self.first_bytes = now, len(body)
-        self.bodies.append(body)
+        if message.is_spooled:
+            # Only small ones were asked for; what is sent all the same is not taken into memory.
+            with message.open() as file:
+                size = file.seek(0, os.SEEK_END)
+        else:
+            size = len(message.body)
+            if self.received < _COMPRESSED_BYTES:
+                self.bodies.append(message.body)
+        if not self.messages:
+            self.first_at, self.first_bytes = now, size
+        self.messages += 1
         self.last_at = now
-        self.received += len(body)
-        self.wrong_sizes += message.size != len(body)
+        self.received += size
+        self.wrong_sizes += message.size != size
         received_at = message.internal_date
         if received_at is not None and (self.newest is None or received_at > self.newest):
             self.newest = received_at
@@ -85,12 +94,12 @@ async def take_sample(pool: Pool, mailbox: str, *, max_bytes: int, seconds: floa
     except TimeoutError:
         pass
     except ImapipeError:
-        if not taken.bodies:
+        if not taken.messages:
             raise
     ratio = await asyncio.to_thread(_compressed_to, taken.bodies) if taken.bodies else None
     return Sample(
         mailbox=mailbox,
-        messages=len(taken.bodies),
+        messages=taken.messages,
         bytes_received=taken.received,
         bytes_per_second=taken.bytes_per_second,
         compressed_to=ratio,
@@ -119,6 +128,4 @@ def _compressed_to(bodies: list[bytes]) -> float | None:
     for body in bodies:
         before += len(body)
         after += len(deflate.compress(body))
-        if before >= _COMPRESSED_BYTES:
-            break
     return (after + len(deflate.flush())) / before if before else None

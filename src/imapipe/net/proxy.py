@@ -1,4 +1,4 @@
-"""The way through a proxy: SOCKS or HTTP CONNECT, by python-socks.
+"""The way through a proxy: SOCKS, by python-socks, or HTTP CONNECT.
 
 Invariants:
 
@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from urllib.parse import unquote, urlsplit
 
 from imapipe.errors.said import cut, written_out
+from imapipe.net.http_connect import connect_by_http
 from imapipe.net.reaching import OpenSocket
 from imapipe.net.secrets import Secrets
 
@@ -34,21 +35,34 @@ def through_proxy(url: str) -> OpenSocket:
         named = name_of_proxy(url)
     except ValueError as error:
         raise ValueError(f"proxy= takes the URL of a proxy: {error}") from None
-    if find_spec("python_socks") is None:
+    is_http = named.startswith("http")
+    if not is_http and find_spec("python_socks") is None:
         raise ModuleNotFoundError("a proxy needs python-socks: pip install 'imapipe[proxy]'", name="python_socks")
 
+    parts = urlsplit(url)
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
     hidden = Secrets()
-    hidden.add(unquote(urlsplit(url).password or ""))
+    hidden.add(password)
 
-    async def open_socket(host: str, port: int) -> socket.socket:
+    async def by_http(host: str, port: int) -> socket.socket:
+        # Of python-socks it would be what comes in one piece, with whatever the server says already.
+        credentials = (user, password) if user else None
+        return await connect_by_http((parts.hostname or "", parts.port or 0), credentials, host, port)
+
+    async def by_socks(host: str, port: int) -> socket.socket:
         from python_socks import ProxyError  # noqa: PLC0415  # only who has a proxy needs it
         from python_socks.async_.asyncio import Proxy  # noqa: PLC0415
 
-        # The proxy looks the name up: whoever uses one may not be able to, or not want to be seen doing it.
-        proxy = Proxy.from_url(url) if named.startswith("http") else Proxy.from_url(url, rdns=True)
         try:
-            return await proxy.connect(dest_host=host, dest_port=port)
-        except (OSError, ProxyError) as error:
+            # The proxy looks the name up: whoever uses one may not be able to, or not want to be seen doing it.
+            return await Proxy.from_url(url, rdns=True).connect(dest_host=host, dest_port=port)
+        except ProxyError as error:
+            raise ConnectionError(str(error)) from None
+
+    async def open_socket(host: str, port: int) -> socket.socket:
+        try:
+            return await (by_http if is_http else by_socks)(host, port)
+        except (OSError, UnicodeError) as error:
             # What a proxy says may be an echo of what it was told.
             said = hidden.hide(str(error).encode("utf-8", "replace")).decode("utf-8", "replace")
             raise ConnectionError(f"the proxy {named} could not connect: {cut(written_out(said))}") from None
