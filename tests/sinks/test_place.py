@@ -11,7 +11,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import imapipe
+from imapipe import search as q
 from imapipe import sinks
+from imapipe.models.mailbox import MailboxEntry, with_own_places
+from imapipe.testing import Rewrite, Server
 
 LEVEL = st.sampled_from(["A", "cur", "Cur", "%63ur", "tmp", "A.mbox", "A%2Embox", "A.mbox.imapipe", "", ".", "B" * 300])
 NAMES = st.lists(LEVEL, min_size=1, max_size=3).map("/".join)
@@ -87,3 +91,39 @@ def test_each_mailbox_has_a_place_of_its_own_below_the_root(
         assert all(len(part.encode()) <= 255 for part in Path(place).parts)
         assert not set(place) & set(map(chr, range(32)))
     assert (places[0] == places[1]) == (one == other)
+
+
+DELIMITERS: Final = st.sampled_from([None, "/", ".", "X", "%"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(listed=st.dictionaries(st.text("ab/.X%", min_size=1, max_size=5), DELIMITERS, min_size=2, max_size=6))
+@example(listed={"a/b": "/", "a.b": ".", "aXb": "X"})
+@example(listed={"a/b": "/", "a.b": ".", "a%2Fb": None, "a%2Eb": "/"})
+def test_mailboxes_that_only_their_delimiters_tell_apart_have_places_of_their_own(
+    kind: str, listed: dict[str, str | None]
+) -> None:
+    entries = [MailboxEntry(name, delimiter, frozenset()) for name, delimiter in listed.items()]
+    sink = KINDS[kind]()
+    places = [sink.for_mailbox(each.name, each.delimiter).path for each in with_own_places(entries)]
+    assert len(set(places)) == len(entries)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("kind", ["Maildir", "Mbox", "EmlFolder"])
+async def test_a_server_tells_another_delimiter_for_each_mailbox(tmp_path: Path, kind: str) -> None:
+    boxes = {"INBOX": 1, "x/y": 2, "x.y": 3}
+
+    def tell(line: bytes) -> bytes:
+        return line.replace(b'"/"', b'"."') if b"x.y" in line else line
+
+    async with (
+        Server(boxes, faults=[Rewrite(tell, command="LIST", times=9)]) as server,
+        imapipe.create_pool(server.url, password=server.password) as pool,
+    ):
+        job = pool.each("*").search(q.ALL).fetch("full").use(imapipe.Checkpoint(tmp_path / "state.json"))
+        for done in (6, 0):
+            report = await job.run(getattr(sinks, kind)(tmp_path / "out"))
+            assert (report.complete, report.done) == (True, done)
+    assert (tmp_path / "out").is_dir()
+    assert not (tmp_path / "out" / "x").exists()

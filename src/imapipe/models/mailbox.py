@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -67,7 +68,8 @@ class MailboxEntry:
     Attributes:
         name: Its name, decoded; with the spelling of the server, where that is an unusual one
             (`wire.mailbox_name.MailboxName`).
-        delimiter: What separates the levels of the name, or None where it is flat.
+        delimiter: What separates the levels of the name, or None where it is flat; so is one of several mailboxes that
+            only their delimiters tell apart, such as `a/b` and `a.b`.
         attributes: Such as `\\Noselect`, `\\HasChildren`, `\\Sent`.
         status: Its STATUS, where that was asked for.
     """
@@ -103,3 +105,17 @@ class MailboxEntry:
     def with_status(self, status: MailboxStatus) -> MailboxEntry:
         """The same entry with its STATUS."""
         return replace(self, status=status)
+
+
+def with_own_places(entries: Iterable[MailboxEntry]) -> list[MailboxEntry]:
+    """The same mailboxes; those whose levels are alike, since only their delimiters differ, count as flat.
+
+    A server may tell another delimiter for each mailbox: `a/b` and `a.b` would be one folder.
+    """
+    listed = list(entries)
+    count = Counter(map(_levels, listed))
+    return [replace(each, delimiter=None) if count[_levels(each)] > 1 else each for each in listed]
+
+
+def _levels(entry: MailboxEntry) -> tuple[str, ...]:
+    return tuple(entry.name.split(entry.delimiter)) if entry.delimiter else (str(entry.name),)

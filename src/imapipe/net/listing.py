@@ -21,7 +21,7 @@ from functools import partial
 from typing import Final
 
 from imapipe.errors import CommandBad, CommandError, CommandNo, ConnectionLost, ProtocolError
-from imapipe.models.mailbox import MailboxEntry, MailboxStatus
+from imapipe.models.mailbox import MailboxEntry, MailboxStatus, with_own_places
 from imapipe.net.command import Command, Company
 from imapipe.net.conversation import Conversation
 from imapipe.net.signals import to_error
@@ -84,7 +84,8 @@ class Listing(Conversation):
             counts |= more.found
             for error in more.refused.values():
                 self.ways.learned.passed_over("status", f"a mailbox is listed without counts: {error}")
-        return [entry.with_status(counts[entry.name]) if entry.name in counts else entry for entry in entries.values()]
+        listed = with_own_places(entries.values())
+        return [entry.with_status(counts[entry.name]) if entry.name in counts else entry for entry in listed]
 
     async def status(self, mailbox: str, items: Sequence[str] = STATUS_ITEMS) -> MailboxStatus:
         """STATUS of a mailbox that is not selected (RFC 9051 §6.3.11); items not offered are left out.

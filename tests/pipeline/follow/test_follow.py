@@ -18,6 +18,7 @@ from imapipe import search as q
 from imapipe import sinks
 from imapipe.events import FollowTrouble, MailboxGone
 from imapipe.net.pool import pool as pool_module
+from imapipe.pipeline.follow import follower as follower_module
 from imapipe.testing import (
     Bye,
     CutAfterBytes,
@@ -126,6 +127,24 @@ async def test_by_which_way_news_comes_is_told_once_it_is_known(
         finally:
             follow.stop()
             await task
+
+
+@pytest.mark.asyncio
+async def test_names_that_are_told_again_and_again_are_not_looked_at_each_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(follower_module, "_BETWEEN_LOOKS_SECONDS", 3600.0)
+    async with (
+        Server({"INBOX": 1, "other": 1}) as server,
+        _following(server, lambda pool: pool.each().search().fetch("flags")) as (follower, _),
+    ):
+        await follower.until(lambda: follower.is_watched("notify", "notify"))
+        looks = len(server.commands.named("LIST"))
+        for number in range(2, 6):
+            server.push(b'* LIST () "/" "other"\r\n')
+            server.mailboxes["INBOX"].append(_MAIL % number)
+            await follower.until(lambda number=number: ("INBOX", number) in follower.handled)  # type: ignore[misc]
+        assert len(server.commands.named("LIST")) == looks
 
 
 @pytest.mark.asyncio

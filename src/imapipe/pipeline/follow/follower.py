@@ -46,6 +46,7 @@ _log = logging.getLogger(__name__)
 
 _FIRST_WAIT_SECONDS: Final = 0.5
 _LONGEST_WAIT_SECONDS: Final = 60.0
+_BETWEEN_LOOKS_SECONDS: Final = 0.5
 
 
 class Territory(Protocol):
@@ -212,6 +213,8 @@ class Follower:
                 waiting = min(waiting, self._poll_seconds)
             try:
                 async with asyncio.timeout(waiting):
+                    # A server may tell of new names without an end.
+                    await asyncio.sleep(_BETWEEN_LOOKS_SECONDS)
                     await self._look_again.wait()
             except TimeoutError:
                 continue
