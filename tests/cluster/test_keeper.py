@@ -103,6 +103,19 @@ async def test_slots_are_granted_under_a_lease_and_lost_with_it(
     assert keeper.held() == {"ann": 0}
 
 
+async def test_a_lease_that_has_ended_is_not_prolonged(
+    keeper: Keeper, connection: Connection, now: list[float]
+) -> None:
+    """The row is there still, as it is of a process that was stopped: what was open ends, and a new lease begins."""
+    _, user = await _in_use(keeper, 1)
+    assert keeper._turn(connection)
+    now[0] += 301.0
+    assert keeper._turn(connection)
+    await asyncio.sleep(0)
+    assert [kind for kind, *_ in user.told][:2] == ["granted", "expired"]
+    assert keeper.leases_lost == 1
+
+
 async def test_who_lost_its_row_is_told_so_and_registers_anew(keeper: Keeper, connection: Connection) -> None:
     _, user = await _in_use(keeper, 1)
     assert keeper._turn(connection)

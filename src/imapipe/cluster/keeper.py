@@ -231,6 +231,8 @@ class Keeper:
 
     def _turn(self, connection: Connection) -> bool:
         """Do what is to be done now; whether this process had not lost its lease."""
+        # A lease that has ended is not prolonged: whatever was open under it ends, also where this thread wakes first.
+        self.check()
         now = uptime()
         with self._condition:
             for member in self._left_behind:
