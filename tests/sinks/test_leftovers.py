@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import orjson
 import pytest
 from tests.sinks.conftest import Shop, files_below
 
@@ -14,6 +15,7 @@ import imapipe
 from imapipe import sinks
 from imapipe.durable_file import LINE_BYTES
 from imapipe.errors import CheckpointCorrupt, CheckpointError, JournalError, SinkError
+from imapipe.journal.entry import Job
 from imapipe.journal.journal import Journal, read_journal
 from imapipe.runtime.lock_file import LockFile
 from imapipe.sinks.copied import Copied
@@ -198,3 +200,59 @@ async def test_what_has_the_name_of_the_log_of_an_archive_is_not_touched(
         await shop.job().run(sinks.Sqlite(tmp_path / "mail.db"))
     assert path.lstat().st_mode == before.st_mode
     assert not (tmp_path / "mail.db").stat().st_size
+
+
+@pytest.mark.asyncio
+async def test_names_in_a_maildir_that_no_message_can_have_are_others(shop: Shop, tmp_path: Path) -> None:
+    """Numbers that are no UID, and a folder with the name of a message that is to be written."""
+    sink = sinks.Maildir(tmp_path / "out")
+    assert (await shop.job().run(sink)).complete
+    ours = sorted((tmp_path / "out" / "cur").iterdir())
+    numbers = [name.name.partition(".U")[2].partition("M")[0] for name in ours]
+    for number in ("0", "4294967296", "9" * 30):
+        (ours[0].parent / ours[0].name.replace(f".U{numbers[0]}M", f".U{number}M")).write_bytes(b"x")
+    assert (await shop.job().run(sinks.Maildir(tmp_path / "out"))).complete
+    await shop.pool.mailbox("INBOX").changes(tmp_path / "state").mirror(sinks.Maildir(tmp_path / "out"))
+    ours[0].unlink()
+    ours[0].mkdir()
+    with pytest.raises(SinkError, match="directory"):
+        await shop.job().run(sinks.Maildir(tmp_path / "out"))
+    assert ours[0].is_dir()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("column", [[None, 2], [0, 2], [1 << 40, 2]])
+async def test_rows_of_a_table_without_a_uid_are_one_sentence(
+    shop: Shop, tmp_path: Path, column: list[int | None]
+) -> None:
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    await shop.job().run(sinks.Parquet(tmp_path / "out"))
+    (part,) = (tmp_path / "out").glob("*.parquet")
+    table = pa.table({"uid": pa.array(column, pa.int64()), "flags": pa.array([["\\Seen"], []], pa.list_(pa.string()))})
+    pq.write_table(table.replace_schema_metadata(pq.read_metadata(part).metadata), part)
+    with pytest.raises(SinkError, match="what is in it cannot be read"):
+        await shop.pool.mailbox("INBOX").changes(tmp_path / "state").mirror(sinks.Parquet(tmp_path / "out"))
+
+
+def test_a_state_of_a_copy_names_messages(tmp_path: Path) -> None:
+    for number in (0, -1, 1 << 32):
+        lines = [
+            {"version": 1, "kind": "copied"},
+            {"from": ["a", "INBOX", 7], "to": ["b", "INBOX", 9], "uids": [[number, 5]], "settled": 5},
+        ]
+        (tmp_path / "state").write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
+        with pytest.raises(SinkError, match="it does not tell what was copied"):
+            Copied(tmp_path / "state").look()
+
+
+def test_what_a_file_says_of_itself_is_told_shortly_and_does_not_act(tmp_path: Path) -> None:
+    job = Job("ann\x1b[2J" + "x" * 5000, "INBOX", 7, "move", "Archive")
+    (tmp_path / "journal").write_bytes(orjson.dumps(job.line()) + b"\n")
+    journal = Journal(tmp_path / "journal")
+    journal.take()
+    with pytest.raises(JournalError, match="it is of another change") as caught:
+        journal.begin(Job("bob", "INBOX", 7, "move", "Archive"))
+    journal.close()
+    assert str(caught.value).isprintable()
+    assert len(caught.value.reason) <= 1000

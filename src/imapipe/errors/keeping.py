@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from imapipe.errors.base import ImapipeError
+from imapipe.errors.said import cut, written_out
 
 
 class WorkerDied(ImapipeError):
@@ -40,9 +41,11 @@ class MessageIndexError(ImapipeError):
     """
 
     def __init__(self, reason: str, *, path: str = "") -> None:
-        self.reason = reason
+        # Some of it may be of a file that somebody made.
+        self.reason = cut(reason)
         self.path = path
-        super().__init__(f"index {path}: {reason}" if path else f"index: {reason}")
+        where = f" {path}" if path else ""
+        super().__init__(f"index{where}: {written_out(self.reason)}")
 
 
 class JournalError(ImapipeError):
@@ -53,9 +56,11 @@ class JournalError(ImapipeError):
     """
 
     def __init__(self, reason: str, *, path: str = "") -> None:
-        self.reason = reason
+        # Some of it may be of a file that somebody made.
+        self.reason = cut(reason)
         self.path = path
-        super().__init__(f"journal {path}: {reason}" if path else f"journal: {reason}")
+        where = f" {path}" if path else ""
+        super().__init__(f"journal{where}: {written_out(self.reason)}")
 
 
 class DatabaseError(ImapipeError):
@@ -84,9 +89,11 @@ class CheckpointError(ImapipeError):
     """
 
     def __init__(self, reason: str, *, path: str = "") -> None:
-        self.reason = reason
+        # Some of it may be of a file that somebody made.
+        self.reason = cut(reason)
         self.path = path
-        super().__init__(f"checkpoint {path}: {reason}" if path else f"checkpoint: {reason}")
+        where = f" {path}" if path else ""
+        super().__init__(f"checkpoint{where}: {written_out(self.reason)}")
 
 
 class CheckpointCorrupt(CheckpointError):

@@ -292,6 +292,8 @@ class Copied:
                     continue
                 way = Way(source, _place(entry["to"]))
                 pairs = [(int(here), int(there)) for here, there in entry["uids"]]
+                if min((here for here, _ in pairs), default=1) < 1:
+                    raise ValueError("a message has no UID")
                 self._know(way, pairs, int(entry["settled"]))
                 found.setdefault(way, array("I")).extend(chain.from_iterable(pairs))
         except FileNotFoundError:

@@ -33,7 +33,7 @@ from imapipe.sinks.hold import hold
 from imapipe.sinks.mirrored import MirrorSink, Pending
 from imapipe.sinks.place import Place, folder_names, shortened
 from imapipe.sinks.staged import Staged, make_folder, names_in, remove_leftovers
-from imapipe.wire.uid_set import UidSet
+from imapipe.wire.uid_set import MAX_UID, UidSet
 
 Layout = Literal["maildir++", "folders"]
 
@@ -170,9 +170,9 @@ class Maildir(MirrorSink):
     def _ours(self) -> Iterator[tuple[Path, str, int, int, str]]:
         """The files of this mailbox: folder, name, UID, UIDVALIDITY, letters."""
         for folder in (self.path / "new", self.path / "cur"):
-            for name in names_in(folder):
+            for name in names_in(folder, of_files=True):
                 parts = _NAME.match(name)
-                if parts and parts[3] == self._tag:
+                if parts and parts[3] == self._tag and 0 < int(parts[2]) <= MAX_UID:
                     yield folder, name, int(parts[2]), int(parts[1]), parts[4] or ""
 
     def _set_apart(self, apart: int) -> None:

@@ -20,7 +20,7 @@ import orjson
 from imapipe.durable_file import open_new, open_to_read, remove
 from imapipe.errors import SinkError
 from imapipe.sinks.place import Place
-from imapipe.wire.uid_set import UidSet
+from imapipe.wire.uid_set import MAX_UID, UidSet
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -72,7 +72,21 @@ def flags_in(path: Path) -> Iterator[tuple[int, frozenset[str]]]:
         for batch in file.iter_batches(batch_size=_ROWS_AT_A_TIME, columns=["uid", "flags"]):
             for uid, flags in zip(batch["uid"].to_pylist(), batch["flags"].to_pylist(), strict=True):
                 key = tuple(flags or ())
-                yield uid, sets.setdefault(key, frozenset(key))
+                if key not in sets:
+                    sets[key] = frozenset(map(_text, key))
+                yield _uid(uid), sets[key]
+
+
+def _uid(value: object) -> int:
+    if isinstance(value, int) and 0 < value <= MAX_UID:
+        return value
+    raise ValueError("a row has no UID")
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    raise TypeError("a flag is no text")
 
 
 def rewrite(

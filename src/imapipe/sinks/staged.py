@@ -130,11 +130,12 @@ def remove_leftovers(folder: Path) -> None:
         remove(os.fspath(folder / name))
 
 
-def names_in(folder: Path) -> Iterator[str]:
-    """The names in a folder, as they are met. Raises OSError."""
+def names_in(folder: Path, *, of_files: bool = False) -> Iterator[str]:
+    """The names in a folder, as they are met; of files, and links to them, only, where that is said. Raises OSError."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            yield entry.name
+            if not of_files or entry.is_file():
+                yield entry.name
 
 
 def _sync(path: Path) -> None:
