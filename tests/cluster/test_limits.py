@@ -217,7 +217,8 @@ async def test_where_the_way_to_the_database_is_cut_connections_end_with_their_l
     dsn = postgres.new_database()
     through = dsn.replace(f":{postgres.port}/", f":{cable.port}/")
     async with (
-        limited(dsn, server, 1, lease_seconds=SHORT_LEASE) as near,
+        # Only the far one is to lose its lease.
+        limited(dsn, server, 1, lease_seconds=3 * SHORT_LEASE) as near,
         limited(through, server, 1, lease_seconds=SHORT_LEASE) as far,
     ):
         async with far.acquire() as connection:
@@ -230,9 +231,11 @@ async def test_where_the_way_to_the_database_is_cut_connections_end_with_their_l
             await connection.imap.noop()
             heard: list[Event] = []
             far.events.subscribe(heard.append)
+            waiting = asyncio.create_task(far.connections.take())
+            await until(lambda: any(isinstance(event, LimitAwaited) and "database" in event.reason for event in heard))
             with pytest.raises(PoolTimeout, match=r"database postgresql://.*"):
-                await far.connections.take(timeout_seconds=3)
-            assert any(isinstance(event, LimitAwaited) and "database" in event.reason for event in heard)
+                await far.connections.take(timeout_seconds=0.01)
+            waiting.cancel()
             cable.mend()
         async with far.acquire() as connection:
             await connection.imap.noop()
@@ -276,7 +279,8 @@ async def test_a_database_that_stays_away_ends_a_run_and_its_checkpoint_is_kept(
         dsn = postgres.new_database()
 
         def job(pool: Pool) -> object:
-            return pool.mailbox("INBOX").search(q.ALL).batch(10).fetch("flags").use(Checkpoint(state), Retry())
+            messages = pool.mailbox("INBOX").search(q.ALL).batch(10).depth(1).fetch("flags")
+            return messages.use(Checkpoint(state), Retry())
 
         handled = 0
 
@@ -285,7 +289,9 @@ async def test_a_database_that_stays_away_ends_a_run_and_its_checkpoint_is_kept(
             handled += 1
             if handled == 50:
                 await asyncio.to_thread(postgres.crash)
-            await asyncio.sleep(0.02)
+            elif handled > 50:
+                # Else all may be done before the lease is over.
+                await until(lambda: not server.counters.open_connections)
 
         async with limited(dsn, server, 1, lease_seconds=SHORT_LEASE, wait_seconds=0.5) as pool:
             with pytest.raises(DatabaseError):
