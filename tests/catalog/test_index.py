@@ -22,6 +22,7 @@ from imapipe import search as q
 from imapipe.net.pool import connection_limit
 from imapipe.pipeline import outage
 from imapipe.testing import (
+    Act,
     Delay,
     OmitUids,
     RefuseConnection,
@@ -29,6 +30,7 @@ from imapipe.testing import (
     Rewrite,
     SearchCap,
     Server,
+    Stall,
     SyntheticMailbox,
 )
 
@@ -250,10 +252,12 @@ async def test_nothing_is_removed_because_a_server_hides_it(path: Path) -> None:
 async def test_several_connections_and_middleware_serve_an_update(path: Path) -> None:
     seen: list[imapipe.ProgressSnapshot] = []
     async with (
-        Server(SyntheticMailbox(3_000)) as server,
+        Server(SyntheticMailbox(3_000), faults=[Stall(command="UID FETCH", times=2)]) as server,
         open_pool(server) as pool,
         imapipe.MessageIndex(path) as index,
     ):
+        # Two connections stand still until there is a third one, however late that is.
+        server.faults.add(Act(lambda _: server.release_stalls(), command="UID FETCH", nth=3, times=99))
         layers = (imapipe.Progress(seen.append), imapipe.Retry(attempts=3))
         report = await index.update(pool.mailbox("INBOX"), use=layers, connections=3)
         assert report.total == 3_000

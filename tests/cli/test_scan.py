@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from imapipe.testing import CutAfterBytes, NilBodies, OmitUids, ReplaceResponses, SearchCap, SyntheticMailbox
+from imapipe.testing import (
+    Act,
+    CutAfterBytes,
+    NilBodies,
+    OmitUids,
+    ReplaceResponses,
+    SearchCap,
+    Stall,
+    SyntheticMailbox,
+)
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Call, Certificate, Serve
@@ -116,7 +125,9 @@ def test_limits_hold_batches_back(serve: Serve, call: Call, limit: list[str]) ->
 
 
 def test_no_more_connections_than_allowed(serve: Serve, call: Call) -> None:
-    server = serve(SyntheticMailbox(3000))
+    # The first connection stands still until there is a second one, however late that is.
+    server = serve(SyntheticMailbox(3000), faults=[Stall(command="UID FETCH", nth=1)])
+    server.faults.add(Act(lambda _: server.release_stalls(), command="UID FETCH", nth=2, times=99))
     assert call("scan", server.url, "INBOX", "--connections", 2).status == 0
     assert server.counters.peak_connections == 2
 

@@ -186,16 +186,15 @@ async def _no_lease(it: Running) -> None:
 async def test_streams_end_when_the_service_does(face: str) -> None:
     """Otherwise the server would wait for them for ever."""
     async with Server(SyntheticMailbox(200_000, size=500)) as server, running(face, server) as it:
-        path = await it.start("held")
-        async with (
-            it.http.stream("GET", f"{path}/events") as listening,
-            it.http.stream("GET", "/messages", params={"account": "ann"}) as reading,
-        ):
-            events = sse(listening)
-            while (await anext(events))[1] != "progress":
-                pass
-            it.service.begin_to_end()
-            assert [told["state"] async for _, kind, told in events if kind == "end"] == ["interrupted"]
+        # Before the job, which takes all connections that are left and keeps them.
+        async with it.http.stream("GET", "/messages", params={"account": "ann"}) as reading:
+            path = await it.start("held")
+            async with it.http.stream("GET", f"{path}/events") as listening:
+                events = sse(listening)
+                while (await anext(events))[1] != "progress":
+                    pass
+                it.service.begin_to_end()
+                assert [told["state"] async for _, kind, told in events if kind == "end"] == ["interrupted"]
             lines = [line async for line in reading.aiter_lines()]
             assert "report" not in json.loads(lines[-1])
             await it.service.end()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -86,6 +87,9 @@ async def _check_bodies(filled: Filled, pool: imapipe.Pool, connections: int) ->
     async def handle(message: imapipe.Message) -> None:
         assert message.uid not in seen
         assert message.size == len(message.body)
+        # However late the last connection is, the others have not done all of the work.
+        while pool.stats.opened < connections:  # noqa: ASYNC110 - it has no event
+            await asyncio.sleep(0.001)
         seen[message.uid] = _digest(message.body)
 
     report = await pool.mailbox("INBOX").search(q.ALL).fetch("full").run(handle, connections=connections)

@@ -81,7 +81,14 @@ def test_the_depth_follows_the_round_trip() -> None:
 @pytest.mark.asyncio
 async def test_several_connections_share_the_work(open_world: OpenWorld) -> None:
     world = await open_world(SyntheticMailbox(400), latency_seconds=0.005)
-    report = await world.job().batch(10).depth(1).run(world.handle, connections=4)
+
+    async def handle(message: imapipe.Message) -> None:
+        # However late the last connection is, the others have not done all of the work.
+        while world.server.counters.logins < 4:  # noqa: ASYNC110 - it has no event
+            await asyncio.sleep(0.001)
+        await world.handle(message)
+
+    report = await world.job().batch(10).depth(1).run(handle, connections=4)
     check_sums(report)
     per_connection = Counter(record.connection for record in world.server.commands.named("UID FETCH"))
     assert len(per_connection) == 4

@@ -6,6 +6,7 @@ or made-up numbers are made of the testing server by `told`.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ import imapipe
 from imapipe import search as q
 from imapipe.errors import MessageVanished, UidValidityChanged
 from imapipe.middleware.base import Call, Layer, Run
-from imapipe.testing import Act, CutAfterBytes, Fault, Inject, Rewrite, SearchCap
+from imapipe.testing import Act, CommandRecord, CutAfterBytes, Fault, Inject, Rewrite, SearchCap
 
 NEW = b"Subject: new\r\n\r\nnew\r\n"
 _UIDNEXT = re.compile(rb"UIDNEXT \d+")
@@ -363,10 +364,18 @@ async def test_a_reconnection_never_mixes(open_world: OpenWorld, change: Callabl
 async def test_a_second_connection_never_mixes(open_world: OpenWorld, change: Callable[[World], None]) -> None:
     """The lanes of a run open the mailbox one after the other."""
     world = await open_world(20)
-    world.server.faults.add(Act(lambda _: change(world), command="EXAMINE", nth=2, where="before"))
+    is_changed = asyncio.Event()
+
+    def change_it(_: CommandRecord) -> None:
+        change(world)
+        is_changed.set()
+
+    world.server.faults.add(Act(change_it, command="EXAMINE", nth=2, where="before"))
     subjects: list[str] = []
 
     async def handle(message: imapipe.Message) -> None:
+        # However late the second connection is, the first one has not done all of the work.
+        await is_changed.wait()
         subjects.append(message.subject)
 
     job = world.job("envelope").batch(imapipe.FixedBatch(2))
