@@ -30,7 +30,7 @@ async def open_world() -> AsyncIterator[OpenWorld]:
             messages: object = 20, *, options: dict[str, object] | None = None, **server: object
         ) -> World:
             opened = await servers.enter_async_context(Server(messages, **server))  # type: ignore[arg-type]
-            given = {"stall_timeout_seconds": 5, **(options or {})}
+            given = {"stall_timeout_seconds": 60, **(options or {})}
             pool = imapipe.create_pool(opened.url, password=opened.password, **given)  # type: ignore[arg-type]
             worlds.append(World(opened, pool))
             return worlds[-1]

@@ -44,7 +44,7 @@ class RawClient:
             match = _LITERAL.search(line)
             if match is None:
                 return response
-            response += await asyncio.wait_for(self.reader.readexactly(int(match.group(1))), 5)
+            response += await asyncio.wait_for(self.reader.readexactly(int(match.group(1))), 60)
 
     def send(self, text: str | bytes) -> bytes:
         """Send a command without waiting and return its tag."""
