@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
@@ -289,6 +290,25 @@ async def test_delay_uses_the_given_sleep(connect: Connect) -> None:
         record = server.commands[0]
         assert record.finished_at is not None
         assert record.finished_at - record.received_at == pytest.approx(5.0, abs=1.0)
+
+
+@pytest.mark.asyncio
+async def test_commands_one_after_the_other_are_never_in_flight_together(connect: Connect) -> None:
+    """Also where the process has to wait for the processor while it writes down when one came."""
+
+    def clock() -> float:
+        now = time.monotonic()
+        time.sleep(0.02 if len(server.commands) == 1 and server.commands[0].finished_at is not None else 0.0)
+        return now
+
+    server = Server(clock=clock)
+    async with server:
+        client = await connect(server.port)
+        await client.ok("NOOP")
+        await client.ok("NOOP")
+        first, second = server.commands
+        assert first.finished_at is not None
+        assert first.finished_at <= second.received_at
 
 
 async def _seconds_of(server: Server, commands: bytes, *, after: bytes = b"") -> float:

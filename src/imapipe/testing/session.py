@@ -184,7 +184,10 @@ class Session(Talk):
     def _note(self, at: int, text: bytes) -> None:
         record = self.record
         record.arguments = "***" if record.name in _SECRET else text[at:].decode("latin-1").replace("\r\n", "")
-        record.received_at = self.server.clock() - (asyncio.get_running_loop().time() - self.link.arrived_at)
+        # In this order: a process that has to wait for the processor in between takes it for later, and never for a
+        # moment in which the client had not heard the answer before.
+        waited_seconds = asyncio.get_running_loop().time() - self.link.arrived_at
+        record.received_at = self.server.clock() - waited_seconds
         self.server.commands.add(record)
 
     async def _next_command(self) -> tuple[bytes, BadCommand | None]:
