@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from imapipe.store.base import BlockingCheckpointStore, CheckpointStore
 
 # So quick that a test need not wait, so slow that a busy machine does not look dead.
-QUICK = Pace(heartbeat_seconds=1.0, stale_seconds=10.0, sweep_seconds=0.1, poll_seconds=0.2, stop_seconds=5.0)
+QUICK = Pace(heartbeat_seconds=1.0, stale_seconds=100.0, sweep_seconds=0.1, poll_seconds=0.2, stop_seconds=5.0)
 SMALL = Sizes(group_messages=100, shard_messages=20)
 
 

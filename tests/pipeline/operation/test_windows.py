@@ -6,13 +6,22 @@ import asyncio
 
 import pytest
 from tests.pipeline.cutting_proxy import cutting_proxy
-from tests.pipeline.operation.test_remainders import body_of, no_wait, partials, relabelled
+from tests.pipeline.operation.test_remainders import body_of, is_partial, no_wait, partials, relabelled
 from tests.pipeline.world import OpenWorld, Watched, World, check_sums
 
 import imapipe
 from dovecot_server import DovecotServer
 from imapipe import search as q
-from imapipe.testing import Act, CutConnection, OmitItems, Reply, Rewrite, WrongPartial, exponential_bytes
+from imapipe.testing import (
+    Act,
+    CutConnection,
+    OmitItems,
+    Reply,
+    Rewrite,
+    Stall,
+    WrongPartial,
+    exponential_bytes,
+)
 
 WINDOW = 100_000
 
@@ -39,11 +48,21 @@ def windowed(world: World, *what: str) -> imapipe.Pipeline:
     return world.job().fetch(*(what or ("full",)), window_bytes=WINDOW)
 
 
+def wait_for_three(world: World) -> None:
+    """Let two connections stand still at their first window until a third one asks for one, however late that is."""
+
+    world.server.faults.add(
+        Stall(command="UID FETCH", when=is_partial, times=2),
+        Act(lambda _: world.server.release_stalls(), command="UID FETCH", when=is_partial, nth=3, times=99),
+    )
+
+
 @pytest.mark.asyncio
 @pytest.mark.parametrize("spool_above", [1024, 100_000_000])
 async def test_several_connections_fetch_one_message(open_world: OpenWorld, watched: Watched, spool_above: int) -> None:
     body = body_of(1_234_567)
     world = await open_world([body], options={"spool_above": spool_above, "max_size": 4})
+    wait_for_three(world)
     report, bodies = await fetch_windows(windowed(world))
     assert (report.done, bodies) == (1, {1: body})
     assert len(partials(world)) == 13
@@ -106,6 +125,7 @@ async def test_others_go_on_where_the_first_connection_ends(open_world: OpenWorl
         seen.append(message.body)
 
     # By then the others are there.
+    wait_for_three(world)
     world.server.faults.add(CutConnection(1_550_000, connection=1))
     report = await windowed(world).run(handle, connections=3)
     check_sums(report)
