@@ -124,7 +124,7 @@ WITHOUT = {
         "offers",
         "hold",
     ),
-    *("require", "tidy", "try_optional", "unselect"),
+    *("require", "try_optional", "unselect"),
     # Its sets and items are values, and a name is only compared with what is being opened.
     *("subscribed", "uid_fetch_ahead"),
 }

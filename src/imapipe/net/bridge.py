@@ -329,12 +329,3 @@ def end_client(lent: IMAP4, client: IMAP4) -> None:
         lent._idle_waiter.cancel()
     lent.protocol.end(client.protocol)
     lent.protocol = ENDED
-
-
-def tidy_client(client: IMAP4) -> None:
-    """Leave nothing of one holder's IDLE to the next: no push in the queue, no timer."""
-    if client._idle_waiter is not None:
-        client._idle_waiter.cancel()
-        client._idle_waiter = None
-    while not client.protocol.idle_queue.empty():
-        client.protocol.idle_queue.get_nowait()

@@ -18,7 +18,7 @@ from imapipe.errors import (
     ServerBye,
 )
 from imapipe.models.message import Message
-from imapipe.net.bridge import IMAP4, tidy_client
+from imapipe.net.bridge import IMAP4
 from imapipe.net.command import Command, Company
 from imapipe.net.dataplane import Dataplane
 from imapipe.net.intake import TURN_RESPONSES, cost_of
@@ -138,10 +138,6 @@ class Conversation:
     def release(self) -> Callable[[Message], None]:
         """Called with a delivered message that is held no more; the second time it does nothing."""
         return self.plane.release
-
-    def tidy(self) -> None:
-        """Leave nothing of this holder to the next."""
-        tidy_client(self.imap)
 
     def offers(self, capability: str) -> bool:
         """Whether the server offers a capability, by name or with another one that holds it, and has not refused it."""

@@ -111,7 +111,6 @@ CALLS: Mapping[str, Callable[[Connection], object]] = {
     "require": lambda lease: lease.require(["MOVE"]),
     "select": lambda lease: lease.select("INBOX"),
     "status": lambda lease: lease.status("INBOX"),
-    "tidy": lambda lease: lease.tidy(),
     "try_optional": lambda lease: lease.try_optional("ID", lease.identify),
     "uid_batches": lambda lease: lease.uid_batches(100),
     "uid_fetch": lambda lease: lease.uid_fetch(UidSet.parse("1"), Fetch("flags"), lambda _: None),

@@ -274,6 +274,15 @@ async def test_a_connection_that_was_idle_for_long_is_asked_first(later: Callabl
             assert isinstance(first.plane.error, CommandTimeout)
 
 
+@pytest.mark.usefixtures("made_up_time")
+async def test_a_connection_that_somebody_had_and_did_not_use_is_asked_first(later: Callable[[float], None]) -> None:
+    async with Server(3) as server, pool_on(server, 1) as pool:
+        async with leased(pool):
+            later(60)
+        async with leased(pool):
+            assert server.commands.names.count("NOOP") == 1
+
+
 async def test_who_is_cancelled_while_his_connection_is_asked_loses_nothing(later: Callable[[float], None]) -> None:
     async with Server(3, faults=[Stall(0, command="NOOP")]) as server, pool_on(server, 1) as pool:
         async with leased(pool) as first:

@@ -258,12 +258,11 @@ class Decisions(Generic[C, W]):
                 best, fewest = connection, steps
         return best
 
-    def take_back(self, connection: C, now: float) -> bool:
-        """A lease was given back; whether the connection can be used again. It is dismissed where it cannot."""
+    def take_back(self, connection: C, now: float) -> None:
+        """A lease was given back. The connection is dismissed where it cannot be used again."""
         self.leased.discard(connection)
         keeps = connection.is_clean and now < connection.expires_at
         (self.idle if keeps else self._dismissed).append(connection)
-        return keeps
 
     def opened(self, connection: C) -> None:
         """A connection was made."""

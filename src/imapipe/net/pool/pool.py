@@ -257,9 +257,8 @@ class ConnectionPool:
         if self._closed:
             self._leased.discard(connection)
             self._lives.abort(connection)
-        elif self._decisions.take_back(connection, now):
-            connection.tidy()
-            connection.used_at = now
+        else:
+            self._decisions.take_back(connection, now)
         self._assign()
 
     def adopt(self, connection: Connection) -> None:
