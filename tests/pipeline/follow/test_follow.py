@@ -197,6 +197,23 @@ async def test_all_mailboxes_with_those_that_come_go_and_get_other_names() -> No
 
 
 @pytest.mark.asyncio
+async def test_beginning_again_opens_no_mailbox_in_which_nothing_is_new(tmp_path: Path) -> None:
+    def job(pool: imapipe.Pool) -> imapipe.AccountPipeline:
+        return pool.each().search(q.ALL).fetch("envelope").use(imapipe.Checkpoint(tmp_path / "state.json"))
+
+    async with Server({"INBOX": 2, "a": 2, "b": 2}) as server:
+        async with _following(server, job) as (follower, _):
+            await follower.until(lambda: len(follower.handled) == 6)
+        server.commands.clear()
+        server.mailboxes["a"].append(_MAIL % 3)
+        async with _following(server, job) as (follower, _):
+            await follower.until(lambda: ("a", 3) in follower.handled)
+        assert list(follower.handled) == [("a", 3)]
+        looks = [(record.name, record.arguments) for record in server.commands.named("EXAMINE", "UID SEARCH")]
+        assert looks == [("EXAMINE", '"a"')]
+
+
+@pytest.mark.asyncio
 async def test_uids_that_begin_anew_are_all_handled_and_a_checkpoint_says_no(tmp_path: Path) -> None:
     async with Server({"INBOX": 2}) as server:
         async with _following(server, lambda pool: pool.mailbox("INBOX").search(q.ALL)) as (follower, follow):

@@ -241,10 +241,12 @@ class Follower:
         self._is_caught_up()
 
     def _came(self, name: str, place: Place) -> Followed:
+        # Looked for before this one is among them: what an earlier job knew of it has the same MAILBOXID.
+        before = [old for old in self.mailboxes.values() if old.is_gone and old.is_the_same_as(place)]
         followed = self.mailboxes[name] = Followed(place)
         # Its place is told below, as that of one that comes back.
         followed.is_gone = True
-        for old in [old for old in self.mailboxes.values() if old.is_gone and old.is_the_same_as(place)]:
+        for old in before:
             followed.take_over(old)
             del self.mailboxes[old.name]
         followed.is_new = followed.is_new and (not self.caught_up.is_set() or followed.cursor is not None)
