@@ -12,6 +12,7 @@ from tests.sinks.test_trouble import KINDS, make_sink
 
 import imapipe
 from imapipe import sinks
+from imapipe.testing import Act, Stall
 
 
 @pytest.mark.asyncio
@@ -23,14 +24,20 @@ async def test_two_runs_with_one_sink_at_a_time(shop: Shop, tmp_path: Path, kind
         if kind == "Tee"
         else make_sink(kind, tmp_path / "out")
     )
-    first, second = await asyncio.gather(
-        shop.job().run(sink), shop.job(mailbox="Other").run(sink), return_exceptions=True
+    # The first one stands still in its middle for as long as the second one takes.
+    is_under_way = asyncio.Event()
+    shop.server.faults.add(
+        Act(lambda _: is_under_way.set(), command="UID FETCH", nth=1), Stall(command="UID FETCH", nth=1)
     )
-    assert isinstance(first, imapipe.RunReport), first
-    assert first.complete
-    assert first.done == 60
+    first = asyncio.create_task(shop.job().run(sink))
+    await is_under_way.wait()
     with pytest.raises(imapipe.SinkError, match="another run has this sink"):
-        raise second if isinstance(second, BaseException) else AssertionError(second)
+        await shop.job(mailbox="Other").run(sink)
+    while not first.done():
+        shop.server.release_stalls()
+        await asyncio.sleep(0.001)
+    assert (await first).complete
+    assert (await first).done == 60
     # What the first one had done is there, and the sink is free again.
     assert (await shop.job(mailbox="Other").run(sink)).done == 1
     fresh = make_sink("JsonLines", tmp_path / "fresh") if kind == "Tee" else make_sink(kind, tmp_path / "fresh")
