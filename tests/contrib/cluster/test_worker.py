@@ -62,7 +62,7 @@ async def test_a_worker_that_ends_finishes_what_it_has_in_hand_and_hands_back_th
         assert running.cancelled() == is_cancelled
         assert (worker.under_way, worker.is_stopping) == (0, True)
         # It may have been asking for its next task when this one was free again, and hands it back once more.
-        assert worker.tallies in ({"planned": 1, "handed back": count} for count in (1, 2))
+        assert worker.tallies in [{"planned": 1, "handed back": count} for count in (1, 2)]
         assert 10 < len(here.handled) < 203
         # What another one does then is what is left.
         other = Place(dsn, here.server)
