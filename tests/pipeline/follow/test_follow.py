@@ -214,6 +214,39 @@ async def test_beginning_again_opens_no_mailbox_in_which_nothing_is_new(tmp_path
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("many", [False, True])
+async def test_beginning_again_tries_what_failed_also_where_more_came_behind_it(tmp_path: Path, many: bool) -> None:
+    def job(pool: imapipe.Pool) -> imapipe.Pipeline | imapipe.AccountPipeline:
+        where = pool.each() if many else pool.mailbox("INBOX")
+        return where.search(q.ALL).fetch("envelope").use(imapipe.Checkpoint(tmp_path / "state.json"))
+
+    async with Server({"INBOX": 3}) as server:
+        async with imapipe.create_pool(server.url, password=server.password) as pool:
+            handled: list[int] = []
+            third, fourth = asyncio.Event(), asyncio.Event()
+
+            async def handle(message: imapipe.Message) -> None:
+                if message.uid == 2:
+                    raise ValueError("by the test")
+                handled.append(message.uid)
+                if message.uid > 2:
+                    (third if message.uid == 3 else fourth).set()
+
+            follow = job(pool).follow(handle)
+            task = asyncio.ensure_future(awaited(follow))
+            await third.wait()
+            server.mailboxes["INBOX"].append(_MAIL % 4)
+            await fourth.wait()
+            follow.stop()
+            report = await task
+            check_sums(report)
+            assert (sorted(handled), report.failed) == ([1, 3, 4], 1)
+        async with _following(server, job) as (follower, again):
+            await follower.until(lambda: ("INBOX", 2) in follower.handled)
+        assert (list(follower.handled), again.report.done) == ([("INBOX", 2)], 1)
+
+
+@pytest.mark.asyncio
 async def test_uids_that_begin_anew_are_all_handled_and_a_checkpoint_says_no(tmp_path: Path) -> None:
     async with Server({"INBOX": 2}) as server:
         async with _following(server, lambda pool: pool.mailbox("INBOX").search(q.ALL)) as (follower, follow):
