@@ -50,6 +50,26 @@ def test_from_ranges_takes_any_order_overlap_and_direction(ranges: list[tuple[in
     assert UidSet.parse(",".join(f"{first}:{last}" for first, last in ranges)) == uids
 
 
+@given(st.lists(SETS, max_size=8))
+def test_a_union_of_many_is_the_set_of_all(parts: list[frozenset[int]]) -> None:
+    uids = UidSet.union([UidSet.from_numbers(part) for part in parts])
+    assert_invariants(uids)
+    assert list(uids) == sorted(frozenset[int]().union(*parts))
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_a_union_of_pieces_takes_no_more_than_they_do(step: int) -> None:
+    """In whatever direction a server lists: here each piece is of every other number of a thousand."""
+    pieces = [UidSet.from_numbers(range(first, first + 1_000, 2)) for first in range(1, 400_000, 1_000)][::step]
+    tracemalloc.start()
+    uids = UidSet.union(pieces)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(uids) == 200_000
+    # Two arrays of it, the counts beside them, and what an array has in reserve while it grows.
+    assert peak < 200_000 * 22
+
+
 @pytest.mark.parametrize("operation", [or_, and_, sub, xor])
 @given(left=SETS, right=SETS)
 def test_algebra_is_that_of_python_sets(
