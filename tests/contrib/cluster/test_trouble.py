@@ -382,15 +382,20 @@ async def test_a_worker_that_only_looked_dead_does_no_harm_and_its_work_counts(d
             await gate.wait()
 
         first.handle = wait
-        async with first.worker() as worker:
+        # With one place it does not take what is taken from it.
+        async with first.worker(concurrency=1) as worker:
             number = await first.cluster.defer("ann", "scan")
             await begun.wait()
 
             async def looks_dead() -> bool:
-                """Its heart beats on, so again and again it is made to look as if it did not."""
+                """Its heart beats on, so again and again it is made to look as if it did not.
+
+                For longer than it may stand still, and not for so long that it is forgotten: the other one would be
+                the first one then.
+                """
                 await write(
                     dsn,
-                    "UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 hour' "
+                    "UPDATE procrastinate_workers SET last_heartbeat = now() - interval '5 minutes' "
                     "WHERE id = (SELECT min(id) FROM procrastinate_workers)",
                 )
                 return await second.has_waited(number)
