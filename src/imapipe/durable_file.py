@@ -25,6 +25,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime
+from itertools import takewhile
 from typing import Final
 
 PRIVATE: Final = 0o600
@@ -207,14 +208,19 @@ def read_lines(path: str, most_bytes: int = LINE_BYTES) -> Iterator[bytes]:
     """
     with open_to_read(path) as file:
         while line := file.readline(most_bytes + 1):
-            if len(line) > most_bytes:
-                raise too_long_a_line(path, most_bytes)
+            check_line(line, path, most_bytes)
             yield line
 
 
-def too_long_a_line(path: str, most_bytes: int = LINE_BYTES) -> OSError:
-    """What is raised where a line is, or would be, too long to be read again."""
-    return OSError(errno.EFBIG, f"a line of it is longer than {most_bytes:,} bytes", path)
+def whole_lines(path: str) -> Iterator[bytes]:
+    """The lines of such a file that have an end: one without is of a killed process. Raises as `read_lines` does."""
+    return takewhile(lambda line: line.endswith(b"\n"), read_lines(path))
+
+
+def check_line(line: bytes, path: str, most_bytes: int = LINE_BYTES) -> None:
+    """Raises OSError where a line is, or would be, too long to be read again."""
+    if len(line) > most_bytes:
+        raise OSError(errno.EFBIG, f"a line of it is longer than {most_bytes:,} bytes", path)
 
 
 def read_small(path: str, most_bytes: int) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -13,7 +14,7 @@ from tests.sinks.conftest import Shop, files_below
 
 import imapipe
 from imapipe import sinks
-from imapipe.durable_file import LINE_BYTES
+from imapipe.durable_file import LINE_BYTES, check_line
 from imapipe.errors import CheckpointCorrupt, CheckpointError, JournalError, SinkError
 from imapipe.journal.entry import Job
 from imapipe.journal.journal import Journal, read_journal
@@ -80,7 +81,7 @@ def test_a_line_that_could_not_be_read_is_not_written(tmp_path: Path, monkeypatc
     record = Record(tmp_path / "out", "mbox", durable=False)
     record.begin(0, closed=True)
     place = Place("ann", "INBOX", 7)
-    monkeypatch.setattr("imapipe.sinks.record.LINE_BYTES", 200)
+    monkeypatch.setattr("imapipe.sinks.record.check_line", partial(check_line, most_bytes=200))
     with pytest.raises(OSError, match="a line of it is longer"):
         record.append(5, {place: UidSet.from_numbers(range(1, 400, 2))}, closed=True)
     record.append(5, {place: UidSet.parse("7")}, closed=True)

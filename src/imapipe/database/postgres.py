@@ -205,10 +205,15 @@ class PostgresConnection(Connection):
 
     def _told(self, error: psycopg.Error) -> str:
         """The first line of what it says, without passwords."""
-        text = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+        text = first_line(error)
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or what it is where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
 
 
 class _Bounded(psycopg.Connection[Row]):

@@ -21,13 +21,12 @@ from typing import Final
 import orjson
 
 from imapipe.durable_file import (
-    LINE_BYTES,
+    check_line,
     check_name,
     close,
     open_in_place,
     read_lines,
     sync_folder,
-    too_long_a_line,
     write_all,
 )
 from imapipe.errors import JournalError, UidValidityChanged
@@ -188,8 +187,7 @@ class Journal:
             return
         try:
             data = orjson.dumps(line) + b"\n"
-            if len(data) > LINE_BYTES:
-                raise too_long_a_line(self._path)
+            check_line(data, self._path)
             write_all(self._fd, data)
             if durable:
                 os.fsync(self._fd)

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain, islice, takewhile
+from itertools import chain, islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -32,9 +32,9 @@ from imapipe.durable_file import (
     PLAIN,
     check_name,
     close,
-    read_lines,
     remove_leftovers,
     save_file,
+    whole_lines,
     write_all,
 )
 from imapipe.errors import SinkError
@@ -281,8 +281,7 @@ class Copied:
         """Know what it tells; gives the pairs, one after the other."""
         found: dict[Way, array[int]] = {}
         try:
-            # One without an end is of a killed process.
-            lines = takewhile(lambda line: line.endswith(b"\n"), read_lines(os.fspath(path)))
+            lines = whole_lines(os.fspath(path))
             if orjson.loads(next(lines, b"")) != _HEAD:
                 raise ValueError("it is of another kind or version")
             for entry in map(orjson.loads, lines):

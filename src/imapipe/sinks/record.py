@@ -25,14 +25,13 @@ from typing import Final
 import orjson
 
 from imapipe.durable_file import (
-    LINE_BYTES,
     PLAIN,
+    check_line,
     check_name,
     close,
-    read_lines,
     remove_leftovers,
     save_file,
-    too_long_a_line,
+    whole_lines,
     write_all,
 )
 from imapipe.errors import SinkError
@@ -111,8 +110,7 @@ class Record:
 
     def _append(self, entry: dict[str, object]) -> None:
         line = _line(entry)
-        if len(line) > LINE_BYTES:
-            raise too_long_a_line(os.fspath(self._path))
+        check_line(line, os.fspath(self._path))
         self.is_sure = False
         write_all(self._fd, line)
         if self._durable:
@@ -129,7 +127,7 @@ class Record:
 
     def _read(self) -> None:
         try:
-            lines = _entries(read_lines(os.fspath(self._path)))
+            lines = _entries(whole_lines(os.fspath(self._path)))
             head = next(lines)
             if head["version"] != _VERSION or head["kind"] != self._kind:
                 raise ValueError("it is of another kind or version")
@@ -154,10 +152,8 @@ class Record:
 
 
 def _entries(lines: Iterable[bytes]) -> Iterator[dict[str, object]]:
-    """What stands in whole lines; one without an end is of a killed process."""
+    """What stands in lines."""
     for line in lines:
-        if not line.endswith(b"\n"):
-            return
         entry = orjson.loads(line)
         if not isinstance(entry, dict):
             raise ValueError("a line is no object")

@@ -31,14 +31,13 @@ from typing import NamedTuple
 import orjson
 
 from imapipe.durable_file import (
-    LINE_BYTES,
     Partial,
+    check_line,
     check_name,
     close,
     read_lines,
     remove,
     sync_folder,
-    too_long_a_line,
     write_all,
 )
 from imapipe.store.checkpoint_state import CheckpointChange, CheckpointState
@@ -150,8 +149,7 @@ class Journal:
             self._kept = [kept for kept, need in zip(self._kept, needed, strict=True) if need]
 
     def _write(self, line: bytes) -> None:
-        if len(line) > LINE_BYTES:
-            raise too_long_a_line(self._path)
+        check_line(line, self._path)
         if self._fd < 0:
             self._fd = self._begin(Partial(self._path))
             self.size = 0

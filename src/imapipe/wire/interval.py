@@ -58,11 +58,9 @@ def join_numbers(numbers: array[int]) -> Arrays:
 
 
 def join_runs(parts: Sequence[Arrays]) -> Arrays | None:
-    """Put runs behind each other, where each begins above the one before it; None where one does not."""
+    """Put runs, none of them empty, behind each other; None where one does not begin above the one before it."""
     starts, ends = array("I"), array("I")
     for their_starts, their_ends in parts:
-        if not their_starts:
-            continue
         if not starts or their_starts[0] > ends[-1] + 1:
             starts.extend(their_starts)
             ends.extend(their_ends)

@@ -21,7 +21,7 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.manager import JobManager
 
 from imapipe.contrib.cluster.desk import TOLD_EVERY_SECONDS
-from imapipe.database.postgres import keepalives
+from imapipe.database.postgres import first_line, keepalives
 from imapipe.runtime.rarely import Rarely
 
 _log = logging.getLogger(__name__)
@@ -92,8 +92,7 @@ class PatientConnector(procrastinate.PsycopgConnector):
 
 def told(error: BaseException) -> str:
     """The first line of what went wrong; Procrastinate's own errors say only that something did."""
-    root = error.__cause__ if isinstance(error, ConnectorException) and error.__cause__ else error
-    return next(iter(str(root).strip().splitlines()), "") or type(root).__name__
+    return first_line(error.__cause__ if isinstance(error, ConnectorException) and error.__cause__ else error)
 
 
 async def _commit_each(connection: psycopg.AsyncConnection[Any]) -> None:
